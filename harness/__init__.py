@@ -1,0 +1,1 @@
+"""Hardware-in-the-loop harness for streaming neural networks on Espressif chips."""
