@@ -73,8 +73,9 @@ class Fidelity:
         """
         a = np.asarray(reference, dtype=np.float64).ravel()
         b = np.asarray(approximation, dtype=np.float64).ravel()
-        noise = b - a
-        return cls(float(a @ a), float(noise @ noise), float(a @ b), float(b @ b))
+        with np.errstate(invalid="ignore", over="ignore"):  # a model may well say inf
+            noise = b - a
+            return cls(float(a @ a), float(noise @ noise), float(a @ b), float(b @ b))
 
     def __add__(self, other: Fidelity) -> Fidelity:
         return Fidelity(
@@ -87,7 +88,7 @@ class Fidelity:
     @property
     def sqnr_db(self) -> float | None:
         """Signal to quantization noise ratio; None without signal, or without any noise."""
-        if not (self.signal > 0 and self.noise > 0 and math.isfinite(self.noise)):
+        if not (0 < self.signal < math.inf and 0 < self.noise < math.inf):
             return None
         return 10 * math.log10(self.signal / self.noise)
 
@@ -177,7 +178,7 @@ def compare(
     observed: Tensor,
     tolerance: Tolerance = EXACT,
     *,
-    frame_axis: int = 1,
+    frame_axis: int | None = 1,
     chunk: int = 0,
     first_frame: int = 0,
     output: str = "",
@@ -188,7 +189,7 @@ def compare(
         expected: What should be there: int8, int16, int32 or float32, any shape.
         observed: What is there, of the same shape and type.
         tolerance: Integers are compared in steps, floats relative to the expected value.
-        frame_axis: The time axis of both, for naming a frame.
+        frame_axis: The time axis of both, for naming a frame; None if they have none.
         chunk: Number of the chunk, for naming it.
         first_frame: Frame of the output stream at which both tensors begin.
         output: Name of the tensor, for naming it.
@@ -199,11 +200,7 @@ def compare(
     Raises:
         NotComparableError: shapes or types differ.
     """
-    if expected.shape != observed.shape or expected.dtype != observed.dtype:
-        name = f" of {output}" if output else ""
-        raise NotComparableError(
-            f"chunk {chunk}{name}: expected {_describe(expected)}, observed {_describe(observed)}"
-        )
+    require_alike(expected, observed, f"chunk {chunk}{' of ' + output if output else ''}")
     if not expected.size:
         return Difference(0, 0, 0, 0, None, None, Fidelity(), constant=False)
     if expected.dtype.kind == "f":
@@ -231,6 +228,18 @@ def compare(
     )
 
 
+def require_alike(expected: Tensor, observed: Tensor, where: str) -> None:
+    """Refuse two tensors of different shape or type.
+
+    Raises:
+        NotComparableError: they differ; the message begins with *where*.
+    """
+    if expected.shape != observed.shape or expected.dtype != observed.dtype:
+        raise NotComparableError(
+            f"{where}: expected {_describe(expected)}, observed {_describe(observed)}"
+        )
+
+
 def _describe(tensor: Tensor) -> str:
     return f"{tensor.dtype}{list(tensor.shape)}"
 
@@ -248,17 +257,17 @@ def _locate(
     expected: Tensor,
     observed: Tensor,
     flat: int,
-    frame_axis: int,
+    frame_axis: int | None,
     chunk: int,
     first_frame: int,
     output: str,
 ) -> FirstDifference:
     index = tuple(int(i) for i in np.unravel_index(flat, expected.shape))
-    axis = frame_axis % max(1, expected.ndim)
+    axis = None if frame_axis is None or not index else frame_axis % len(index)
     others = [position for number, position in enumerate(index) if number != axis]
     return FirstDifference(
         chunk=chunk,
-        frame=first_frame + (index[axis] if index else 0),
+        frame=first_frame + (0 if axis is None else index[axis]),
         channel=others[-1] if others else 0,
         expected=expected.flat[flat].item(),
         observed=observed.flat[flat].item(),
