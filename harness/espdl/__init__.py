@@ -17,6 +17,7 @@ from harness.espdl.graph import (
     TensorInfo,
 )
 from harness.espdl.reader import load_graph
+from harness.espdl.shapes import infer_shapes
 
 __all__ = [
     "Array",
@@ -30,6 +31,7 @@ __all__ = [
     "Span",
     "Tensor",
     "TensorInfo",
+    "infer_shapes",
     "load_graph",
     "read_package",
     "write_package",

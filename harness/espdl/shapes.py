@@ -1,0 +1,519 @@
+"""Shape inference, as each ESP-DL module's ``get_output_shape`` does it. Computes no values.
+
+A streaming file keeps the offline lengths in its ``value_info``, and an offline file may run at
+other lengths, so shapes always come from the inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harness.errors import ConfigError, UnsupportedOpError
+from harness.espdl.attributes import NodeProblem, NodeView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.espdl.graph import Array, Graph, Node, Shape
+
+Rule = Callable[[NodeView], "list[Shape]"]
+INT32_MAX = 2**31 - 1
+
+
+def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
+    """Shape of every tensor of the graph.
+
+    Args:
+        graph: A graph from `load_graph`.
+        input_shapes: Shapes of graph inputs that shall differ from the file's; in the file's
+            layout.
+
+    Returns:
+        Shapes by tensor name, constants included (packed filters in their stored shape).
+
+    Raises:
+        UnsupportedOpError: A node does not fit its inputs; names every such node. Nodes that
+            depend on one of them are left out.
+        ConfigError: *input_shapes* names something that is not a graph input, or has another
+            rank.
+    """
+    shapes, problems = try_shapes(graph, input_shapes)
+    if problems:
+        raise refusal(graph, problems)
+    return shapes
+
+
+def refusal(graph: Graph, problems: list[tuple[Node, str]]) -> UnsupportedOpError:
+    """One error that names every node of *problems* with its reason."""
+    lines = "".join(f"\n  {node}: {reason}" for node, reason in problems)
+    nodes = "1 node" if len(problems) == 1 else f"{len(problems)} nodes"
+    return UnsupportedOpError(f"ESP-DL cannot run {nodes} of this graph:{lines}", path=graph.path)
+
+
+def try_shapes(
+    graph: Graph, input_shapes: Mapping[str, Shape] | None = None
+) -> tuple[dict[str, Shape], list[tuple[Node, str]]]:
+    """Like `infer_shapes`, but returns what it could not infer as (node, reason).
+
+    Raises:
+        ConfigError: See `infer_shapes`.
+    """
+    shapes: dict[str, Shape] = {
+        name: tensor.info.shape for name, tensor in graph.initializers.items()
+    }
+    shapes.update(_graph_inputs(graph, input_shapes or {}))
+    problems: list[tuple[Node, str]] = []
+    for node in graph.nodes:
+        if any(name and name not in shapes for name in node.inputs):
+            continue  # depends on a node that is reported already
+        view = NodeView(node, graph, tuple(shapes.get(name) for name in node.inputs))
+        try:
+            found = output_shapes(view)
+        except NodeProblem as problem:
+            problems.append((node, str(problem)))
+            continue
+        shapes.update(
+            (name, shape) for name, shape in zip(node.outputs, found, strict=False) if name
+        )
+    return shapes, problems
+
+
+def _graph_inputs(graph: Graph, given: Mapping[str, Shape]) -> dict[str, Shape]:
+    known = {info.name: info.shape for info in graph.inputs}
+    for name, shape in given.items():
+        if name not in known:
+            raise ConfigError(f"{graph.path}: no graph input {name!r}; there are {sorted(known)}")
+        if len(shape) != len(known[name]) or any(dim < 1 for dim in shape):
+            raise ConfigError(
+                f"{graph.path}: input {name!r} has shape {known[name]}, {tuple(shape)} does not fit"
+            )
+    for name, shape in known.items():
+        if name not in given and any(dim < 1 for dim in shape):
+            raise ConfigError(
+                f"{graph.path}: the file does not fix the shape of input {name!r}: {shape}",
+                hint="give its shape",
+            )
+    return known | {name: tuple(shape) for name, shape in given.items()}
+
+
+def output_shapes(view: NodeView) -> list[Shape]:
+    """Shapes of the node's outputs, in order.
+
+    Raises:
+        NodeProblem: ESP-DL has no such operator, or the inputs do not fit it.
+    """
+    rule = RULES.get(view.node.op_type)
+    if rule is None:
+        raise NodeProblem(f"ESP-DL has no operator {view.node.op_type}")
+    found = rule(view)
+    if len(view.node.outputs) > len(found):
+        raise NodeProblem(f"{len(view.node.outputs)} outputs, ESP-DL makes {len(found)}")
+    for shape in found:
+        if any(dim < 1 for dim in shape) or math.prod(shape) > INT32_MAX:
+            raise NodeProblem(f"the output would have shape {shape}")
+    return found
+
+
+def _same(view: NodeView) -> list[Shape]:
+    return [view.shape]
+
+
+def broadcast(first: Shape, second: Shape) -> Shape:
+    """Shape of an element-wise operator with two inputs.
+
+    ESP-DL takes the longer of two lengths without asking whether they are compatible.
+
+    Raises:
+        NodeProblem: They are not, and the chip would read out of range.
+    """
+    rank = max(len(first), len(second))
+    pairs = list(
+        zip((1,) * (rank - len(first)) + first, (1,) * (rank - len(second)) + second, strict=True)
+    )
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise NodeProblem(
+            f"shapes {first} and {second} do not broadcast; the chip takes the longer length of "
+            "each axis without a check and reads out of range"
+        )
+    return tuple(max(pair) for pair in pairs)
+
+
+def _binary(view: NodeView) -> list[Shape]:
+    return [broadcast(view.shape_of(0), view.shape_of(1))]
+
+
+def pads_of(view: NodeView, spatial: int) -> Shape:
+    """Pads as (begin..., end...) over the *spatial* axes; ESP-DL takes 0, 2 or 4 of them.
+
+    Raises:
+        NodeProblem: Another number of pads.
+    """
+    pads = view.integers("pads", ())
+    if len(pads) == 0:
+        return (0,) * (2 * spatial)
+    if len(pads) != 2 * spatial:
+        raise NodeProblem(f"pads {pads} do not fit {spatial} spatial axes")
+    return pads
+
+
+def spatial_rank(view: NodeView) -> int:
+    """1 for (N, W, C), 2 for (N, H, W, C).
+
+    Raises:
+        NodeProblem: Another rank.
+    """
+    rank = len(view.shape)
+    if rank not in (3, 4):
+        raise NodeProblem(f"input of {rank} dimensions, ESP-DL takes (N, W, C) or (N, H, W, C)")
+    return rank - 2
+
+
+def per_axis(view: NodeView, name: str, spatial: int, default: Shape | None = None) -> Shape:
+    """One positive integer a spatial axis.
+
+    Raises:
+        NodeProblem: Too few, or one that is not positive.
+    """
+    values = view.integers(name, default)
+    if len(values) != spatial or any(v < 1 for v in values):
+        raise NodeProblem(f"attribute {name} {values} does not fit {spatial} spatial axes")
+    return values
+
+
+def _windows(view: NodeView, kernel: Shape, dilations: Shape) -> Shape:
+    """Spatial lengths of a sliding window over the first input."""
+    spatial = len(kernel)
+    pads, strides = pads_of(view, spatial), per_axis(view, "strides", spatial)
+    lengths = []
+    for i in range(spatial):
+        room = view.shape[1 + i] + pads[i] + pads[spatial + i] - dilations[i] * (kernel[i] - 1) - 1
+        if room < 0:
+            raise NodeProblem(
+                f"the kernel spans {dilations[i] * (kernel[i] - 1) + 1} of axis {1 + i}, the padded "
+                f"input has {view.shape[1 + i] + pads[i] + pads[spatial + i]}"
+            )
+        lengths.append(room // strides[i] + 1)
+    return tuple(lengths)
+
+
+def _conv(view: NodeView) -> list[Shape]:
+    spatial, stored = spatial_rank(view), view.shape_of(1)
+    if len(stored) != spatial + 2:
+        raise NodeProblem(f"a filter of shape {stored} does not fit the input {view.shape}")
+    group, channels = view.integer("group", 1), view.shape[-1]
+    if group not in (1, channels):
+        raise NodeProblem(
+            f"group {group} with {channels} channels; ESP-DL takes group 1 or depthwise"
+        )
+    dilations = per_axis(view, "dilations", spatial)
+    lengths = _windows(view, stored[:spatial], dilations)
+    return [(view.shape[0], *lengths, stored[-1] if group == 1 else channels)]
+
+
+def _pool(view: NodeView) -> list[Shape]:
+    spatial = spatial_rank(view)
+    kernel = per_axis(view, "kernel_shape", spatial)
+    return [(view.shape[0], *_windows(view, kernel, (1,) * spatial), view.shape[-1])]
+
+
+def _global_pool(view: NodeView) -> list[Shape]:
+    return [(1,) * (1 + spatial_rank(view)) + (view.shape[-1],)]
+
+
+def _gemm(view: NodeView) -> list[Shape]:
+    stored = view.shape_of(1)
+    if len(stored) != 4 or stored[:2] != (1, 1) or not view.shape:
+        raise NodeProblem(f"a filter of shape {stored}, ESP-DL takes (1, 1, C, N)")
+    if view.shape[-1] != stored[2]:
+        raise NodeProblem(f"the input {view.shape} has not the filter's {stored[2]} channels")
+    return [(*view.shape[:-1], stored[3])]
+
+
+def _matmul(view: NodeView) -> list[Shape]:
+    first, second = view.shape_of(0), view.shape_of(1)
+    if not first or not second or max(len(first), len(second)) > 4:
+        raise NodeProblem(f"shapes {first} and {second}; ESP-DL takes 1 to 4 dimensions")
+    if first[-1] != second[max(len(second) - 2, 0)]:
+        raise NodeProblem(f"shapes {first} and {second} do not multiply")
+    if len(first) == len(second) == 1:
+        return [(1,)]
+    if len(second) == 1:
+        return [first[:-1]]
+    if len(first) == 1:
+        return [(*second[:-2], second[-1])]
+    return [(*broadcast(first[:-2], second[:-2]), first[-2], second[-1])]
+
+
+def _concat(view: NodeView) -> list[Shape]:
+    axis = view.axis(view.integer("axis"), len(view.shape))
+    parts = [view.shape_of(i) for i in range(len(view.shapes))]
+    if len(parts) < 2:
+        raise NodeProblem("one input, ESP-DL takes two or more")
+    rest = {part[:axis] + part[axis + 1 :] for part in parts}
+    if len(rest) != 1 or len({len(part) for part in parts}) != 1:
+        raise NodeProblem(f"inputs {parts} differ outside axis {axis}")
+    total = sum(part[axis] for part in parts)
+    return [(*view.shape[:axis], total, *view.shape[axis + 1 :])]
+
+
+def _split(view: NodeView) -> list[Shape]:
+    axis = view.axis(view.integer("axis", 0), len(view.shape))
+    parts = view.constant_integers(1)
+    if parts is None:
+        raise NodeProblem(
+            "there is no split tensor; ESP-DL takes num_outputs for the length of each part"
+        )
+    if sum(parts) != view.shape[axis] or len(parts) != len(view.node.outputs):
+        raise NodeProblem(
+            f"parts {parts} for {len(view.node.outputs)} outputs of axis {axis}, which has "
+            f"{view.shape[axis]}"
+        )
+    return [(*view.shape[:axis], part, *view.shape[axis + 1 :]) for part in parts]
+
+
+def _flatten(view: NodeView) -> list[Shape]:
+    axis, rank = view.integer("axis", 1), len(view.shape)
+    if not -rank <= axis <= rank:
+        raise NodeProblem(f"axis {axis} is outside the {rank} dimensions")
+    axis = axis + rank if axis < 0 else axis
+    return [(math.prod(view.shape[:axis]), math.prod(view.shape[axis:]))]
+
+
+def _reshape(view: NodeView) -> list[Shape]:
+    wanted = view.constant_integers(1)
+    if wanted is None:
+        raise NodeProblem("there is no shape tensor")
+    size = math.prod(view.shape)
+    filled = []
+    for i, dim in enumerate(wanted):
+        if dim == 0 and view.integer("allowzero", 0) == 0 and i < len(view.shape):
+            filled.append(view.shape[i])
+        else:
+            filled.append(dim)
+    known = math.prod(dim for dim in filled if dim != -1)
+    free = filled.count(-1)
+    if any(dim < -1 for dim in filled) or free > 1 or known < 1:
+        raise NodeProblem(f"the shape tensor {wanted} is not a shape")
+    if (size % known if free else size - known) != 0:
+        raise NodeProblem(
+            f"the shape tensor {wanted} does not hold the {size} elements of {view.shape}; "
+            "a frame count of the offline model was kept, and the chip asserts at load"
+        )
+    return [tuple(size // known if dim == -1 else dim for dim in filled)]
+
+
+def _squeeze(view: NodeView) -> list[Shape]:
+    rank, axes = len(view.shape), view.constant_integers(1)
+    if axes is None:
+        return [tuple(dim for dim in view.shape if dim != 1)]
+    chosen = {view.axis(axis, rank) for axis in axes}
+    return [tuple(dim for i, dim in enumerate(view.shape) if dim != 1 or i not in chosen)]
+
+
+def _unsqueeze(view: NodeView) -> list[Shape]:
+    axes = view.constant_integers(1)
+    if axes is None:
+        raise NodeProblem("there is no axes tensor")
+    rank = len(view.shape) + len(axes)
+    chosen = {view.axis(axis, rank) for axis in axes}
+    if len(chosen) != len(axes):
+        raise NodeProblem(f"axes {axes} repeat")
+    rest = iter(view.shape)
+    return [tuple(1 if i in chosen else next(rest) for i in range(rank))]
+
+
+def _transpose(view: NodeView) -> list[Shape]:
+    rank = len(view.shape)
+    perm = tuple(view.axis(axis, rank) for axis in view.integers("perm"))
+    if sorted(perm) != list(range(rank)):
+        raise NodeProblem(f"perm {perm} does not fit the {rank} dimensions")
+    return [tuple(view.shape[axis] for axis in perm)]
+
+
+def _pad(view: NodeView) -> list[Shape]:
+    rank, pads = len(view.shape), view.constant_integers(1)
+    if pads is None or len(pads) != 2 * rank:
+        raise NodeProblem(f"pads {pads} do not fit the {rank} dimensions")
+    return [tuple(pads[i] + dim + pads[i + rank] for i, dim in enumerate(view.shape))]
+
+
+def slice_ranges(view: NodeView) -> list[range]:
+    """The indices that a Slice takes of each axis.
+
+    Raises:
+        NodeProblem: An axis gets nothing, or the constants are missing.
+    """
+    starts, ends = view.constant(1), view.constant(2)
+    if starts is None or ends is None or len(starts) != len(ends):
+        raise NodeProblem("starts and ends are missing or of different lengths")
+    axes = view.constant(3)
+    steps = view.constant(4)
+    rank = len(view.shape)
+    ranges = [range(dim) for dim in view.shape]
+    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        axis = view.axis(i if axes is None else _at(axes, i), rank)
+        step = 1 if steps is None else _at(steps, i)
+        if step == 0:
+            raise NodeProblem("a step of 0")
+        ranges[axis] = range(view.shape[axis])[slice(start, end, step)]
+        if not len(ranges[axis]):
+            raise NodeProblem(
+                f"[{start}:{end}:{step}] of axis {axis}, which has {view.shape[axis]}, is empty; "
+                "the chip asserts at load"
+            )
+    return ranges
+
+
+def _at(values: Array, index: int) -> int:
+    if index >= len(values):
+        raise NodeProblem("axes or steps are shorter than starts")
+    return int(values[index])
+
+
+def _slice(view: NodeView) -> list[Shape]:
+    return [tuple(len(indices) for indices in slice_ranges(view))]
+
+
+def _gather(view: NodeView) -> list[Shape]:
+    axis = view.axis(view.integer("axis", 0), len(view.shape))
+    view.constant(1)
+    return [(*view.shape[:axis], *view.shape_of(1), *view.shape[axis + 1 :])]
+
+
+def reduced_axes(view: NodeView) -> frozenset[int]:
+    """The axes that a Reduce operator removes."""
+    rank, axes = len(view.shape), view.constant_integers(1)
+    if axes:
+        return frozenset(view.axis(axis, rank) for axis in axes)
+    return frozenset() if view.integer("noop_with_empty_axes", 0) else frozenset(range(rank))
+
+
+def _reduce(view: NodeView) -> list[Shape]:
+    axes, shape = reduced_axes(view), view.shape
+    if view.integer("keepdims", 1):
+        return [tuple(1 if i in axes else dim for i, dim in enumerate(shape))]
+    kept = tuple(dim for i, dim in enumerate(shape) if i not in axes)
+    return [kept or (1,)]
+
+
+def _resize(view: NodeView) -> list[Shape]:
+    spatial = spatial_rank(view)
+    sizes = view.constant_integers(3)
+    if sizes:
+        if len(sizes) != spatial + 2:
+            raise NodeProblem(f"sizes {sizes} do not fit the input {view.shape}")
+        return [(view.shape[0], *sizes[2:], view.shape[-1])]
+    scales = view.constant(2)
+    if scales is None or len(scales) != spatial + 2 or scales.dtype != "<f4":
+        raise NodeProblem("neither sizes nor float32 scales for every axis")
+    if not all(0 < scale < INT32_MAX for scale in scales.tolist()):
+        raise NodeProblem(f"scales {scales.tolist()} are not positive numbers")
+    # int(length * scale) in float32, as the chip computes it
+    lengths = (int(scales[2 + i] * scales.dtype.type(view.shape[1 + i])) for i in range(spatial))
+    return [(view.shape[0], *lengths, view.shape[-1])]
+
+
+def _block(view: NodeView) -> int:
+    if len(view.shape) != 4:
+        raise NodeProblem(f"input {view.shape}, ESP-DL takes (N, H, W, C)")
+    block = view.integer("blocksize")
+    if block < 1:
+        raise NodeProblem(f"blocksize {block}")
+    return block
+
+
+def _depth_to_space(view: NodeView) -> list[Shape]:
+    block = _block(view)
+    batch, height, width, channels = view.shape
+    if channels % block**2:
+        raise NodeProblem(f"{channels} channels are not a multiple of blocksize {block} squared")
+    return [(batch, height * block, width * block, channels // block**2)]
+
+
+def _space_to_depth(view: NodeView) -> list[Shape]:
+    block = _block(view)
+    batch, height, width, channels = view.shape
+    if height % block or width % block:
+        raise NodeProblem(f"({height}, {width}) is not a multiple of blocksize {block}")
+    return [(batch, height // block, width // block, channels * block**2)]
+
+
+def _insert_zeros(view: NodeView) -> list[Shape]:
+    spatial = spatial_rank(view)
+    strides, extra = view.integers("stride"), view.integers("output_padding")
+    strides = strides * spatial if len(strides) == 1 else strides
+    extra = extra * spatial if len(extra) == 1 else extra
+    if len(strides) != spatial or len(extra) != spatial or min(strides) < 1 or min(extra) < 0:
+        raise NodeProblem(f"stride {strides} and output_padding {extra} for {spatial} axes")
+    lengths = ((view.shape[1 + i] - 1) * strides[i] + 1 + extra[i] for i in range(spatial))
+    return [(view.shape[0], *lengths, view.shape[-1])]
+
+
+def _streaming_cache(view: NodeView) -> list[Shape]:
+    axis = view.axis(view.integer("frame_axis", 1), len(view.shape))
+    window = view.integer("window_size", 1)
+    if window < 1:
+        raise NodeProblem(f"window_size {window}, expected 1 or more frames")
+    frames = view.shape[axis] + window - 1
+    return [(*view.shape[:axis], frames, *view.shape[axis + 1 :])]
+
+
+def _layer_norm(view: NodeView) -> list[Shape]:
+    rank = len(view.shape)
+    axis = view.axis(view.integer("axis", -1), rank)
+    per_slice = view.shape[:axis] + (1,) * (rank - axis)
+    return [view.shape, per_slice, per_slice]
+
+
+def _recurrent(view: NodeView) -> list[Shape]:
+    if len(view.shape) != 3:
+        raise NodeProblem(f"input {view.shape}, ESP-DL takes three dimensions")
+    hidden = view.integer("hidden_size")
+    directions = 2 if view.text("direction", "forward") == "bidirectional" else 1
+    frames, batch = view.shape[:2] if view.integer("layout", 0) == 0 else view.shape[1::-1]
+    state = (directions, batch, hidden)
+    outputs: list[Shape] = [(frames, directions, batch, hidden), state]
+    return [*outputs, state] if view.node.op_type == "LSTM" else outputs
+
+
+_UNARY = (
+    "Clip DequantizeLinear Elu Exp Gelu HardSigmoid HardSwish Identity LUT LeakyRelu Log "
+    "LogSoftmax LpNormalization Neg PRelu QuantizeLinear RMSNormalization Relu RequantizeLinear "
+    "ReverseSequence ScatterND Sigmoid Softmax Sqrt Swish Tanh"
+)
+_BINARY = "Add Div Equal Greater GreaterOrEqual Less LessOrEqual Mod Mul Pow Sub"
+_REDUCE = (
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare"
+)
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_UNARY.split(), _same),
+    **dict.fromkeys(_BINARY.split(), _binary),
+    **dict.fromkeys(_REDUCE.split(), _reduce),
+    "AveragePool": _pool,
+    "Concat": _concat,
+    "Conv": _conv,
+    "DepthToSpace": _depth_to_space,
+    "Flatten": _flatten,
+    "GRU": _recurrent,
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _global_pool,
+    "InsertZeros": _insert_zeros,
+    "LSTM": _recurrent,
+    "LayerNormalization": _layer_norm,
+    "MatMul": _matmul,
+    "MaxPool": _pool,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "StreamingCache": _streaming_cache,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
