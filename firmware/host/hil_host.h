@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define HIL_ABI_VERSION 1u
+#define HIL_ABI_VERSION 2u
 #define HIL_MAX_NAME 512  // bytes of a tensor or model name, without a terminator
 #define HIL_MAX_RANK 8
 
@@ -69,11 +69,10 @@ typedef struct {
   uint32_t size;
 } hil_buffer;
 
-// Where to copy a node output (or graph input/output) of the step that runs.
+// Where to copy a node output of the step that runs.
 typedef struct {
-  uint32_t kind;   // HIL_INPUT, HIL_OUTPUT or HIL_NODE_OUTPUT
-  uint32_t index;  // within its kind
-  hil_buffer buffer;
+  uint32_t index;     // of the node output, as in describe
+  hil_buffer buffer;  // exactly its size
 } hil_capture;
 
 // A failing callback may write a reason here: UTF-8, at most `capacity` bytes with its
