@@ -16,8 +16,16 @@ from harness.espdl.graph import (
     Tensor,
     TensorInfo,
 )
+from harness.espdl.patch import patch_initializer
 from harness.espdl.reader import load_graph
 from harness.espdl.shapes import infer_shapes
+from harness.espdl.weights import (
+    filter_shape,
+    pack_filter,
+    pack_matrices,
+    unpack_filter,
+    unpack_matrices,
+)
 
 __all__ = [
     "Array",
@@ -31,8 +39,14 @@ __all__ = [
     "Span",
     "Tensor",
     "TensorInfo",
+    "filter_shape",
     "infer_shapes",
     "load_graph",
+    "pack_filter",
+    "pack_matrices",
+    "patch_initializer",
     "read_package",
+    "unpack_filter",
+    "unpack_matrices",
     "write_package",
 ]

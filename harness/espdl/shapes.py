@@ -188,25 +188,25 @@ def _windows(view: NodeView, kernel: Shape, dilations: Shape) -> Shape:
     pads, strides = pads_of(view, spatial), per_axis(view, "strides", spatial)
     lengths = []
     for i in range(spatial):
-        room = view.shape[1 + i] + pads[i] + pads[spatial + i] - dilations[i] * (kernel[i] - 1) - 1
-        if room < 0:
-            raise NodeProblem(
-                f"the kernel spans {dilations[i] * (kernel[i] - 1) + 1} of axis {1 + i}, the padded "
-                f"input has {view.shape[1 + i] + pads[i] + pads[spatial + i]}"
-            )
-        lengths.append(room // strides[i] + 1)
+        padded = view.shape[1 + i] + pads[i] + pads[spatial + i]
+        span = dilations[i] * (kernel[i] - 1) + 1
+        if span > padded:
+            raise NodeProblem(f"the kernel spans {span} of axis {1 + i}, padded to {padded}")
+        lengths.append((padded - span) // strides[i] + 1)
     return tuple(lengths)
 
 
 def _conv(view: NodeView) -> list[Shape]:
     spatial, stored = spatial_rank(view), view.shape_of(1)
     if len(stored) != spatial + 2:
-        raise NodeProblem(f"a filter of shape {stored} does not fit the input {view.shape}")
+        raise NodeProblem(f"a filter of shape {stored} does not fit {spatial} spatial axes")
     group, channels = view.integer("group", 1), view.shape[-1]
     if group not in (1, channels):
         raise NodeProblem(
             f"group {group} with {channels} channels; ESP-DL takes group 1 or depthwise"
         )
+    if stored[-2] != channels:
+        raise NodeProblem(f"a filter of shape {stored} does not fit {channels} channels")
     dilations = per_axis(view, "dilations", spatial)
     lengths = _windows(view, stored[:spatial], dilations)
     return [(view.shape[0], *lengths, stored[-1] if group == 1 else channels)]
