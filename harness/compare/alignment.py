@@ -90,12 +90,16 @@ def skipped_frames(alignment: AlignmentLike, *, predicted: bool) -> int:
 
 def describe_alignment(alignment: AlignmentLike) -> str:
     """Say in one line what each chunk is compared with."""
-    per_chunk = f"{alignment.out_frames_per_chunk} frame(s) a chunk"
+    per_chunk = f"{alignment.output}: {_frames(alignment.out_frames_per_chunk)} a chunk"
     if alignment.kind == TAIL:
-        return f"{alignment.output}: {per_chunk}, the last of the offline run of the prefix"
-    parts = [f"{alignment.output}: {per_chunk}"]
+        return f"{per_chunk}, the last of the offline run of the prefix"
+    parts = [per_chunk]
     if alignment.latency_frames:
-        parts.append(f"{alignment.latency_frames} frame(s) late")
+        parts.append(f"{_frames(alignment.latency_frames)} late")
     if alignment.warmup_frames:
-        parts.append(f"{alignment.warmup_frames} frame(s) of warm-up")
+        parts.append(f"{_frames(alignment.warmup_frames)} of warm-up")
     return ", ".join(parts) + ", against one offline run"
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"

@@ -77,13 +77,12 @@ def test_too_short_an_offline_run_is_refused():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({}, "y: 2 frame(s) a chunk, against one offline run"),
+        ({}, "y: 2 frames a chunk, against one offline run"),
         (
             {"latency_frames": 1, "warmup_frames": 4},
-            "y: 2 frame(s) a chunk, 1 frame(s) late, 4 frame(s) of warm-up, "
-            "against one offline run",
+            "y: 2 frames a chunk, 1 frame late, 4 frames of warm-up, against one offline run",
         ),
-        ({"kind": "tail"}, "y: 2 frame(s) a chunk, the last of the offline run of the prefix"),
+        ({"kind": "tail"}, "y: 2 frames a chunk, the last of the offline run of the prefix"),
     ],
 )
 def test_description(changes, text):

@@ -1,0 +1,77 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from harness.report import Latency, Results, render_table
+
+
+def render(results, width, **options):
+    out = io.StringIO()
+    render_table(results, Console(file=out, width=width, **options))
+    return out.getvalue()
+
+
+def test_whole_table(results):
+    assert render(results, 110).splitlines() == [
+        "SIMULATED ESP32-S3 v0.2 at rfc2217://127.0.0.1:4000",
+        "target   model  bits  chunk  device     outcome  chunks  elements  differ  max LSB  "
+        "vs esp-ppq  SQNR dB",
+        "esp32s3  tcn       8      3  simulated  passed        4        60       0        0  "
+        "         -     40.0",
+        "esp32s3  tcn      16      3  simulated  failed        4        60       1        1  "
+        "         -     40.0",
+        "esp32s3  gru       8      3  simulated  error         4        45       0        0  "
+        "         -     40.0",
+        "3 rows: 1 passed, 1 failed, 1 error; 165 elements compared, 1 differ",
+        "esp32s3-tcn-int16-chunk3: chunk 2, first at frame 7, channel 4: "
+        + results.rows[1].first.__str__().partition(": ")[2],
+        "esp32s3-gru-int8-chunk3: chunk 3: observed stream ends after 3",
+        "Simulated devkits prove export, streaming plan, transport and firmware core; "
+        "they measure no chip time.",
+    ]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 200])
+def test_fits_any_width_and_marks_every_row(results, width):
+    lines = render(results, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("SIMULATED ESP32-S3")
+    if width >= 60:
+        rows = [line for line in lines if line.startswith("esp32s3  ")]
+        assert len(rows) == 3
+        assert all("simulated" in row for row in rows)
+
+
+def test_no_colour_off_a_terminal_and_colour_on_one(results):
+    assert "\x1b" not in render(results, 100)
+    assert "\x1b" in render(results, 100, force_terminal=True, color_system="standard")
+
+
+def test_a_board_shows_time_and_no_simulated_mark(make_row):
+    results = Results()
+    results.add_row(make_row(device_kind="serial", latency_us=Latency(812, 820, 900)))
+    text = render(results, 130)
+    assert "µs/chunk" in text
+    assert " 812" in text
+    assert "imulated" not in text
+
+
+def test_nothing_compared_is_said():
+    assert render(Results(), 80) == "no verdicts: nothing was compared\n"
+
+
+def test_the_cause_is_shown_where_there_is_one(make_row):
+    results = Results()
+
+    def shift(observed):
+        observed[0]["y"] += 1
+
+    results.add_row(make_row(shift, diagnosis={"cause": "rounding mode", "text": "long"}))
+    assert "esp32s3-tcn-int8-chunk3: rounding mode\n" in render(results, 100)
+
+
+def test_markup_in_names_is_text(make_row):
+    results = Results()
+    results.add_row(make_row(model="[red]x[/red]"))
+    assert "[red]x[/red]" in render(results, 120)
