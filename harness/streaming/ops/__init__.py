@@ -1,0 +1,24 @@
+"""How each operator treats time, one family a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from harness.streaming.ops import layout, mixing, pointwise, recurrent, select, windowed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.streaming.graph import Node
+    from harness.streaming.planner import Planner
+
+Handler: TypeAlias = "Callable[[Planner, Node], None]"
+
+HANDLERS: dict[str, Handler] = {
+    **pointwise.HANDLERS,
+    **windowed.HANDLERS,
+    **layout.HANDLERS,
+    **select.HANDLERS,
+    **mixing.HANDLERS,
+    **recurrent.HANDLERS,
+}

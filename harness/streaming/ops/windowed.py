@@ -1,0 +1,137 @@
+"""Operators with a window over frames: Conv, pools, and the zeros that ConvTranspose inserts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.streaming import rules
+from harness.streaming.attributes import integer, integers, text
+from harness.streaming.rules import refuse
+from harness.streaming.timing import Flow, Shape, Tail, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.streaming.graph import Node
+    from harness.streaming.planner import Planner
+
+
+def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, ...]:
+    """The geometry of each spatial axis; axis ``1 + i`` of the tensor has the i-th.
+
+    Args:
+        node: Conv, AveragePool or MaxPool.
+        rank: Rank of its first input.
+        filter_shape: Stored shape of the filter, ``(W, C, N)`` or ``(H, W, C, N)``; None for pools.
+    """
+    count = rank - 2
+    sizes = (1,) * count if filter_shape is None else tuple(filter_shape[:count])
+    kernel = integers(node, "kernel_shape", sizes)
+    ones, zeros = (1,) * count, (0,) * (2 * count)
+    strides, dilations = integers(node, "strides", ones), integers(node, "dilations", ones)
+    pads = integers(node, "pads", zeros)
+    return tuple(
+        Window(dilations[i] * (kernel[i] - 1) + 1, strides[i], pads[i], pads[i + count])
+        for i in range(count)
+    )
+
+
+def conv(planner: Planner, node: Node) -> None:
+    """Convolution, plain or depthwise."""
+    filters = planner.shape[node.inputs[1]]
+    depthwise = integer(node, "group", 1) != 1
+    channels = planner.shape[node.inputs[0]][-1] if depthwise else filters[-1]
+    _window_op(planner, node, filters, channels)
+
+
+def pool(planner: Planner, node: Node) -> None:
+    """AveragePool and MaxPool."""
+    _window_op(planner, node, None, planner.shape[node.inputs[0]][-1])
+
+
+def _window_op(planner: Planner, node: Node, filters: Shape | None, channels: int) -> None:
+    name = node.inputs[0]
+    shape, timing = planner.shape[name], planner.timing[name]
+    geometry = windows(node, len(shape), filters)
+    spatial = tuple(w.frames_out(size) for w, size in zip(geometry, shape[1:-1], strict=True))
+    out_shape = (shape[0], *spatial, channels)
+    if isinstance(timing, Flow):
+        timing = _stream_window(planner, node, timing, geometry)
+    elif isinstance(timing, Tail):
+        timing = replace(timing)
+    planner.put(node.outputs[0], out_shape, timing, node)
+
+
+def _stream_window(planner: Planner, node: Node, flow: Flow, geometry: tuple[Window, ...]) -> Flow:
+    """Replace padding along time by a cache."""
+    name = node.inputs[0]
+    position = flow.axis - 1
+    if not 0 <= position < len(geometry):
+        raise refuse(rules.FOLDED, node.name, f"time is axis {flow.axis}, not a spatial axis")
+    if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
+        raise refuse(rules.NONCAUSAL, node.name, f"auto_pad is {node.attributes['auto_pad']}")
+    planner.require_causal(name, flow)
+    window = geometry[position]
+    delay = window.delay_for(flow.delay)
+    held = window.state_for(flow.delay, delay)
+    out = flow.windowed(window, delay)
+    frames = planner.frames(flow, node)
+    outputs = planner.frames(out, node)
+    needed = (outputs - 1) * window.stride + window.extent
+    assert frames + held >= needed
+    planner.insert_cache(node, 0, held, needed if held >= window.extent else None)
+    pads = list(integers(node, "pads", (0,) * (2 * len(geometry))))
+    pads[position] = pads[position + len(geometry)] = 0
+    if window.pad_begin or window.pad_end:
+        planner.edit_attribute(node, "pads", tuple(pads))
+    return _semantics(node, flow, window, out)
+
+
+def _semantics(node: Node, flow: Flow, window: Window, out: Flow) -> Flow:
+    """Add what the operator itself does at the start: a MaxPool ignores its padding."""
+    if window.pad_end:
+        out = replace(out, culprit=node.name)
+    if node.op_type == "MaxPool":
+        ignored = 0 if flow.nonnegative else -(-window.pad_begin // window.stride)
+        return replace(out, warmup=max(out.warmup, ignored), nonnegative=flow.nonnegative)
+    if node.op_type == "AveragePool":
+        return replace(out, nonnegative=flow.nonnegative)
+    return replace(out, nonnegative=text(node, "activation", "") == "Relu")
+
+
+def insert_zeros(planner: Planner, node: Node) -> None:
+    """The first half of a ConvTranspose: ``stride - 1`` zeros after each frame."""
+    name = node.inputs[0]
+    shape, timing = planner.shape[name], planner.timing[name]
+    count = len(shape) - 2
+    stride = integers(node, "stride", (1,) * count)
+    extra = integers(node, "output_padding", (0,) * count)
+    spatial = tuple(
+        (size - 1) * s + 1 + e for size, s, e in zip(shape[1:-1], stride, extra, strict=True)
+    )
+    if isinstance(timing, Flow):
+        position = timing.axis - 1
+        if not 0 <= position < count:
+            raise refuse(rules.FOLDED, node.name, f"time is axis {timing.axis}, not a spatial axis")
+        if timing.delay < 0:
+            timing = planner.delay(node, 0, 0)
+        s = stride[position]
+        padded = (*extra[:position], s - 1, *extra[position + 1 :])
+        planner.edit_attribute(node, "output_padding", padded)
+        timing = replace(
+            timing,
+            rate=timing.rate * s,
+            delay=timing.delay * s,
+            valid=timing.valid * s,
+            warmup=timing.warmup * s,
+        )
+    planner.put(node.outputs[0], (shape[0], *spatial, shape[-1]), timing, node)
+
+
+HANDLERS: dict[str, Callable[[Planner, Node], None]] = {
+    "Conv": conv,
+    "AveragePool": pool,
+    "MaxPool": pool,
+    "InsertZeros": insert_zeros,
+}

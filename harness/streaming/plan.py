@@ -1,0 +1,228 @@
+"""A streaming plan as data: what to change in an offline graph, and what then holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Value: TypeAlias = "int | str | tuple[int, ...]"
+
+
+@dataclass(frozen=True)
+class NewNode:
+    """One node that the plan adds.
+
+    Attributes:
+        name: Unique; derived from the tensor and the consumer.
+        op_type: ``StreamingCache``, ``Slice`` or ``Transpose``.
+        attributes: Attribute name to value.
+        constants: The inputs after the first: each an int64 vector.
+        shape: Shape of its output, in the file's layout.
+    """
+
+    name: str
+    op_type: str
+    attributes: Mapping[str, Value]
+    constants: tuple[tuple[int, ...], ...] = ()
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """Nodes that the plan puts in front of one input of one node.
+
+    Attributes:
+        tensor: What the consumer read before.
+        consumer: Name of the node that reads the end of the chain instead.
+        input_index: Which of its inputs.
+        nodes: The chain, in the order of execution.
+    """
+
+    tensor: str
+    consumer: str
+    input_index: int
+    nodes: tuple[NewNode, ...]
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """One StreamingCache: ``out = concat(last window - 1 frames, chunk)``.
+
+    Attributes:
+        tensor: The tensor whose frames are kept.
+        consumer: Name of the node that reads them.
+        input_index: Which of its inputs.
+        window: Frames; the state holds ``window - 1``.
+        frame_axis: Axis of the cache's own input, in the file's layout.
+    """
+
+    tensor: str
+    consumer: str
+    input_index: int
+    window: int
+    frame_axis: int
+
+
+@dataclass(frozen=True)
+class AttributeEdit:
+    """Set an attribute of a node of the offline graph."""
+
+    node: str
+    attribute: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class ConstantEdit:
+    """Replace the int64 vector that a node reads at one of its inputs."""
+
+    node: str
+    input_index: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Which offline elements the chunks of one output are compared with.
+
+    Attributes:
+        output: Name of the graph output.
+        kind: ``same`` (one frame out per frame in), ``strided`` (fewer), ``upsampled`` (more),
+            ``delayed`` (the stream lags), or ``tail``: the output is computed from the last
+            frames only, so each chunk is compared with the offline model of its prefix.
+        frame_axis: The time axis in the file's layout; -1 for a tail that has none left.
+        out_frames_per_chunk: Frames that each chunk yields.
+        latency_frames: Output frames by which the stream lags the offline model.
+        warmup_frames: Leading offline frames that a cold cache may change.
+        offline_frames: Frames of the offline output.
+        min_prefix_frames: Frames of the first input from which a tail is defined; a chunk
+            that ends earlier has nothing to be compared with. 0 for other kinds.
+        state_input: Graph input that this output feeds; empty when it is no recurrent state.
+    """
+
+    output: str
+    kind: str
+    frame_axis: int
+    out_frames_per_chunk: int
+    latency_frames: int = 0
+    warmup_frames: int = 0
+    offline_frames: int = 0
+    min_prefix_frames: int = 0
+    state_input: str = ""
+
+
+@dataclass(frozen=True)
+class StreamingPlan:
+    """Everything that turns an offline graph into a streaming one.
+
+    Attributes:
+        frame_axes: Time axis of each graph input that has one, in the file's layout.
+        chunk_frames: Frames of each of these inputs in one chunk.
+        insertions: Caches and their companions, one chain per consumer that needs one.
+        attribute_edits: Padding that caches replace.
+        constant_edits: Slice and Reshape constants that named the offline frame count.
+        removals: Nodes that have nothing left to do.
+        alignments: One per graph output.
+        shapes: Shape of every tensor of the streaming graph that the offline graph has too,
+            in the file's layout.
+        state: Recurrent state: graph input to the graph output that feeds it.
+        receptive_field: Input frames that one output frame depends on; None when unbounded.
+        total_stride: Chunks must be a multiple of this.
+        state_bytes: Bytes that all caches and recurrent states hold between chunks.
+    """
+
+    frame_axes: Mapping[str, int]
+    chunk_frames: Mapping[str, int]
+    insertions: tuple[Insertion, ...]
+    attribute_edits: tuple[AttributeEdit, ...]
+    constant_edits: tuple[ConstantEdit, ...]
+    removals: tuple[str, ...]
+    alignments: tuple[Alignment, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    state: Mapping[str, str] = field(default_factory=dict)
+    receptive_field: int | None = 1
+    total_stride: int = 1
+    state_bytes: int = 0
+
+    @property
+    def caches(self) -> tuple[CacheSpec, ...]:
+        """Every cache that the plan inserts."""
+        return tuple(
+            CacheSpec(
+                chain.tensor,
+                chain.consumer,
+                chain.input_index,
+                _number(node, "window_size"),
+                _number(node, "frame_axis"),
+            )
+            for chain in self.insertions
+            for node in chain.nodes
+            if node.op_type == "StreamingCache"
+        )
+
+    @property
+    def warmup_frames(self) -> int:
+        """The longest warm-up of any output, in frames of that output."""
+        return max((alignment.warmup_frames for alignment in self.alignments), default=0)
+
+    @property
+    def latency_frames(self) -> int:
+        """The longest latency of any output, in frames of that output."""
+        return max((alignment.latency_frames for alignment in self.alignments), default=0)
+
+    def to_json(self) -> str:
+        """Write the plan as JSON text; ``from_json`` reads it back equal."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> StreamingPlan:
+        """Read what ``to_json`` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        return StreamingPlan(
+            frame_axes=data["frame_axes"],
+            chunk_frames=data["chunk_frames"],
+            insertions=tuple(_insertion(entry) for entry in data["insertions"]),
+            attribute_edits=tuple(
+                AttributeEdit(e["node"], e["attribute"], _value(e["value"]))
+                for e in data["attribute_edits"]
+            ),
+            constant_edits=tuple(
+                ConstantEdit(e["node"], e["input_index"], tuple(e["values"]))
+                for e in data["constant_edits"]
+            ),
+            removals=tuple(data["removals"]),
+            alignments=tuple(Alignment(**entry) for entry in data["alignments"]),
+            shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
+            state=data["state"],
+            receptive_field=data["receptive_field"],
+            total_stride=data["total_stride"],
+            state_bytes=data["state_bytes"],
+        )
+
+
+def _number(node: NewNode, attribute: str) -> int:
+    value = node.attributes[attribute]
+    assert isinstance(value, int)
+    return value
+
+
+def _insertion(data: Mapping[str, Any]) -> Insertion:
+    nodes = tuple(
+        NewNode(
+            name=node["name"],
+            op_type=node["op_type"],
+            attributes={key: _value(value) for key, value in node["attributes"].items()},
+            constants=tuple(tuple(values) for values in node["constants"]),
+            shape=tuple(node["shape"]),
+        )
+        for node in data["nodes"]
+    )
+    return Insertion(data["tensor"], data["consumer"], data["input_index"], nodes)
+
+
+def _value(value: Any) -> Value:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,151 @@
+"""How one tensor of the offline model relates to the stream. Knows arithmetic, no operators."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TypeAlias
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A tensor that gains frames with every chunk.
+
+    Offline frame ``m`` of the tensor is frame ``m + delay`` of the stream::
+
+        offline          0 1 2 3 4
+        stream       . . 0 1 2 3 4        delay 2: two frames without counterpart
+        stream   (1) 2 3 4                delay -1: offline frame 0 came before the stream
+
+    Attributes:
+        axis: The frame axis, in the file's layout.
+        rate: Frames per frame of the first input.
+        delay: See above. Negative only between a Pad and what consumes it.
+        valid: Offline frames that depend on real frames only, not on padding after the last
+            one; may exceed the length of the tensor.
+        warmup: Offline frames ``0 .. warmup - 1`` may differ in the stream.
+        clean: Frames of the stream before offline frame 0 are zero, so that a cache holds
+            what offline padding would have held there.
+        nonnegative: No element is below zero.
+        field: Input frames that one frame depends on; infinite behind a recurrence.
+        culprit: The node whose padding limits ``valid``; empty when none does.
+    """
+
+    axis: int
+    rate: Fraction
+    delay: int
+    valid: int
+    warmup: int = 0
+    clean: bool = True
+    nonnegative: bool = False
+    field: Fraction | float = Fraction(1)
+    culprit: str = ""
+
+    def moved(self, axis: int) -> Flow:
+        """The same frames on another axis."""
+        return replace(self, axis=axis)
+
+    def shifted(self, frames: int) -> Flow:
+        """Prepend zero frames to the offline tensor (as Pad does), or cut them off.
+
+        Args:
+            frames: Frames that are prepended; negative to cut.
+        """
+        warm = self.warmup > 0 or (frames > 0 and not self.clean)
+        return replace(
+            self,
+            delay=self.delay - frames,
+            valid=max(0, self.valid + frames),
+            warmup=max(0, self.warmup + frames) if warm else 0,
+            clean=(self.clean or frames >= self.delay) if frames >= 0 else False,
+        )
+
+    def delayed(self, frames: int) -> Flow:
+        """The same offline frames, later in the stream; zeros come first."""
+        return replace(self, delay=self.delay + frames)
+
+    def windowed(self, window: Window, delay: int) -> Flow:
+        """What a convolution or pool makes of this tensor.
+
+        Args:
+            window: Kernel, stride and padding along time.
+            delay: Delay of the result.
+        """
+        cold = self.warmup > 0 or not self.clean
+        return replace(
+            self,
+            rate=self.rate / window.stride,
+            delay=delay,
+            valid=max(0, window.frames_out(self.valid - window.pad_end)),
+            warmup=max(0, (self.warmup - 1 + window.pad_begin) // window.stride + 1) if cold else 0,
+            clean=delay <= 0,
+            nonnegative=False,
+            field=self.field + (window.extent - 1) / self.rate,
+        )
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A tensor made of the last frames only: as long in the stream as offline.
+
+    Attributes:
+        min_prefix: Frames of the first input from which it is defined and exact.
+        axis: Where its frames are, while they have an axis of their own; else -1.
+        field: As in ``Flow``.
+    """
+
+    min_prefix: int
+    axis: int = -1
+    field: Fraction | float = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Still:
+    """A tensor that does not change with time: a constant, a state input, or made of those."""
+
+
+Timing: TypeAlias = Flow | Tail | Still
+STILL = Still()
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel geometry along the frame axis.
+
+    Attributes:
+        extent: Frames that one output spans, dilation included.
+        stride: Frames between outputs.
+        pad_begin: Frames of padding before the first frame.
+        pad_end: Frames of padding after the last.
+    """
+
+    extent: int
+    stride: int
+    pad_begin: int
+    pad_end: int
+
+    def frames_out(self, frames: int) -> int:
+        """Frames that the window makes of *frames*, padding included."""
+        return (frames + self.pad_begin + self.pad_end - self.extent) // self.stride + 1
+
+    def delay_for(self, delay_in: int) -> int:
+        """The smallest delay of the result, given the input's.
+
+        The state must lie in ``extent - stride .. extent - 1`` so that every chunk gives
+        ``frames / stride`` outputs in the right phase; with a delay of at least zero it may
+        be longer, which costs a delay line.
+        """
+        least = max(0, self.extent - self.stride)
+        return max(0, -(-(least - self.pad_begin + delay_in) // self.stride))
+
+    def state_for(self, delay_in: int, delay_out: int) -> int:
+        """Frames that the cache must hold for these delays."""
+        return self.pad_begin + delay_out * self.stride - delay_in
+
+
+def outer_size(shape: Shape, axis: int) -> int:
+    """Elements on the axes before *axis*; a flat copy is a concat only where this is 1."""
+    return math.prod(shape[:axis])
