@@ -152,7 +152,7 @@ typedef struct {
   size_t models_size;
   uint32_t max_payload;  // bytes, 1024..65536
   uint32_t window;       // requests, 1..64
-  uint32_t max_models;   // 1..16
+  uint32_t max_models;   // 1..8
   uint32_t max_watch;    // 1..256
   uint32_t max_upload;   // bytes of the largest upload
 } hil_config;

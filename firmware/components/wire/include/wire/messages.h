@@ -1,0 +1,425 @@
+// The messages of protocol.md section 3. Field order is the wire's; units and meanings are there.
+//
+// A list is `count` and the raw bytes of its items, always last: iterate with a
+// PayloadReader over `items`, or append records to a PayloadWriter.
+#ifndef WIRE_MESSAGES_H_
+#define WIRE_MESSAGES_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "wire/payload.h"
+#include "wire/span.h"
+
+namespace hil {
+
+enum class Type : uint8_t {
+  kHello = 0x01,
+  kListModels = 0x02,
+  kLoad = 0x03,
+  kUploadBegin = 0x04,
+  kUploadData = 0x05,
+  kUploadEnd = 0x06,
+  kDescribe = 0x07,
+  kBindState = 0x08,
+  kReset = 0x09,
+  kWatch = 0x0A,
+  kStart = 0x0B,
+  kChunk = 0x0C,
+  kReadResult = 0x0D,
+  kReadTensor = 0x0E,
+  kMemory = 0x0F,
+  kUnload = 0x10,
+  kReboot = 0x11,
+  kBooted = 0xF0,
+  kReject = 0xF1,
+  kError = 0xFF,
+};
+inline constexpr uint8_t kReplyBit = 0x80;
+
+inline constexpr size_t kMaxName = 512;  // bytes of a tensor or model name
+inline constexpr size_t kMaxRank = 8;
+
+enum class TensorKind : uint8_t { kInput = 0, kOutput = 1, kNodeOutput = 2 };
+enum class WatchMode : uint8_t { kValue = 0, kDigest = 1 };
+enum class RejectReason : uint8_t { kGap = 1, kCorrupt = 2 };
+
+// HelloReply.flags
+inline constexpr uint16_t kDeviceSimulated = 1;
+inline constexpr uint16_t kDeviceMeasuresTime = 2;
+// Start.flags
+inline constexpr uint16_t kStartReset = 1;
+inline constexpr uint16_t kStartRetain = 2;
+// ChunkReply.flags
+inline constexpr uint16_t kChunkExecuted = 1;
+inline constexpr uint16_t kChunkNoTiming = 2;
+inline constexpr uint16_t kChunkUnwritten = 4;
+inline constexpr uint16_t kChunkSuspect = 8;
+// TensorInfo.flags
+inline constexpr uint16_t kTensorPerChannel = 1;
+
+struct MemoryInfo {
+  uint32_t internal_free = 0;
+  uint32_t internal_total = 0;
+  uint32_t internal_largest = 0;
+  uint32_t psram_free = 0;
+  uint32_t psram_total = 0;
+  uint32_t psram_largest = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(internal_free, internal_total, internal_largest, psram_free, psram_total,
+            psram_largest);
+  }
+};
+
+struct ModelInfo {
+  uint32_t size = 0;
+  Sha256Digest sha256{};
+  std::string_view name;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(size, sha256, name);
+  }
+};
+
+// A rank above kMaxRank does not parse: the reader is left with bytes over.
+struct TensorInfo {
+  std::string_view name;
+  uint8_t dtype = 0;
+  int16_t exponent = 0;
+  uint16_t flags = 0;
+  uint32_t bytes = 0;
+  uint8_t rank = 0;
+  uint32_t dims[kMaxRank] = {};
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(name, dtype, exponent, flags, bytes, rank);
+    for (size_t axis = 0; axis < rank && axis < kMaxRank; ++axis) {
+      archive(dims[axis]);
+    }
+  }
+};
+
+struct StatePair {
+  std::string_view output;
+  std::string_view input;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(output, input);
+  }
+};
+
+struct WatchItem {
+  uint8_t mode = 0;
+  std::string_view name;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(mode, name);
+  }
+};
+
+// Requests and replies that are one handle, or nothing.
+struct HandleOnly {
+  uint32_t handle = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle);
+  }
+};
+
+struct Empty {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+struct HelloReply {
+  uint64_t boot_nonce = 0;
+  Sha256Digest app_sha256{};
+  uint16_t chip_revision = 0;
+  uint16_t cpu_mhz = 0;
+  uint16_t flags = 0;
+  uint8_t window = 0;
+  uint8_t max_models = 0;
+  uint32_t max_payload = 0;
+  uint32_t max_upload = 0;
+  uint16_t max_watch = 0;
+  uint16_t max_name = 0;
+  MemoryInfo memory;
+  std::string_view target;
+  std::string_view idf_version;
+  std::string_view espdl_version;
+  std::string_view app_version;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(boot_nonce, app_sha256, chip_revision, cpu_mhz, flags, window, max_models, max_payload,
+            max_upload, max_watch, max_name, memory, target, idf_version, espdl_version,
+            app_version);
+  }
+};
+
+struct ListModels {
+  uint32_t first = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(first);
+  }
+};
+
+struct ListModelsReply {
+  uint32_t total = 0;
+  uint32_t first = 0;
+  uint16_t count = 0;
+  Bytes items;  // ModelInfo
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(total, first, count, items);
+  }
+};
+
+struct Load {
+  std::string_view name;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(name);
+  }
+};
+
+struct LoadedReply {
+  uint32_t handle = 0;
+  Sha256Digest sha256{};
+  uint32_t size = 0;
+  uint16_t inputs = 0;
+  uint16_t outputs = 0;
+  uint32_t intermediates = 0;
+  uint32_t internal_bytes = 0;
+  uint32_t psram_bytes = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, sha256, size, inputs, outputs, intermediates, internal_bytes, psram_bytes);
+  }
+};
+
+struct UploadBegin {
+  uint32_t size = 0;
+  Sha256Digest sha256{};
+  std::string_view name;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(size, sha256, name);
+  }
+};
+
+struct UploadBeginReply {
+  uint32_t size = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(size);
+  }
+};
+
+struct UploadData {
+  uint32_t offset = 0;
+  Bytes data;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(offset, data);
+  }
+};
+
+struct UploadDataReply {
+  uint32_t next_offset = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(next_offset);
+  }
+};
+
+struct Describe {
+  uint32_t handle = 0;
+  uint8_t kind = 0;
+  uint32_t first = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, kind, first);
+  }
+};
+
+struct DescribeReply {
+  uint32_t handle = 0;
+  uint8_t kind = 0;
+  uint32_t total = 0;
+  uint32_t first = 0;
+  uint16_t count = 0;
+  Bytes items;  // TensorInfo
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, kind, total, first, count, items);
+  }
+};
+
+struct BindState {
+  uint32_t handle = 0;
+  uint16_t count = 0;
+  Bytes items;  // StatePair
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, count, items);
+  }
+};
+
+struct BindStateReply {
+  uint32_t handle = 0;
+  uint32_t state_bytes = 0;
+  uint32_t input_bytes = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, state_bytes, input_bytes);
+  }
+};
+
+struct Watch {
+  uint32_t handle = 0;
+  uint16_t count = 0;
+  Bytes items;  // WatchItem
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, count, items);
+  }
+};
+
+struct WatchReply {
+  uint32_t handle = 0;
+  uint32_t watch_bytes = 0;
+  uint16_t count = 0;
+  Bytes items;  // TensorInfo with an empty name
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, watch_bytes, count, items);
+  }
+};
+
+struct Start {
+  uint32_t handle = 0;
+  uint16_t flags = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, flags);
+  }
+};
+
+struct StartReply {
+  uint32_t handle = 0;
+  uint32_t stream = 0;
+  Sha256Digest model_sha256{};
+  uint64_t boot_nonce = 0;
+  uint32_t input_bytes = 0;
+  uint32_t output_bytes = 0;
+  uint32_t result_bytes = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, stream, model_sha256, boot_nonce, input_bytes, output_bytes, result_bytes);
+  }
+};
+
+struct Chunk {
+  uint32_t stream = 0;
+  uint32_t index = 0;
+  uint32_t offset = 0;
+  Bytes data;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(stream, index, offset, data);
+  }
+};
+
+struct ChunkReply {
+  uint32_t stream = 0;
+  uint32_t index = 0;
+  uint16_t flags = 0;
+  uint16_t unwritten_tensors = 0;
+  uint16_t unwritten_output = 0;
+  uint32_t unwritten_offset = 0;
+  uint32_t unwritten_bytes = 0;
+  uint32_t latency_us = 0;
+  uint32_t result_bytes = 0;
+  Bytes data;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(stream, index, flags, unwritten_tensors, unwritten_output, unwritten_offset,
+            unwritten_bytes, latency_us, result_bytes, data);
+  }
+};
+
+struct ReadResult {
+  uint32_t stream = 0;
+  uint32_t index = 0;
+  uint32_t offset = 0;
+  uint32_t length = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(stream, index, offset, length);
+  }
+};
+
+struct ReadResultReply {
+  uint32_t offset = 0;
+  Bytes data;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(offset, data);
+  }
+};
+
+struct ReadTensor {
+  uint32_t handle = 0;
+  uint32_t offset = 0;
+  uint32_t length = 0;
+  std::string_view name;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, offset, length, name);
+  }
+};
+
+struct ReadTensorReply {
+  uint32_t total = 0;
+  uint32_t offset = 0;
+  Bytes data;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(total, offset, data);
+  }
+};
+
+struct Booted {
+  uint64_t boot_nonce = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(boot_nonce);
+  }
+};
+
+struct Reject {
+  uint8_t reason = 0;
+  uint32_t expected = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(reason, expected);
+  }
+};
+
+struct ErrorReply {
+  uint16_t code = 0;
+  uint8_t request = 0;
+  std::string_view text;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(code, request, text);
+  }
+};
+
+}  // namespace hil
+
+#endif  // WIRE_MESSAGES_H_
