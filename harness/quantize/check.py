@@ -1,0 +1,105 @@
+"""Is a streaming file the same quantized network as its offline file? Knows files only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import QuantizeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.espdl import Graph
+
+# Inputs after the first of these say *where*, not *how much*: a conversion may edit them.
+_STRUCTURAL = frozenset(
+    ("Reshape", "Slice", "Pad", "Expand", "Split", "Squeeze", "Unsqueeze", "Resize", "Tile")
+)
+_CACHE = "StreamingCache"
+_SHOWN = 3
+
+
+def check_same_calibration(offline: Graph, streaming: Graph, chunk_frames: int) -> None:
+    """Check that two files came from one calibration.
+
+    Every weight, bias and look-up table of the offline file must be in the streaming file,
+    byte for byte, and every tensor that both files name must have the same type and exponents.
+
+    Args:
+        offline: The non-streaming file.
+        streaming: The streaming file.
+        chunk_frames: Its chunk size, for the message.
+
+    Raises:
+        QuantizeError: stage ``check``; names the tensors that differ.
+    """
+    structural = _structural(offline) | _structural(streaming)
+    problems = []
+    for name, tensor in offline.initializers.items():
+        if name in structural:
+            continue
+        other = streaming.initializers.get(name)
+        if other is None:
+            problems.append(f"constant {name} is missing")
+        elif tensor.info != other.info:
+            problems.append(f"constant {name} was {tensor.info}, is {other.info}")
+        elif tensor.raw.tobytes() != other.raw.tobytes():
+            problems.append(f"constant {name} has other values")
+    for name, info in offline.value_info.items():
+        other_info = streaming.value_info.get(name)
+        if other_info is None:
+            continue
+        if (info.dtype, info.exponents) != (other_info.dtype, other_info.exponents):
+            problems.append(
+                f"tensor {name} was {info.dtype} at exponent {info.exponents}, is "
+                f"{other_info.dtype} at {other_info.exponents}"
+            )
+    for node in streaming.nodes:
+        if node.op_type == _CACHE:
+            source, result = streaming.info(node.inputs[0]), streaming.info(node.outputs[0])
+            if (source.dtype, source.exponents) != (result.dtype, result.exponents):
+                problems.append(f"cache {node.name} changes type or exponent of {source.name}")
+    if problems:
+        more = len(problems) - _SHOWN
+        raise QuantizeError(
+            f"the streaming file for chunks of {chunk_frames} frames is not the offline network: "
+            + "; ".join(problems[:_SHOWN])
+            + (f"; and {more} more" if more > 0 else ""),
+            stage="check",
+            hint="streaming passes may move and slice data, not change how it is quantized",
+        )
+
+
+def check_state(graph: Graph, state: Mapping[str, str]) -> None:
+    """Check that each state output can be fed back as it is.
+
+    Args:
+        graph: Any file of the model.
+        state: Graph input to graph output.
+
+    Raises:
+        QuantizeError: stage ``check``; types, shapes or exponents of a pair differ.
+    """
+    for source, sink in state.items():
+        before, after = graph.info(source), graph.info(sink)
+        if (before.dtype, before.shape, before.exponents) != (
+            after.dtype,
+            after.shape,
+            after.exponents,
+        ):
+            raise QuantizeError(
+                f"state output {sink} ({after.dtype} {after.shape}, exponent {after.exponents}) "
+                f"cannot be fed back to input {source} ({before.dtype} {before.shape}, exponent "
+                f"{before.exponents})",
+                stage="check",
+                hint="the state that goes out must be what the recurrent layer returns, unchanged",
+            )
+
+
+def _structural(graph: Graph) -> set[str]:
+    """Return the constants that only say where data goes."""
+    used: dict[str, list[bool]] = {}
+    for node in graph.nodes:
+        for index, name in enumerate(node.inputs):
+            used.setdefault(name, []).append(index > 0 and node.op_type in _STRUCTURAL)
+    return {name for name in graph.initializers if all(used.get(name, [False]))}

@@ -1,0 +1,192 @@
+"""What the exporter's log lines mean. Knows its wording, runs nothing.
+
+The exporter logs ``ERROR`` where it should raise and goes on, and logs ``ERROR`` where
+nothing is wrong. Each line that it is known to write has one row in ``RULES``; an ``ERROR``
+that has none is a failure, because silence about it would be a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Verdict(Enum):
+    """What a line says about the artifact."""
+
+    HARMLESS = "harmless"  # a false alarm: the artifact is right
+    SUSPECT = "suspect"  # may be wrong: the streaming lint judges the file itself
+    FATAL = "fatal"  # the artifact is wrong
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One log line, classified.
+
+    Attributes:
+        rule: Id of the row in ``RULES``; ``Q000`` when there is none.
+        verdict: What the line says about the artifact.
+        level: ``ERROR`` or ``WARNING``, as the exporter logged it.
+        stage: Stage of the worker in which it was logged.
+        node: The operator or tensor that the line names; empty when it names none.
+        text: The line, without colour and time.
+    """
+
+    rule: str
+    verdict: Verdict
+    level: str
+    stage: str
+    node: str
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the finding as plain data."""
+        return {**asdict(self), "verdict": self.verdict.value}
+
+    @classmethod
+    def from_json(cls, data: dict[str, str]) -> Finding:
+        """Return the finding that ``to_json`` gave."""
+        return cls(**{**data, "verdict": Verdict(data["verdict"])})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class LogRule:
+    """A line that the exporter is known to write.
+
+    Attributes:
+        id: Stable; ``Q1xx`` its own streaming conversion, ``Q2xx`` layout, weights and
+            exponents, ``Q3xx`` quantization.
+        verdict: What the line says about the artifact.
+        title: A few words.
+        pattern: Found in the line; a group ``node`` names the operator or tensor.
+    """
+
+    id: str
+    verdict: Verdict
+    title: str
+    pattern: re.Pattern[str]
+
+
+UNKNOWN = "Q000"
+_OK, _SUSPECT, _FATAL = Verdict.HARMLESS, Verdict.SUSPECT, Verdict.FATAL
+
+RULES: tuple[LogRule, ...] = tuple(  # the first that matches counts
+    LogRule(id_, verdict, title, re.compile(pattern))
+    for id_, verdict, title, pattern in (
+        (
+            "Q101",
+            _OK,
+            "a Transpose needs no cache",
+            r"Operation (?P<node>\S+) of type Transpose is not supported for Auto",
+        ),
+        (
+            "Q102",
+            _SUSPECT,
+            "operator unknown to the streaming conversion",
+            r"Operation (?P<node>\S+) of type \w+ is not supported for Auto",
+        ),
+        (
+            "Q103",
+            _SUSPECT,
+            "operator over the frame axis",
+            r"Operation (?P<node>\S+) of type \w+ operates along the frame axis",
+        ),
+        (
+            "Q104",
+            _SUSPECT,
+            "no cache inserted",
+            r"Failed to insert streaming node for op (?P<node>\S+) due to",
+        ),
+        ("Q105", _SUSPECT, "padding stripped", r"\] is not supported in streaming node"),
+        ("Q106", _SUSPECT, "auto_pad", r"Auto padding '\w+' is not supported in streaming node"),
+        (
+            "Q107",
+            _SUSPECT,
+            "padding of unknown rank",
+            r"Unsupported padding length \d+ in streaming node '(?P<node>[^']+)'",
+        ),
+        ("Q108", _FATAL, "table names no tensor", r"Variable (?P<node>\S+) not found in graph"),
+        ("Q109", _FATAL, "no such input", r"Input variable (?P<node>\S+) not found in graph"),
+        ("Q201", _FATAL, "layout unknown", r"Can not reset \w+:(?P<node>\S+) layout"),
+        ("Q202", _FATAL, "layout inconsistent", r"^(?P<node>\S+) permute do not match shape"),
+        ("Q203", _FATAL, "Resize of this rank", r"Reize: do not support shape"),
+        ("Q204", _FATAL, "filter of this rank", r"Conv filter don't support \d+D tensor"),
+        ("Q205", _FATAL, "shape unknown", r"^input shape is None"),
+        (
+            "Q206",
+            _SUSPECT,
+            "output finer than the accumulator",
+            r"calculation result of the (?P<node>\S+)\(type: \w+\) operator will",
+        ),
+        ("Q207", _OK, "layout not recorded", r"^(?P<node>\S+) does not bind perm parameter"),
+        ("Q208", _SUSPECT, "no exponent", r"^(?P<node>\S+) does not bind exponents parameter"),
+        (
+            "Q301",
+            _FATAL,
+            "batch norm left over",
+            r"PPQ can not merge operation \S+ and (?P<node>[^\s,]+)",
+        ),
+        (
+            "Q302",
+            _OK,
+            "batch norm alone",
+            r"Isolated BatchNormalization\((?P<node>[^)]+)\) was detected",
+        ),
+        ("Q303", _SUSPECT, "range next to nothing", r"^Numeric instability detected"),
+        (
+            "Q304",
+            _SUSPECT,
+            "tensor not quantized",
+            r"Unexpected quantization state of variable (?P<node>\S+)",
+        ),
+        (
+            "Q305",
+            _OK,
+            "optional input missing",
+            r"Unexpected input value of operation (?P<node>\S+), recieving \"None\"",
+        ),
+        ("Q306", _FATAL, "no such target", r"will return TargetPlatform\.FP32"),
+    )
+)
+
+# [ERROR][ESPDL][2026-01-31 12:00:00]:  message, with colours around the header
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LINE = re.compile(r"\[(?P<level>ERROR|WARNING)\]\[\w+\]\[[\d :-]+\]:\s*(?P<text>.*)")
+
+
+def classify(lines: Iterable[str], stage: str) -> list[Finding]:
+    """Read the exporter's log.
+
+    Args:
+        lines: The log as written, colours included.
+        stage: Stage of the worker in which the lines were written.
+
+    Returns:
+        A finding for each ``ERROR`` and ``WARNING`` line; each once, in order. An unknown
+        ``ERROR`` is fatal, an unknown ``WARNING`` is suspect.
+
+    >>> line = "[ERROR][ESPDL][2026-01-31 12:00:00]: y permute do not match shape"
+    >>> [(finding.rule, finding.node) for finding in classify([line], "export")]
+    [('Q202', 'y')]
+    """
+    found: dict[Finding, None] = {}
+    for line in lines:
+        match = _LINE.search(_COLOUR.sub("", line))
+        if match:
+            found[_classify_text(match["text"].strip(), match["level"], stage)] = None
+    return list(found)
+
+
+def _classify_text(text: str, level: str, stage: str) -> Finding:
+    for rule in RULES:
+        match = rule.pattern.search(text)
+        if match:
+            node = match.groupdict().get("node") or ""
+            return Finding(rule.id, rule.verdict, level, stage, node, text)
+    verdict = Verdict.FATAL if level == "ERROR" else Verdict.SUSPECT
+    return Finding(UNKNOWN, verdict, level, stage, "", text)

@@ -1,0 +1,142 @@
+"""The client of the zygote: starts it, hands it requests, hears how the workers ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from harness.errors import QuantizeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+START_TIMEOUT_S = 120.0  # importing torch from a cold disk
+STOP_TIMEOUT_S = 5.0
+RECEIVE_BYTES = 1 << 16
+# One thread a worker: workers run side by side, and torch is quicker so on small networks.
+SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class WorkerPool:
+    """Workers for the length of a ``with`` block; the first request waits for the imports.
+
+    Raises:
+        QuantizeError: stage ``build``; the zygote did not start or ended early.
+    """
+
+    def __init__(self) -> None:
+        self._channel, theirs = socket.socketpair()
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._received = b""
+        self._ready = False
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "harness.quantize.zygote", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                # The worker imports what this process could import.
+                env={
+                    **os.environ,
+                    **SINGLE_THREAD,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
+                start_new_session=True,  # a Ctrl-C is ours to handle
+            )
+        except BaseException:
+            self._channel.close()
+            self._output.close()
+            raise
+        finally:
+            theirs.close()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._channel.close()  # the zygote kills its workers and ends
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:  # still importing
+            self._process.kill()
+            self._process.wait()
+        self._output.close()
+
+    def submit(self, name: str, request: dict[str, Any], directory: Path) -> None:
+        """Start a worker.
+
+        Args:
+            name: Returned by ``wait`` when the worker has ended.
+            request: What ``worker.run`` takes, plain data.
+            directory: Where the worker writes its files and its log.
+        """
+        self._wait_until_ready()
+        self._send({"id": name, "request": request, "directory": str(directory)})
+
+    def kill(self, name: str) -> None:
+        """Kill a worker; ``wait`` will return it as any other."""
+        self._send({"kill": name})
+
+    def wait(self, timeout_s: float) -> list[tuple[str, int]]:
+        """Wait until a worker ends.
+
+        Args:
+            timeout_s: How long to wait, at least 0.
+
+        Returns:
+            Name and exit status of the workers that ended: 0, a positive exit code, or a
+            negative signal number; empty at the timeout.
+        """
+        return [(message["id"], message["status"]) for message in self._receive(timeout_s)]
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s < 0:
+                raise self._broken(f"did not start within {START_TIMEOUT_S:.0f} s")
+            for message in self._receive(remaining_s):
+                if "failed" in message:
+                    raise self._broken(f"did not start: {message['failed']}")
+                self._ready = True
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            raise self._broken(f"does not listen ({error})") from error
+
+    def _receive(self, timeout_s: float) -> list[dict[str, Any]]:
+        readable, _, _ = select.select([self._channel], [], [], max(timeout_s, 0))
+        if not readable:
+            return []
+        data = self._channel.recv(RECEIVE_BYTES)
+        if not data:
+            status = self._process.wait()
+            raise self._broken(f"ended with status {status}")
+        *lines, self._received = (self._received + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _broken(self, what: str) -> QuantizeError:
+        self._output.seek(0)
+        tail = self._output.read().decode(errors="replace").strip().splitlines()[-3:]
+        said = f"; it said: {' | '.join(tail)}" if tail else ""
+        return QuantizeError(
+            f"the quantize process {what}{said}",
+            stage="build",
+            hint="check that 'python -c \"import torch, esp_ppq\"' works in this environment",
+        )
