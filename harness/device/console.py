@@ -1,0 +1,115 @@
+"""The device's console text: last lines, log file, and waiting for a pattern."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RING_BYTES: Final = 64 * 1024
+TAIL_LINES: Final = 12
+TAIL_CHARACTERS: Final = 1500
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+Sink = Callable[[bytes], object]
+
+
+class Console:
+    """Collects console bytes from any thread; does what pytest-embedded needs two processes for.
+
+    Args:
+        log_path: File that gets every byte as it comes; None for none.
+        sink: Also called with every piece, for instance a pytest-embedded ``msg_queue.put``.
+    """
+
+    def __init__(self, log_path: Path | None = None, sink: Sink | None = None) -> None:
+        self.log_path = log_path
+        self._sink = sink
+        self._changed = threading.Condition()
+        self._ring = bytearray()
+        self._total = 0  # bytes ever received
+        self._expect_from = 0  # where the next expect starts, counted like _total
+        self._log: BinaryIO | None = None
+        if log_path is not None:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log = log_path.open("ab", buffering=0)
+
+    def log(self, text: str) -> None:
+        """Write to the log what is not device output: esptool's messages."""
+        with self._changed:
+            self._record(text.encode())
+
+    def feed(self, data: bytes) -> None:
+        """Take console bytes that the device sent."""
+        if not data:
+            return
+        with self._changed:
+            self._record(data)
+            self._ring += data
+            self._total += len(data)
+            del self._ring[:-RING_BYTES]
+            self._changed.notify_all()
+
+    def mark(self) -> int:
+        """Position after the last byte; give it to :meth:`since`."""
+        with self._changed:
+            return self._total
+
+    def since(self, mark: int) -> str:
+        """Text that came after *mark*, as far as it is kept, without colour codes."""
+        with self._changed:
+            start = max(0, len(self._ring) - (self._total - mark))
+            return _clean(bytes(self._ring[start:]))
+
+    def tail(self, mark: int = 0) -> str:
+        """The last lines since *mark*, for an error message."""
+        lines = [line.rstrip() for line in self.since(mark).splitlines() if line.strip()]
+        return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+
+    def expect(self, pattern: str | re.Pattern[str], timeout_s: float) -> re.Match[str] | None:
+        """Wait for *pattern* in text that no earlier ``expect`` has passed.
+
+        Args:
+            pattern: Regular expression; colour codes are removed before matching.
+            timeout_s: How long to wait.
+
+        Returns:
+            The match; None when the time is over.
+        """
+        compiled = re.compile(pattern) if isinstance(pattern, str) else pattern
+        found: re.Match[str] | None = None
+
+        def look() -> bool:
+            nonlocal found
+            start = max(0, len(self._ring) - (self._total - self._expect_from))
+            text = bytes(self._ring[start:]).decode("utf-8", errors="replace")
+            found = compiled.search(_ANSI.sub("", text))
+            return found is not None
+
+        with self._changed:
+            if self._changed.wait_for(look, timeout_s) and found is not None:
+                remaining = found.string[found.end() :].encode()
+                self._expect_from = self._total - len(remaining)
+            return found
+
+    def close(self) -> None:
+        """Close the log file."""
+        with self._changed:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def _record(self, data: bytes) -> None:
+        if self._log is not None:
+            self._log.write(data)
+        if self._sink is not None:
+            self._sink(data)
+
+
+def _clean(data: bytes) -> str:
+    text = _ANSI.sub("", data.decode("utf-8", errors="replace"))
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
