@@ -3,6 +3,7 @@
 Import from here; the modules inside are free to move.
 """
 
+from harness.espdl.check import check_graph
 from harness.espdl.container import PackageEntry, read_package, write_package
 from harness.espdl.graph import (
     Array,
@@ -39,6 +40,7 @@ __all__ = [
     "Span",
     "Tensor",
     "TensorInfo",
+    "check_graph",
     "filter_shape",
     "infer_shapes",
     "load_graph",

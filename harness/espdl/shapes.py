@@ -45,11 +45,16 @@ def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) 
     return shapes
 
 
-def refusal(graph: Graph, problems: list[tuple[Node, str]]) -> UnsupportedOpError:
-    """One error that names every node of *problems* with its reason."""
+def refusal(
+    graph: Graph, problems: list[tuple[Node, str]], *, supported: str | None = None
+) -> UnsupportedOpError:
+    """One error that names every node of *problems* with its reasons."""
     lines = "".join(f"\n  {node}: {reason}" for node, reason in problems)
-    nodes = "1 node" if len(problems) == 1 else f"{len(problems)} nodes"
-    return UnsupportedOpError(f"ESP-DL cannot run {nodes} of this graph:{lines}", path=graph.path)
+    count = len({node.name for node, _ in problems})
+    nodes = "1 node" if count == 1 else f"{count} nodes"
+    return UnsupportedOpError(
+        f"ESP-DL cannot run {nodes} of this graph:{lines}", path=graph.path, hint=supported
+    )
 
 
 def try_shapes(
