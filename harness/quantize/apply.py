@@ -10,7 +10,6 @@ then written back, which makes the ``value_info`` of the streaming file right.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,10 @@ import torch
 from esp_ppq.core import DataType
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 
-from harness.errors import QuantizeError, StreamingError
+from harness.errors import QuantizeError
 from harness.espdl import Node
 from harness.streaming import Insertion, NeutralGraph, StreamingPlan, plan_streaming
-from harness.streaming.planner import Planner
+from harness.streaming.planner import analyze, make_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -180,10 +179,8 @@ def _offline_shapes(
             for name, shape in present.items()
         }
         lengths = {name: shape[frame_axes[name]] for name, shape in shapes.items()}
-        planner = Planner(to_neutral(graph, shapes), frame_axes, lengths, state)
-        with contextlib.suppress(StreamingError):  # planning raises it again
-            planner.run()
-        if _explains(graph, planner.shape):
+        walk, _ = analyze(to_neutral(graph, shapes), make_clock(frame_axes, lengths, state))
+        if _explains(graph, walk.shape):
             return shapes
     raise QuantizeError(
         "no offline length explains the shapes of the exporter's graph",

@@ -107,7 +107,20 @@ class Still:
     """A tensor that does not change with time: a constant, a state input, or made of those."""
 
 
-Timing: TypeAlias = Flow | Tail | Still
+@dataclass(frozen=True)
+class Opaque:
+    """A tensor behind a node of which nothing is known.
+
+    Attributes:
+        min_prefix: As in ``Tail``, as far as it is known.
+        field: As in ``Flow``, as far as it is known.
+    """
+
+    min_prefix: int = 0
+    field: Fraction | float = Fraction(1)
+
+
+Timing: TypeAlias = Flow | Tail | Still | Opaque
 STILL = Still()
 
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
+    from harness.streaming.walk import Walk
 
-Handler: TypeAlias = "Callable[[Planner, Node], None]"
+Handler: TypeAlias = "Callable[[Walk, Node], None]"
 
 HANDLERS: dict[str, Handler] = {
     **pointwise.HANDLERS,

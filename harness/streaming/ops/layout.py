@@ -16,49 +16,49 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
+    from harness.streaming.walk import Walk
 
 
-def transpose(planner: Planner, node: Node) -> None:
+def transpose(walk: Walk, node: Node) -> None:
     """Permute axes."""
     name = node.inputs[0]
-    shape, timing = planner.shape[name], planner.timing[name]
+    shape, timing = walk.shape[name], walk.timing[name]
     order = integers(node, "perm", tuple(reversed(range(len(shape)))))
     if isinstance(timing, Flow) or (isinstance(timing, Tail) and timing.axis >= 0):
         timing = replace(timing, axis=order.index(timing.axis))
-    planner.put(node.outputs[0], tuple(shape[axis] for axis in order), timing, node)
+    walk.put(node.outputs[0], tuple(shape[axis] for axis in order), timing, node)
 
 
-def squeeze(planner: Planner, node: Node) -> None:
+def squeeze(walk: Walk, node: Node) -> None:
     """Drop axes of size 1."""
-    shape = planner.shape[node.inputs[0]]
-    axes = node_axes(planner, node, len(shape))
+    shape = walk.shape[node.inputs[0]]
+    axes = node_axes(walk, node, len(shape))
     if axes is None:
         axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
     kept = [axis for axis in range(len(shape)) if axis not in axes]
-    _move(planner, node, tuple(shape[axis] for axis in kept), {a: i for i, a in enumerate(kept)})
+    _move(walk, node, tuple(shape[axis] for axis in kept), {a: i for i, a in enumerate(kept)})
 
 
-def unsqueeze(planner: Planner, node: Node) -> None:
+def unsqueeze(walk: Walk, node: Node) -> None:
     """Add axes of size 1."""
-    shape = planner.shape[node.inputs[0]]
-    count = node_axes(planner, node, 0) or ()
+    shape = walk.shape[node.inputs[0]]
+    count = node_axes(walk, node, 0) or ()
     rank = len(shape) + len(count)
     added = {axis % rank for axis in count}
     kept = [axis for axis in range(rank) if axis not in added]
     sizes = dict(zip(kept, shape, strict=True))
-    _move(planner, node, tuple(sizes.get(axis, 1) for axis in range(rank)), dict(enumerate(kept)))
+    _move(walk, node, tuple(sizes.get(axis, 1) for axis in range(rank)), dict(enumerate(kept)))
 
 
-def node_axes(planner: Planner, node: Node, rank: int) -> tuple[int, ...] | None:
+def node_axes(walk: Walk, node: Node, rank: int) -> tuple[int, ...] | None:
     """The axes of Squeeze, Unsqueeze or a reduction: an attribute or the second input.
 
     Args:
-        planner: The walk.
+        walk: The walk.
         node: The node.
         rank: Added to negative axes; 0 to leave them.
     """
-    value = planner.constant(node, 1)
+    value = walk.constant(node, 1)
     if value is not None:
         axes = [int(axis) for axis in value.reshape(-1).tolist()]
     elif node.attributes.get("axes") is not None:
@@ -68,22 +68,22 @@ def node_axes(planner: Planner, node: Node, rank: int) -> tuple[int, ...] | None
     return tuple(axis + rank if axis < 0 else axis for axis in axes)
 
 
-def _move(planner: Planner, node: Node, shape: Shape, axis_map: dict[int, int]) -> None:
-    timing = planner.timing[node.inputs[0]]
+def _move(walk: Walk, node: Node, shape: Shape, axis_map: dict[int, int]) -> None:
+    timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
         if timing.axis not in axis_map:
             raise refuse(rules.FOLDED, node.name, "the frame axis is dropped")
         timing = timing.moved(axis_map[timing.axis])
     elif isinstance(timing, Tail):
         timing = replace(timing, axis=axis_map.get(timing.axis, -1))
-    planner.put(node.outputs[0], shape, timing, node)
+    walk.put(node.outputs[0], shape, timing, node)
 
 
-def reshape(planner: Planner, node: Node) -> None:
+def reshape(walk: Walk, node: Node) -> None:
     """Reshape by a constant; the offline frame count in it becomes "whatever comes"."""
     name = node.inputs[0]
-    shape = planner.shape[name]
-    target = planner.constant(node, 1)
+    shape = walk.shape[name]
+    target = walk.constant(node, 1)
     if target is None:
         raise refuse(rules.UNKNOWN, node.name, "its target shape is computed at run time")
     wanted = [int(size) for size in target.reshape(-1).tolist()]
@@ -96,46 +96,46 @@ def reshape(planner: Planner, node: Node) -> None:
         raise refuse(
             rules.ABSOLUTE, node.name, f"{shape} cannot become {tuple(target.reshape(-1))}"
         )
-    _regroup(planner, node, tuple(wanted))
-    timing = planner.timing[node.outputs[0]]
+    _regroup(walk, node, tuple(wanted))
+    timing = walk.timing[node.outputs[0]]
     if isinstance(timing, Flow):
         wanted[timing.axis] = -1
-        planner.edit_constant(node, 1, wanted)
+        walk.edit_constant(node, 1, wanted)
 
 
-def flatten(planner: Planner, node: Node) -> None:
+def flatten(walk: Walk, node: Node) -> None:
     """Flatten to two axes."""
-    shape = planner.shape[node.inputs[0]]
+    shape = walk.shape[node.inputs[0]]
     axis = integer(node, "axis", 1)
     axis = axis + len(shape) if axis < 0 else axis
-    _regroup(planner, node, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    _regroup(walk, node, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
-def _regroup(planner: Planner, node: Node, wanted: Shape) -> None:
-    timing: Timing = planner.timing[node.inputs[0]]
+def _regroup(walk: Walk, node: Node, wanted: Shape) -> None:
+    timing: Timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
-        timing = _regroup_flow(planner, node, timing, wanted)
+        timing = _regroup_flow(walk, node, timing, wanted)
     elif isinstance(timing, Tail):
         timing = replace(timing, axis=-1)
-    planner.put(node.outputs[0], wanted, timing, node)
+    walk.put(node.outputs[0], wanted, timing, node)
 
 
-def _regroup_flow(planner: Planner, node: Node, flow: Flow, wanted: Shape) -> Flow:
+def _regroup_flow(walk: Walk, node: Node, flow: Flow, wanted: Shape) -> Flow:
     """Follow the frame axis through a reshape."""
-    found = follow_axis(planner.shape[node.inputs[0]], wanted, flow.axis)
+    found = follow_axis(walk.shape[node.inputs[0]], wanted, flow.axis)
     if found is None:
         raise refuse(
             rules.FOLDED,
             node.name,
-            f"{planner.shape[node.inputs[0]]} to {wanted} merges time (axis {flow.axis}) "
+            f"{walk.shape[node.inputs[0]]} to {wanted} merges time (axis {flow.axis}) "
             "into an axis that varies more slowly",
         )
     axis, factor = found
     if factor == 1:
         return flow.moved(axis)
-    planner.require_causal(node.inputs[0], flow)
+    walk.require_causal(node.inputs[0], flow)
     unit = factor.denominator
-    flow = planner.delay(node, 0, max(0, -(-flow.delay // unit) * unit))
+    flow = walk.delay(node, 0, max(0, -(-flow.delay // unit) * unit))
     return replace(
         flow,
         axis=axis,
@@ -199,7 +199,7 @@ def _groups(before: Shape, after: Shape) -> list[tuple[tuple[int, int], tuple[in
     return groups
 
 
-HANDLERS: dict[str, Callable[[Planner, Node], None]] = {
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "Transpose": transpose,
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
+    from harness.streaming.walk import Walk
 
 REDUCTIONS = (
     "ReduceL1",
@@ -35,23 +35,23 @@ ONE_AXIS = ("LogSoftmax", "LpNormalization", "Softmax")
 TRANSPOSED = {3: (0, 2, 1), 4: (0, 2, 3, 1)}  # file axis to the exporter's original axis
 
 
-def gemm(planner: Planner, node: Node) -> None:
+def gemm(walk: Walk, node: Node) -> None:
     """Matrix product with a constant: ``(M, K)`` with a filter stored as ``(1, 1, K, N)``."""
-    shape = planner.shape[node.inputs[0]]
-    width = planner.shape[node.inputs[1]][-1]
-    timing = _settled(planner, node, 0)
+    shape = walk.shape[node.inputs[0]]
+    width = walk.shape[node.inputs[1]][-1]
+    timing = _settled(walk, node, 0)
     if isinstance(timing, Flow) and timing.axis == len(shape) - 1:
         raise refuse(rules.FOLDED, node.name, "it sums over frames")
     if isinstance(timing, Tail):
         timing = replace(timing, axis=-1)
     relu = text(node, "activation", "") == "Relu"
-    planner.put(node.outputs[0], (*shape[:-1], width), _computed(timing, relu), node)
+    walk.put(node.outputs[0], (*shape[:-1], width), _computed(timing, relu), node)
 
 
-def matmul(planner: Planner, node: Node) -> None:
+def matmul(walk: Walk, node: Node) -> None:
     """Matrix product; time may be a row, a column or a batch, but is never summed over."""
-    left, right = (planner.shape[name] for name in node.inputs[:2])
-    flows = [planner.flow(node, index) for index in (0, 1)]
+    left, right = (walk.shape[name] for name in node.inputs[:2])
+    flows = [walk.flow(node, index) for index in (0, 1)]
     rank = max(len(left), len(right))
     batch = broadcast_shape([left[:-2], right[:-2]])
     shape = (*batch, left[-2], right[-1])
@@ -63,24 +63,24 @@ def matmul(planner: Planner, node: Node) -> None:
         in_batch = flows[0].axis < len(left) - 2 and flows[1].axis < len(right) - 2
         if not in_batch:
             raise refuse(rules.ATTENTION, node.name, "both operands carry time")
-        timing = align_inputs(planner, node, (1,) * rank)
+        timing = align_inputs(walk, node, (1,) * rank)
     elif flows[0] or flows[1]:
         index = 0 if flows[0] else 1
-        if any(isinstance(planner.timing_of(node, i), Tail) for i in (0, 1)):
+        if any(isinstance(walk.timing_of(node, i), Tail) for i in (0, 1)):
             raise refuse(rules.NONCAUSAL, node.name, "frames meet a value of the last frames")
-        timing = _settled(planner, node, index)
+        timing = _settled(walk, node, index)
         assert isinstance(timing, Flow)
         timing = timing.moved(timing.axis + rank - len((left, right)[index]))
     else:
-        timing = _still(planner, node)
-    planner.put(node.outputs[0], shape, _computed(timing, relu=False), node)
+        timing = _still(walk, node)
+    walk.put(node.outputs[0], shape, _computed(timing, relu=False), node)
 
 
-def _settled(planner: Planner, node: Node, index: int) -> Timing:
+def _settled(walk: Walk, node: Node, index: int) -> Timing:
     """The timing of an input, with padding before the first frame made real."""
-    timing = planner.timing_of(node, index)
+    timing = walk.timing_of(node, index)
     if isinstance(timing, Flow) and timing.delay < 0:
-        return planner.delay(node, index, 0)
+        return walk.delay(node, index, 0)
     return timing
 
 
@@ -91,33 +91,33 @@ def _computed(timing: Timing, relu: bool) -> Timing:
     return timing
 
 
-def _still(planner: Planner, node: Node) -> Timing:
-    timing = align_inputs(planner, node, (1,))
+def _still(walk: Walk, node: Node) -> Timing:
+    timing = align_inputs(walk, node, (1,))
     return replace(timing, axis=-1) if isinstance(timing, Tail) else timing
 
 
-def normalize(planner: Planner, node: Node) -> None:
+def normalize(walk: Walk, node: Node) -> None:
     """Normalize along one axis, or from it to the end."""
-    shape = planner.shape[node.inputs[0]]
+    shape = walk.shape[node.inputs[0]]
     axis = integer(node, "axis", -1) % len(shape)
-    timing = _settled(planner, node, 0)
+    timing = _settled(walk, node, 0)
     if isinstance(timing, Flow):
         to_the_end = node.op_type in TO_THE_END
         if timing.axis == axis or (to_the_end and timing.axis > axis):
             raise refuse(rules.NORMALIZATION, node.name, f"axis {axis} of {shape} is time")
     for output in node.outputs:
-        planner.put(output, shape, _computed(timing, relu=False), node)
+        walk.put(output, shape, _computed(timing, relu=False), node)
 
 
-def reduce(planner: Planner, node: Node) -> None:
+def reduce(walk: Walk, node: Node) -> None:
     """Reduction over some axes."""
     name = node.inputs[0]
-    shape = planner.shape[name]
-    axes = node_axes(planner, node, len(shape))
+    shape = walk.shape[name]
+    axes = node_axes(walk, node, len(shape))
     if axes is None or (not axes and not integer(node, "noop_with_empty_axes", 0)):
         axes = tuple(range(len(shape)))
     keep = bool(integer(node, "keepdims", 1))
-    timing = _settled(planner, node, 0)
+    timing = _settled(walk, node, 0)
     if isinstance(timing, Flow) and timing.axis in axes:
         raise refuse(
             rules.REDUCTION, node.name, f"it reduces axes {list(axes)}, {timing.axis} is time"
@@ -129,22 +129,22 @@ def reduce(planner: Planner, node: Node) -> None:
     sizes = [1 if axis in axes else size for axis, size in enumerate(shape)]
     if not keep:
         sizes = [size for axis, size in enumerate(shape) if axis not in axes]
-    planner.put(node.outputs[0], sizes, _computed(timing, relu=False), node)
+    walk.put(node.outputs[0], sizes, _computed(timing, relu=False), node)
 
 
-def global_pool(planner: Planner, node: Node) -> None:
+def global_pool(walk: Walk, node: Node) -> None:
     """Pool over everything but batch and channels."""
-    shape = planner.shape[node.inputs[0]]
-    planner.refuse_flow(rules.GLOBAL_POOL, node, "it pools all frames")
-    timing = planner.timing_of(node, 0)
-    planner.put(node.outputs[0], (shape[0], *(1,) * (len(shape) - 2), shape[-1]), timing, node)
+    shape = walk.shape[node.inputs[0]]
+    walk.refuse_flow(rules.GLOBAL_POOL, node, "it pools all frames")
+    timing = walk.timing_of(node, 0)
+    walk.put(node.outputs[0], (shape[0], *(1,) * (len(shape) - 2), shape[-1]), timing, node)
 
 
-def resize(planner: Planner, node: Node) -> None:
+def resize(walk: Walk, node: Node) -> None:
     """Resize; scales and sizes stand in the exporter's original order of axes (NCHW)."""
-    shape = planner.shape[node.inputs[0]]
+    shape = walk.shape[node.inputs[0]]
     order = TRANSPOSED.get(len(shape), tuple(range(len(shape))))
-    scales, sizes = planner.constant(node, 2), planner.constant(node, 3)
+    scales, sizes = walk.constant(node, 2), walk.constant(node, 3)
     if sizes is not None and sizes.size:
         out = tuple(int(sizes.reshape(-1)[axis]) for axis in order)
     elif scales is not None and scales.size:
@@ -152,21 +152,21 @@ def resize(planner: Planner, node: Node) -> None:
         out = tuple(int(shape[i] * factors[axis]) for i, axis in enumerate(order))
     else:
         raise refuse(rules.UNKNOWN, node.name, "its size is computed at run time")
-    timing = _settled(planner, node, 0)
+    timing = _settled(walk, node, 0)
     if isinstance(timing, Flow) and out[timing.axis] != shape[timing.axis]:
         raise refuse(
             rules.RESIZE, node.name, f"{shape[timing.axis]} frames become {out[timing.axis]}"
         )
-    planner.put(node.outputs[0], out, timing, node)
+    walk.put(node.outputs[0], out, timing, node)
 
 
-def against_time(planner: Planner, node: Node) -> None:
+def against_time(walk: Walk, node: Node) -> None:
     """Reverse a sequence."""
-    planner.refuse_flow(rules.REVERSED, node, "it reverses frames")
-    planner.put(node.outputs[0], planner.shape[node.inputs[0]], planner.timing_of(node, 0), node)
+    walk.refuse_flow(rules.REVERSED, node, "it reverses frames")
+    walk.put(node.outputs[0], walk.shape[node.inputs[0]], walk.timing_of(node, 0), node)
 
 
-HANDLERS: dict[str, Callable[[Planner, Node], None]] = {
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "Gemm": gemm,
     "MatMul": matmul,
     **dict.fromkeys(REDUCTIONS, reduce),

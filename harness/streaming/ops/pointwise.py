@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
+    from harness.streaming.walk import Walk
 
 
 class Trait(Flag):
@@ -83,35 +83,35 @@ BROADCAST: dict[str, Trait] = {
 }
 
 
-def unary(planner: Planner, node: Node) -> None:
+def unary(walk: Walk, node: Node) -> None:
     """One tensor in, the same shape out; further inputs are parameters."""
     name = node.inputs[0]
-    timing = planner.timing[name]
+    timing = walk.timing[name]
     if isinstance(timing, Flow):
         trait = UNARY[node.op_type]
         keeps_zero = Trait.ZERO in trait
-        if timing.delay < 0 and (not keeps_zero or node.outputs[0] in planner.graph.outputs):
-            timing = planner.delay(node, 0, 0)
+        if timing.delay < 0 and (not keeps_zero or node.outputs[0] in walk.graph.outputs):
+            timing = walk.delay(node, 0, 0)
         timing = replace(
             timing,
             clean=timing.delay == 0 or (timing.clean and keeps_zero),
             nonnegative=Trait.POSITIVE in trait
             or (timing.nonnegative and Trait.SIGN in trait)
-            or (node.op_type == "Clip" and _clips_at_zero(planner, node)),
+            or (node.op_type == "Clip" and _clips_at_zero(walk, node)),
         )
-    planner.put(node.outputs[0], planner.shape[name], timing, node)
+    walk.put(node.outputs[0], walk.shape[name], timing, node)
 
 
-def _clips_at_zero(planner: Planner, node: Node) -> bool:
-    low = planner.constant(node, 1)
+def _clips_at_zero(walk: Walk, node: Node) -> bool:
+    low = walk.constant(node, 1)
     return low is not None and low.size == 1 and float(low.reshape(-1)[0]) >= 0
 
 
-def broadcast(planner: Planner, node: Node) -> None:
+def broadcast(walk: Walk, node: Node) -> None:
     """Several tensors in, broadcast as numpy does."""
-    shape = broadcast_shape([planner.shape[name] for name in node.inputs])
-    timing = align_inputs(planner, node, shape)
-    planner.put(node.outputs[0], shape, timing, node)
+    shape = broadcast_shape([walk.shape[name] for name in node.inputs])
+    timing = align_inputs(walk, node, shape)
+    walk.put(node.outputs[0], shape, timing, node)
 
 
 def broadcast_shape(shapes: Sequence[Shape]) -> Shape:
@@ -121,19 +121,17 @@ def broadcast_shape(shapes: Sequence[Shape]) -> Shape:
     return tuple(max(sizes) for sizes in zip(*padded, strict=True))
 
 
-def align_inputs(planner: Planner, node: Node, shape: Shape) -> Timing:
+def align_inputs(walk: Walk, node: Node, shape: Shape) -> Timing:
     """Bring all inputs of a node to one delay, and tell the timing of what it computes.
 
     Args:
-        planner: The walk.
+        walk: The walk.
         node: All its inputs broadcast to *shape*, or are concatenated to it.
         shape: Offline shape of the output.
     """
     rank = len(shape)
-    flows = {i: flow for i in range(len(node.inputs)) if (flow := planner.flow(node, i))}
-    tails = [
-        t for i in range(len(node.inputs)) if isinstance(t := planner.timing_of(node, i), Tail)
-    ]
+    flows = {i: flow for i in range(len(node.inputs)) if (flow := walk.flow(node, i))}
+    tails = [t for i in range(len(node.inputs)) if isinstance(t := walk.timing_of(node, i), Tail)]
     if not flows:
         if not tails:
             return STILL
@@ -142,13 +140,13 @@ def align_inputs(planner: Planner, node: Node, shape: Shape) -> Timing:
         raise refuse(
             rules.NONCAUSAL, node.name, "frames are combined with a value of the last frames"
         )
-    axes = {flow.axis + rank - len(planner.shape[node.inputs[i]]) for i, flow in flows.items()}
+    axes = {flow.axis + rank - len(walk.shape[node.inputs[i]]) for i, flow in flows.items()}
     if len(axes) > 1 or len({flow.rate for flow in flows.values()}) > 1:
         raise refuse(rules.ATTENTION, node.name, "its inputs carry time on different axes or rates")
     axis = axes.pop()
-    _check_still(planner, node, axis, shape)
+    _check_still(walk, node, axis, shape)
     target = max(0, *(flow.delay for flow in flows.values()))
-    aligned = [planner.delay(node, index, target) for index in flows]
+    aligned = [walk.delay(node, index, target) for index in flows]
     limiting = min(aligned, key=lambda flow: flow.valid)
     trait = BROADCAST.get(node.op_type, Trait.ZERO | Trait.SIGN)  # others move elements
     whole = len(flows) == len(node.inputs)
@@ -163,12 +161,12 @@ def align_inputs(planner: Planner, node: Node, shape: Shape) -> Timing:
     )
 
 
-def _check_still(planner: Planner, node: Node, axis: int, shape: Shape) -> None:
+def _check_still(walk: Walk, node: Node, axis: int, shape: Shape) -> None:
     """Refuse a constant that has a value of its own for each offline frame."""
     for index, name in enumerate(node.inputs):
-        if not name or planner.flow(node, index):
+        if not name or walk.flow(node, index):
             continue
-        own = planner.shape[name]
+        own = walk.shape[name]
         own_axis = axis - (len(shape) - len(own))
         if own_axis >= 0 and own[own_axis] > 1:
             raise refuse(
@@ -178,7 +176,7 @@ def _check_still(planner: Planner, node: Node, axis: int, shape: Shape) -> None:
             )
 
 
-HANDLERS: dict[str, Callable[[Planner, Node], None]] = {
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     **dict.fromkeys(UNARY, unary),
     **dict.fromkeys(BROADCAST, broadcast),
 }

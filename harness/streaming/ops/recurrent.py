@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
+    from harness.streaming.walk import Walk
 
 MOVEMENT = frozenset(["Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"])
 
 
-def recurrent(planner: Planner, node: Node) -> None:
+def recurrent(walk: Walk, node: Node) -> None:
     """X ``(T, B, I)`` to Y ``(T, directions, B, H)`` and the last states ``(directions, B, H)``."""
-    shape, timing = planner.shape[node.inputs[0]], planner.timing_of(node, 0)
+    shape, timing = walk.shape[node.inputs[0]], walk.timing_of(node, 0)
     hidden = integer(node, "hidden_size", 0)
     directions = 2 if text(node, "direction", "") == "bidirectional" else 1
     outputs: list[tuple[int, ...]] = [
@@ -31,10 +31,10 @@ def recurrent(planner: Planner, node: Node) -> None:
     ]
     last = timing
     if isinstance(timing, Flow):
-        _check(planner, node, timing)
-        planner.require_causal(node.inputs[0], timing)
+        _check(walk, node, timing)
+        walk.require_causal(node.inputs[0], timing)
         if timing.delay < 0:
-            timing = planner.delay(node, 0, 0)
+            timing = walk.delay(node, 0, 0)
         if timing.delay > 0 or timing.warmup > 0:
             raise refuse(
                 rules.UNBOUNDED,
@@ -42,14 +42,14 @@ def recurrent(planner: Planner, node: Node) -> None:
                 f"its input lags by {timing.delay} and warms up for {timing.warmup} frame(s)",
             )
         timing = replace(timing, field=math.inf, clean=True, nonnegative=False)
-        last = Tail(planner.prefix_for(timing, 1), -1, math.inf)
+        last = Tail(walk.prefix_for(timing, 1), -1, math.inf)
     elif isinstance(timing, Tail):
         last = timing = replace(timing, axis=-1)
     for index, output in enumerate(node.outputs):
-        planner.put(output, outputs[index], timing if index == 0 else last, node)
+        walk.put(output, outputs[index], timing if index == 0 else last, node)
 
 
-def _check(planner: Planner, node: Node, flow: Flow) -> None:
+def _check(walk: Walk, node: Node, flow: Flow) -> None:
     """Refuse a layer whose state does not travel from chunk to chunk."""
     if flow.axis != 0:
         raise refuse(rules.FOLDED, node.name, f"time is axis {flow.axis}, the layer runs along 0")
@@ -58,30 +58,30 @@ def _check(planner: Planner, node: Node, flow: Flow) -> None:
         raise refuse(rules.REVERSED, node.name, f"direction {direction}")
     states = (5,) if node.op_type == "GRU" else (5, 6)
     for number, index in enumerate(states, start=1):
-        _check_state(planner, node, index, number)
+        _check_state(walk, node, index, number)
 
 
-def _check_state(planner: Planner, node: Node, index: int, output_index: int) -> None:
+def _check_state(walk: Walk, node: Node, index: int, output_index: int) -> None:
     """Check the way of one state: graph input, initial state, last state, graph output."""
     kind = "cell state" if index == 6 else "hidden state"
     name = node.inputs[index] if index < len(node.inputs) else ""
-    source = _origin(planner, name) if name else ""
-    if source not in planner.state:
+    source = _origin(walk, name) if name else ""
+    if source not in walk.clock.state:
         what = f"comes from {source!r}" if source else "is missing"
         raise refuse(
             rules.STATE_DROPPED,
             node.name,
             f"its initial {kind} {what}, which no state of the model names",
         )
-    output = planner.state[source]
+    output = walk.clock.state[source]
     written = node.outputs[output_index] if output_index < len(node.outputs) else ""
-    if not written or _origin(planner, output) != written:
+    if not written or _origin(walk, output) != written:
         raise refuse(
             rules.STATE_DROPPED,
             node.name,
             f"graph output {output!r} is not its last {kind}, so {source!r} is fed something else",
         )
-    exponents = planner.graph.exponents
+    exponents = walk.graph.exponents
     if exponents.get(source) != exponents.get(output):
         raise refuse(
             rules.STATE_EXPONENT,
@@ -90,13 +90,13 @@ def _check_state(planner: Planner, node: Node, index: int, output_index: int) ->
         )
 
 
-def _origin(planner: Planner, name: str) -> str:
+def _origin(walk: Walk, name: str) -> str:
     """Follow a tensor back through nodes that only move elements."""
-    producer = planner.graph.producers.get(name)
+    producer = walk.graph.producers.get(name)
     while producer is not None and producer.op_type in MOVEMENT:
         name = producer.inputs[0]
-        producer = planner.graph.producers.get(name)
+        producer = walk.graph.producers.get(name)
     return name
 
 
-HANDLERS: dict[str, Callable[[Planner, Node], None]] = {"GRU": recurrent, "LSTM": recurrent}
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {"GRU": recurrent, "LSTM": recurrent}

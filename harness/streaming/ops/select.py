@@ -11,39 +11,36 @@ from harness.streaming.attributes import integer, text
 from harness.streaming.ops.pointwise import align_inputs
 from harness.streaming.rules import refuse
 from harness.streaming.timing import Flow, Tail
+from harness.streaming.walk import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
-
-END = 2**31 - 1  # "to the end" of a Slice: ESP-DL truncates int64 to int32, then clamps
+    from harness.streaming.walk import Walk
 
 
-def slice_(planner: Planner, node: Node) -> None:
+def slice_(walk: Walk, node: Node) -> None:
     """Slice with constant bounds."""
     name = node.inputs[0]
-    shape = list(planner.shape[name])
-    timing = planner.timing[name]
-    bounds = _bounds(planner, node, tuple(shape))
+    shape = list(walk.shape[name])
+    timing = walk.timing[name]
+    bounds = _bounds(walk, node, tuple(shape))
     for axis, (start, end, step) in bounds.items():
         if step < 0:
-            planner.refuse_flow(rules.REVERSED, node, f"step {step}")
+            walk.refuse_flow(rules.REVERSED, node, f"step {step}")
             start, end, step = end + 1, start + 1, -step
         shape[axis] = max(0, -(-(end - start) // step))
     frame_axis = timing.axis if isinstance(timing, Flow | Tail) else -1
     if isinstance(timing, Flow) and frame_axis in bounds:
         start, end, step = bounds[frame_axis]
-        timing = _slice_frames(planner, node, timing, start, end, step, alone=len(bounds) == 1)
-    planner.put(node.outputs[0], shape, timing, node)
+        timing = _slice_frames(walk, node, timing, start, end, step, alone=len(bounds) == 1)
+    walk.put(node.outputs[0], shape, timing, node)
 
 
-def _bounds(
-    planner: Planner, node: Node, shape: tuple[int, ...]
-) -> dict[int, tuple[int, int, int]]:
+def _bounds(walk: Walk, node: Node, shape: tuple[int, ...]) -> dict[int, tuple[int, int, int]]:
     """Start, end and step of each axis that is cut, counted from the first element."""
-    starts, ends, axes, steps = (planner.constant(node, index) for index in range(1, 5))
+    starts, ends, axes, steps = (walk.constant(node, index) for index in range(1, 5))
     if starts is None or ends is None:
         raise refuse(rules.UNKNOWN, node.name, "its bounds are computed at run time")
     count = starts.size
@@ -61,21 +58,21 @@ def _bounds(
 
 
 def _slice_frames(
-    planner: Planner, node: Node, flow: Flow, start: int, end: int, step: int, *, alone: bool
+    walk: Walk, node: Node, flow: Flow, start: int, end: int, step: int, *, alone: bool
 ) -> Flow | Tail:
     """Cut along time: the last frames, a few at either end, or every n-th.
 
     A cut that keeps less than half is taken for "the last frames" (from the end) or for a
     fixed position (from the start), one that keeps more for the trimming of padding.
     """
-    length = planner.shape[node.inputs[0]][flow.axis]
+    length = walk.shape[node.inputs[0]][flow.axis]
     if 2 * start > length:
-        return _tail(planner, node, flow, length - start, length - end)
+        return _tail(walk, node, flow, length - start, length - end)
     if 2 * end < length:
         raise refuse(rules.ABSOLUTE, node.name, f"it keeps frames {start} to {end - 1} of {length}")
     offset = flow.delay + start
-    if offset < 0 and node.outputs[0] in planner.graph.outputs:
-        flow = planner.delay(node, 0, -start)
+    if offset < 0 and node.outputs[0] in walk.graph.outputs:
+        flow = walk.delay(node, 0, -start)
         offset = 0
     kept = replace(
         flow.shifted(-start),
@@ -85,87 +82,87 @@ def _slice_frames(
         warmup=-(-max(0, flow.warmup - start) // step),
         clean=flow.clean and start == 0,
     )
-    planner.frames(kept, node)
-    if step > 1 or not alone or not planner.remove(node):
-        _edit_bounds(planner, node, flow.axis, offset % step, END, step)
+    walk.frames(kept, node)
+    if step > 1 or not alone or not walk.remove(node):
+        _edit_bounds(walk, node, flow.axis, offset % step, END, step)
     return kept
 
 
-def _edit_bounds(planner: Planner, node: Node, axis: int, start: int, end: int, step: int) -> None:
-    rank = len(planner.shape[node.inputs[0]])
-    axes = planner.constant(node, 3)
+def _edit_bounds(walk: Walk, node: Node, axis: int, start: int, end: int, step: int) -> None:
+    rank = len(walk.shape[node.inputs[0]])
+    axes = walk.constant(node, 3)
     listed = list(range(rank)) if axes is None else [int(a) % rank for a in axes.reshape(-1)]
     position = listed.index(axis)
     for index, value in ((1, start), (2, end), (4, step)):
-        constant = planner.constant(node, index)
+        constant = walk.constant(node, index)
         if constant is None:
             continue
         values = [int(entry) for entry in constant.reshape(-1).tolist()]
         if index != 2 or values[position] < END:
             values[position] = value
-        planner.edit_constant(node, index, values)
+        walk.edit_constant(node, index, values)
 
 
-def _tail(planner: Planner, node: Node, flow: Flow, first: int, last: int) -> Tail:
+def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
     """Keep frames counted from the end: from *first* before it up to *last* before it."""
     name = node.inputs[0]
-    surplus = max(0, planner.shape[name][flow.axis] - flow.valid)
+    surplus = max(0, walk.shape[name][flow.axis] - flow.valid)
     if surplus > last:
-        planner.require_causal(name, flow)
+        walk.require_causal(name, flow)
     first, last = first - surplus, last - surplus
-    frames = planner.frames(flow, node)
-    planner.insert_cache(node, 0, max(0, first - frames))
-    _edit_bounds(planner, node, flow.axis, -first, -last if last else END, 1)
+    frames = walk.frames(flow, node)
+    walk.insert_cache(node, 0, max(0, first - frames))
+    _edit_bounds(walk, node, flow.axis, -first, -last if last else END, 1)
     return Tail(
-        planner.prefix_for(flow, first), flow.axis, flow.field + (first - last - 1) / flow.rate
+        walk.prefix_for(flow, first), flow.axis, flow.field + (first - last - 1) / flow.rate
     )
 
 
-def gather(planner: Planner, node: Node) -> None:
+def gather(walk: Walk, node: Node) -> None:
     """Gather with constant indices."""
     name = node.inputs[0]
-    shape, timing = planner.shape[name], planner.timing[name]
-    indices = planner.constant(node, 1)
+    shape, timing = walk.shape[name], walk.timing[name]
+    indices = walk.constant(node, 1)
     axis = integer(node, "axis", 0) % len(shape)
     if indices is None:
-        planner.refuse_flow(rules.UNKNOWN, node, "its indices are computed at run time")
-        index_shape = planner.shape[node.inputs[1]]
+        walk.refuse_flow(rules.UNKNOWN, node, "its indices are computed at run time")
+        index_shape = walk.shape[node.inputs[1]]
     else:
         index_shape = indices.shape
     out_shape = (*shape[:axis], *index_shape, *shape[axis + 1 :])
     if isinstance(timing, Flow | Tail):
         if isinstance(timing, Flow) and timing.axis == axis:
-            timing = _gather_frames(planner, node, timing)
+            timing = _gather_frames(walk, node, timing)
         elif timing.axis == axis:
             timing = replace(timing, axis=-1)
         elif timing.axis > axis:
             timing = replace(timing, axis=timing.axis - 1 + len(index_shape))
-    planner.put(node.outputs[0], out_shape, timing, node)
+    walk.put(node.outputs[0], out_shape, timing, node)
 
 
-def _gather_frames(planner: Planner, node: Node, flow: Flow) -> Tail:
-    length = planner.shape[node.inputs[0]][flow.axis]
-    indices = planner.constant(node, 1)
+def _gather_frames(walk: Walk, node: Node, flow: Flow) -> Tail:
+    length = walk.shape[node.inputs[0]][flow.axis]
+    indices = walk.constant(node, 1)
     assert indices is not None
     back = [length - (int(i) % length) for i in indices.reshape(-1).tolist()]
     if 2 * max(back) > length:
         raise refuse(rules.ABSOLUTE, node.name, f"it picks frame {length - max(back)} of {length}")
-    planner.require_causal(node.inputs[0], flow)
-    frames = planner.frames(flow, node)
+    walk.require_causal(node.inputs[0], flow)
+    frames = walk.frames(flow, node)
     held = max(0, max(back) - frames)
-    planner.insert_cache(node, 0, held)
-    planner.edit_constant(node, 1, [frames + held - b for b in back])
-    return Tail(planner.prefix_for(flow, max(back)), -1, flow.field)
+    walk.insert_cache(node, 0, held)
+    walk.edit_constant(node, 1, [frames + held - b for b in back])
+    return Tail(walk.prefix_for(flow, max(back)), -1, flow.field)
 
 
-def split(planner: Planner, node: Node) -> None:
+def split(walk: Walk, node: Node) -> None:
     """Split into several outputs."""
     name = node.inputs[0]
-    shape, timing = planner.shape[name], planner.timing[name]
+    shape, timing = walk.shape[name], walk.timing[name]
     axis = integer(node, "axis", 0) % len(shape)
     if isinstance(timing, Flow) and timing.axis == axis:
         raise refuse(rules.ALONG_TIME, node.name, "it splits the frame axis")
-    sizes = planner.constant(node, 1)
+    sizes = walk.constant(node, 1)
     count = len(node.outputs)
     parts = (
         [int(size) for size in sizes.reshape(-1).tolist()]
@@ -173,56 +170,56 @@ def split(planner: Planner, node: Node) -> None:
         else [math.ceil(shape[axis] / count)] * count
     )
     for output, part in zip(node.outputs, parts, strict=True):
-        planner.put(output, (*shape[:axis], part, *shape[axis + 1 :]), timing, node)
+        walk.put(output, (*shape[:axis], part, *shape[axis + 1 :]), timing, node)
 
 
-def concat(planner: Planner, node: Node) -> None:
+def concat(walk: Walk, node: Node) -> None:
     """Join tensors along an axis."""
-    shapes = [planner.shape[name] for name in node.inputs]
+    shapes = [walk.shape[name] for name in node.inputs]
     rank = len(shapes[0])
     axis = integer(node, "axis", 0) % rank
-    flows = [flow for i in range(len(shapes)) if (flow := planner.flow(node, i))]
+    flows = [flow for i in range(len(shapes)) if (flow := walk.flow(node, i))]
     if any(flow.axis == axis for flow in flows):
         raise refuse(rules.ALONG_TIME, node.name, "it joins tensors along the frame axis")
     joined = sum(shape[axis] for shape in shapes)
     shape = (*shapes[0][:axis], joined, *shapes[0][axis + 1 :])
-    planner.put(node.outputs[0], shape, align_inputs(planner, node, shape), node)
+    walk.put(node.outputs[0], shape, align_inputs(walk, node, shape), node)
 
 
-def pad(planner: Planner, node: Node) -> None:
+def pad(walk: Walk, node: Node) -> None:
     """Pad with constants; frames before the first become a matter of caches."""
     name = node.inputs[0]
-    shape, timing = planner.shape[name], planner.timing[name]
+    shape, timing = walk.shape[name], walk.timing[name]
     rank = len(shape)
-    amounts = planner.constant(node, 1)
+    amounts = walk.constant(node, 1)
     if amounts is None:
         raise refuse(rules.UNKNOWN, node.name, "its padding is computed at run time")
     pads = [int(amount) for amount in amounts.reshape(-1).tolist()]
     out_shape = tuple(size + pads[i] + pads[rank + i] for i, size in enumerate(shape))
     if isinstance(timing, Flow) and (pads[timing.axis] or pads[rank + timing.axis]):
-        timing = _pad_frames(planner, node, timing, pads)
-    planner.put(node.outputs[0], out_shape, timing, node)
+        timing = _pad_frames(walk, node, timing, pads)
+    walk.put(node.outputs[0], out_shape, timing, node)
 
 
-def _pad_frames(planner: Planner, node: Node, flow: Flow, pads: list[int]) -> Flow:
+def _pad_frames(walk: Walk, node: Node, flow: Flow, pads: list[int]) -> Flow:
     rank = len(pads) // 2
     begin, end = pads[flow.axis], pads[rank + flow.axis]
-    value = planner.constant(node, 2)
+    value = walk.constant(node, 2)
     mode = text(node, "mode", "constant")
     if mode != "constant" or (value is not None and value.size and value.reshape(-1)[0] != 0):
         what = mode if mode != "constant" else "a value other than zero"
         raise refuse(rules.PAD_MODE, node.name, f"it pads {begin} frame(s) with {what}")
-    planner.require_causal(node.inputs[0], flow)
-    if node.outputs[0] in planner.graph.outputs:
-        flow = planner.delay(node, 0, max(begin, flow.delay))
+    walk.require_causal(node.inputs[0], flow)
+    if node.outputs[0] in walk.graph.outputs:
+        flow = walk.delay(node, 0, max(begin, flow.delay))
     pads = [0 if i % rank == flow.axis else amount for i, amount in enumerate(pads)]
-    if any(pads) or not planner.remove(node):
-        planner.edit_constant(node, 1, pads)
+    if any(pads) or not walk.remove(node):
+        walk.edit_constant(node, 1, pads)
     padded = flow.shifted(begin)
     return replace(padded, culprit=node.name) if end else padded
 
 
-HANDLERS: dict[str, Callable[[Planner, Node], None]] = {
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "Slice": slice_,
     "Gather": gather,
     "Split": split,

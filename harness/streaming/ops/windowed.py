@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.streaming.graph import Node
-    from harness.streaming.planner import Planner
+    from harness.streaming.walk import Walk
 
 
 def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, ...]:
@@ -37,33 +37,33 @@ def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, 
     )
 
 
-def conv(planner: Planner, node: Node) -> None:
+def conv(walk: Walk, node: Node) -> None:
     """Convolution, plain or depthwise."""
-    filters = planner.shape[node.inputs[1]]
+    filters = walk.shape[node.inputs[1]]
     depthwise = integer(node, "group", 1) != 1
-    channels = planner.shape[node.inputs[0]][-1] if depthwise else filters[-1]
-    _window_op(planner, node, filters, channels)
+    channels = walk.shape[node.inputs[0]][-1] if depthwise else filters[-1]
+    _window_op(walk, node, filters, channels)
 
 
-def pool(planner: Planner, node: Node) -> None:
+def pool(walk: Walk, node: Node) -> None:
     """AveragePool and MaxPool."""
-    _window_op(planner, node, None, planner.shape[node.inputs[0]][-1])
+    _window_op(walk, node, None, walk.shape[node.inputs[0]][-1])
 
 
-def _window_op(planner: Planner, node: Node, filters: Shape | None, channels: int) -> None:
+def _window_op(walk: Walk, node: Node, filters: Shape | None, channels: int) -> None:
     name = node.inputs[0]
-    shape, timing = planner.shape[name], planner.timing[name]
+    shape, timing = walk.shape[name], walk.timing[name]
     geometry = windows(node, len(shape), filters)
     spatial = tuple(w.frames_out(size) for w, size in zip(geometry, shape[1:-1], strict=True))
     out_shape = (shape[0], *spatial, channels)
     if isinstance(timing, Flow):
-        timing = _stream_window(planner, node, timing, geometry)
+        timing = _stream_window(walk, node, timing, geometry)
     elif isinstance(timing, Tail):
         timing = replace(timing)
-    planner.put(node.outputs[0], out_shape, timing, node)
+    walk.put(node.outputs[0], out_shape, timing, node)
 
 
-def _stream_window(planner: Planner, node: Node, flow: Flow, geometry: tuple[Window, ...]) -> Flow:
+def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, ...]) -> Flow:
     """Replace padding along time by a cache."""
     name = node.inputs[0]
     position = flow.axis - 1
@@ -71,20 +71,18 @@ def _stream_window(planner: Planner, node: Node, flow: Flow, geometry: tuple[Win
         raise refuse(rules.FOLDED, node.name, f"time is axis {flow.axis}, not a spatial axis")
     if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         raise refuse(rules.NONCAUSAL, node.name, f"auto_pad is {node.attributes['auto_pad']}")
-    planner.require_causal(name, flow)
+    walk.require_causal(name, flow)
     window = geometry[position]
     delay = window.delay_for(flow.delay)
     held = window.state_for(flow.delay, delay)
     out = flow.windowed(window, delay)
-    frames = planner.frames(flow, node)
-    outputs = planner.frames(out, node)
-    needed = (outputs - 1) * window.stride + window.extent
-    assert frames + held >= needed
-    planner.insert_cache(node, 0, held, needed if held >= window.extent else None)
+    walk.frames(out, node)  # refuses a phase that slips
+    surplus = held + window.stride - window.extent  # behind the last window
+    walk.insert_cache(node, 0, held, drop=surplus if surplus >= window.stride else 0)
     pads = list(integers(node, "pads", (0,) * (2 * len(geometry))))
     pads[position] = pads[position + len(geometry)] = 0
     if window.pad_begin or window.pad_end:
-        planner.edit_attribute(node, "pads", tuple(pads))
+        walk.edit_attribute(node, "pads", tuple(pads))
     return _semantics(node, flow, window, out)
 
 
@@ -100,10 +98,10 @@ def _semantics(node: Node, flow: Flow, window: Window, out: Flow) -> Flow:
     return replace(out, nonnegative=text(node, "activation", "") == "Relu")
 
 
-def insert_zeros(planner: Planner, node: Node) -> None:
+def insert_zeros(walk: Walk, node: Node) -> None:
     """The first half of a ConvTranspose: ``stride - 1`` zeros after each frame."""
     name = node.inputs[0]
-    shape, timing = planner.shape[name], planner.timing[name]
+    shape, timing = walk.shape[name], walk.timing[name]
     count = len(shape) - 2
     stride = integers(node, "stride", (1,) * count)
     extra = integers(node, "output_padding", (0,) * count)
@@ -115,10 +113,10 @@ def insert_zeros(planner: Planner, node: Node) -> None:
         if not 0 <= position < count:
             raise refuse(rules.FOLDED, node.name, f"time is axis {timing.axis}, not a spatial axis")
         if timing.delay < 0:
-            timing = planner.delay(node, 0, 0)
+            timing = walk.delay(node, 0, 0)
         s = stride[position]
         padded = (*extra[:position], s - 1, *extra[position + 1 :])
-        planner.edit_attribute(node, "output_padding", padded)
+        walk.edit_attribute(node, "output_padding", padded)
         timing = replace(
             timing,
             rate=timing.rate * s,
@@ -126,10 +124,10 @@ def insert_zeros(planner: Planner, node: Node) -> None:
             valid=timing.valid * s,
             warmup=timing.warmup * s,
         )
-    planner.put(node.outputs[0], (shape[0], *spatial, shape[-1]), timing, node)
+    walk.put(node.outputs[0], (shape[0], *spatial, shape[-1]), timing, node)
 
 
-HANDLERS: dict[str, Callable[[Planner, Node], None]] = {
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "Conv": conv,
     "AveragePool": pool,
     "MaxPool": pool,
