@@ -17,13 +17,13 @@ from harness.espdl.flatbuffer import Buffer, Table
 from harness.espdl.graph import Graph, Header, Node, Span, Tensor, TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from harness.espdl.graph import Array, Attribute, Shape
 
 MAX_RANK = 8  # more than any ESP-DL operator takes; bounds what a damaged file can ask for
 MAX_DIM = 2**31 - 1  # ESP-DL keeps shapes in int
 MAX_EXPONENT = 256  # beyond any scale that float32 can express
+TENSOR_TYPE = 1  # of the union TypeInfoValue
+LAYOUT_PREFIX = "layout ==> "  # how esp-ppq begins the doc string of a constant
 BLOCK_BYTES = 16  # raw data is stored in 16-byte structs, zero padded
 
 # TensorDataType of the schema; strings and undefined tensors cannot be computed with.
@@ -108,17 +108,17 @@ def read_graph(edl: Edl, *, path: str) -> Graph:
     """
     hint = "is this the right key?" if edl.encrypted else None
     buffer = Buffer(edl.payload, path=path, base=edl.span.offset, hint=hint)
-    root = buffer.root("model")
+    root = buffer.root()
     table = root.table(7, "graph")
     if table is None:
         root.fail("there is no graph")
     reader = _GraphReader(buffer)
-    nodes = tuple(reader.node(node) for node in table.tables(0, "node"))
-    initializers = _by_name((t, reader.tensor(t)) for t in table.tables(2, "initializer"))
-    outputs = tuple(reader.value_info(t) for t in table.tables(5, "graph output"))
-    inputs = tuple(reader.value_info(t) for t in table.tables(4, "graph input"))
+    nodes = tuple(reader.node(t) for t in table.tables(0, "node", of_owner=False))
+    initializers = reader.initializers(table)
+    outputs = reader.value_infos(table, 5, "graph output")
+    inputs = reader.value_infos(table, 4, "graph input")
     inputs = tuple(info for info in inputs if info.name not in initializers)
-    described = [reader.value_info(t) for t in table.tables(6, "value info")]
+    described = reader.value_infos(table, 6, "value info")
     value_info = {info.name: info for info in (*described, *inputs, *outputs) if info.name}
     graph = Graph(
         name=table.string(1, "name"),
@@ -151,15 +151,6 @@ def _header(edl: Edl, root: Table) -> Header:
     )
 
 
-def _by_name(tensors: Iterable[tuple[Table, Tensor]]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for table, tensor in tensors:
-        if tensor.info.name in found:
-            table.fail(f"a second constant is named {tensor.info.name!r}")
-        found[tensor.info.name] = tensor
-    return found
-
-
 class _GraphReader:
     """Reads the tables of one buffer."""
 
@@ -170,10 +161,9 @@ class _GraphReader:
         name, op_type = table.string(2, "name"), table.string(3, "operator")
         if not name or not op_type:
             table.fail("a node needs a name and an operator")
-        table.what = f"{table.what} ({name!r})"
+        table.call(name)
         attributes: dict[str, Attribute] = {}
         for entry in table.tables(5, "attribute"):
-            entry.what = f"{entry.what} of {table.what}"
             attribute = entry.string(0, "name")
             if attribute in attributes:
                 entry.fail(f"a second attribute is named {attribute!r}")
@@ -196,9 +186,9 @@ class _GraphReader:
                 table.fail("there is no tensor")
             return self.tensor(tensor)
         if kind == 6:
-            return tuple(float(v) for v in table.numbers(10, "<f4", "floats"))
+            return tuple(table.numbers(10, "<f4", "floats").tolist())
         if kind == 7:
-            return tuple(int(v) for v in table.numbers(11, "<i8", "ints"))
+            return table.integers(11, "ints")
         if kind == 8:
             return table.strings(12, "strings")
         return table.fail(
@@ -206,67 +196,73 @@ class _GraphReader:
         )
 
     def _text(self, table: Table) -> str:
-        found = table.blob(6, 1, "text")
-        if found is None:
-            return ""
-        position, size = found
+        position, size = table.blob(6, 1, "text")
         try:
             return self._buffer.data[position : position + size].decode()
         except UnicodeDecodeError:
             table.fail("the text is not UTF-8")
 
+    def initializers(self, graph: Table) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for table in graph.tables(2, "initializer", of_owner=False):
+            tensor = self.tensor(table)
+            if tensor.info.name in found or not tensor.info.name:
+                table.fail("a constant needs a name of its own")
+            found[tensor.info.name] = tensor
+        return found
+
     def tensor(self, table: Table) -> Tensor:
         name = table.string(6, "name")
-        table.what = f"{table.what} ({name!r})"
+        table.call(name)
         kind = table.number(1, "i")
-        shape = self._shape(table, tuple(int(d) for d in table.numbers(0, "<i8", "dims")))
-        info = TensorInfo(name, self._dtype(table, kind), shape, self._exponents(table, 13))
+        dtype = self._dtype(table, kind)
+        shape = self._shape(table, table.integers(0, "dims"))
+        info = TensorInfo(name, dtype, shape, self._exponents(table, 13))
         if table.number(10, "i") != 0:
             table.fail("the data is in another file, which ESP-DL cannot load")
         raw, span = self._elements(table, kind, info)
-        layout = table.string(7, "doc string").removeprefix("layout ==> ")
-        return Tensor(info, raw, span, layout)
+        return Tensor(info, raw, span, table.string(7, "doc string").removeprefix(LAYOUT_PREFIX))
 
     def _elements(self, table: Table, kind: int, info: TensorInfo) -> tuple[Array, Span | None]:
-        blob = table.blob(8, BLOCK_BYTES, "raw data")
-        if blob is not None and (blob[1] or not info.size):
-            position, size = blob
+        position, size = table.blob(8, BLOCK_BYTES, "raw data")
+        if size:
             if not info.nbytes <= size < info.nbytes + BLOCK_BYTES:
                 table.fail(
                     f"{size} bytes of raw data, shape {info.shape} of {info.dtype} needs "
                     f"{info.nbytes} padded to {BLOCK_BYTES}"
                 )
             raw = np.frombuffer(self._buffer.data, info.dtype, info.size, position)
-            if kind == 9 and np.any(raw.view(np.uint8) > 1):
+            if info.dtype.kind == "b" and np.any(raw.view(np.uint8) > 1):
                 table.fail("a boolean is neither 0 nor 1")
             return raw, Span(self._buffer.base + position, info.nbytes)
         slot, stored = TYPED_DATA[kind]
-        values = np.array(table.numbers(slot, stored, "values"), stored)
+        values = table.numbers(slot, stored, "values")
         if values.size != info.size:
             table.fail(f"{values.size} values, shape {info.shape} needs {info.size}")
-        return values.astype(info.dtype), None
+        converted = values.astype(info.dtype)
+        converted.flags.writeable = False
+        return converted, None
 
-    def test_values(self, table: Table, slot: int, what: str) -> dict[str, Array]:
-        return {
-            tensor.info.name: tensor.array
-            for tensor in (self.tensor(t) for t in table.tables(slot, what))
-        }
+    def test_values(self, graph: Table, slot: int, what: str) -> dict[str, Array]:
+        tensors = (self.tensor(table) for table in graph.tables(slot, what, of_owner=False))
+        return {tensor.info.name: tensor.array for tensor in tensors}
 
-    def value_info(self, table: Table) -> TensorInfo:
+    def value_infos(self, graph: Table, slot: int, what: str) -> tuple[TensorInfo, ...]:
+        return tuple(self._value_info(t) for t in graph.tables(slot, what, of_owner=False))
+
+    def _value_info(self, table: Table) -> TensorInfo:
         name = table.string(0, "name")
-        table.what = f"{table.what} ({name!r})"
+        table.call(name)
         type_info = table.table(1, "type")
-        if type_info is None or type_info.number(0, "B") != 1:
+        if type_info is None or type_info.number(0, "B") != TENSOR_TYPE:
             table.fail("it is not a tensor")
         tensor = type_info.table(1, "tensor type")
         if tensor is None:
             table.fail("it has no tensor type")
-        shape: Shape = ()
-        listed = tensor.table(1, "shape")
-        if listed is not None:
-            shape = tuple(_dimension(dim) for dim in listed.tables(0, "dimension"))
         dtype = self._dtype(table, tensor.number(0, "i"))
-        return TensorInfo(name, dtype, self._shape(table, shape, -1), self._exponents(table, 3))
+        listed = tensor.table(1, "shape")
+        dims = () if listed is None else tuple(map(_dimension, listed.tables(0, "dimension")))
+        return TensorInfo(name, dtype, self._shape(table, dims, -1), self._exponents(table, 3))
 
     def _dtype(self, table: Table, kind: int) -> np.dtype[Any]:
         dtype = DTYPES.get(kind)
@@ -282,7 +278,7 @@ class _GraphReader:
         return shape
 
     def _exponents(self, table: Table, slot: int) -> tuple[int, ...]:
-        exponents = tuple(int(e) for e in table.numbers(slot, "<i8", "exponents"))
+        exponents = table.integers(slot, "exponents")
         if any(abs(e) > MAX_EXPONENT for e in exponents):
             table.fail(f"an exponent is outside +-{MAX_EXPONENT}")
         return exponents or (0,)
