@@ -1,0 +1,36 @@
+"""StreamingCache: the last frames of a stream before the new ones.
+
+::
+
+    step n     cache [c d]   input [e f g]   output [c d e f g]   cache := [f g]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.interpreter.plan import Kernel, Op
+
+
+def build_streaming_cache(op: Op) -> Kernel:
+    """StreamingCache; the frames before the first step, and after a reset, are zero.
+
+    The cache lives in the head of the output: what ends one output begins the next.
+
+    Matches: ``StreamingCache::forward``, flat copies, right where all axes before
+    ``frame_axis`` are 1.
+    """
+    source, output = op.input().array.reshape(-1), op.out.array.reshape(-1)
+    kept = output.size - source.size
+    head, body, tail = output[:kept], output[kept:], output[source.size :]
+
+    def run() -> None:
+        head[...] = tail
+        body[...] = source
+
+    def reset() -> None:
+        output[...] = 0
+
+    op.resets.append(reset)
+    return run

@@ -1,0 +1,122 @@
+"""All golden vectors of ESP-DL's own kernels, at every node: 0 LSB, float outputs 1e-6 relative."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.interpreter import load
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = sorted(path.name.removesuffix(".npz") for path in GOLDEN.glob("*.npz"))
+FLOAT_RELATIVE = 1e-6  # the vectors were made with a desktop's expf
+RECURRENT_LSB = 1  # float gates behind an int16 state, see the vectors' README
+
+
+@dataclass
+class Difference:
+    tensor: str
+    differing: int
+    elements: int
+    worst: float
+
+
+def read(name):
+    """A case's index, and its arrays by path."""
+    with np.load(GOLDEN / f"{name}.npz") as archive:
+        index = json.loads(archive["index"].tobytes())
+        return index, {path: archive[key] for key, path in index["tensors"].items()}
+
+
+def at(arrays, stream, step, side, tensor):
+    return arrays[f"s{stream}/t{step}/{side}" + (tensor if tensor[0] == "/" else f"/{tensor}")]
+
+
+def compare(expected, observed, tensor, tolerance_lsb):
+    """The difference of one tensor, None if it is within tolerance."""
+    assert expected.size, f"{tensor} is empty"
+    assert (observed.dtype, observed.shape) == (expected.dtype, expected.shape), tensor
+    if expected.dtype == np.float32:
+        error = np.abs(observed - expected) / np.maximum(np.abs(expected), np.finfo("f4").tiny)
+        error = np.where(observed == expected, 0, error)
+        outside = ~(error <= FLOAT_RELATIVE)
+    else:
+        error = np.abs(observed.astype(np.int64) - expected.astype(np.int64))
+        outside = error > tolerance_lsb
+    if not outside.any():
+        return None
+    return Difference(tensor, int(outside.sum()), expected.size, float(error.max()))
+
+
+def run(index, arrays):
+    """Differences of every node of every step of every stream, and the elements compared."""
+    session = load(arrays["model"].tobytes(), index["target"])
+    recurrent = any(kind in arrays["model"].tobytes() for kind in (b"GRU", b"LSTM"))
+    wide = any(info.dtype == np.int16 for info in session.inputs)
+    tolerance = RECURRENT_LSB if recurrent and wide else 0
+    differences, elements = [], 0
+    for stream, plan in enumerate(index["streams"]):
+        session.reset()
+        for step in range(plan["steps"]):
+            feeds = {name: at(arrays, stream, step, "in", name) for name in index["inputs"]}
+            outputs = session.step(feeds)
+            assert sorted(outputs) == sorted(plan["outputs"])
+            for tensor in plan["order"]:
+                expected = at(arrays, stream, step, "out", tensor)
+                elements += expected.size
+                found = compare(expected, session.trace[tensor], tensor, tolerance)
+                differences += [found] if found else []
+            assert list(plan["exponents"].items()) == [
+                (name, _as_given(session.exponents[name], given))
+                for name, given in plan["exponents"].items()
+            ]
+    return differences, elements
+
+
+def _as_given(exponents, given):
+    return list(exponents) if isinstance(given, list) else exponents[0]
+
+
+def test_all_the_cases_are_here():
+    assert len(CASES) == 258
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name):
+    differences, elements = run(*read(name))
+    assert elements > 0
+    assert not differences
+
+
+def test_golden_fails_on_another_rounding():
+    index, arrays = read("conv1d_causal_k3.esp32p4.int8")
+    differences, _ = run({**index, "target": "esp32s3"}, arrays)
+    assert differences
+
+
+def test_golden_fails_on_a_changed_weight():
+    index, arrays = read("tcn_res.esp32s3.int8")
+    model = bytearray(arrays["model"].tobytes())
+    weight = load(bytes(model), "esp32s3")._graph.initializers
+    span = max((t for t in weight.values() if t.span), key=lambda t: t.info.size).span
+    model[span.offset] ^= 0x40
+    arrays["model"] = np.frombuffer(bytes(model), np.uint8)
+    differences, _ = run(index, arrays)
+    assert differences
+
+
+def test_golden_fails_when_state_is_not_kept():
+    index, arrays = read("stream_stack.streaming.esp32s3.int8")
+    session = load(arrays["model"].tobytes(), "esp32s3")
+    plan = index["streams"][0]
+    wrong = 0
+    for step in range(plan["steps"]):
+        session.reset()
+        session.step({name: at(arrays, 0, step, "in", name) for name in index["inputs"]})
+        for tensor in plan["order"]:
+            wrong += not np.array_equal(at(arrays, 0, step, "out", tensor), session.trace[tensor])
+    assert wrong
