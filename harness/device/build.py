@@ -56,7 +56,7 @@ def build_firmware(
     out.mkdir(parents=True, exist_ok=True)
     build_dir = out / target
     key = _content_key(target, source_dir, Path(idf_path))
-    with FileLock(out / f"{target}.lock"):
+    with FileLock(out / f"{target}.lock", timeout=BUILD_TIMEOUT_S):
         if _read_key(build_dir) == key and (build_dir / "flasher_args.json").is_file():
             return build_dir
         (build_dir / KEY_FILE).unlink(missing_ok=True)
@@ -72,8 +72,8 @@ def _run_build(
     log: Path,
     progress: Callable[[str], object] | None,
 ) -> None:
-    command = [sys.executable, "-m", "harness.device.idf_launcher", "build", "--target", target]
-    command += ["--paths", str(source_dir), "--build-dir", str(build_dir)]
+    command = [sys.executable, "-m", "harness.device.idf_launcher", "build", "-v", "--target"]
+    command += [target, "--paths", str(source_dir), "--build-dir", str(build_dir)]
     command += ["--work-dir", str(build_dir.with_name(f"{target}-sources"))]  # keeps sources clean
     overdue = threading.Event()
     with (

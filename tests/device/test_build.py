@@ -1,0 +1,153 @@
+"""Building the firmware, with a stand-in for ESP-IDF."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.device.build import build_firmware
+from harness.errors import ConfigError
+
+IDF_PY = """
+import os, pathlib, sys, time
+build = pathlib.Path(sys.argv[sys.argv.index("-B") + 1])
+source = pathlib.Path(sys.argv[sys.argv.index("-C") + 1])
+print("compiling for", os.environ["IDF_TARGET"], flush=True)
+if (source / "broken").exists():
+    print("main.cpp:3: error: expected ';'", flush=True)
+    sys.exit(2)
+if (source / "endless").exists():
+    pathlib.Path((source / "endless").read_text()).write_text(str(os.getpid()))
+    time.sleep(60)
+build.mkdir(parents=True, exist_ok=True)
+(build / "flasher_args.json").write_text("{}")
+with (build.parent / "builds").open("a") as builds:
+    builds.write("x")
+"""
+PROJECT = (
+    "cmake_minimum_required(VERSION 3.16)\n"
+    "include($ENV{IDF_PATH}/tools/cmake/project.cmake)\n"
+    "project(hil)\n"
+)
+
+
+@pytest.fixture
+def idf(tmp_path, monkeypatch):
+    root = tmp_path / "idf"
+    (root / "tools" / "cmake").mkdir(parents=True)
+    (root / "tools" / "idf.py").write_text(IDF_PY)
+    (root / "tools" / "cmake" / "version.cmake").write_text(
+        "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR 5)\nset(IDF_VERSION_PATCH 1)\n"
+    )
+    (root / "tools" / "idf_py_actions").mkdir()
+    (root / "tools" / "idf_py_actions" / "constants.py").write_text(
+        'SUPPORTED_TARGETS = ["esp32s3", "esp32p4"]\nPREVIEW_TARGETS = []\n'
+    )
+    for soc in ("esp32s3", "esp32p4"):
+        caps = root / "components" / "soc" / soc / "include" / "soc"
+        caps.mkdir(parents=True)
+        (caps / "soc_caps.h").write_text("")
+    monkeypatch.setenv("IDF_PATH", str(root))
+    monkeypatch.delenv("IDF_PYTHON_ENV_PATH", raising=False)
+    return root
+
+
+@pytest.fixture
+def project(tmp_path):
+    source = tmp_path / "firmware"
+    (source / "main").mkdir(parents=True)
+    (source / "CMakeLists.txt").write_text(PROJECT)
+    (source / "main" / "main.cpp").write_text("int x;\n")
+    return source
+
+
+def count(build_dir: Path) -> int:
+    return len((build_dir.parent / "builds").read_text())
+
+
+def test_without_idf_the_user_is_told_what_to_do(project, tmp_path, monkeypatch):
+    monkeypatch.delenv("IDF_PATH", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        build_firmware("esp32s3", project, tmp_path / "out")
+    assert "IDF_PATH names no ESP-IDF" in str(caught.value)
+    assert "export.sh" in str(caught.value)
+    assert "--hil-build-dir" in str(caught.value)
+
+
+def test_a_folder_without_a_project_is_refused(idf, tmp_path):
+    with pytest.raises(ConfigError, match=r"it has no CMakeLists\.txt"):
+        build_firmware("esp32s3", tmp_path, tmp_path / "out")
+
+
+def test_the_same_content_is_built_once(idf, project, tmp_path):
+    lines = []
+    out = tmp_path / "out"
+    built = build_firmware("esp32s3", project, out, progress=lines.append)
+    assert any("compiling for esp32s3" in line for line in lines)
+    assert "compiling for esp32s3" in (out / "esp32s3.log").read_text()
+    assert build_firmware("esp32s3", project, out) == built
+    assert count(built) == 1
+    assert sorted(path.name for path in project.iterdir()) == ["CMakeLists.txt", "main"]
+
+
+@pytest.mark.parametrize("change", ["source", "idf", "damage"])
+def test_a_change_builds_again(change, idf, project, tmp_path):
+    built = build_firmware("esp32s3", project, tmp_path / "out")
+    if change == "source":
+        (project / "main" / "main.cpp").write_text("int y;\n")
+    elif change == "idf":
+        (idf / "tools" / "cmake" / "version.cmake").write_text(
+            "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR 5)\nset(IDF_VERSION_PATCH 2)\n"
+        )
+    else:
+        (built / "flasher_args.json").unlink()
+    build_firmware("esp32s3", project, tmp_path / "out")
+    assert count(built) == 2
+
+
+def test_a_failed_build_shows_its_last_lines_and_its_log(idf, project, tmp_path):
+    (project / "broken").touch()
+    with pytest.raises(ConfigError) as caught:
+        build_firmware("esp32p4", project, tmp_path / "out")
+    text = str(caught.value)
+    assert text.startswith("building the firmware for esp32p4 failed (exit ")
+    assert "main.cpp:3: error: expected ';'" in text
+    assert str(tmp_path / "out" / "esp32p4.log") in text
+
+
+def test_a_killed_parent_takes_the_build_with_it(idf, project, tmp_path):
+    pid_file = tmp_path / "pid"
+    (project / "endless").write_text(str(pid_file))
+    script = (
+        "import pathlib, sys; from harness.device.build import build_firmware;"
+        f"build_firmware('esp32s3', pathlib.Path({str(project)!r}), "
+        f"pathlib.Path({str(tmp_path / 'out')!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as parent:
+        deadline = time.monotonic() + 20
+        while not (pid_file.exists() and pid_file.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        parent.send_signal(signal.SIGKILL)
+    compiler = int(pid_file.read_text())
+    while Path(f"/proc/{compiler}").exists() and "Z" not in _state(compiler):
+        assert time.monotonic() < deadline, "the compiler outlives its pytest"
+        time.sleep(0.02)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.fixture(autouse=True)
+def linux_only(request):
+    if "killed" in request.node.name and not Path("/proc/self").is_dir():
+        pytest.skip("needs /proc")

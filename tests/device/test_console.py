@@ -1,0 +1,56 @@
+"""Console text: kept, logged, waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from harness.device.console import RING_BYTES, Console
+
+
+def test_everything_reaches_the_log_and_the_sink(tmp_path):
+    pieces = []
+    console = Console(tmp_path / "logs" / "dut.log", pieces.append)
+    console.feed(b"from the device\n")
+    console.log("from esptool\n")
+    console.close()
+    console.close()
+    assert (tmp_path / "logs" / "dut.log").read_bytes() == b"from the device\nfrom esptool\n"
+    assert pieces == [b"from the device\n", b"from esptool\n"]
+
+
+def test_the_tail_is_device_text_alone_without_colours():
+    console = Console()
+    console.feed(b"\x1b[0;32mI (1) main: one\x1b[0m\r\n\r\n")
+    console.log("esptool\n")
+    mark = console.mark()
+    console.feed("zwei ü\n".encode() + b"\xff\x00three\n")
+    assert console.tail() == "I (1) main: one\nzwei ü\n�three"
+    assert console.tail(mark) == "zwei ü\n�three"
+
+
+def test_old_text_is_forgotten_but_marks_stay_right():
+    console = Console()
+    console.feed(b"x" * RING_BYTES)
+    mark = console.mark()
+    console.feed(b"y" * 10)
+    assert console.since(mark) == "y" * 10
+    assert len(console.since(0)) == RING_BYTES
+
+
+def test_expect_waits_and_goes_on_behind_the_match():
+    console = Console()
+    console.feed(b"count 1\n")
+    timer = threading.Timer(0.05, console.feed, [b"\x1b[31mcount 2\x1b[0m\n"])
+    timer.start()
+    assert console.expect(r"count (\d)", 1).group(1) == "1"
+    assert console.expect(r"count (\d)", 1).group(1) == "2"
+    timer.join()
+
+
+def test_expect_gives_up_in_time():
+    console = Console()
+    console.feed(b"something else\n")
+    started = time.monotonic()
+    assert console.expect("never", 0.1) is None
+    assert 0.08 < time.monotonic() - started < 0.5

@@ -1,0 +1,67 @@
+"""One process per port, whatever happens to the process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from harness.device.lease import PortLease
+from harness.errors import ConfigError
+
+HOLDER = """
+import sys
+from harness.device.lease import PortLease
+lease = PortLease(sys.argv[1]).acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("ESPDL_HIL_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+def test_a_port_is_taken_once():
+    with PortLease("/dev/ttyUSB0").acquire():
+        assert not PortLease("/dev/ttyUSB0").try_acquire()
+        assert PortLease("/dev/ttyUSB1").try_acquire()
+    assert PortLease("/dev/ttyUSB0").try_acquire()
+
+
+def test_links_and_url_spellings_are_one_port(tmp_path):
+    device = tmp_path / "ttyUSB0"
+    device.touch()
+    link = tmp_path / "by-id"
+    link.symlink_to(device)
+    with PortLease(str(device)).acquire():
+        assert not PortLease(str(link)).try_acquire()
+    with PortLease("rfc2217://Board:4000?ign_set_control").acquire():
+        assert not PortLease("RFC2217://board:4000/").try_acquire()
+
+
+def test_a_killed_process_leaves_no_lock():
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, "/dev/ttyUSB0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=rf"\(pid {holder.pid}\)"):
+            PortLease("/dev/ttyUSB0").acquire()
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(10)
+    PortLease("/dev/ttyUSB0").acquire().release()
+
+
+def test_releasing_twice_is_harmless():
+    lease = PortLease("/dev/ttyUSB0").acquire()
+    lease.release()
+    with PortLease("/dev/ttyUSB0").acquire() as other:
+        lease.release()
+        assert other.owner().startswith("pid ")
+        assert not PortLease("/dev/ttyUSB0").try_acquire()

@@ -1,0 +1,147 @@
+"""Finding the board, without a board."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from harness.device.lease import PortLease
+from harness.device.ports import find_port, list_usb_ports
+from harness.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("ESPDL_HIL_RUNTIME_DIR", str(tmp_path))
+
+
+def port(device, vid=0x10C4, pid=0xEA60, description="CP2102N", serial_number="1"):
+    return SimpleNamespace(
+        device=device, vid=vid, pid=pid, description=description, serial_number=serial_number
+    )
+
+
+S3_JTAG = port("/dev/ttyACM0", 0x303A, 0x1001, "USB JTAG/serial debug unit")
+ON_BOARD = port("/dev/ttyS0", None, None, "ttyS0")
+
+
+def answers(chips):
+    def probe(device, deadline_s):
+        answer = chips[device]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return probe
+
+
+def find(target, ports, chips, asked=None, **options):
+    return find_port(target, asked, comports=lambda: ports, probe=answers(chips), **options)
+
+
+def test_espressif_ports_come_first():
+    ports = [port("/dev/ttyUSB0"), S3_JTAG]
+    assert [found.device for found in list_usb_ports(lambda: ports)] == [
+        "/dev/ttyACM0",
+        "/dev/ttyUSB0",
+    ]
+
+
+def test_the_chip_decides():
+    ports = [S3_JTAG, port("/dev/ttyUSB0"), port("/dev/ttyUSB1")]
+    chips = {"/dev/ttyACM0": "esp32s3", "/dev/ttyUSB0": "esp32", "/dev/ttyUSB1": "esp32p4"}
+    with find("esp32p4", ports, chips) as lease:
+        assert lease.port == "/dev/ttyUSB1"
+
+
+def test_the_first_of_several_boards_is_taken_and_the_others_are_free_again():
+    ports = [port("/dev/ttyUSB1"), port("/dev/ttyUSB0")]
+    chips = {"/dev/ttyUSB0": "esp32s3", "/dev/ttyUSB1": "esp32s3"}
+    with find("esp32s3", ports, chips) as lease:
+        assert lease.port == "/dev/ttyUSB0"
+        with find("esp32s3", ports, chips) as second:
+            assert second.port == "/dev/ttyUSB1"
+
+
+def test_a_named_port_is_taken_without_a_look():
+    with find("esp32s3", [], {}, asked="/dev/ttyUSB7") as lease:
+        assert lease.port == "/dev/ttyUSB7"
+
+
+def test_a_pattern_limits_the_search():
+    ports = [port("/dev/ttyUSB0"), S3_JTAG]
+    chips = {"/dev/ttyACM0": "esp32s3", "/dev/ttyUSB0": "esp32s3"}
+    with find("esp32s3", ports, chips, asked="/dev/ttyUSB*") as lease:
+        assert lease.port == "/dev/ttyUSB0"
+
+
+def test_no_port_at_all_is_told_at_once_and_whole():
+    started = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        find("esp32s3", [], {})
+    assert time.monotonic() - started < 0.2
+    text = str(caught.value)
+    assert text.startswith("no ESP32-S3 port was found\n  looked for: ")
+    assert "Espressif USB (303A)" in text
+    assert "examined: nothing, this machine has no serial port" in text
+    assert "pytest --target esp32s3 --hil-device sim" in text
+
+
+def test_every_port_that_was_seen_is_told():
+    ports = [ON_BOARD, S3_JTAG, port("/dev/ttyUSB0"), port("/dev/ttyUSB1"), port("/dev/ttyUSB2")]
+    chips = {
+        "/dev/ttyACM0": "esp32s3",
+        "/dev/ttyUSB0": RuntimeError("Failed to connect: no serial data\nsee the guide"),
+        "/dev/ttyUSB1": OSError("[Errno 13] could not open port: Permission denied"),
+        "/dev/ttyUSB2": OSError("Could not exclusively lock port: resource busy"),
+    }
+    with pytest.raises(ConfigError) as caught:
+        find("esp32p4", ports, chips)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "no ESP32-P4 port was found"
+    assert lines[2:-1] == [
+        "  examined: /dev/ttyACM0 (303A:1001 USB JTAG/serial debug unit): ESP32-S3",
+        "  examined: /dev/ttyS0 (no USB id): skipped, not a USB port of these vendors "
+        "or not asked for",
+        "  examined: /dev/ttyUSB0 (10C4:EA60 CP2102N): "
+        "no answer (Failed to connect: no serial data)",
+        "  examined: /dev/ttyUSB1 (10C4:EA60 CP2102N): permission denied; "
+        "add yourself to the group dialout (or uucp) and log in again",
+        "  examined: /dev/ttyUSB2 (10C4:EA60 CP2102N): busy, another program has it open",
+    ]
+
+
+def test_a_port_that_hangs_does_not_hang_the_search():
+    def probe(device, deadline_s):
+        time.sleep(0.6)
+        return "esp32s3"
+
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"no answer within 0\.2 s"):
+        find_port("esp32s3", comports=lambda: [S3_JTAG], probe=probe, deadline_s=0.2)
+    assert time.monotonic() - started < 0.5
+    time.sleep(0.6)  # the late answer must not keep the port
+    PortLease("/dev/ttyACM0").acquire().release()
+
+
+def test_a_port_in_use_by_another_session_is_named():
+    with (
+        PortLease("/dev/ttyACM0").acquire(),
+        pytest.raises(ConfigError, match=r"in use by another process of this harness \(pid \d+\)"),
+    ):
+        find("esp32s3", [S3_JTAG], {"/dev/ttyACM0": "esp32s3"})
+
+
+def test_an_unknown_target_has_no_board():
+    with pytest.raises(ConfigError, match="there is no board of target 'c'"):
+        find_port("c")
+
+
+def test_this_machine_is_searched_in_time():
+    started = time.monotonic()
+    with contextlib.suppress(ConfigError):  # there may be a board
+        find_port("esp32p4").release()
+    assert time.monotonic() - started < 5
