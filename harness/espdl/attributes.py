@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from harness.espdl.graph import Array, Graph, Node, Shape
 
 
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1  # ESP-DL keeps integers in int
+
+
 class NodeProblem(Exception):  # noqa: N818 - a finding; `check_graph` turns it into an error
     """Why ESP-DL cannot run a node; collected, so that every node is named at once."""
 
@@ -54,8 +57,8 @@ class NodeView:
             NodeProblem: It is missing and has no default, or is of another type.
         """
         value = self.node.attributes.get(name, default)
-        if not isinstance(value, int):
-            raise NodeProblem(f"attribute {name} should be an integer, found {value!r}")
+        if not isinstance(value, int) or not INT32_MIN <= value <= INT32_MAX:
+            raise NodeProblem(f"attribute {name} should be an int32, found {value!r}")
         return value
 
     def integers(self, name: str, default: Shape | None = None) -> Shape:
@@ -65,9 +68,11 @@ class NodeView:
             NodeProblem: It is missing and has no default, or is of another type.
         """
         value = self.node.attributes.get(name, default)
-        if not isinstance(value, tuple) or not all(isinstance(v, int) for v in value):
-            raise NodeProblem(f"attribute {name} should be a list of integers, found {value!r}")
-        return tuple(int(v) for v in value)
+        if isinstance(value, tuple):
+            integers = tuple(v for v in value if isinstance(v, int))
+            if len(integers) == len(value) and _fit_int32(integers):
+                return integers
+        raise NodeProblem(f"attribute {name} should be a list of int32, found {value!r}")
 
     def number(self, name: str, default: float | None = None) -> float:
         """A number attribute.
@@ -118,7 +123,10 @@ class NodeView:
             return None
         if values.dtype != "<i8":
             raise NodeProblem(f"input {index} is {values.dtype}, ESP-DL reads int64")
-        return tuple(values.tolist())
+        integers = tuple(values.tolist())
+        if not _fit_int32(integers):
+            raise NodeProblem(f"input {index} holds {integers}, the chip keeps int32")
+        return integers
 
     def axis(self, value: int, rank: int) -> int:
         """A non-negative axis.
@@ -129,3 +137,7 @@ class NodeView:
         if not -rank <= value < rank:
             raise NodeProblem(f"axis {value} is outside the {rank} dimensions")
         return value % rank
+
+
+def _fit_int32(values: Shape) -> bool:
+    return all(INT32_MIN <= value <= INT32_MAX for value in values)

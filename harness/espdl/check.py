@@ -7,6 +7,7 @@ the chip, and names all such nodes at once.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, UnsupportedOpError
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from harness.espdl.site import Rule
 
 MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
-# A graph that no chip could hold is a damaged file: PSRAM is 32 MiB. All activations together, so
-# that whoever keeps every tensor is bounded too.
-ACTIVATION_BYTES = 64 * 2**20
-ACTIVATION_FACTOR = 64  # bytes of activations for each byte of the file, for large models
+# Bounds on what a damaged length can ask for. PSRAM is 32 MiB at most and ESP-DL reuses it; a
+# small file whose tensors exceed this together is damaged. Large models get more.
+ACTIVATION_BYTES = 24 * 2**20
+ACTIVATION_FACTOR = 64  # bytes of tensors for each byte of the file; public models need 23
 WORK_MACS = 2**30
-WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file
+WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file; public models need 1,700
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("Add", "Sub", "Pow"), elementwise.binary),
@@ -161,8 +162,8 @@ def _types(node: Node, graph: Graph, operator: Operator, width: str) -> Iterator
             yield from _type(role, graph.value_info[name], f"output {i}", width)
         else:
             yield f"output {i} is not made by ESP-DL"
-    if operator.by_tensor and operator.copies and node.outputs and not _one_type(node, graph):
-        yield "input and output types differ"
+    if operator.by_tensor and operator.copies:
+        yield from _one_type(node, graph)
 
 
 def _role(operator: Operator, index: int) -> Role | None:
@@ -178,9 +179,10 @@ def _type(role: Role, info: TensorInfo, what: str, width: str) -> Iterator[str]:
         yield f"{what} is {info.dtype.name}, a node of quant_type {width} takes {allowed}"
 
 
-def _one_type(node: Node, graph: Graph) -> bool:
-    taken = graph.info(node.inputs[0]).dtype
-    return all(graph.value_info[name].dtype == taken for name in node.outputs if name)
+def _one_type(node: Node, graph: Graph) -> Iterator[str]:
+    names = [name for name in (*node.inputs[:1], *node.outputs) if name]
+    if len({graph.info(name).dtype for name in names}) > 1:
+        yield "input and output types differ"
 
 
 def _exponents(node: Node, graph: Graph, operator: Operator) -> Iterator[str]:
@@ -244,11 +246,18 @@ def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
             f"bytes is {room}",
             path=graph.path,
         )
-    macs = sum(node_macs(node, shapes) for node in graph.nodes)
-    work = max(WORK_MACS, WORK_FACTOR * graph.header.file_bytes)
-    if macs > work:
+    work = sum(_work(node, graph, shapes) for node in graph.nodes)
+    most = max(WORK_MACS, WORK_FACTOR * graph.header.file_bytes)
+    if work > most:
         raise UnsupportedOpError(
-            f"one run takes {macs} multiply-accumulates, the most for a file of "
-            f"{graph.header.file_bytes} bytes is {work}",
+            f"one run takes {work} multiply-accumulates, the most for a file of "
+            f"{graph.header.file_bytes} bytes is {most}",
             path=graph.path,
         )
+
+
+def _work(node: Node, graph: Graph, shapes: Mapping[str, Shape]) -> int:
+    if node.op_type in ("AveragePool", "MaxPool"):
+        kernel = NodeView(node, graph, ()).integers("kernel_shape")
+        return math.prod(shapes[node.outputs[0]]) * math.prod(kernel)
+    return node_macs(node, shapes)

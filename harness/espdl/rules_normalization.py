@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GATES = {"GRU": 3, "LSTM": 4}
 GATE_EXPONENTS = range(-15, 1)  # finer ones than int16, or coarser than 1, make no table
+MAX_FRAMES = 8192  # of one run; a longer sequence than any chip is given is a damaged length
 MAX_DOT_SHIFT = 30  # the portable dot product computes 1 << shift in an int
 
 
@@ -55,6 +56,8 @@ def recurrent(site: Site) -> Iterator[str]:
     hidden, (frames, directions, batch, _) = site.integer("hidden_size"), site.results[0]
     if site.integer("layout", 0) not in (0, 1):
         yield f"layout {site.integer('layout')}"
+    if frames > MAX_FRAMES:
+        yield f"{frames} frames in one run, {MAX_FRAMES} is the most"
     if batch != 1:
         yield f"a batch of {batch} sequences of {frames}, the chip computes one"
     direction = site.text("direction", "forward")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, UnsupportedOpError
-from harness.espdl.attributes import NodeProblem, NodeView
+from harness.espdl.attributes import INT32_MAX, NodeProblem, NodeView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from harness.espdl.graph import Array, Graph, Node, Shape
 
 Rule = Callable[[NodeView], "list[Shape]"]
-INT32_MAX = 2**31 - 1
 
 
 def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape]:

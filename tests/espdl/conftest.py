@@ -1,0 +1,217 @@
+"""Model files and graphs built by hand, and the golden ones."""
+
+import json
+import struct
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import pytest
+
+from harness.espdl.graph import Graph, Header, Node, Span, Tensor, TensorInfo
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+DTYPE_CODES = {"float32": 1, "uint8": 2, "int8": 3, "int16": 5, "int32": 6, "int64": 7, "bool": 9}
+WIDTHS = {"int8": "S8", "int16": "S16", "float32": "F32"}
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Function from a case's name to (bytes of the model, index, tensors by path)."""
+
+    def read(name):
+        with np.load(GOLDEN / f"{name}.npz") as stored:
+            index = json.loads(stored["index"].tobytes())
+            tensors = {path: stored[key] for key, path in index["tensors"].items()}
+        return tensors.pop("model").tobytes(), index, tensors
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def golden_names():
+    return sorted(path.name.removesuffix(".npz") for path in GOLDEN.glob("*.npz"))
+
+
+class FlatWriter:
+    """Writes tables of the `.espdl` schema: fields are (slot, kind, value)."""
+
+    def __init__(self):
+        self.builder = flatbuffers.Builder(256)
+
+    def table(self, *fields):
+        builder = self.builder
+        ready = [(slot, kind, self._prepare(kind, value)) for slot, kind, value in fields]
+        builder.StartObject(16)
+        for slot, kind, value in ready:
+            if kind == "i32":
+                builder.PrependInt32Slot(slot, value, None)
+            elif kind == "i64":
+                builder.PrependInt64Slot(slot, value, None)
+            elif kind == "u8":
+                builder.PrependUint8Slot(slot, value, None)
+            elif kind in ("f", "q"):  # one-number structs are stored in place
+                builder.Prep(8 if kind == "q" else 4, 0)
+                (builder.PrependInt64 if kind == "q" else builder.PrependFloat32)(value)
+                builder.PrependStructSlot(slot, builder.Offset(), 0)
+            else:
+                builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        return builder.EndObject()
+
+    def _prepare(self, kind, value):
+        builder = self.builder
+        if kind == "text":
+            return builder.CreateString(value)
+        if kind == "bytes":
+            return builder.CreateByteVector(value)
+        if kind == "array":
+            return builder.CreateNumpyVector(np.asarray(value))
+        if kind == "blocks":
+            padded = value + bytes(-len(value) % 16)
+            builder.StartVector(16, len(padded) // 16, 16)
+            for byte in reversed(padded):
+                builder.PrependUint8(byte)
+            return builder.EndVector()
+        if kind in ("tables", "texts"):
+            items = [builder.CreateString(v) for v in value] if kind == "texts" else value
+            builder.StartVector(4, len(items), 4)
+            for item in reversed(items):
+                builder.PrependUOffsetTRelative(item)
+            return builder.EndVector()
+        return value
+
+    def tensor(self, name, array, *, exponents=(0,), raw=True, **extra):
+        array = np.asarray(array)
+        fields = [
+            (0, "array", np.array(array.shape, "<i8")),
+            (1, "i32", extra.get("code", DTYPE_CODES[array.dtype.name])),
+            (6, "text", name),
+            (13, "array", np.array(exponents, "<i8")),
+        ]
+        if raw:
+            fields.append((8, "blocks", array.tobytes()))
+        return self.table(*fields, *extra.get("fields", ()))
+
+    def value_info(self, name, dtype, shape, exponents=(0,)):
+        dims = []
+        for dim in shape:
+            known = () if dim is None else ((0, "u8", 1), (1, "i64", dim))
+            dims.append(self.table((0, "table", self.table(*known))))
+        tensor = self.table(
+            (0, "i32", DTYPE_CODES[dtype]), (1, "table", self.table((0, "tables", dims)))
+        )
+        return self.table(
+            (0, "text", name),
+            (1, "table", self.table((0, "u8", 1), (1, "table", tensor))),
+            (3, "array", np.array(exponents, "<i8")),
+        )
+
+    def node(self, name, op_type, inputs, outputs, attributes=()):
+        return self.table(
+            (0, "texts", inputs),
+            (1, "texts", outputs),
+            (2, "text", name),
+            (3, "text", op_type),
+            (5, "tables", list(attributes)),
+        )
+
+    def graph(self, **vectors):
+        slots = {
+            "nodes": 0,
+            "constants": 2,
+            "inputs": 4,
+            "outputs": 5,
+            "value_info": 6,
+            "test_inputs": 8,
+            "test_outputs": 9,
+        }
+        fields = [(slots[name], "tables", items) for name, items in vectors.items()]
+        return self.table((1, "text", "built"), *fields)
+
+    def finish(self, *fields, magic=b"EDL2"):
+        """The file whose model has *fields*."""
+        self.builder.Finish(self.table(*fields))
+        payload = bytes(self.builder.Output())
+        pad = b"" if magic == b"EDL1" else bytes(4)
+        return magic + struct.pack("<II", 0, len(payload)) + pad + payload
+
+
+@pytest.fixture
+def writer():
+    return FlatWriter()
+
+
+@pytest.fixture
+def relu_file(writer):
+    """Function that writes a model of one Relu on ``x`` (1, 4), int8, with extra model fields."""
+
+    def write(*model_fields, attributes=None, magic=b"EDL2", **vectors):
+        quant = writer.table((0, "text", "quant_type"), (3, "i32", 3), (6, "bytes", b"S8"))
+        graph = {
+            "nodes": [writer.node("relu", "Relu", ["x"], ["y"], attributes or [quant])],
+            "inputs": [writer.value_info("x", "int8", (1, 4), (-3,))],
+            "outputs": [writer.value_info("y", "int8", (1, 4), (-3,))],
+        }
+        return writer.finish(
+            (7, "table", writer.graph(**graph | vectors)), *model_fields, magic=magic
+        )
+
+    return write
+
+
+@pytest.fixture
+def build_graph():
+    """Function that makes a `Graph` from nodes and tensors, without a file.
+
+    Tensors are ``name: (dtype, shape, exponent or exponents)``, or an array, or (array,
+    exponents), which makes a constant. Tensors that no node makes are graph inputs.
+    """
+
+    def build(nodes, tensors, *, outputs=None, path="built", file_bytes=4096):
+        constants, infos = {}, {}
+        for name, value in tensors.items():
+            if isinstance(value, np.ndarray):
+                value = (value, 0)
+            if isinstance(value[0], np.ndarray):
+                info = _info(name, value[0].dtype, value[0].shape, value[1])
+                constants[name] = Tensor(info, value[0].reshape(-1))
+            else:
+                infos[name] = _info(name, *value)
+        made = [name for node in nodes for name in node.outputs if name]
+        return Graph(
+            name="built",
+            inputs=tuple(info for name, info in infos.items() if name not in made),
+            outputs=tuple(infos[name] for name in outputs or made[-1:]),
+            nodes=tuple(nodes),
+            initializers=constants,
+            value_info=infos,
+            test_inputs={},
+            test_outputs={},
+            metadata={},
+            header=Header("EDL2", False, Span(16, file_bytes - 16), file_bytes),
+            path=path,
+        )
+
+    return build
+
+
+def _info(name, dtype, shape, exponents=0):
+    exponents = exponents if isinstance(exponents, tuple) else (exponents,)
+    return TensorInfo(name, np.dtype(dtype), tuple(shape), exponents)
+
+
+@pytest.fixture
+def one_node(build_graph):
+    """Function that makes a graph of one node; the first tensor's type gives its quant_type."""
+
+    def build(op_type, inputs, outputs, attributes=None, **options):
+        tensors = inputs | outputs
+        first = next(iter(inputs.values()))
+        dtype = np.dtype(first.dtype if isinstance(first, np.ndarray) else first[0])
+        attributes = {"quant_type": WIDTHS[dtype.name]} | (attributes or {})
+        names = tuple("" if name.startswith("missing") else name for name in inputs)
+        node = Node("n", op_type, names, tuple(outputs), attributes)
+        known = {name: value for name, value in tensors.items() if not name.startswith("missing")}
+        return build_graph([node], known, **options)
+
+    return build
