@@ -14,6 +14,7 @@ from harness.streaming.plan import (
     StreamingPlan,
 )
 from harness.streaming.planner import plan_streaming
+from harness.streaming.prefix import any_length
 
 __all__ = [
     "Alignment",
@@ -24,6 +25,7 @@ __all__ = [
     "NeutralGraph",
     "NewNode",
     "StreamingPlan",
+    "any_length",
     "from_espdl",
     "plan_streaming",
 ]

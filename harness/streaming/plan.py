@@ -126,6 +126,8 @@ class StreamingPlan:
         attribute_edits: Padding that caches replace.
         constant_edits: Slice and Reshape constants that named the offline frame count.
         removals: Nodes that have nothing left to do.
+        offline_edits: Constants with which the *offline* graph runs at other lengths, so that
+            the offline model of a prefix can be computed; they change no value at its own.
         alignments: One per graph output.
         shapes: Shape of every tensor of the streaming graph that the offline graph has too,
             in the file's layout.
@@ -141,6 +143,7 @@ class StreamingPlan:
     attribute_edits: tuple[AttributeEdit, ...]
     constant_edits: tuple[ConstantEdit, ...]
     removals: tuple[str, ...]
+    offline_edits: tuple[ConstantEdit, ...]
     alignments: tuple[Alignment, ...]
     shapes: Mapping[str, tuple[int, ...]]
     state: Mapping[str, str] = field(default_factory=dict)
@@ -190,11 +193,9 @@ class StreamingPlan:
                 AttributeEdit(e["node"], e["attribute"], _value(e["value"]))
                 for e in data["attribute_edits"]
             ),
-            constant_edits=tuple(
-                ConstantEdit(e["node"], e["input_index"], tuple(e["values"]))
-                for e in data["constant_edits"]
-            ),
+            constant_edits=_constant_edits(data["constant_edits"]),
             removals=tuple(data["removals"]),
+            offline_edits=_constant_edits(data["offline_edits"]),
             alignments=tuple(Alignment(**entry) for entry in data["alignments"]),
             shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
             state=data["state"],
@@ -202,6 +203,10 @@ class StreamingPlan:
             total_stride=data["total_stride"],
             state_bytes=data["state_bytes"],
         )
+
+
+def _constant_edits(data: list[dict[str, Any]]) -> tuple[ConstantEdit, ...]:
+    return tuple(ConstantEdit(e["node"], e["input_index"], tuple(e["values"])) for e in data)
 
 
 def _number(node: NewNode, attribute: str) -> int:

@@ -17,6 +17,32 @@ class Severity(Enum):
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One rule, broken at one place.
+
+    Attributes:
+        rule: Id of the rule, such as ``S202``.
+        severity: How it is to be taken.
+        node: Name of the node at fault; empty for the whole file.
+        message: What is wrong here, with figures.
+        frames_affected: Which frames differ, in words; empty when none do.
+        edit: What to change.
+    """
+
+    rule: str
+    severity: Severity
+    node: str
+    message: str
+    frames_affected: str
+    edit: str
+
+    def __str__(self) -> str:
+        where = f" {self.node}" if self.node else ""
+        affected = f" [{self.frames_affected}]" if self.frames_affected else ""
+        return f"{self.rule} {self.severity.value}{where}: {self.message}{affected}"
+
+
+@dataclass(frozen=True)
 class Rule:
     """One thing that can be wrong with a streaming model.
 
@@ -48,6 +74,19 @@ def refuse(rule: Rule, node: str, message: str) -> StreamingError:
         The error; its hint is the rule's edit.
     """
     return StreamingError(f"{rule.title}: {message}", rule=rule.id, node=node, hint=rule.edit)
+
+
+def find(rule: Rule, node: str, message: str, frames_affected: str = "") -> Finding:
+    """Make a finding of a rule.
+
+    Args:
+        rule: What is broken.
+        node: Name of the node at fault; empty for the whole file.
+        message: Why, with the figures of this node.
+        frames_affected: Which frames differ, in words.
+    """
+    text = f"{rule.title}: {message}"
+    return Finding(rule.id, rule.severity, node, text, frames_affected, rule.edit)
 
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
@@ -175,24 +214,151 @@ STATE_EXPONENT = Rule(
     "calibrate with non-zero initial states, so that input and output share their range",
 )
 
+USE_PLAN = (
+    "give the exporter's streaming conversion up for the planner's (streaming=\"plan\"), which "
+    "places one cache per consumer"
+)
+MISSING_CACHE = Rule(
+    "S201",
+    _E,
+    "history missing",
+    "A window over frames has neither padding nor a cache in front of it, so the first frames of "
+    "each chunk are lost.",
+    USE_PLAN,
+)
+SHARED_CACHE = Rule(
+    "S202",
+    _E,
+    "shared cache",
+    "A tensor feeds a window over frames and something else; the exporter moved all its consumers "
+    "behind one cache, so the other consumers see old frames again.",
+    USE_PLAN,
+)
+WRONG_WINDOW = Rule(
+    "S203",
+    _E,
+    "wrong window",
+    "The cache in front of this node holds another number of frames than its kernel and dilation "
+    "need.",
+    USE_PLAN,
+)
+WRONG_AXIS = Rule(
+    "S204",
+    _E,
+    "wrong frame axis",
+    "The cache keeps slices along an axis that is not time.",
+    USE_PLAN,
+)
+NOT_OUTERMOST = Rule(
+    "S205",
+    _E,
+    "frame axis not outermost",
+    "A cache copies bytes flatly, which is a concat in time only where every axis before the frame "
+    "axis has size 1.",
+    "place the cache where time comes first, before or after a Transpose; the planner does",
+)
+PADDED_CHUNKS = Rule(
+    "S206",
+    _E,
+    "padding in every chunk",
+    "Padding along time that stayed in the streaming file is applied to each chunk, where the "
+    "offline model pads the whole sequence once.",
+    USE_PLAN,
+)
+UPSAMPLING_GAP = Rule(
+    "S207",
+    _E,
+    "gap between upsampled chunks",
+    "The last frame of a chunk is not followed by its zeros, so upsampled chunks are too short.",
+    USE_PLAN,
+)
+OFFLINE_CONSTANT = Rule(
+    "S208",
+    _E,
+    "offline frame count in a constant",
+    "The target shape of a Reshape, or the bounds of a Slice or Gather, still name frames of the "
+    "offline sequence: the file does not load, or takes wrong frames.",
+    "let the planner rewrite it, or write the model with -1 for the time axis",
+)
+UNEXPECTED_CACHE = Rule(
+    "S209",
+    _E,
+    "unexpected cache",
+    "A cache stands where nothing needs history, for example a table entry that leaked from an "
+    "earlier export.",
+    "export each model in a fresh process, and check the streaming table for other models' names",
+)
+SKEWED = Rule(
+    "S210",
+    _E,
+    "branches out of step",
+    "Tensors of different latency meet, or an output lags by another number of frames than it "
+    "should.",
+    "put a delay line (a cache and a Slice of the first frames) into the faster branch; the "
+    "planner does",
+)
+WRONG_COUNT = Rule(
+    "S211",
+    _E,
+    "wrong number of frames",
+    "A graph output has more or fewer frames per chunk than it should.",
+    USE_PLAN,
+)
+COLD_HISTORY = Rule(
+    "S212",
+    _W,
+    "history computed from zeros",
+    "Frames before the first one are computed by earlier layers from a zero cache, where the "
+    "offline model pads with zeros: the first frames differ.",
+    "place the cache directly in front of the window that needs it",
+)
+REWIRED = Rule(
+    "S213",
+    _E,
+    "node not in the offline model",
+    "The streaming file has or lacks a node that the offline file does not explain.",
+    "export both files from the same calibrated graph",
+)
+TEST_VALUES = Rule(
+    "S214",
+    _E,
+    "embedded test values of another length",
+    "The file embeds a test input of the whole sequence, but takes one chunk; the runtime's own "
+    "test reads or compares beyond it.",
+    "export streaming files without test values",
+)
+POOL_START = Rule(
+    "S301",
+    _W,
+    "maximum over a cold cache",
+    "A MaxPool ignores its padding, but a cache holds zeros there: the first frames of the stream "
+    "are max(0, offline).",
+    "put a Relu before the pool, or pad with zeros explicitly: F.pad before an unpadded pool",
+)
+POOL_COUNT = Rule(
+    "S302",
+    _N,
+    "average counts its padding",
+    "count_include_pad=False is never read by the runtime, which always divides by the whole "
+    "kernel: both files differ from the float model in the first frames, and equal each other.",
+    "set count_include_pad=True",
+)
+LATENCY = Rule(
+    "S303",
+    _N,
+    "latency",
+    "An output lags: frames that have no offline counterpart come first.",
+    "pad on the left, so that the first output needs only the first frame",
+)
+WARMUP = Rule(
+    "S304",
+    _W,
+    "warm-up",
+    "The first frames of an output may differ from the offline model, because a cache is zero "
+    "where the offline model saw something else.",
+    "use left padding of zeros directly in front of each window",
+)
+
 RULES: dict[str, Rule] = {
-    rule.id: rule
-    for rule in (
-        REDUCTION,
-        NORMALIZATION,
-        GLOBAL_POOL,
-        ATTENTION,
-        NONCAUSAL,
-        RESIZE,
-        PAD_MODE,
-        FOLDED,
-        ABSOLUTE,
-        ALONG_TIME,
-        REVERSED,
-        UNKNOWN,
-        UNBOUNDED,
-        PHASE,
-        STATE_DROPPED,
-        STATE_EXPONENT,
-    )
+    rule.id: rule for rule in list(globals().values()) if isinstance(rule, Rule)
 }

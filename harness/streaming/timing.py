@@ -32,6 +32,7 @@ class Flow:
         nonnegative: No element is below zero.
         field: Input frames that one frame depends on; infinite behind a recurrence.
         culprit: The node whose padding limits ``valid``; empty when none does.
+        sparse: Only every so many frames is anything but zero, behind InsertZeros.
     """
 
     axis: int
@@ -43,6 +44,7 @@ class Flow:
     nonnegative: bool = False
     field: Fraction | float = Fraction(1)
     culprit: str = ""
+    sparse: int = 1
 
     def moved(self, axis: int) -> Flow:
         """The same frames on another axis."""
@@ -83,7 +85,8 @@ class Flow:
             warmup=max(0, (self.warmup - 1 + window.pad_begin) // window.stride + 1) if cold else 0,
             clean=delay <= 0,
             nonnegative=False,
-            field=self.field + (window.extent - 1) / self.rate,
+            field=self.field + (-(-window.extent // self.sparse) - 1) * self.sparse / self.rate,
+            sparse=1,
         )
 
 

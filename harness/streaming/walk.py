@@ -90,6 +90,7 @@ class Walk:
         self.attribute_edits: list[AttributeEdit] = []
         self.constant_edits: list[ConstantEdit] = []
         self.removals: list[str] = []
+        self.offline_edits: list[ConstantEdit] = []
         self.cache_bytes = 0
         for name in graph.inputs:
             self._enter(name)
@@ -159,10 +160,19 @@ class Walk:
 
     def edit_constant(self, node: Node, index: int, values: Sequence[int]) -> None:
         """Replace the int64 vector at an input, unless it has these values."""
+        self._edit(self.constant_edits, node, index, values)
+
+    def edit_offline(self, node: Node, index: int, values: Sequence[int]) -> None:
+        """Replace it in the offline graph, with values that hold at any length."""
+        self._edit(self.offline_edits, node, index, values)
+
+    def _edit(
+        self, edits: list[ConstantEdit], node: Node, index: int, values: Sequence[int]
+    ) -> None:
         before = self.constant(node, index)
         values = tuple(int(value) for value in values)
         if before is None or tuple(before.reshape(-1).tolist()) != values:
-            self.constant_edits.append(ConstantEdit(node.name, index, values))
+            edits.append(ConstantEdit(node.name, index, values))
 
     def remove(self, node: Node) -> bool:
         """Take a node out that passes its first input on as it is.

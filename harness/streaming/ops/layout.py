@@ -101,6 +101,7 @@ def reshape(walk: Walk, node: Node) -> None:
     if isinstance(timing, Flow):
         wanted[timing.axis] = -1
         walk.edit_constant(node, 1, wanted)
+        walk.edit_offline(node, 1, wanted)
 
 
 def flatten(walk: Walk, node: Node) -> None:

@@ -14,7 +14,7 @@ from harness.streaming.timing import Flow, Tail
 from harness.streaming.walk import END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness.streaming.graph import Node
     from harness.streaming.walk import Walk
@@ -66,7 +66,12 @@ def _slice_frames(
     fixed position (from the start), one that keeps more for the trimming of padding.
     """
     length = walk.shape[node.inputs[0]][flow.axis]
-    if 2 * start > length:
+    from_end = 2 * start > length
+    for index, values in _with_bounds(
+        walk, node, flow.axis, start - length if from_end else start, end - length or END, step
+    ):
+        walk.edit_offline(node, index, values)
+    if from_end:
         return _tail(walk, node, flow, length - start, length - end)
     if 2 * end < length:
         raise refuse(rules.ABSOLUTE, node.name, f"it keeps frames {start} to {end - 1} of {length}")
@@ -84,11 +89,15 @@ def _slice_frames(
     )
     walk.frames(kept, node)
     if step > 1 or not alone or not walk.remove(node):
-        _edit_bounds(walk, node, flow.axis, offset % step, END, step)
+        for index, values in _with_bounds(walk, node, flow.axis, offset % step, END, step):
+            walk.edit_constant(node, index, values)
     return kept
 
 
-def _edit_bounds(walk: Walk, node: Node, axis: int, start: int, end: int, step: int) -> None:
+def _with_bounds(
+    walk: Walk, node: Node, axis: int, start: int, end: int, step: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The constants of a Slice with other bounds on one axis, as (input index, values)."""
     rank = len(walk.shape[node.inputs[0]])
     axes = walk.constant(node, 3)
     listed = list(range(rank)) if axes is None else [int(a) % rank for a in axes.reshape(-1)]
@@ -98,9 +107,9 @@ def _edit_bounds(walk: Walk, node: Node, axis: int, start: int, end: int, step: 
         if constant is None:
             continue
         values = [int(entry) for entry in constant.reshape(-1).tolist()]
-        if index != 2 or values[position] < END:
+        if index != 2 or value != END or values[position] < END:
             values[position] = value
-        walk.edit_constant(node, index, values)
+        yield index, values
 
 
 def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
@@ -112,7 +121,8 @@ def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
     first, last = first - surplus, last - surplus
     frames = walk.frames(flow, node)
     walk.insert_cache(node, 0, max(0, first - frames))
-    _edit_bounds(walk, node, flow.axis, -first, -last if last else END, 1)
+    for index, values in _with_bounds(walk, node, flow.axis, -first, -last or END, 1):
+        walk.edit_constant(node, index, values)
     return Tail(
         walk.prefix_for(flow, first), flow.axis, flow.field + (first - last - 1) / flow.rate
     )

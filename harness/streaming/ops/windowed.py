@@ -123,6 +123,7 @@ def insert_zeros(walk: Walk, node: Node) -> None:
             delay=timing.delay * s,
             valid=timing.valid * s,
             warmup=timing.warmup * s,
+            sparse=timing.sparse * s,
         )
     walk.put(node.outputs[0], (shape[0], *spatial, shape[-1]), timing, node)
 
