@@ -94,6 +94,7 @@ def _header(chip: Chip) -> Header:
         entry=chip.code_base,
         chip_id=chip.target.chip_id,
         min_revision=chip.target.revision // 100 * 100,
+        max_revision=chip.target.revision // 100 * 100 + 99,  # another major needs another build
         flash=(MODE_DIO, FLASH_SIZE_80MHZ),
     )
 

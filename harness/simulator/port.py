@@ -70,6 +70,7 @@ class SerialPort:
         self._unsent = bytearray()
         self._lines = {"dtr": False, "rts": False}
         self._off = False
+        self._boot_pin_low = False  # IO0 when EN rose last
         self.enable_low = False  # EN is held low
 
     def power_off(self) -> None:
@@ -94,7 +95,7 @@ class SerialPort:
             All bytes that have come; empty after *timeout_s*.
 
         Raises:
-            EnableLow: EN went low; bytes before it are gone.
+            EnableLow: EN went low; bytes before it, and while it stays low, are lost.
             PowerOff: The devkit is being closed.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -150,15 +151,14 @@ class SerialPort:
         """Wait until EN is high.
 
         Returns:
-            True when IO0 is low at that moment: the chip enters its download mode.
+            True when IO0 was low as EN rose: the chip enters its download mode.
 
         Raises:
             PowerOff: The devkit is being closed.
         """
         while self.enable_low:
             self._pump(None)
-        self._received.clear()
-        return self._lines["dtr"]
+        return self._boot_pin_low
 
     def _pump(self, timeout_s: float | None) -> None:
         """Handle what the sockets have, waiting up to *timeout_s* for something."""
@@ -215,11 +215,12 @@ class SerialPort:
     def _drive(self, line: Line) -> bool:
         """Apply a line change; True when it took EN low."""
         self._lines[line.name] = line.asserted
-        if not self._lines["rts"]:
+        if self.enable_low and not self._lines["rts"]:
             self.enable_low = False
-        elif not self._lines["dtr"] and not self.enable_low:
-            self.enable_low = True
+            self._boot_pin_low = self._lines["dtr"]
             self._received.clear()
+        elif self._lines["rts"] and not self._lines["dtr"] and not self.enable_low:
+            self.enable_low = True
             return True
         return False
 

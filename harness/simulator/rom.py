@@ -1,10 +1,11 @@
 """The ROM's download mode, served by esp32-mock-bootloader.
 
 That package speaks the serial protocol of the ROM and of esptool's stub. Here
-are the three things it leaves to its user: the connection (which hands it one
-whole frame at a time and ends by exception, so that nothing polls), the flash
-(NOR, of the devkit's size), and the facts of the chip at hand (revision,
-flash id), which are answered before it sees the question.
+are the things it leaves to its user: the connection (which hands it one whole
+frame at a time and ends by exception, so that nothing polls), the flash (NOR, of
+the devkit's size), the facts of the chip at hand (revision, flash id), and the
+commands that restart the chip. What it cannot know is answered before it sees
+the question, and so are blocks of flash data, which it would walk byte by byte.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 import zlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 from esp32_mock_bootloader import protocol, server
 from esptool.targets import CHIP_DEFS
 
@@ -26,9 +28,19 @@ if TYPE_CHECKING:
     from harness.simulator.port import SerialPort
 
 END = b"\xc0"
+HEADER_BYTES = 8  # direction, command, size, checksum
 FLASH_READ_ID = 0x9F  # SPI flash command RDID
 STUB_FLASH_ERROR = 0xC4  # stub: failed SPI operation
 STUB_INFLATE_ERROR = 0xC8  # stub: inflate error
+_BODY_BYTES = {  # what a command carries at least
+    protocol.CMD["FLASH_BEGIN"]: 16,
+    protocol.CMD["FLASH_DATA"]: 16,
+    protocol.CMD["FLASH_DEFL_BEGIN"]: 16,
+    protocol.CMD["FLASH_DEFL_DATA"]: 16,
+    protocol.CMD["SPI_FLASH_MD5"]: 16,
+    protocol.CMD["READ_REG"]: 4,
+    protocol.CMD["WRITE_REG"]: 16,
+}
 
 
 class LeaveDownload(Exception):  # noqa: N818 - an event that unwinds the loader, not an error
@@ -151,6 +163,15 @@ class LoaderLink:
         self._watchdog_armed = False
         self._stub = False
         self._leave: LeaveDownload | None = None
+        self._handlers: dict[int, Callable[[bytes], bytes | None]] = {
+            protocol.CMD["READ_REG"]: self._read_register,
+            protocol.CMD["WRITE_REG"]: self._write_register,
+            protocol.CMD["MEM_END"]: self._memory_end,
+            protocol.CMD["FLASH_DATA"]: self._write_block,
+            protocol.CMD["FLASH_DEFL_DATA"]: self._write_block,
+            protocol.CMD["FLASH_END"]: self._flash_end,
+            protocol.CMD["FLASH_DEFL_END"]: self._flash_end,
+        }
 
     def set_timeout(self, timeout: float) -> None:
         """Ignored: a wait ends with a frame or with an exception of the port."""
@@ -181,11 +202,7 @@ class LoaderLink:
 
     def sendall(self, data: bytes) -> None:
         """Send an answer of the package, then do what the command asked for."""
-        error, self.flash.error = self.flash.error, None
-        if error is not None:
-            command = data[2]
-            data = server.make_response(command, status=1, error=error, stub=self._stub)
-        self._port.write(data)
+        self._port.write(self._with_error(data))
         leave, self._leave = self._leave, None
         if leave is not None:
             raise leave
@@ -198,46 +215,62 @@ class LoaderLink:
             else:
                 del self._buffer[:start]
                 end = self._buffer.find(END, 1)
-                if end == 1:  # two delimiters in a row: the first ended an earlier frame
+                if end == 1:  # the first one closed an earlier frame
                     del self._buffer[:1]
                     continue
                 if end > 1:
                     frame = bytes(self._buffer[: end + 1])
-                    del self._buffer[: end + 1]
+                    del self._buffer[:end]  # a delimiter may close one frame and open the next
                     return frame
             self._buffer += self._port.read(None)
 
     def _own_answer(self, frame: bytes) -> bytes | None:
-        """Answer what the package cannot know; None leaves the frame to it."""
-        handler = self._handlers().get(frame[2]) if frame[1] == 0 else None
-        if handler is None:
+        """Answer what the package cannot know or is slow at; None leaves the frame to it."""
+        packet = frame[1:-1].replace(b"\xdb\xdc", END).replace(b"\xdb\xdd", b"\xdb")
+        if len(packet) < HEADER_BYTES or packet[0] != 0:
             return None
-        body = frame[1:-1].replace(b"\xdb\xdc", END).replace(b"\xdb\xdd", b"\xdb")[8:]
-        return handler(body)
+        command = packet[1]
+        if len(packet) < HEADER_BYTES + _BODY_BYTES.get(command, 0):
+            return self._response(command, error=protocol.ROM_INVALID_MESSAGE)
+        handler = self._handlers.get(command)
+        return None if handler is None else handler(packet)
 
-    def _handlers(self) -> dict[int, Callable[[bytes], bytes | None]]:
-        return {
-            protocol.CMD["READ_REG"]: self._read_register,
-            protocol.CMD["WRITE_REG"]: self._write_register,
-            protocol.CMD["MEM_END"]: self._memory_end,
-            protocol.CMD["FLASH_END"]: self._flash_end,
-            protocol.CMD["FLASH_DEFL_END"]: self._flash_end,
-        }
+    def _write_block(self, packet: bytes) -> bytes:
+        """FLASH_DATA and FLASH_DEFL_DATA: the package would take each byte in hand."""
+        body = packet[HEADER_BYTES:]
+        length = int.from_bytes(body[:4], "little")
+        data = np.frombuffer(body[16 : 16 + length], np.uint8)
+        if np.bitwise_xor.reduce(data, initial=protocol.CHECKSUM_SEED) != packet[4]:
+            error = protocol.STUB_CHECKSUM_ERROR if self._stub else protocol.ROM_CHECKSUM_ERROR
+            self.flash.error = error
+        elif packet[1] == protocol.CMD["FLASH_DATA"]:
+            self.flash.write_plain_block(body)
+        else:
+            self.flash.write_defl_block(body)
+        return self._with_error(self._response(packet[1]))
 
-    def _read_register(self, body: bytes) -> bytes | None:
-        address = int.from_bytes(body[:4], "little")
+    def _response(self, command: int, value: int = 0, error: int = 0) -> bytes:
+        response: bytes = server.make_response(
+            command, value=value, status=int(error != 0), error=error, stub=self._stub
+        )
+        return response
+
+    def _with_error(self, response: bytes) -> bytes:
+        """Replace a response when the flash has something else to say."""
+        error, self.flash.error = self.flash.error, None
+        return response if error is None else self._response(response[2], error=error)
+
+    def _read_register(self, packet: bytes) -> bytes | None:
+        address = int.from_bytes(packet[8:12], "little")
         value = self._registers.get(address)
         if address == self._spi_data and self._flash_command == FLASH_READ_ID:
             value = self._jedec_id
         if value is None:
             return None
-        response: bytes = server.make_response(
-            protocol.CMD["READ_REG"], value=value, stub=self._stub
-        )
-        return response
+        return self._response(protocol.CMD["READ_REG"], value)
 
-    def _write_register(self, body: bytes) -> None:
-        address, value = struct.unpack_from("<II", body)
+    def _write_register(self, packet: bytes) -> None:
+        address, value = struct.unpack_from("<II", packet, HEADER_BYTES)
         if address == self._spi_command:
             self._flash_command = value & 0xFF
         use = self._watchdog.get(address)
@@ -247,12 +280,12 @@ class LoaderLink:
             # esptool writes this last; the time-out is over before its next command
             self._leave = LeaveDownload(run_flash=True, reason=Reset.WATCHDOG)
 
-    def _memory_end(self, body: bytes) -> None:
+    def _memory_end(self, packet: bytes) -> None:
         """An entry point given: from here on it is esptool's stub that answers."""
-        self._stub = self._stub or any(body[4:8])
+        self._stub = self._stub or any(packet[HEADER_BYTES + 4 : HEADER_BYTES + 8])
 
-    def _flash_end(self, body: bytes) -> None:
-        stay = bool(body[0]) if body else True
+    def _flash_end(self, packet: bytes) -> None:
+        stay = any(packet[HEADER_BYTES : HEADER_BYTES + 4])
         if self._stub and not stay:  # leaves the stub; IO0 was latched, so the ROM loader follows
             self._leave = LeaveDownload(run_flash=False, reason=Reset.SOFTWARE)
         elif not self._stub:  # for the ROM it is "reboot" and "run user code"

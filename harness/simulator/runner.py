@@ -171,18 +171,16 @@ class ModelRunner:
             }
         )
         for info, buffer in zip(loaded.tensors[abi.OUTPUT], outputs, strict=True):
-            _store(values[info.name], buffer, info)
+            _store(values[info.name], buffer)
         for capture in captures:
-            info = loaded.tensors[abi.NODE_OUTPUT][capture.index]
-            _store(session.trace[info.name], capture.buffer, info)
+            name = loaded.tensors[abi.NODE_OUTPUT][capture.index].name
+            _store(session.trace[name], capture.buffer)
 
     def read(self, model: int, index: int, offset: int, size: int) -> bytes:
         """Copy bytes of a node output of the last step."""
         loaded = self._models[model]
         name = loaded.tensors[abi.NODE_OUTPUT][index].name
-        if name not in loaded.session.trace:
-            raise RunnerError(abi.NOT_RETAINED, f"{name}: no step has run")
-        return loaded.session.trace[name].tobytes()[offset : offset + size]
+        return bytes(loaded.session.trace[name].tobytes()[offset : offset + size])
 
     def memory(self, out: abi.Memory) -> None:
         """Fill in the chip's memory figures."""
@@ -211,12 +209,6 @@ def _view(buffer: abi.Buffer, info: TensorInfo) -> NDArray[Any]:
     return np.frombuffer(raw, info.dtype).reshape(info.shape)
 
 
-def _store(value: NDArray[Any], buffer: abi.Buffer, info: TensorInfo) -> None:
-    data = value.tobytes()
-    if len(data) != buffer.size or value.dtype != info.dtype:
-        raise RunnerError(
-            abi.RUN_FAILED,
-            f"{info.name}: the step gave {value.dtype}{list(value.shape)}, "
-            f"{info.dtype}{list(info.shape)} was described",
-        )
-    ctypes.memmove(buffer.data, data, len(data))
+def _store(value: NDArray[Any], buffer: abi.Buffer) -> None:
+    """Copy a tensor of exactly the buffer's size to the core."""
+    ctypes.memmove(buffer.data, value.tobytes(), buffer.size)

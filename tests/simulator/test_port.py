@@ -1,0 +1,197 @@
+"""The port: modem lines, clients that come and go, and a socket that does not take."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from harness.errors import ConfigError
+from harness.simulator.port import EnableLow, PowerOff, SerialPort
+
+RTS = {True: bytes.fromhex("fffa2c050bfff0"), False: bytes.fromhex("fffa2c050cfff0")}
+DTR = {True: bytes.fromhex("fffa2c0508fff0"), False: bytes.fromhex("fffa2c0509fff0")}
+GREETING_BYTES = 15
+ANSWER_BYTES = 7
+
+
+@pytest.fixture
+def port():
+    port = SerialPort()
+    yield port
+    port.close()
+
+
+@pytest.fixture
+def client(port):
+    with socket.create_connection(("127.0.0.1", port.number)) as client:
+        assert port.read(0.05) == b""
+        client.recv(GREETING_BYTES)
+        yield client
+
+
+def test_bytes_both_ways(port, client):
+    client.sendall(b"to the \xff\xffchip")
+    assert port.read(1) == b"to the \xffchip"
+    port.write(b"to the \xffclient")
+    assert client.recv(100) == b"to the \xff\xffclient"
+
+
+def test_reading_ends_when_its_time_is_over(port, client):
+    started = time.monotonic()
+    assert port.read(0.05) == b""
+    assert 0.04 < time.monotonic() - started < 0.5
+
+
+def test_rts_alone_pulls_en_low_and_ends_what_runs(port, client):
+    client.sendall(b"lost" + RTS[True])
+    with pytest.raises(EnableLow):
+        port.read(1)
+    assert port.enable_low
+    client.sendall(RTS[False])
+    assert port.wait_enable_high() is False
+    assert not port.enable_low
+
+
+def test_the_acknowledgement_comes_although_the_reader_is_unwound(port, client):
+    client.sendall(RTS[True])
+    with pytest.raises(EnableLow):
+        port.read(1)
+    assert client.recv(100) == bytes.fromhex("fffa2c690bfff0")
+
+
+def test_dtr_at_the_release_of_rts_asks_for_the_download_mode(port, client):
+    client.sendall(RTS[True])
+    with pytest.raises(EnableLow):
+        port.read(1)
+    # All arrive in one piece; what counts is DTR when RTS was released.
+    client.sendall(b"lost" + DTR[True] + RTS[False] + DTR[False] + b"sync")
+    assert port.wait_enable_high() is True
+    assert port.read(1) == b"sync"
+
+
+def test_a_pulse_in_one_piece_is_a_reset(port, client):
+    client.sendall(b"lost" + RTS[True] + RTS[False] + b"kept")
+    with pytest.raises(EnableLow):
+        port.read(1)
+    assert port.wait_enable_high() is False
+    assert port.read(1) == b"kept"
+
+
+def test_both_lines_asserted_is_no_reset(port, client):
+    """What every opening of a port does; the two transistors block each other."""
+    client.sendall(DTR[True] + RTS[True] + b"alive")
+    assert port.read(1) == b"alive"
+    client.sendall(RTS[False] + DTR[False] + b"still")
+    assert port.read(1) == b"still"
+
+
+def test_releasing_dtr_first_is_a_reset(port, client):
+    client.sendall(DTR[True] + RTS[True])
+    assert port.read(0.05) == b""
+    client.sendall(DTR[False])
+    with pytest.raises(EnableLow):
+        port.read(1)
+
+
+def test_a_client_that_leaves_releases_en(port, client):
+    client.sendall(RTS[True])
+    with pytest.raises(EnableLow):
+        port.read(1)
+    client.close()
+    assert port.wait_enable_high() is False
+
+
+def test_the_next_client_waits_for_the_first_to_leave(port, client):
+    with socket.create_connection(("127.0.0.1", port.number)) as second:
+        second.settimeout(0.05)
+        assert port.read(0.05) == b""
+        with pytest.raises(TimeoutError):
+            second.recv(1)
+        client.close()
+        assert port.read(0.05) == b""
+        second.settimeout(1)
+        assert len(second.recv(GREETING_BYTES)) == GREETING_BYTES
+        second.sendall(b"mine now")
+        assert port.read(1) == b"mine now"
+
+
+def test_a_client_that_died_does_not_block_the_next(port, client):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    client.close()  # a reset instead of an orderly end
+    port.write(b"x" * 100)
+    assert port.read(0.05) == b""
+    with socket.create_connection(("127.0.0.1", port.number)) as second:
+        second.sendall(b"hello")
+        assert port.read(1) == b"hello"
+
+
+def test_bytes_for_nobody_are_lost(port):
+    port.write(b"anyone?")
+    with socket.create_connection(("127.0.0.1", port.number)) as client:
+        assert port.read(0.05) == b""
+        assert len(client.recv(1000)) == GREETING_BYTES
+
+
+def test_a_client_that_does_not_read_is_waited_for(port, client):
+    payload = bytes(16 << 20)
+    received = bytearray()
+
+    def read_late():
+        time.sleep(0.1)
+        client.sendall(b"meanwhile")
+        while len(received) < len(payload):
+            received.extend(client.recv(1 << 20))
+
+    reader = threading.Thread(target=read_late)
+    reader.start()
+    port.write(payload)
+    reader.join(5)
+    assert len(received) == len(payload)
+    assert port.read(1) == b"meanwhile"
+
+
+def test_power_off_ends_a_write_to_a_client_that_does_not_read(port, client):
+    timer = threading.Timer(0.1, port.power_off)
+    timer.start()
+    with pytest.raises(PowerOff):
+        port.write(bytes(64 << 20))
+    timer.join()
+
+
+def test_power_off_ends_a_read(port):
+    timer = threading.Timer(0.05, port.power_off)
+    timer.start()
+    with pytest.raises(PowerOff):
+        port.read(None)
+    timer.join()
+
+
+def test_idling_keeps_what_comes(port, client):
+    client.sendall(b"early")
+    started = time.monotonic()
+    port.idle(0.1)
+    assert time.monotonic() - started >= 0.1
+    assert port.read(0) == b"early"
+
+
+def test_a_port_that_is_taken(port):
+    with pytest.raises(ConfigError) as error:
+        SerialPort(port.number)
+    assert str(error.value) == (
+        f"cannot serve a simulated devkit on 127.0.0.1:{port.number}: Address already in use\n"
+        "  hint: choose another --port, or leave it out to take a free one"
+    )
+
+
+def test_a_closed_port_is_free_at_once():
+    port = SerialPort()
+    number = port.number
+    with socket.create_connection(("127.0.0.1", number)):
+        port.read(0.01)
+        port.close()
+    again = SerialPort(number)
+    assert again.number == number
+    again.close()
