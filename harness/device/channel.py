@@ -200,7 +200,7 @@ class Channel:
         Raises:
             DeviceError: As :meth:`wait`, for a request before this one.
         """
-        self._drive(lambda: len(self._in_flight) < self._credits)
+        self._drive(self._has_room)
         with self._changed:
             seq = self._next_seq
             frame = encode(request, session=self._session, seq=seq)
@@ -253,6 +253,11 @@ class Channel:
                     continue
             for frame in frames:
                 self._send(frame)
+
+    def _has_room(self) -> bool:
+        """The window begins at the oldest unanswered request: so many replies the device keeps."""
+        oldest = next(iter(self._in_flight), self._next_seq)
+        return (self._next_seq - oldest) % 2**32 < self._credits
 
     def _overdue(self) -> list[bytes]:
         """Frames to send again now. Called with the lock held."""

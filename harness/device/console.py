@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 RING_BYTES: Final = 64 * 1024
 TAIL_LINES: Final = 12
 TAIL_CHARACTERS: Final = 1500
+UNREADABLE: Final = "\ufffd"
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 Sink = Callable[[bytes], object]
@@ -66,8 +67,9 @@ class Console:
             return _clean(bytes(self._ring[start:]))
 
     def tail(self, mark: int = 0) -> str:
-        """The last lines since *mark*, for an error message."""
-        lines = [line.rstrip() for line in self.since(mark).splitlines() if line.strip()]
+        """The last lines since *mark* that are text, for an error message."""
+        lines = [line.rstrip() for line in self.since(mark).splitlines()]
+        lines = [line for line in lines if line and UNREADABLE not in line]  # not damaged packets
         return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 
     def expect(self, pattern: str | re.Pattern[str], timeout_s: float) -> re.Match[str] | None:

@@ -93,9 +93,21 @@ def _read_flasher_args(build_dir: Path) -> dict[str, Any]:
 def _parse(build_dir: Path) -> IdfApp:
     from pytest_embedded_idf.app import IdfApp
 
+    class App(IdfApp):  # type: ignore[misc]  # pytest-embedded is untyped
+        """``IdfApp`` that closes the file it reads, which warnings as errors insist on."""
+
+        _sdkconfig: dict[str, Any] | None
+
+        @property
+        def sdkconfig(self) -> dict[str, Any]:
+            file = build_dir / "config" / "sdkconfig.json"
+            if self._sdkconfig is None and file.is_file():
+                self._sdkconfig = json.loads(file.read_text(encoding="utf-8"))
+            return self._sdkconfig or {}
+
     with _quiet():
         try:
-            return IdfApp(app_path=str(build_dir), build_dir=str(build_dir.resolve()))
+            return App(app_path=str(build_dir), build_dir=str(build_dir.resolve()))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ArtifactError(
                 f"pytest-embedded cannot read the build ({type(error).__name__}: {error})",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from harness.errors import ConfigError
@@ -20,10 +20,18 @@ APP_NAME = "espdl-hil"
 
 
 def lock_directory() -> Path:
-    """Directory of the lock files; ``ESPDL_HIL_RUNTIME_DIR`` overrides the user's own."""
+    """Directory of the lock files, the same for all processes of a user.
+
+    ``ESPDL_HIL_RUNTIME_DIR`` overrides it.
+    """
     override = os.environ.get("ESPDL_HIL_RUNTIME_DIR")
-    root = Path(override) if override else platformdirs.user_runtime_path(APP_NAME)
-    return root / "ports"
+    if override:
+        return Path(override) / "ports"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    for candidate in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate) / APP_NAME / "ports"
+    return Path(tempfile.gettempdir()) / f"{APP_NAME}-{user}" / "ports"
 
 
 class PortLease:

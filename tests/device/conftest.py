@@ -1,17 +1,26 @@
-"""Small RFC 2217 servers to point the handler at."""
+"""Small RFC 2217 servers to point the handler at, and simulated devkits with models on them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import serial
 from serial import rfc2217
 
 from harness.device import rfc2217_handler
+from harness.device.channel import Timing
+from harness.device.dut import Dut, DutConfig
+from harness.espdl import write_package
+from harness.simulator.devkit import Devkit
+from harness.simulator.image import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,3 +157,76 @@ def open_port(
             return port
 
         yield open_
+
+
+# -- simulated devkits ---------------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+QUICK = Timing(boot_s=2.0, repeat_s=0.1, reply_s=1.0, slow_reply_s=2.0, step_s=2.0)
+
+
+class Golden:
+    """One golden case: a model with its inputs and what ESP-DL's kernels made of them."""
+
+    def __init__(self, name: str) -> None:
+        archive = np.load(GOLDEN / f"{name}.npz")
+        self.index = json.loads(archive["index"].tobytes())
+        self._tensors = {path: archive[key] for key, path in self.index["tensors"].items()}
+        self.model = self._tensors["model"].tobytes()
+        self.outputs = self.index["streams"][0]["outputs"]
+        self.order = self.index["streams"][0]["order"]
+        self.steps = range(self.index["streams"][0]["steps"])
+        self.chunks = [
+            {name: self.tensor(step, "in", name) for name in self.index["inputs"]}
+            for step in self.steps
+        ]
+
+    def tensor(self, step: int, way: str, name: str) -> Any:
+        separator = "" if name.startswith("/") else "/"
+        return self._tensors[f"s0/t{step}/{way}{separator}{name}"]
+
+
+@pytest.fixture(scope="session")
+def streaming() -> Golden:
+    return Golden("stream_residual.streaming.esp32s3.int8")
+
+
+@pytest.fixture(scope="session")
+def offline() -> Golden:
+    return Golden("stream_residual.offline.esp32s3.int8")
+
+
+@pytest.fixture(scope="session")
+def package(streaming: Golden, offline: Golden) -> bytes:
+    return write_package([("streaming", streaming.model), ("offline", offline.model)])
+
+
+@pytest.fixture(scope="session")
+def build_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_app("esp32s3", tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="session")
+def flashed(tmp_path_factory: pytest.TempPathFactory, build_dir: Path, package: bytes) -> Path:
+    """Contents of a flash that holds app and models, so that tests need not flash."""
+    file = tmp_path_factory.mktemp("flash") / "flash.bin"
+    with (
+        Devkit("esp32s3", flash_file=file) as devkit,
+        Dut(DutConfig("esp32s3", build_dir, port=devkit.url), models=package),
+    ):
+        pass
+    return file
+
+
+@pytest.fixture
+def devkit(tmp_path: Path, flashed: Path) -> Iterator[Devkit]:
+    file = Path(shutil.copy(flashed, tmp_path / "flash.bin"))
+    with Devkit("esp32s3", flash_file=file) as kit:
+        yield kit
+
+
+@pytest.fixture
+def config(devkit: Devkit, build_dir: Path, tmp_path: Path) -> DutConfig:
+    return DutConfig(
+        "esp32s3", build_dir, port=devkit.url, log_path=tmp_path / "dut.log", timing=QUICK
+    )

@@ -24,9 +24,10 @@ def test_the_tail_is_device_text_alone_without_colours():
     console.feed(b"\x1b[0;32mI (1) main: one\x1b[0m\r\n\r\n")
     console.log("esptool\n")
     mark = console.mark()
-    console.feed("zwei ü\n".encode() + b"\xff\x00three\n")
-    assert console.tail() == "I (1) main: one\nzwei ü\n�three"
-    assert console.tail(mark) == "zwei ü\n�three"
+    console.feed("zwei ü\n".encode() + b"\xf5\x01\x00three\nfour\n")
+    assert console.tail() == "I (1) main: one\nzwei ü\nfour"
+    assert console.tail(mark) == "zwei ü\nfour"
+    assert console.since(mark) == "zwei ü\n�three\nfour\n"
 
 
 def test_old_text_is_forgotten_but_marks_stay_right():
