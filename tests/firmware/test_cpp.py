@@ -1,0 +1,107 @@
+"""Builds the portable firmware core with sanitizers and runs its C++ tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOST = ROOT / "firmware" / "host"
+
+
+def tool(name: str) -> str:
+    """Return the path of a build tool, or fail with what to install."""
+    beside_python = str(Path(sys.executable).parent)
+    path = shutil.which(name) or shutil.which(name, path=beside_python)
+    if path is None:
+        pytest.fail(
+            f"{name} was not found on PATH: the firmware core's tests need cmake, ctest, a C++17 "
+            "compiler (Debian: apt install cmake g++) and clang-format (pip install -e .[dev])",
+            pytrace=False,
+        )
+    return path
+
+
+def run(*command: str) -> str:
+    """Run a command; its whole output is the failure text."""
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
+    )
+    if result.returncode:
+        pytest.fail(f"{' '.join(command)}\n{result.stdout}", pytrace=False)
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the build folder, kept between runs where pytest keeps a cache."""
+    cache = request.config.cache
+    folder = cache.mkdir("hil-firmware-host") if cache else tmp_path_factory.mktemp("firmware-host")
+    tool("c++")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    run(tool("cmake"), "-S", str(HOST), "-B", str(folder), *generator)
+    run(tool("cmake"), "--build", str(folder), "--parallel", str(os.cpu_count() or 1))
+    return folder
+
+
+def test_cpp_tests_pass_under_sanitizers(build: Path) -> None:
+    output = run(tool("ctest"), "--test-dir", str(build), "--output-on-failure")
+    assert "100% tests passed" in output
+    passed = re.findall(r"Test +#\d+: (\w+) \.+ +Passed", output)
+    assert passed == ["unit", "checks_can_fail", "no_test_is_no_success", "fuzz"]
+
+
+def test_every_vector_is_run_in_cpp(build: Path) -> None:
+    output = run(str(build / "hil_tests"), "Vector")
+    generated = (build / "vectors.cpp").read_text()
+    assert output.count("ok      MessageVector") == generated.count("TEST(MessageVector") > 40
+    assert output.count("ok      StreamVector") == generated.count("TEST(StreamVector") > 10
+
+
+def test_sanitizers_are_on(build: Path) -> None:
+    """The twin of all that: memory errors are only noticed when the instrumentation is there."""
+    binary = (build / "hil_tests").read_bytes()
+    assert b"__asan_report_load" in binary
+    assert b"__ubsan_handle" in binary
+
+
+def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(pytest.fail.Exception, match=r"^cmake was not found on PATH: .*apt install"):
+        tool("cmake")
+
+
+def test_library_builds_from_the_plain_source_list(tmp_path: Path) -> None:
+    """What ``sources.txt`` promises: one plain compiler call makes the shared library."""
+    entries = [
+        line
+        for line in (HOST / "sources.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    folder = HOST.parent
+    arguments = [
+        f"-I{folder / entry[2:]}" if entry.startswith("-I") else str(folder / entry)
+        for entry in entries
+    ]
+    library = tmp_path / "libhil.so"
+    run(tool("c++"), "-std=c++17", "-shared", "-fPIC", *arguments, "-o", str(library))
+    assert library.stat().st_size > 0
+
+
+def test_sources_are_formatted() -> None:
+    formatter = tool("clang-format")
+    sources = [
+        str(path)
+        for folder in ("components", "host", "main")
+        for path in sorted((ROOT / "firmware" / folder).rglob("*"))
+        if path.suffix in {".h", ".cpp"}
+    ]
+    assert len(sources) > 20
+    run(formatter, "--dry-run", "-Werror", *sources)
