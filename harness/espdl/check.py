@@ -128,7 +128,10 @@ def _examine(
         yield misfit
     if mismatches or unknown or misfit:
         return
-    yield from _exponents(node, graph, operator)
+    exponents = list(_exponents(node, graph, operator))
+    yield from exponents
+    if exponents:
+        return
     results = tuple(output_shapes(NodeView(node, graph, inputs)))
     site = Site(node, graph, inputs, TARGETS[target], width, results)
     rule = RULES.get(node.op_type)
@@ -195,8 +198,8 @@ def _exponents(node: Node, graph: Graph, operator: Operator) -> Iterator[str]:
     activations += [graph.value_info[name] for name in node.outputs]
     quantized = [info for info in activations if info.dtype.kind == "i"]
     for info in quantized:
-        if len(info.exponents) != 1 and info.name not in graph.initializers:
-            yield f"{info.name!r} has an exponent per channel, which only weights may have"
+        if len(info.exponents) != 1:
+            yield f"{info.name!r} has an exponent per channel, which only filters may have"
         if any(abs(exponent) > MAX_EXPONENT for exponent in info.exponents):
             yield (
                 f"{info.name!r} has exponent {info.exponents}; the chip computes 1 << exponent, "

@@ -85,14 +85,14 @@ class Buffer:
         if known is not None:
             return known
         if not 0 <= position <= len(self.data) - 4:
-            self.fail(f"{table.name} has its field list at byte {self.base + position}", 0)
+            table.fail(f"its field list is at byte {self.base + position}, outside")
         size: int = _U16(self.data, position)[0]
         if size < 4 or size % 2:
-            self.fail(f"{table.name} has a field list of {size} bytes", position)
+            table.fail(f"its field list has {size} bytes")
         self.take(position, size, "field list", table)
         entries = np.frombuffer(self.data, "<u2", size // 2 - 1, position + 2).tolist()
         if entries[0] < 4:
-            self.fail(f"{table.name} has {entries[0]} bytes", position)
+            table.fail(f"it has {entries[0]} bytes by its field list, less than 4")
         self._fields[position] = tuple(entries)
         return self._fields[position]
 

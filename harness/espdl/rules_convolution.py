@@ -64,10 +64,8 @@ def matmul(site: Site) -> Iterator[str]:
             f"the second operand has layout {layout!r}; ESP-DL 3.3 does not read that attribute, "
             "takes the rows for packed blocks and multiplies other elements"
         )
-    if len(site.info(1).exponents) != 1:
-        yield "the second operand has an exponent per channel, MatMul takes one"
-        return
-    yield from _filter(site, 1)
+    shift = site.output().exponent - site.info(0).exponent - site.info(1).exponent
+    yield from _shifts(site, shift, shift)
 
 
 def _packing_is_identity(site: Site) -> bool:
