@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.simulator.chips import Chip, Reset
 from harness.simulator.core import Core, DeviceFacts
-from harness.simulator.faults import BrownoutLoop, Panic
+from harness.simulator.faults import BrownoutLoop
 from harness.simulator.image import PROJECT
 from harness.simulator.runner import ModelRunner
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.simulator.boot import App
     from harness.simulator.flash import NorFlash
-    from harness.simulator.line import FaultyLine
+    from harness.simulator.injection import Injection
     from harness.simulator.port import SerialPort
 
 ESPDL_VERSION = "none (simulated)"  # the interpreter runs the models
@@ -32,7 +32,7 @@ class Board:
         port: The serial port.
         chip: The chip.
         revision: Chip revision, major * 100 + minor.
-        line: Injected faults.
+        injection: Active faults.
         core_api: The compiled firmware core.
         core_sha256: Hash of an application built from the same sources.
         boot_nonce: This boot's number, 64 bits.
@@ -41,7 +41,7 @@ class Board:
     port: SerialPort
     chip: Chip
     revision: int
-    line: FaultyLine
+    injection: Injection
     core_api: ctypes.CDLL
     core_sha256: bytes
     boot_nonce: int
@@ -70,19 +70,18 @@ class _Application:
     def __init__(self, board: Board, app: App) -> None:
         self._board = board
         self._app = app
-        self._panic = board.line.strike(Panic)
-        self._sent = 0  # bytes of this boot
 
     def run(self, flash: NorFlash) -> Reset:
+        self._board.injection.begin_boot()
         try:
             self._start()
             models = self._app.models
             contents = b"" if models is None else flash.read(models.offset, models.size)
-            runner = ModelRunner(self._board.chip)
+            runner = ModelRunner(self._board.chip, self._board.injection)
             with Core(self._board.core_api, self._facts(), contents, runner) as core:
                 if core.store_error:
                     self._log("W", "hil", f"models partition: {core.store_error}")
-                self._serve(core)
+                self._serve(core, runner)
         except _Restart as restart:
             return restart.reason
 
@@ -123,39 +122,40 @@ class _Application:
                 "that run here; flash it again",
             )
         self._log("I", "main_task", "Calling app_main()")
-        if self._board.line.strike(BrownoutLoop) is not None:
+        if self._board.injection.strike(BrownoutLoop) is not None:
             self._log("E", "BOD", "Brownout detector was triggered\r\n")
             self._board.port.idle(BROWNOUT_PAUSE_S)
             raise _Restart(Reset.SOFTWARE)
 
-    def _serve(self, core: Core) -> NoReturn:
+    def _serve(self, core: Core, runner: ModelRunner) -> NoReturn:
         """Move bytes between port and core; the chip's thread spends its life here."""
-        port, line = self._board.port, self._board.line
+        port, injection = self._board.port, self._board.injection
         pending = b""
         while True:
             pending = core.feed(pending) if pending else b""
             busy = core.poll()
+            while runner.notes:
+                self._log("W", "simulator", runner.notes.pop(0))
             while frame := core.drain():
                 self._send(frame)
             if core.reboot_requested:
                 raise _Restart(Reset.SOFTWARE)
-            pending += line.to_device(port.read(0 if busy or pending else None))
+            pending += injection.to_device(port.read(0 if busy or pending else None))
 
     def _log(self, level: str, tag: str, message: str) -> None:
         self._send(f"{level} (0) {tag}: {message}\r\n".encode())
 
     def _send(self, data: bytes) -> None:
-        panic = self._panic
-        if panic is not None and self._sent + len(data) > panic.after_bytes:
-            self._transmit(data[: panic.after_bytes - self._sent])
+        crash = self._board.injection.bytes_until_panic(len(data))
+        if crash is not None:
+            self._transmit(data[:crash])
             self._transmit(self._panic_text())
             raise _Restart(Reset.PANIC)
         self._transmit(data)
 
     def _transmit(self, data: bytes) -> None:
-        self._sent += len(data)
-        data = self._board.line.to_host(data)
-        rate = self._board.line.bytes_per_s
+        data = self._board.injection.to_host(data)
+        rate = self._board.injection.bytes_per_s
         if rate is None:
             self._board.port.write(data)
             return

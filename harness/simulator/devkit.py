@@ -14,7 +14,7 @@ from harness.simulator.chips import Reset, chip_for, efuse_words
 from harness.simulator.faults import Fault, StuckBoot
 from harness.simulator.flash import NorFlash
 from harness.simulator.image import app_sha256
-from harness.simulator.line import FaultyLine
+from harness.simulator.injection import Injection
 from harness.simulator.port import HOST, EnableLow, PowerOff, SerialPort
 from harness.simulator.rom import LeaveDownload, serve_download
 
@@ -68,9 +68,9 @@ class Devkit:
         self._wanted_port = port
         self._flash_bytes = flash_bytes
         self._flash_file = flash_file
-        self._line = FaultyLine()
+        self._injection = Injection()
         for fault in faults:
-            self._line.inject(fault)
+            self._injection.inject(fault)
         self._crash: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -123,11 +123,11 @@ class Devkit:
 
     def inject(self, fault: Fault) -> None:
         """Make a fault active; it joins those that are."""
-        self._line.inject(fault)
+        self._injection.inject(fault)
 
     def clear(self) -> None:
         """Make all faults inactive. A chip that they brought down stays down until a reset."""
-        self._line.clear()
+        self._injection.clear()
 
     def _run(self) -> None:
         reason, download = Reset.POWER_ON, False
@@ -155,7 +155,7 @@ class Devkit:
     def _boot(self, reason: Reset) -> Reset:
         """Start from flash and run until something restarts the chip."""
         result = boot(self.flash, self._chip, self._revision, reason)
-        if self._line.strike(StuckBoot) is not None:
+        if self._injection.strike(StuckBoot) is not None:
             half = result.console[: len(result.console) // 2]
             self._port.write(half.encode())
             self._port.halt()
@@ -168,7 +168,7 @@ class Devkit:
                 port=self._port,
                 chip=self._chip,
                 revision=self._revision,
-                line=self._line,
+                injection=self._injection,
                 core_api=self._core_api,
                 core_sha256=self._core_sha256,
                 boot_nonce=secrets.randbits(64),

@@ -11,6 +11,8 @@ import numpy as np
 from harness import espdl, interpreter
 from harness.espdl import TensorInfo
 from harness.simulator import abi
+from harness.simulator.faults import LoadFault, OutputUnwritten, StateDropped, StateKept
+from harness.simulator.tamper import tamper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.simulator.chips import Chip
+    from harness.simulator.injection import Injection
 
 _DTYPE_CODES = {  # protocol.md section 3
     "float32": 1,
@@ -54,14 +57,18 @@ class _Model:
     """A loaded model.
 
     Attributes:
+        name: As the client calls it.
         session: Runs it.
         size: Bytes of its file.
         tensors: By kind (input, output, node output), in the file's order.
+        steps: Steps since the last reset.
     """
 
+    name: str
     session: interpreter.Session
     size: int
     tensors: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
+    steps: int = 0
     node_outputs: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,10 +84,16 @@ class ModelRunner:
 
     Args:
         chip: The chip whose arithmetic and memory sizes apply.
+        injection: Faults, of which those of the arithmetic act here.
+
+    Attributes:
+        notes: What the console should say of faults that act in a model.
     """
 
-    def __init__(self, chip: Chip) -> None:
+    def __init__(self, chip: Chip, injection: Injection) -> None:
         self._chip = chip
+        self._injection = injection
+        self.notes: list[str] = []
         self._models: dict[int, _Model] = {}
         self._last_id = 0
 
@@ -103,11 +116,13 @@ class ModelRunner:
             raise RunnerError(
                 abi.OUT_OF_MEMORY, f"{name} has {len(data)} bytes, {free} bytes of PSRAM are free"
             )
-        graph = espdl.load_graph(data)
-        session = interpreter.load(graph, self._chip.name)
+        tampered = tamper(data, self._chip.name, self._injection.active(LoadFault, name))
+        self.notes += [f"{fault} acts in model {name}" for fault in tampered.faults]
+        session = interpreter.load(tampered.graph, tampered.target)
+        nodes = _node_outputs(espdl.load_graph(data), session)
         self._last_id += 1
         self._models[self._last_id] = _Model(
-            session, len(data), (session.inputs, session.outputs, _node_outputs(graph, session))
+            name, session, len(data), (session.inputs, session.outputs, nodes)
         )
         return self._last_id
 
@@ -145,7 +160,10 @@ class ModelRunner:
 
     def reset(self, model: int) -> None:
         """Zero the caches."""
-        self._models[model].session.reset()
+        loaded = self._models[model]
+        loaded.steps = 0
+        if not self._injection.active(StateKept, loaded.name):
+            loaded.session.reset()
 
     def run(
         self,
@@ -164,6 +182,15 @@ class ModelRunner:
         """
         loaded = self._models[model]
         session = loaded.session
+        dropped = self._injection.active(StateDropped, loaded.name)
+        if any(fault.step in (None, loaded.steps) for fault in dropped):
+            session.reset()
+        unwritten = {
+            fault.output
+            for fault in self._injection.active(OutputUnwritten, loaded.name)
+            if fault.step in (None, loaded.steps)
+        }
+        loaded.steps += 1
         values = session.step(
             {
                 info.name: _view(buffer, info)
@@ -171,7 +198,8 @@ class ModelRunner:
             }
         )
         for info, buffer in zip(loaded.tensors[abi.OUTPUT], outputs, strict=True):
-            _store(values[info.name], buffer)
+            if info.name not in unwritten:
+                _store(values[info.name], buffer)
         for capture in captures:
             name = loaded.tensors[abi.NODE_OUTPUT][capture.index].name
             _store(session.trace[name], capture.buffer)

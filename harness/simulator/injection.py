@@ -1,4 +1,4 @@
-"""Injected faults at work between an application and its client. Knows bytes, not sockets."""
+"""The faults that are active, and what those of the line do to bytes. Knows no sockets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from harness.simulator.faults import (
-    CorruptBytes,
     DropBytes,
     DuplicateBytes,
     Fault,
+    Panic,
+    ScatteredFault,
     SilentPort,
     SlowPort,
 )
@@ -19,9 +20,8 @@ from harness.simulator.faults import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Scattered = DropBytes | CorruptBytes | DuplicateBytes
 
-FaultT = TypeVar("FaultT")
+FaultT = TypeVar("FaultT", bound=Fault)
 
 
 class _Injected:
@@ -38,11 +38,10 @@ class _Injected:
 _WAYS = ("to_host", "to_device")
 
 
-class FaultyLine:
-    """The set of injected faults, and their effect on bytes.
+class Injection:
+    """The active faults of one devkit.
 
-    Methods may be called from any thread; the effect of an injection starts
-    with the next byte.
+    Methods may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -59,9 +58,19 @@ class FaultyLine:
         with self._lock:
             self._injected = ()
 
-    def active(self, kind: type[FaultT]) -> tuple[FaultT, ...]:
-        """Return the active faults of a kind, oldest first."""
-        return tuple(one.fault for one in self._injected if isinstance(one.fault, kind))
+    def active(self, kind: type[FaultT], model: str | None = None) -> tuple[FaultT, ...]:
+        """Return the active faults of a kind, oldest first.
+
+        Args:
+            kind: Class of the faults.
+            model: Leave out faults of other models than this; None leaves out none.
+        """
+        return tuple(
+            one.fault
+            for one in self._injected
+            if isinstance(one.fault, kind)
+            and model in (None, getattr(one.fault, "model", None) or model)
+        )
 
     def strike(self, kind: type[FaultT]) -> FaultT | None:
         """Return a fault that ends this boot, and count it off; None when none does."""
@@ -71,6 +80,34 @@ class FaultyLine:
                     if one.boots_left is not None:
                         one.boots_left -= 1
                     return one.fault
+        return None
+
+    def begin_boot(self) -> None:
+        """An application starts: what is counted per boot is counted from here."""
+        with self._lock:
+            for one in self._injected:
+                if isinstance(one.fault, Panic):
+                    one.bytes_out = 0
+
+    def bytes_until_panic(self, size: int) -> int | None:
+        """Count bytes that the application is about to send.
+
+        Args:
+            size: How many.
+
+        Returns:
+            How many of them get out before it crashes, which is counted off;
+            None when it does not.
+        """
+        with self._lock:
+            for one in self._injected:
+                if isinstance(one.fault, Panic) and one.boots_left != 0:
+                    left = one.fault.after_bytes - one.bytes_out
+                    one.bytes_out += size
+                    if left < size:
+                        if one.boots_left is not None:
+                            one.boots_left -= 1
+                        return max(0, left)
         return None
 
     @property
@@ -94,12 +131,12 @@ class FaultyLine:
                     sent = data[: max(0, fault.after_bytes - one.bytes_out)]
                     one.bytes_out += len(data)
                     data = sent
-            elif isinstance(fault, Scattered) and fault.direction in (way, "both"):
+            elif isinstance(fault, ScatteredFault) and fault.direction in (way, "both"):
                 data = _scatter(fault, one.dice[way].random(len(data)), data)
         return data
 
 
-def _scatter(fault: Scattered, dice: NDArray[np.float64], data: bytes) -> bytes:
+def _scatter(fault: ScatteredFault, dice: NDArray[np.float64], data: bytes) -> bytes:
     """Damage the bytes whose die falls below the rate."""
     values = np.frombuffer(data, np.uint8)
     hit = dice < fault.rate
@@ -108,5 +145,6 @@ def _scatter(fault: Scattered, dice: NDArray[np.float64], data: bytes) -> bytes:
     if isinstance(fault, DuplicateBytes):
         return np.repeat(values, np.where(hit, 2, 1)).tobytes()
     # A die that hits is uniform below the rate, so it also chooses one of the 255 other values.
-    other = (1 + dice / max(fault.rate, 1e-300) * 255).astype(np.uint8)
-    return np.where(hit, values ^ other, values).tobytes()
+    damaged = values.copy()
+    damaged[hit] ^= (1 + dice[hit] / fault.rate * 255).astype(np.uint8)
+    return damaged.tobytes()
