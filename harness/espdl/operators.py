@@ -186,7 +186,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Pad": _move(
         _INTEGERS,
-        _fixed("int8", "int16", "float32", constant=True, optional=True),
+        _fixed("int8", "int16", "float32", constant=True, optional=True, weight=True),
         limits="constant, edge or reflect, up to 4 dimensions",
     ),
     "RMSNormalization": Operator(

@@ -208,7 +208,7 @@ def one_node(build_graph):
         tensors = inputs | outputs
         first = next(iter(inputs.values()))
         dtype = np.dtype(first.dtype if isinstance(first, np.ndarray) else first[0])
-        attributes = {"quant_type": WIDTHS[dtype.name]} | (attributes or {})
+        attributes = {"quant_type": WIDTHS.get(dtype.name, "S8")} | (attributes or {})
         names = tuple("" if name.startswith("missing") else name for name in inputs)
         node = Node("n", op_type, names, tuple(outputs), attributes)
         known = {name: value for name, value in tensors.items() if not name.startswith("missing")}
