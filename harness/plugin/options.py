@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
-
+from harness.errors import ConfigError
 from harness.targets import DEVKIT_TARGETS
+
+if TYPE_CHECKING:
+    import pytest
 
 DEVICE_KINDS = ("serial", "sim")
 
@@ -58,7 +62,7 @@ def parse_count(text: str) -> int:
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Register the ``--hil-*`` options; ``--target``, ``--port``, ``--baud`` are pytest-embedded's."""
+    """Register ``--hil-*``; ``--target``, ``--port`` and ``--baud`` are pytest-embedded's."""
     group = parser.getgroup("hil", "streaming models on Espressif chips (hardware in the loop)")
     group.addoption(
         "--hil-device",
@@ -71,9 +75,11 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         type=Path,
         metavar="PATH",
-        help="model file, or folder of model files; repeatable (default: ./models)",
+        help="add a model file or a folder of them to those in ./models; repeatable",
     )
-    group.addoption("--hil-model", action="append", metavar="NAME", help="run this model; repeatable")
+    group.addoption(
+        "--hil-model", action="append", metavar="NAME", help="run this model; repeatable"
+    )
     group.addoption(
         "--hil-bits", action="append", type=int, choices=(8, 16), help="run this width; repeatable"
     )
@@ -112,30 +118,29 @@ def read_options(config: pytest.Config) -> HilOptions:
     """Turn pytest's options into a checked value.
 
     Raises:
-        pytest.UsageError: a target is unknown, or targets and ports do not pair up.
+        ConfigError: a target is unknown, or targets and ports do not pair up.
     """
     option = config.getoption
     named = [text for text in (option("--target") or "").split("|") if text and text != "auto"]
     ports = [text for text in (option("--port") or "").split("|") if text]
     for target in named:
         if target not in DEVKIT_TARGETS:
-            raise pytest.UsageError(
+            raise ConfigError(
                 f"--target {target}: unknown target, expected one of {', '.join(DEVKIT_TARGETS)}"
             )
     if ports and not named:
-        raise pytest.UsageError("--port needs --target: say which chip is behind the port")
+        raise ConfigError("--port needs --target: say which chip is behind the port")
     if ports and len(ports) != len(named):
-        raise pytest.UsageError(
+        raise ConfigError(
             f"--port names {len(ports)} ports for {len(named)} targets; give one port a target, "
             "separated by '|'"
         )
-    paths = tuple(option("--hil-models") or ())
     return HilOptions(
         device=option("--hil-device") or ("serial" if named or ports else "sim"),
         targets=tuple(dict.fromkeys(named)) or DEVKIT_TARGETS,
         ports=dict(zip(named, ports, strict=False)),
         baud=int(option("--baud")) if option("--baud") else None,
-        model_paths=paths or default_model_paths(config),
+        model_paths=(*default_model_paths(config), *(option("--hil-models") or ())),
         models=tuple(option("--hil-model") or ()),
         bits=tuple(option("--hil-bits") or ()),
         chunks=tuple(option("--hil-chunk") or ()),
@@ -154,6 +159,4 @@ def default_model_paths(config: pytest.Config) -> tuple[Path, ...]:
 
 def default_jobs() -> int:
     """Return the number of processors that this process may use."""
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

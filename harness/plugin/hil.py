@@ -1,0 +1,346 @@
+"""The ``hil`` fixture's object: one case on its device, and the checks that tests call."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from harness.compare import EXACT, Tolerance, judge, parse_tolerance
+from harness.errors import ConfigError
+from harness.plugin.flaw import flip_weight
+from harness.plugin.package import PACKAGE_BYTES, offline_name, streaming_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from harness.compare import StreamVerdict
+    from harness.device.dut import Dut
+    from harness.device.model import Model
+    from harness.device.tensors import StepResult
+    from harness.plugin.cases import Case
+    from harness.plugin.expected import Expected
+    from harness.plugin.rig import Rig
+    from harness.plugin.rows import RowBook
+
+    Tensors = dict[str, NDArray[Any]]
+
+_Result = TypeVar("_Result")
+INT16_REFERENCE = Tolerance(max_lsb=1)  # esp-ppq accumulates int16 in float32
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the device gave for the stimulus of a case.
+
+    Attributes:
+        stream: Outputs of the streaming model, one entry a chunk.
+        offline: Outputs of the offline model.
+        latency_us: Time of each chunk on the chip; None on a device that measures none.
+        unwritten: What the models left unwritten, in words; empty when nothing.
+        hashes: SHA-256 of both models as the device computed them.
+        boot_nonce: The boot that they ran on.
+    """
+
+    stream: list[Tensors]
+    offline: Tensors
+    latency_us: list[int] | None
+    unwritten: tuple[str, ...]
+    hashes: Mapping[str, str]
+    boot_nonce: str
+
+
+class Hil:
+    """One case: a model at one width and chunk size, on one device.
+
+    Tests get it as the fixture ``hil`` and call ``verify``, or compose the smaller pieces.
+    All tensors are integers (or float32 where the file says so), in the file's own layout
+    and exponent, by name of the graph input or output.
+
+    Args:
+        case: The row of the table.
+        rig: Owner of artifacts and devices.
+        book: Where the row is noted.
+    """
+
+    def __init__(self, case: Case, rig: Rig, book: RowBook) -> None:
+        self.case = case
+        self._rig = rig
+        self._book = book
+
+    # -- checks ------------------------------------------------------------------
+
+    def verify(self) -> None:
+        """Prove the case: stream against offline, device against interpreter and reference.
+
+        Raises:
+            pytest.fail.Exception: an element differs; the message says where.
+            HarnessError: the comparison could not be made.
+        """
+        self.verify_streaming()
+        self.verify_interpreter()
+        self.verify_reference()
+
+    def verify_streaming(self) -> None:
+        """Each chunk that the device streams equals what its offline run gave for those frames."""
+        verdict = self.judge_streaming(self.observe().stream)
+        self._book.note_streaming(self, verdict)
+        self._settle("streaming differs from offline", verdict)
+
+    def verify_interpreter(self) -> None:
+        """The device's runs, offline and streaming, equal the interpreter's of the same bytes."""
+        seen = self.observe()
+        offline = self.judge([self.expected.offline], [seen.offline])
+        stream = self.judge(self.expected.stream, seen.stream)
+        self._settle("the offline run differs from the interpreter", offline)
+        self._settle("the stream differs from the interpreter", stream)
+
+    def verify_reference(self) -> None:
+        """The device's offline run equals the exporter's own quantized execution.
+
+        At int8 exactly; at int16 within 1 LSB, since the exporter accumulates in float32.
+        """
+        self._settle(
+            "the offline run differs from the exporter's reference", self.judge_reference()
+        )
+
+    # -- pieces ------------------------------------------------------------------
+
+    @property
+    def dut(self) -> Dut:
+        """The device, flashed and booted."""
+        return self._rig.dut(self.case.target)
+
+    @property
+    def expected(self) -> Expected:
+        """What the device should give, computed on the host."""
+        return self._rig.expected(self.case)
+
+    @property
+    def chunks(self) -> list[Tensors]:
+        """The stimulus, cut into the inputs of each step."""
+        return self.expected.chunks
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The model's declared tolerance for streaming against offline; exact by default."""
+        return parse_tolerance(str(self.case.model.tolerance))
+
+    @property
+    def package_name(self) -> str:
+        """Name of the streaming model in the device's models partition."""
+        return streaming_name(self.case)
+
+    def observe(self) -> Observation:
+        """Run offline and streaming model on the device; once a session for each case."""
+        found = self._book.observations.get(self.case.id)
+        if found is None:
+            found = self._attempt(self._observe)
+            self._book.observations[self.case.id] = found
+        return found
+
+    def stream(
+        self,
+        chunks: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+        *,
+        model: Model | None = None,
+        reset: bool = True,
+    ) -> list[Tensors]:
+        """Stream chunks through the device.
+
+        Args:
+            chunks: Inputs of each step; None means the stimulus.
+            model: A model from ``loaded`` or ``uploaded``, whose state may be warm; None loads
+                the case's streaming model anew.
+            reset: Zero the state first.
+
+        Returns:
+            The outputs of each step.
+        """
+        wanted = self.chunks if chunks is None else chunks
+        if model is not None:
+            return [step.outputs for step in model.stream(wanted, reset=reset)]
+
+        def work() -> list[Tensors]:
+            with self.loaded() as fresh:
+                return self.stream(wanted, model=fresh, reset=reset)
+
+        return self._attempt(work)
+
+    def judge(
+        self, expected: Sequence[Mapping[str, Any]], observed: Sequence[Mapping[str, Any]]
+    ) -> StreamVerdict:
+        """Compare two runs of the same model, step by step, exactly."""
+        return judge(expected, observed, EXACT, frame_axes=self._axes(expected[0]))
+
+    def judge_streaming(self, stream: Sequence[Mapping[str, Any]]) -> StreamVerdict:
+        """Compare a stream with what the device's offline run says it should be."""
+        expected = self.expected
+        return judge(
+            expected.cut(self.observe().offline),
+            expected.trim(stream),
+            self.tolerance,
+            frame_axes=expected.frame_axes,
+            skip_frames=expected.skip_frames,
+            silent_chunks=expected.silent_chunks,
+        )
+
+    def judge_reference(self) -> StreamVerdict:
+        """Compare the device's offline run with the exporter's reference."""
+        return judge(
+            [self.expected.artifacts.reference],
+            [self.observe().offline],
+            EXACT if self.case.bits == 8 else INT16_REFERENCE,
+            frame_axes=self._axes(self.expected.artifacts.reference),
+        )
+
+    @contextlib.contextmanager
+    def loaded(self, case: Case | None = None, *, streaming: bool = True) -> Iterator[Model]:
+        """Load a model on the device, with its state cold, and unload it afterwards.
+
+        Args:
+            case: Which; None means this one.
+            streaming: The streaming model, or the offline one.
+        """
+        case = case or self.case
+        artifacts = self._rig.expected(case).artifacts
+        path = artifacts.streaming[case.chunk_frames] if streaming else artifacts.offline
+        name = streaming_name(case) if streaming else offline_name(case)
+        session = self.dut.session
+        stored = name in {model.name for model in session.models()}
+        data = path.read_bytes()
+        with _unloading(
+            session.load(name, data) if stored else session.upload(data, name)
+        ) as model:
+            state = self._rig.expected(case).plan.state
+            if streaming and state:
+                model.bind_state({sink: source for source, sink in state.items()})
+            yield model
+
+    @contextlib.contextmanager
+    def uploaded(self, data: bytes) -> Iterator[Model]:
+        """Send another build of the streaming model to the device's memory and load it."""
+        with _unloading(self.dut.session.upload(data, self.package_name)) as model:
+            if self.expected.plan.state:
+                model.bind_state({out: into for into, out in self.expected.plan.state.items()})
+            yield model
+
+    @contextlib.contextmanager
+    def neighbour(self) -> Iterator[tuple[Model, list[Tensors]]]:
+        """Load a second streaming model: another case of this device, or this one again.
+
+        Yields:
+            The model and the chunks of its stimulus.
+        """
+        others = [
+            case
+            for case in self._rig.cases
+            if case.target == self.case.target and case.model.name != self.case.model.name
+        ]
+        case = others[0] if others else self.case
+        with self.loaded(case) as model:
+            yield model, self._rig.expected(case).chunks
+
+    def stream_interleaved(self, neighbour: tuple[Model, list[Tensors]]) -> list[Tensors]:
+        """Stream the stimulus while another model takes a step between any two of its steps."""
+        other, chunks = neighbour
+        outputs = []
+        with self.loaded() as model:
+            for number, chunk in enumerate(self.chunks):
+                outputs.append(model.run(chunk, reset=number == 0).outputs)
+                other.run(chunks[number % len(chunks)], reset=number == 0)
+        return outputs
+
+    # -- negative controls ---------------------------------------------------------
+
+    def require_state(self) -> None:
+        """Skip the test when the model keeps nothing between chunks."""
+        if not self.expected.plan.state_bytes:
+            pytest.skip(f"{self.case.model.name} keeps no state between chunks")
+
+    def with_flipped_weight(self) -> bytes:
+        """The streaming file with one bit of one weight flipped, such that outputs change."""
+        return flip_weight(self.expected)
+
+    def load_expecting(self, data: bytes) -> None:
+        """Load the streaming model from flash as if *data* had been flashed.
+
+        Raises:
+            StaleArtifactError: it holds other bytes.
+        """
+        if self.package_name not in {model.name for model in self.dut.session.models()}:
+            raise ConfigError(
+                f"{self.package_name} is not in flash: the models of this run exceed "
+                f"{PACKAGE_BYTES >> 20} MiB",
+                hint="select fewer models with --hil-model",
+            )
+        self.dut.session.load(self.package_name, data).unload()
+
+    # -- inside --------------------------------------------------------------------
+
+    def _axes(self, outputs: Mapping[str, Any]) -> dict[str, int | None]:
+        """The time axis of each output; None if it has none."""
+        axes = {a.output: a.frame_axis for a in self.expected.plan.alignments}
+        return {name: axes[name] if axes[name] >= 0 else None for name in outputs}
+
+    def _observe(self) -> Observation:
+        with self.loaded(streaming=False) as model:
+            offline = model.run(self.expected.whole, reset=True)
+            hashes = {offline_name(self.case): model.sha256}
+        with self.loaded() as model:
+            steps = model.stream(self.chunks, reset=True)
+            hashes[streaming_name(self.case)] = model.sha256
+        info = self.dut.info
+        latencies = [step.latency_us for step in steps if step.latency_us is not None]
+        return Observation(
+            stream=[step.outputs for step in steps],
+            offline=offline.outputs,
+            latency_us=latencies if info.measures_time and latencies else None,
+            unwritten=_unwritten([offline, *steps]),
+            hashes=hashes,
+            boot_nonce=info.boot_nonce,
+        )
+
+    def _attempt(self, work: Callable[[], _Result]) -> _Result:
+        """Do *work*; after an infrastructure fault bring the device back and do it once more."""
+        from harness.device.errors import is_retryable
+        from harness.errors import DeviceError
+
+        try:
+            return work()
+        except DeviceError as error:
+            if not is_retryable(error):
+                raise
+            self._rig.recover(self.case.target, error.message)
+            return work()
+
+    def _settle(self, what: str, verdict: StreamVerdict) -> None:
+        """Fail the test with all that is known, or let it pass."""
+        seen = self.observe()
+        if verdict.outcome == "passed" and not seen.unwritten:
+            return
+        pytest.fail(self._book.explain(self, what, verdict), pytrace=False)
+
+
+@contextlib.contextmanager
+def _unloading(model: Model) -> Iterator[Model]:
+    """Unload *model* afterwards, unless the device is gone and took it along."""
+    from harness.errors import DeviceError
+
+    try:
+        yield model
+    except DeviceError:
+        with contextlib.suppress(DeviceError):
+            model.unload()
+        raise
+    model.unload()
+
+
+def _unwritten(steps: Sequence[StepResult]) -> tuple[str, ...]:
+    return tuple(
+        f"step {number}: {step.unwritten}" for number, step in enumerate(steps) if step.unwritten
+    )

@@ -1,0 +1,182 @@
+"""What a session owns: artifacts, devkits and devices, each made once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformdirs import user_cache_path
+
+from harness.errors import ConfigError, DeviceError, HarnessError
+from harness.plugin.expected import Expected
+from harness.plugin.package import package_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.device.dut import Dut
+    from harness.plugin.cases import Case
+    from harness.plugin.options import HilOptions
+    from harness.quantize import Artifacts, Progress, Recipe
+
+SIM = "sim"
+
+
+class Rig:
+    """Artifacts and devices of one pytest session.
+
+    Args:
+        options: The command line.
+        cases: Every case that a selected test runs.
+        log_dir: Folder for device logs and simulated builds.
+
+    Attributes:
+        options: As given.
+        cases: As given.
+        on_device: Called with each device after it was greeted.
+        discarded: What ``prepare`` found damaged in the store and made anew.
+    """
+
+    def __init__(self, options: HilOptions, cases: Sequence[Case], log_dir: Path) -> None:
+        self.options = options
+        self.cases = tuple(cases)
+        self.discarded: tuple[str, ...] = ()
+        self.on_device: Callable[[Dut], None] = lambda _: None
+        self._log_dir = log_dir
+        self._results: dict[str, Artifacts | HarnessError] = {}
+        self._expected: dict[str, Expected] = {}
+        self._duts: dict[str, Dut] = {}
+        self._dead: dict[str, HarnessError] = {}
+        self._stack = contextlib.ExitStack()
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Make or find the artifacts of every case; a failure belongs to its own cases.
+
+        Args:
+            progress: Called after each recipe with done, total and its label.
+        """
+        from harness.quantize import Store, prepare
+
+        recipes = [self._recipe(case) for case in self.cases]
+        store = Store(self.options.store)
+        self._results = prepare(recipes, store, jobs=self.options.jobs, progress=progress)
+        self.discarded = tuple(store.discarded)
+
+    def expected(self, case: Case) -> Expected:
+        """What *case* should give.
+
+        Raises:
+            HarnessError: quantizing or exporting the model failed.
+        """
+        found = self._expected.get(case.id)
+        if found is None:
+            result = self._results[self._recipe(case).key]
+            if isinstance(result, HarnessError):
+                raise result
+            found = self._expected[case.id] = Expected(case, result)
+        return found
+
+    def bring_up(self) -> None:
+        """Flash and boot every device; a failure belongs to the cases of its target."""
+        for target in dict.fromkeys(case.target for case in self.cases):
+            with contextlib.suppress(HarnessError):
+                self.dut(target)
+
+    def dut(self, target: str) -> Dut:
+        """Return the device of *target*; the first call flashes and boots it.
+
+        Raises:
+            HarnessError: it did not come up. The first failure is final: later calls
+                point to it instead of waiting again.
+        """
+        if target in self._dead:
+            raise DeviceError(
+                f"not tried again, it did not come up: {self._dead[target]}",
+                port=self.options.ports.get(target, target),
+            )
+        if target not in self._duts:
+            try:
+                with _tolerating_libraries():
+                    self._duts[target] = self._bring_up(target)
+            except HarnessError as error:
+                self._dead[target] = error
+                raise
+            self.on_device(self._duts[target])
+        return self._duts[target]
+
+    def recover(self, target: str, reason: str) -> None:
+        """Bring a device back after an infrastructure fault; a failure is final."""
+        try:
+            with _tolerating_libraries():
+                self._duts[target].recover(reason)
+        except HarnessError as error:
+            self._dead[target] = error
+
+    def close(self) -> None:
+        """Close devices, then the simulated devkits behind them."""
+        self._stack.close()
+
+    def _bring_up(self, target: str) -> Dut:
+        from harness.device.dut import DEFAULT_BAUD, Dut, DutConfig
+
+        port = self.options.ports.get(target)
+        if self.options.device == SIM:
+            from harness.simulator import Devkit, build_app
+
+            build_dir = build_app(target, self._log_dir / f"build-{target}")
+            if port is None:
+                port = self._stack.enter_context(Devkit(target)).url
+        else:
+            build_dir = self._build(target)
+        config = DutConfig(
+            target=target,
+            build_dir=build_dir,
+            port=port,
+            baud=self.options.baud or DEFAULT_BAUD,
+            log_path=self._log_dir / f"{target}.log",
+        )
+        package = package_models(self._artifacts(target))
+        return self._stack.enter_context(Dut(config, models=package))
+
+    def _build(self, target: str) -> Path:
+        from harness.device.build import build_firmware
+        from harness.simulator.sources import firmware_dir
+
+        if self.options.build_dir is None:
+            return build_firmware(target, firmware_dir(), user_cache_path("espdl-hil") / "firmware")
+        build_dir = Path(self.options.build_dir.replace("{target}", target))
+        if not build_dir.is_dir():
+            raise ConfigError(
+                f"--hil-build-dir {build_dir}: no such folder",
+                hint="name the build folder of firmware/ that idf.py wrote for this target",
+            )
+        return build_dir
+
+    def _artifacts(self, target: str) -> list[tuple[Case, Artifacts]]:
+        found = []
+        for case in self.cases:
+            result = self._results[self._recipe(case).key]
+            if case.target == target and not isinstance(result, HarnessError):
+                found.append((case, result))
+        return found
+
+    @functools.cache  # noqa: B019 - one rig lives as long as the process
+    def _recipe(self, case: Case) -> Recipe:
+        from harness.quantize import Recipe
+
+        return Recipe.of(case.model, case.target, case.bits)
+
+
+@contextlib.contextmanager
+def _tolerating_libraries() -> Iterator[None]:
+    """Keep a project's ``filterwarnings = error`` from turning a library's warning into a fault.
+
+    pytest-embedded-idf leaves a file to the garbage collector, for one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
