@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import zipfile
@@ -15,7 +16,6 @@ from harness.espdl.reader import read_bytes
 from harness.targets import TARGETS
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable
 
     from rich.console import Console
@@ -80,7 +80,7 @@ def parse_key(text: str) -> bytes:
     """Parse a key as ``00112233…`` or as esp-ppq prints it, ``0x00, 0x11, …``.
 
     Raises:
-        ConfigError: It is not 16 bytes in hexadecimal.
+        argparse.ArgumentTypeError: It is not 16 bytes in hexadecimal.
     """
     digits = text.replace("0x", "").replace(",", "").replace(" ", "")
     try:
@@ -88,7 +88,7 @@ def parse_key(text: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != 16:
-        raise ConfigError(f"key {text!r} is not 16 bytes", hint="give 32 hexadecimal digits")
+        raise argparse.ArgumentTypeError(f"{text!r} is not 16 bytes; give 32 hexadecimal digits")
     return key
 
 
