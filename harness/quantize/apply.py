@@ -63,6 +63,33 @@ def make_pass(
     return plan_and_apply
 
 
+def make_offline_pass(
+    frame_axes: Mapping[str, int], chunk_frames: Mapping[str, int], state: Mapping[str, str]
+) -> Callable[[Any], None]:
+    """Make the pass that lets the *offline* file run at any length.
+
+    Reshape and Slice constants that name its frame count, and Gather indices that count
+    from the end (which the runtime reads outside the tensor), are replaced by what means the
+    same; no value changes. The offline model of a prefix is the same file at another length.
+
+    Args:
+        frame_axes: Time axis of each graph input that has one, in the module's own layout.
+        chunk_frames: Frames of each of these inputs in one chunk; any legal size.
+        state: Recurrent state: graph input to the graph output that feeds it.
+    """
+
+    def generalize(graph: Any) -> None:
+        known = ExporterPatternInfo()
+        axes = {name: known.get_var_permute(name).index(axis) for name, axis in frame_axes.items()}
+        walk, _ = analyze(to_neutral(graph, {}), make_clock(axes, chunk_frames, state))
+        for change in walk.offline_edits:
+            _set_constant(graph, change.node, change.input_index, change.values)
+        for insertion in walk.offline_insertions:
+            _insert(graph, insertion)
+
+    return generalize
+
+
 def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGraph:
     """Take over esp-ppq's permuted graph.
 

@@ -17,6 +17,7 @@ import onnxsim
 import torch
 from esp_ppq.api import espdl_quantize_onnx
 from esp_ppq.api.espdl_interface import get_target_platform
+from esp_ppq.core import TargetPlatform
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 OPSET = 18  # what esp-ppq's own torch entry point uses
+_SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 
 
 @dataclass(frozen=True)
@@ -159,15 +162,30 @@ def calibrate(
 def execute(graph: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
     """Run esp-ppq's quantized execution of a calibrated graph.
 
+    Sums of 16-bit products do not fit the 24 bits of a float32, so those operators run in
+    float64, as esp-ppq's ``hi_precision`` does.
+
     Returns:
-        Outputs by name, float32 values on the quantized grid, in the module's own layout.
+        Outputs by name, values on the quantized grid, in the module's own layout.
     """
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    with torch.no_grad():
-        values = TorchExecutor(graph=graph, device="cpu").forward(
-            tensors, output_names=list(outputs)
-        )
-    return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+    platforms = {
+        operation: operation.platform
+        for operation in graph.operations.values()
+        if operation.type in _SUMS and operation.platform.name.endswith("INT16")
+    }
+    for operation in platforms:
+        operation.platform = _FLOAT64
+    try:
+        with torch.no_grad():
+            executor = TorchExecutor(graph=graph, device="cpu")
+            values = executor.forward(tensors, output_names=list(outputs))
+    finally:
+        for operation, platform in platforms.items():
+            operation.platform = platform
+    return {
+        name: value.numpy().astype(np.float32) for name, value in zip(outputs, values, strict=True)
+    }
 
 
 def export_file(

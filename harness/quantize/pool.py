@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import socket
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120.0  # importing torch from a cold disk
 STOP_TIMEOUT_S = 5.0
 RECEIVE_BYTES = 1 << 16
-# One thread a worker: workers run side by side, and torch is quicker so on small networks.
-SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+WORKER_ENVIRONMENT = {
+    # One thread a worker: workers run side by side, and small networks are quicker so.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONHASHSEED": "0",  # esp-ppq writes constants in the order of a set
+}
 
 
 class WorkerPool:
@@ -47,7 +51,7 @@ class WorkerPool:
                 # The worker imports what this process could import.
                 env={
                     **os.environ,
-                    **SINGLE_THREAD,
+                    **WORKER_ENVIRONMENT,
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 },
                 start_new_session=True,  # a Ctrl-C is ours to handle
@@ -95,7 +99,7 @@ class WorkerPool:
         """Wait until a worker ends.
 
         Args:
-            timeout_s: How long to wait, at least 0.
+            timeout_s: How long to wait; infinity means until one ends.
 
         Returns:
             Name and exit status of the workers that ended: 0, a positive exit code, or a
@@ -104,15 +108,12 @@ class WorkerPool:
         return [(message["id"], message["status"]) for message in self._receive(timeout_s)]
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline_s = time.monotonic() + START_TIMEOUT_S
         while not self._ready:
-            remaining_s = deadline - time.monotonic()
+            remaining_s = deadline_s - time.monotonic()
             if remaining_s < 0:
                 raise self._broken(f"did not start within {START_TIMEOUT_S:.0f} s")
-            for message in self._receive(remaining_s):
-                if "failed" in message:
-                    raise self._broken(f"did not start: {message['failed']}")
-                self._ready = True
+            self._receive(remaining_s)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -121,7 +122,8 @@ class WorkerPool:
             raise self._broken(f"does not listen ({error})") from error
 
     def _receive(self, timeout_s: float) -> list[dict[str, Any]]:
-        readable, _, _ = select.select([self._channel], [], [], max(timeout_s, 0))
+        patience_s = None if math.isinf(timeout_s) else max(timeout_s, 0)
+        readable, _, _ = select.select([self._channel], [], [], patience_s)
         if not readable:
             return []
         data = self._channel.recv(RECEIVE_BYTES)
@@ -129,7 +131,13 @@ class WorkerPool:
             status = self._process.wait()
             raise self._broken(f"ended with status {status}")
         *lines, self._received = (self._received + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        messages = [json.loads(line) for line in lines]
+        if not self._ready and messages:
+            first = messages.pop(0)
+            if "failed" in first:
+                raise self._broken(f"did not start: {first['failed']}")
+            self._ready = True
+        return messages
 
     def _broken(self, what: str) -> QuantizeError:
         self._output.seek(0)

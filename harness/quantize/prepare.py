@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +86,7 @@ class _Run:
         self._total = total
         self._progress = progress
         self._timeout_s = timeout_s
+        self._waiting: list[Recipe] = []
         self._jobs: dict[str, _Job] = {}
 
     def find(self, recipe: Recipe) -> bool:
@@ -98,33 +100,28 @@ class _Run:
         """Make what is missing, *jobs* at once."""
         stack.callback(self._release_all)
         pool = stack.enter_context(WorkerPool())
-        waiting = list(missing)
-        while waiting or self._jobs:
-            try:
-                waiting = self._start(waiting, jobs, pool)
-                ended = pool.wait(self._patience_s(waiting))
-            except QuantizeError as error:  # the zygote is gone: nothing more can be made
-                for recipe in [*waiting, *(job.recipe for job in self._jobs.values())]:
-                    self._finish(recipe, error)
-                return
-            for key, status in ended:
-                self._end(self._jobs.pop(key), status)
-            self._kill_late(pool)
+        self._waiting = list(missing)
+        try:
+            while self._start(jobs, pool):
+                for key, status in pool.wait(self._patience_s()):
+                    self._end(self._jobs.pop(key), status)
+                self._kill_late(pool)
+        except QuantizeError as error:  # the zygote is gone: nothing more can be made
+            for recipe in [*self._waiting, *(job.recipe for job in self._jobs.values())]:
+                self._finish(recipe, error)
 
-    def _start(self, waiting: list[Recipe], jobs: int, pool: WorkerPool) -> list[Recipe]:
-        """Start what there is room for; return what still waits."""
-        left = []
-        for recipe in waiting:
+    def _start(self, jobs: int, pool: WorkerPool) -> bool:
+        """Start what there is room for; return whether anything is left to wait for."""
+        for recipe in list(self._waiting):
             if len(self._jobs) >= jobs:
-                left.append(recipe)
-                continue
+                break
             lock = self._store.lock(recipe)
             try:
                 lock.acquire(blocking=False)
             except Timeout:  # another process is making it
-                left.append(recipe)
                 continue
-            if self.find(recipe):
+            self._waiting.remove(recipe)
+            if self.find(recipe):  # another process has made it
                 lock.release()
                 continue
             directory = self._store.begin(recipe)
@@ -132,16 +129,14 @@ class _Run:
             self._jobs[recipe.key] = _Job(recipe, lock, directory, deadline_s)
             request = {"source": str(recipe.source), "recipe": recipe.to_json()}
             pool.submit(recipe.key, request, directory)
-        return left
+        return bool(self._waiting or self._jobs)
 
-    def _patience_s(self, waiting: list[Recipe]) -> float:
+    def _patience_s(self) -> float:
         """How long to wait for a worker before looking around again."""
-        if waiting and not self._jobs:
+        deadlines_s = [job.deadline_s for job in self._jobs.values() if not job.late]
+        if not self._jobs:
             return OTHERS_POLL_S
-        nearest_s = min(
-            (job.deadline_s for job in self._jobs.values() if not job.late), default=None
-        )
-        return self._timeout_s if nearest_s is None else nearest_s - time.monotonic()
+        return min(deadlines_s, default=math.inf) - time.monotonic()
 
     def _kill_late(self, pool: WorkerPool) -> None:
         now_s = time.monotonic()

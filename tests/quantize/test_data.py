@@ -1,0 +1,78 @@
+"""Stimulus and calibration: seeded, shaped, and checked where an author makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import StreamingModel
+from harness.errors import QuantizeError
+from harness.quantize.data import CALIBRATION_BATCHES, make_calibration, make_stimulus
+
+
+def declare(**changes: Any) -> StreamingModel:
+    fields: dict[str, Any] = {
+        "name": "m",
+        "build": print,
+        "input_shape": {"x": (1, 4, 12), "h0": (1, 1, 8)},
+        "frame_axis": {"x": 2},
+        "outputs": ("y", "hn"),
+        "state": {"h0": "hn"},
+        "chunk_frames": (3,),
+    }
+    return StreamingModel(**{**fields, **changes})
+
+
+def test_the_default_is_seeded_noise_with_a_cold_state() -> None:
+    first, again, other = (make_stimulus(declare(seed=seed)) for seed in (0, 0, 1))
+    assert first["x"].dtype == np.float32
+    assert first["x"].shape == (1, 4, 12)
+    assert not first["h0"].any()
+    assert np.array_equal(first["x"], again["x"])
+    assert not np.array_equal(first["x"], other["x"])
+
+
+def test_calibration_batches_differ_from_each_other_and_from_the_stimulus() -> None:
+    batches = [make_stimulus(declare()), *make_calibration(declare())]
+    assert len(batches) == CALIBRATION_BATCHES + 1
+    assert len({batch["x"].tobytes() for batch in batches}) == len(batches)
+
+
+def test_calibration_follows_the_stimulus_unless_it_is_given() -> None:
+    def ones(random: np.random.Generator) -> dict[str, Any]:
+        return {"x": np.ones((1, 4, 12))}
+
+    def twos(random: np.random.Generator) -> Any:
+        return np.full((1, 4, 12), 2.0)
+
+    assert (make_calibration(declare(stimulus=ones))[0]["x"] == 1).all()
+    assert (make_calibration(declare(stimulus=ones, calibration=twos))[0]["x"] == 2).all()
+    assert (make_stimulus(declare(stimulus=ones, calibration=twos))["x"] == 1).all()
+
+
+def raising(random: np.random.Generator) -> Any:
+    raise OSError("no recording")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (raising, "stimulus of model 'm' raised OSError: no recording"),
+        (lambda r: np.zeros((1, 4, 11)), "gave shape (1, 4, 11) for input 'x', expected finite"),
+        (lambda r: np.full((1, 4, 12), np.nan), "gave values that are not finite for input 'x'"),
+        (lambda r: {"z": np.zeros(3)}, "gave inputs ['h0', 'z'], expected ['h0', 'x']"),
+        (lambda r: {}, "gave inputs ['h0'], expected ['h0', 'x']"),
+    ],
+)
+def test_a_wrong_stimulus_is_refused(source: Any, message: str) -> None:
+    with pytest.raises(QuantizeError) as raised:
+        make_stimulus(declare(stimulus=source))
+    assert str(raised.value).startswith("quantize (build): stimulus of model 'm' ")
+    assert message in str(raised.value)
+
+
+def test_a_wrong_calibration_is_named_as_such() -> None:
+    with pytest.raises(QuantizeError, match="calibration of model 'm' raised OSError"):
+        make_calibration(declare(calibration=raising))

@@ -1,0 +1,417 @@
+"""Recipes through real workers: what comes out, and what every way of failing looks like."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import HarnessError, QuantizeError, StreamingError
+from harness.espdl import load_graph
+from harness.model import StreamingModel, load_model
+from harness.quantize import Artifacts, Recipe, Store, Verdict, prepare
+
+HEAD = """
+import os, signal
+from harness import StreamingModel
+
+def declare(build, **changes):
+    fields = dict(name={name!r}, build=build, input_shape=(1, 4, 12), frame_axis=2,
+                  chunk_frames=(3, 12), bits=(8, 16))
+    return StreamingModel(**{{**fields, **changes}})
+"""
+
+GOOD = """
+def build():
+    import torch
+    from torch import nn
+    import torch.nn.functional as F
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(4, 4, 3)
+
+        def forward(self, x):
+            return x + self.conv(F.pad(x, (2, 0)))
+
+    return nn.Sequential(nn.Conv1d(4, 4, 1), Network())
+
+MODEL = declare(build)
+"""
+
+BAD = {
+    "raises": "MODEL = declare(lambda: 1 / 0)",
+    "no_module": "MODEL = declare(lambda: 3)",
+    "wrong_shape": GOOD.replace("nn.Conv1d(4, 4, 1)", "nn.Conv1d(5, 4, 1)"),
+    "two_outputs": GOOD.replace("return x + ", "return x, "),
+    "unused_input": GOOD.replace("def forward(self, x)", "def forward(self, x, y)")
+    .replace("nn.Sequential(nn.Conv1d(4, 4, 1), Network())", "Network()")
+    .replace(
+        "declare(build)",
+        "declare(build, input_shape={'x': (1, 4, 12), 'y': (1, 4, 12)},"
+        " frame_axis={'x': 2, 'y': 2})",
+    ),
+    "stimulus": GOOD.replace("declare(build)", "declare(build, stimulus=lambda random: [1])"),
+    "exits": "MODEL = declare(lambda: os._exit(7))",
+    "crashes": "MODEL = declare(lambda: os.kill(os.getpid(), signal.SIGSEGV))",
+    "hangs": "MODEL = declare(lambda: signal.pause())",
+    "cannot_stream": GOOD.replace("(2, 0)", "(1, 1)"),
+    "pass_raises": GOOD.replace(
+        "declare(build)", "declare(build, streaming=[lambda graph: {}['no such entry']])"
+    ),
+    "table": GOOD.replace(
+        "declare(build)",
+        "declare(build, chunk_frames=(3,), streaming=[{'nowhere': {'window_size': 1}}])",
+    ),
+    "pass_rescales": GOOD.replace(
+        "MODEL = declare(build)",
+        """
+def rescale(graph):
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+    exponents = ExporterPatternInfo().var_exponents
+    exponents["input"] = [exponents["input"][0] + 1]
+
+MODEL = declare(build, streaming=rescale)
+""",
+    ),
+}
+HELPED = """
+def build():
+    import numpy, torch
+    from _layers import KERNEL
+    module = torch.nn.Conv1d(4, 4, KERNEL)
+    weights = numpy.load(os.path.join(os.path.dirname(__file__), "weights.npy"))
+    module.weight.data = torch.from_numpy(weights)
+    return module
+
+MODEL = declare(build)
+"""
+TIMEOUT_S = 6.0
+
+
+def write(folder: Path, name: str, text: str) -> StreamingModel:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.py"
+    path.write_text(HEAD.format(name=name) + text)
+    return load_model(path)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
+    return write(tmp_path_factory.mktemp("good"), "good", GOOD)
+
+
+@pytest.fixture(scope="module")
+def good_recipes(good: StreamingModel) -> list[Recipe]:
+    return [Recipe.of(good, target, bits) for target in ("esp32s3", "esp32p4") for bits in (8, 16)]
+
+
+@pytest.fixture(scope="module")
+def automatic(good: StreamingModel) -> Recipe:
+    """The same model through the exporter's own conversion."""
+    model = dataclasses.replace(good, name="automatic", streaming="auto", chunk_frames=(3,))
+    return Recipe.of(model, "esp32s3", 8)
+
+
+@pytest.fixture(scope="module")
+def helped(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A model whose ``build`` imports a helper and reads its weights from a file."""
+    folder = tmp_path_factory.mktemp("helped")
+    (folder / "_layers.py").write_text("KERNEL = 1\n")
+    np.save(folder / "weights.npy", np.ones((4, 4, 1), np.float32))
+    return Recipe.of(write(folder, "helped", HELPED), "esp32s3", 8)
+
+
+@pytest.fixture(scope="module")
+def results(
+    store: Store,
+    good_recipes: list[Recipe],
+    automatic: Recipe,
+    helped: Recipe,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Artifacts | HarnessError]:
+    """One run of everything, good and bad side by side, by label."""
+    folder = tmp_path_factory.mktemp("bad")
+    bad = [Recipe.of(write(folder, name, text), "esp32s3", 8) for name, text in BAD.items()]
+    recipes = [*bad, *good_recipes, automatic, helped]
+    labels: list[tuple[int, int, str]] = []
+    found = prepare(
+        recipes, store, jobs=2, timeout_s=TIMEOUT_S, progress=lambda *state: labels.append(state)
+    )
+    assert [done for done, _, _ in labels] == list(range(1, len(recipes) + 1))
+    assert {label for _, _, label in labels} == {recipe.label for recipe in recipes}
+    return {recipe.label: found[recipe.key] for recipe in recipes}
+
+
+def artifacts(results: dict[str, Any], label: str) -> Artifacts:
+    result = results[label]
+    assert isinstance(result, Artifacts), result
+    return result
+
+
+GOOD_LABELS = [f"good int{bits} {t}" for t in ("esp32s3", "esp32p4") for bits in (8, 16)]
+
+
+@pytest.mark.parametrize("label", GOOD_LABELS)
+def test_files_plans_and_arrays_belong_together(results: dict[str, Any], label: str) -> None:
+    made = artifacts(results, label)
+    dtype = np.dtype("int16" if "int16" in label else "int8")
+    offline = load_graph(made.offline)
+    assert [info.name for info in (*offline.inputs, *offline.outputs)] == ["input", "output"]
+    assert made.stimulus["input"].shape == (1, 4, 12)
+    assert made.stimulus["input"].dtype == np.float32
+    for arrays, name in ((made.inputs_q, "input"), (made.reference, "output")):
+        assert arrays[name].dtype == dtype
+        assert arrays[name].shape == offline.info(name).shape == (1, 12, 4)
+        assert len(np.unique(arrays[name])) > 10
+    assert set(made.streaming) == set(made.plans) == {3, 12}
+    for chunk, path in made.streaming.items():
+        streaming = load_graph(path)
+        assert streaming.info("input").shape == (1, chunk, 4)
+        caches = [node for node in streaming.nodes if node.op_type == "StreamingCache"]
+        assert len(caches) == len(made.plans[chunk].caches) == 1
+        assert made.plans[chunk].chunk_frames == {"input": chunk}
+
+
+@pytest.mark.parametrize("label", GOOD_LABELS)
+def test_inputs_and_reference_lie_on_the_files_grid(results: dict[str, Any], label: str) -> None:
+    made = artifacts(results, label)
+    offline = load_graph(made.offline)
+    real = np.moveaxis(made.stimulus["input"], 1, 2)
+    step = 2.0 ** offline.info("input").exponent
+    limit = np.iinfo(made.inputs_q["input"].dtype)
+    inside = (real > limit.min * step) & (real < limit.max * step)
+    assert inside.mean() > 0.9
+    assert np.abs(made.inputs_q["input"] * step - real)[inside].max() <= step / 2
+    reference = made.reference["output"] * 2.0 ** offline.info("output").exponent
+    wanted = made.float_outputs["output"]
+    error = np.square(reference - wanted).sum() / np.square(wanted).sum()
+    assert error < 0.01
+
+
+def test_meta_says_what_was_made_of_what(results: dict[str, Any]) -> None:
+    made = artifacts(results, "good int8 esp32s3")
+    assert made.meta["recipe"]["name"] == "good"
+    assert set(made.meta["seconds"]) == {"build", "calibrate", "export", "check"}
+    assert len(made.meta["weights_sha256"]) == 64
+    other = artifacts(results, "good int8 esp32p4")
+    assert other.meta["weights_sha256"] == made.meta["weights_sha256"]
+    assert other.meta["files"]["offline.espdl"] != made.meta["files"]["offline.espdl"]
+    assert [finding for finding in made.findings if finding.verdict is Verdict.FATAL] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raises", "quantize (build): build() raised ZeroDivisionError: division by zero"),
+        ("no_module", "quantize (build): build() returned a int, expected a torch.nn.Module"),
+        ("wrong_shape", "quantize (build): forward(input (1, 4, 12)) raised RuntimeError: Given "),
+        ("two_outputs", "quantize (build): forward(input (1, 4, 12)) returned 2 values of type "),
+        ("unused_input", "quantize (build): forward does not use input y"),
+        ("stimulus", "quantize (build): stimulus of model 'stimulus' gave shape (1,) for input"),
+        ("exits", "quantize (build): the worker ended with status 7 and no result"),
+        ("crashes", "quantize (build): the worker was killed by SIGSEGV"),
+        ("hangs", f"quantize (build): the worker took longer than {TIMEOUT_S:g} s"),
+        ("pass_raises", "quantize (export): KeyError: 'no such entry' (at "),
+        ("table", "quantize (export): "),
+        ("pass_rescales", "quantize (check): the streaming file for chunks of 3 frames is not"),
+    ],
+)
+def test_each_failure_is_one_typed_message(
+    results: dict[str, Any], name: str, message: str
+) -> None:
+    error = results[f"{name} int8 esp32s3"]
+    assert isinstance(error, QuantizeError)
+    assert str(error).startswith(message)
+    assert "Traceback" not in str(error)
+
+
+def test_an_exporters_failure_leaves_its_log(results: dict[str, Any]) -> None:
+    hint = results["pass_raises int8 esp32s3"].hint
+    log = Path(hint.rpartition("the exporter's log is ")[2]).read_text()
+    assert "Traceback" in log
+    assert "--- stage export" in log
+
+
+def test_a_network_that_cannot_stream_is_refused_by_rule(results: dict[str, Any]) -> None:
+    error = results["cannot_stream int8 esp32s3"]
+    assert isinstance(error, StreamingError)
+    assert error.rule == "S105"
+    assert "Conv" in error.node
+    assert error.hint
+
+
+def test_the_exporters_own_conversion_is_given_as_it_is(
+    automatic: Recipe, results: dict[str, Any]
+) -> None:
+    made, planned = artifacts(results, automatic.label), artifacts(results, "good int8 esp32s3")
+    assert made.offline.read_bytes() == planned.offline.read_bytes()
+    graphs = [load_graph(result.streaming[3]) for result in (made, planned)]
+    cached = [
+        {node.outputs[0] for node in g.nodes if node.op_type == "StreamingCache"} for g in graphs
+    ]
+    (own, ours) = [next(node for node in graph.nodes if node.op_type == "Add") for graph in graphs]
+    assert set(own.inputs) & cached[0]  # the residual is moved behind the cache: its known defect
+    assert not set(ours.inputs) & cached[1]
+    assert made.plans[3] == planned.plans[3]  # what is to be expected of either
+
+
+def test_nothing_starts_when_the_store_has_everything(
+    store: Store,
+    good_recipes: list[Recipe],
+    results: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    found = prepare(good_recipes, Store(store.root))
+    assert all(isinstance(result, Artifacts) for result in found.values())
+
+
+def test_a_corrupted_entry_is_reported_and_made_again_the_same(
+    store: Store, good_recipes: list[Recipe], results: dict[str, Any]
+) -> None:
+    recipe = good_recipes[0]
+    before = artifacts(results, recipe.label)
+    wanted = {path.name: path.read_bytes() for path in before.directory.glob("*.espdl")}
+    before.offline.write_bytes(b"EDL2" + bytes(100))
+    mine = Store(store.root)
+    made = prepare([recipe], mine)[recipe.key]
+    assert isinstance(made, Artifacts)
+    assert len(mine.discarded) == 1
+    assert "offline.espdl does not have the hash" in mine.discarded[0]
+    assert {path.name: path.read_bytes() for path in made.directory.glob("*.espdl")} == wanted
+
+
+def test_helpers_and_weights_that_build_reads_are_part_of_the_content(
+    store: Store, helped: Recipe, results: dict[str, Any]
+) -> None:
+    first = artifacts(results, helped.label)
+    folder = helped.source.parent
+    weights = folder / "weights.npy"
+    before = weights.read_bytes()
+    np.save(weights, np.load(weights) / 2)
+    assert store.get(helped) is None
+    second = prepare([helped], store)[helped.key]
+    assert isinstance(second, Artifacts)
+    assert second.meta["weights_sha256"] != first.meta["weights_sha256"]
+    weights.write_bytes(before)
+    again = store.get(helped)
+    assert again is not None
+    assert again.directory == first.directory
+    (folder / "_layers.py").write_text("KERNEL = 1  # edited\n")
+    assert store.get(helped) is None
+    assert store.discarded == []
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from harness.model import load_model
+from harness.quantize import Recipe, Store, prepare
+recipe = Recipe.of(load_model(sys.argv[1]), "esp32s3", 8)
+print("started", flush=True)
+(result,) = prepare([recipe], Store(Path(sys.argv[2]))).values()
+print(type(result).__name__, flush=True)
+"""
+
+COUNTED = """
+import pathlib
+def count():
+    with open(pathlib.Path(__file__).parent / "made.txt", "a") as file:
+        file.write("x")
+""" + GOOD.replace("def build():", "def build():\n    count()")
+
+
+def runner(model: StreamingModel, root: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(model.source), str(root)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_make_an_entry_once(tmp_path: Path) -> None:
+    model = write(tmp_path, "counted", COUNTED)
+    running = [runner(model, tmp_path / "store") for _ in range(2)]
+    said = [process.communicate(timeout=60)[0].split() for process in running]
+    assert said == [["started", "Artifacts"]] * 2
+    assert (tmp_path / "made.txt").read_text() == "x"
+
+
+def test_killing_the_parent_leaves_no_process_and_no_lock(tmp_path: Path) -> None:
+    pid = tmp_path / "worker.pid"
+    text = (
+        "def build():\n"
+        f"    open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
+        "    signal.pause()\n"
+        "MODEL = declare(build)\n"
+    )
+    model = write(tmp_path, "hanging", text)
+    process = runner(model, tmp_path / "store")
+    wait_for(lambda: pid.exists() and pid.read_text() != "")
+    worker = int(pid.read_text())
+    zygote = parent_of(worker)
+    assert zygote != process.pid
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not alive(worker) and not alive(zygote))
+    recipe = Recipe.of(model, "esp32s3", 8)
+    Store(tmp_path / "store").lock(recipe).acquire(timeout=1).lock.release()
+
+
+def parent_of(process: int) -> int:
+    stat = Path(f"/proc/{process}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_for(condition: Any, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+def test_a_worker_process_that_does_not_start_is_said_for_every_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "path" / "torch").mkdir(parents=True)
+    (tmp_path / "path" / "torch" / "__init__.py").write_text("raise OSError('disk is full')")
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    model = write(tmp_path, "any", GOOD)
+    recipes = [Recipe.of(model, "esp32s3", bits) for bits in (8, 16)]
+    found = prepare(recipes, Store(tmp_path / "store"), jobs=1)
+    for error in found.values():
+        assert isinstance(error, QuantizeError)
+        assert "the quantize process did not start: OSError: disk is full" in str(error)
+    for recipe in recipes:
+        Store(tmp_path / "store").lock(recipe).acquire(blocking=False).lock.release()
+
+
+def test_the_zygote_ended_by_a_signal_is_an_error_not_a_hang(tmp_path: Path) -> None:
+    text = "MODEL = declare(lambda: os.kill(os.getppid(), signal.SIGKILL))\n"
+    recipe = Recipe.of(write(tmp_path, "patricide", text), "esp32s3", 8)
+    error = prepare([recipe], Store(tmp_path / "store"))[recipe.key]
+    assert isinstance(error, QuantizeError)
+    assert f"the quantize process ended with status {-signal.SIGKILL}" in str(error)
