@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.espdl.attributes import NodeProblem
+
 if TYPE_CHECKING:
     from harness.interpreter.plan import Kernel, Op
 
@@ -23,6 +25,8 @@ def build_streaming_cache(op: Op) -> Kernel:
     """
     source, output = op.input().array.reshape(-1), op.out.array.reshape(-1)
     kept = output.size - source.size
+    if kept == 0:
+        raise NodeProblem("window_size 1 keeps no frames; the chip asserts on an empty cache")
     head, body, tail = output[:kept], output[kept:], output[source.size :]
 
     def run() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.espdl.attributes import NodeProblem
 from harness.espdl.shapes import slice_ranges
 from harness.interpreter.numeric import limits
 
@@ -190,6 +191,8 @@ def build_reverse_sequence(op: Op) -> Kernel:
     source, output = op.input().array, op.out.array
     lengths, batch = op.view.constant_integers(1), op.view.integer("batch_axis", 1)
     assert lengths is not None  # ESP-DL reads a constant
+    if op.out.is_float:
+        raise NodeProblem("float32: the chip swaps elements through an int and cuts fractions off")
     x, y = np.moveaxis(source, batch, 0), np.moveaxis(output, batch, 0)
 
     def reverse() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.espdl.attributes import NodeProblem
 from harness.espdl.shapes import pads_of, per_axis, spatial_rank
 
 if TYPE_CHECKING:
@@ -47,10 +48,14 @@ def geometry_of(op: Op, kernel: Shape, dilations: Shape | None = None) -> Geomet
         op: A node with one spatial input of batch 1.
         kernel: Window, one entry a spatial axis.
         dilations: Like *kernel*; None for 1.
+
+    Raises:
+        NodeProblem: The chip would read behind the input.
     """
     spatial = spatial_rank(op.view)
     pads = pads_of(op.view, spatial)
     strides = per_axis(op.view, "strides", spatial, (1,) * spatial)
+    _check_short_input(op.input().shape[1:-1], kernel, strides, dilations, pads)
     ones, none = (1,) * (2 - spatial), (0,) * (2 - spatial)
     return Geometry(
         kernel=kernel + ones,
@@ -60,6 +65,28 @@ def geometry_of(op: Op, kernel: Shape, dilations: Shape | None = None) -> Geomet
         input_shape=op.input().shape[1:-1] + ones + op.input().shape[-1:],
         output_shape=op.out.shape[1:-1] + ones,
     )
+
+
+def _check_short_input(
+    lengths: Shape, kernel: Shape, strides: Shape, dilations: Shape | None, pads: Shape
+) -> None:
+    """Refuse a window that only the padding behind a short input makes room for.
+
+    ESP-DL counts whole windows as ``(length + head - span) / stride + 1``. When that numerator is
+    negative but above ``-stride``, C rounds it to 0, and one whole window is taken that is not.
+
+    Matches: ``conv_operation_shell``, ``avg_pool_shell``.
+    """
+    if not any(pads):
+        return  # the loops without padding do not count
+    for i, length in enumerate(lengths):
+        span = (1 if dilations is None else dilations[i]) * (kernel[i] - 1) + 1
+        if pads[i] == 0 and -strides[i] < length - span < 0:
+            raise NodeProblem(
+                f"axis {1 + i} has {length} of the {span} elements that a window spans, and "
+                "padding behind; with a stride the chip takes that window for a whole one and "
+                "reads behind the input"
+            )
 
 
 def windows(padded: Array, geometry: Geometry) -> Array:
