@@ -13,6 +13,7 @@ import pytest
 from harness.errors import ConfigError
 from harness.plugin.options import HilOptions, add_options, read_options
 from harness.plugin.orphans import die_with_parent_at_fork
+from harness.plugin.rootdir import restart_if_misread
 
 if TYPE_CHECKING:
     from harness.plugin.cases import Case
@@ -37,6 +38,7 @@ def __getattr__(name: str) -> Any:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ``--hil-*`` options."""
+    restart_if_misread()
     add_options(parser)
 
 
@@ -58,13 +60,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)  # before the terminal reports the collection
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Check that the boards are there, and start the runtime side."""
-    from harness.plugin.session import HilSession, case_of, check_ports
-
     config = session.config
+    if _cases_key not in config.stash:
+        return
     if (mistake := config.stash.get(_mistake_key, None)) is not None:
         raise pytest.UsageError(str(mistake))
+    if config.option.collectonly:
+        return
+    from harness.plugin.cases import case_of
+    from harness.plugin.session import HilSession, check_ports
+
     cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item))))
-    if not cases or config.option.collectonly:
+    if not cases:
         return
     options = config.stash[_options_key]
     if options.device == "serial":

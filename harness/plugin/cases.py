@@ -9,6 +9,8 @@ from harness.errors import ConfigError
 from harness.model import StreamingModel, load_models
 
 if TYPE_CHECKING:
+    import pytest
+
     from harness.plugin.options import HilOptions
 
 
@@ -79,3 +81,9 @@ def select_cases(options: HilOptions) -> list[Case]:
             ),
         )
     return cases
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that a collected test runs, or None for a test without ``hil``."""
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("hil_case")

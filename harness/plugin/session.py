@@ -12,6 +12,7 @@ import pytest
 
 from harness.compare import Outcome
 from harness.errors import HarnessError, StreamingError
+from harness.plugin.cases import case_of
 from harness.plugin.hil import Hil
 from harness.plugin.rig import SIM, Rig
 from harness.plugin.rows import RowBook
@@ -158,12 +159,6 @@ class _Lines:
 
     def flush(self) -> None:
         self._writer.flush()
-
-
-def case_of(item: pytest.Item) -> Case | None:
-    """Return the case that a collected test runs, or None for a test without ``hil``."""
-    callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("hil_case")
 
 
 def check_ports(options: HilOptions, cases: Sequence[Case]) -> None:
