@@ -4,6 +4,7 @@ Import from here; the modules inside are free to move.
 """
 
 from harness.streaming.graph import NeutralGraph, from_espdl
+from harness.streaming.lint import lint, lint_offline
 from harness.streaming.plan import (
     Alignment,
     AttributeEdit,
@@ -14,18 +15,23 @@ from harness.streaming.plan import (
     StreamingPlan,
 )
 from harness.streaming.planner import plan_streaming
-from harness.streaming.prefix import any_length
+from harness.streaming.rules import RULES, Finding, Rule, Severity
 
 __all__ = [
+    "RULES",
     "Alignment",
     "AttributeEdit",
     "CacheSpec",
     "ConstantEdit",
+    "Finding",
     "Insertion",
     "NeutralGraph",
     "NewNode",
+    "Rule",
+    "Severity",
     "StreamingPlan",
-    "any_length",
     "from_espdl",
+    "lint",
+    "lint_offline",
     "plan_streaming",
 ]

@@ -126,8 +126,6 @@ class StreamingPlan:
         attribute_edits: Padding that caches replace.
         constant_edits: Slice and Reshape constants that named the offline frame count.
         removals: Nodes that have nothing left to do.
-        offline_edits: Constants with which the *offline* graph runs at other lengths, so that
-            the offline model of a prefix can be computed; they change no value at its own.
         alignments: One per graph output.
         shapes: Shape of every tensor of the streaming graph that the offline graph has too,
             in the file's layout.
@@ -143,7 +141,6 @@ class StreamingPlan:
     attribute_edits: tuple[AttributeEdit, ...]
     constant_edits: tuple[ConstantEdit, ...]
     removals: tuple[str, ...]
-    offline_edits: tuple[ConstantEdit, ...]
     alignments: tuple[Alignment, ...]
     shapes: Mapping[str, tuple[int, ...]]
     state: Mapping[str, str] = field(default_factory=dict)
@@ -195,7 +192,6 @@ class StreamingPlan:
             ),
             constant_edits=_constant_edits(data["constant_edits"]),
             removals=tuple(data["removals"]),
-            offline_edits=_constant_edits(data["offline_edits"]),
             alignments=tuple(Alignment(**entry) for entry in data["alignments"]),
             shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
             state=data["state"],

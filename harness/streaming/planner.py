@@ -130,7 +130,6 @@ def make_plan(walk: Walk) -> StreamingPlan:
         attribute_edits=tuple(walk.attribute_edits),
         constant_edits=tuple(walk.constant_edits),
         removals=tuple(walk.removals),
-        offline_edits=tuple(walk.offline_edits),
         alignments=tuple(align_output(walk, name) for name in graph.outputs),
         shapes={
             name: walk.stream_shape(name) for name in walk.shape if name not in graph.constants

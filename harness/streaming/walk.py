@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.streaming.graph import NeutralGraph, Node
+    from harness.streaming.rules import Finding
 
 END = 2**31 - 1  # "to the end" of a Slice: ESP-DL truncates int64 to int32, then clamps
 
@@ -77,6 +78,15 @@ class Walk:
             tensors before the current node, but for those whose timing is opaque.
         timing: Timing by tensor name, likewise.
         stride: Chunks must be a multiple of this.
+        insertions: Caches and their companions.
+        attribute_edits: Padding that caches replace.
+        constant_edits: Slice and Reshape constants that name the offline frame count.
+        removals: Nodes that have nothing left to do.
+        offline_edits: Constants with which the *offline* graph runs at any length; they
+            change no value at its own.
+        offline_insertions: Nodes that it needs for that.
+        cache_bytes: Bytes that all caches hold between chunks.
+        notes: What is worth knowing, though nothing is refused.
     """
 
     def __init__(self, graph: NeutralGraph, clock: Clock) -> None:
@@ -91,6 +101,8 @@ class Walk:
         self.constant_edits: list[ConstantEdit] = []
         self.removals: list[str] = []
         self.offline_edits: list[ConstantEdit] = []
+        self.offline_insertions: list[Insertion] = []
+        self.notes: list[Finding] = []
         self.cache_bytes = 0
         for name in graph.inputs:
             self._enter(name)
@@ -232,6 +244,18 @@ class Walk:
             shape = tuple(shape[a] for a in back)
             chain.append(NewNode(f"{stem}_back", "Transpose", {"perm": back}, (), shape))
         self.insertions.append(Insertion(name, node.name, index, tuple(chain)))
+
+    def keep_last(self, node: Node, index: int, frames: int) -> None:
+        """Put a Slice of the last frames in front of an input, offline and in the stream."""
+        name = node.inputs[index]
+        shape, flow = self.shape[name], self.flow(node, index)
+        assert flow is not None
+        shape = (*shape[: flow.axis], frames, *shape[flow.axis + 1 :])
+        bounds = ((-frames,), (END,), (flow.axis,), (1,))
+        last = NewNode(f"{name}_{node.name}_{index}_last", "Slice", {}, bounds, shape)
+        insertion = Insertion(name, node.name, index, (last,))
+        self.insertions.append(insertion)
+        self.offline_insertions.append(insertion)
 
     def delay(self, node: Node, index: int, target: int) -> Flow:
         """Let an input lag the offline model by *target* frames, with a delay line if need be.

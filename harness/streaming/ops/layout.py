@@ -23,10 +23,15 @@ def transpose(walk: Walk, node: Node) -> None:
     """Permute axes."""
     name = node.inputs[0]
     shape, timing = walk.shape[name], walk.timing[name]
-    order = integers(node, "perm", tuple(reversed(range(len(shape)))))
+    order = transposed(node, len(shape))
     if isinstance(timing, Flow) or (isinstance(timing, Tail) and timing.axis >= 0):
         timing = replace(timing, axis=order.index(timing.axis))
     walk.put(node.outputs[0], tuple(shape[axis] for axis in order), timing, node)
+
+
+def transposed(node: Node, rank: int) -> tuple[int, ...]:
+    """The order of axes after a Transpose."""
+    return integers(node, "perm", tuple(reversed(range(rank))))
 
 
 def squeeze(walk: Walk, node: Node) -> None:

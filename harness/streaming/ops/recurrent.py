@@ -14,7 +14,7 @@ from harness.streaming.timing import Flow, Tail
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.streaming.graph import Node
+    from harness.streaming.graph import NeutralGraph, Node
     from harness.streaming.walk import Walk
 
 MOVEMENT = frozenset(["Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"])
@@ -65,7 +65,7 @@ def _check_state(walk: Walk, node: Node, index: int, output_index: int) -> None:
     """Check the way of one state: graph input, initial state, last state, graph output."""
     kind = "cell state" if index == 6 else "hidden state"
     name = node.inputs[index] if index < len(node.inputs) else ""
-    source = _origin(walk, name) if name else ""
+    source = origin(walk.graph, name) if name else ""
     if source not in walk.clock.state:
         what = f"comes from {source!r}" if source else "is missing"
         raise refuse(
@@ -75,7 +75,7 @@ def _check_state(walk: Walk, node: Node, index: int, output_index: int) -> None:
         )
     output = walk.clock.state[source]
     written = node.outputs[output_index] if output_index < len(node.outputs) else ""
-    if not written or _origin(walk, output) != written:
+    if not written or origin(walk.graph, output) != written:
         raise refuse(
             rules.STATE_DROPPED,
             node.name,
@@ -90,13 +90,27 @@ def _check_state(walk: Walk, node: Node, index: int, output_index: int) -> None:
         )
 
 
-def _origin(walk: Walk, name: str) -> str:
+def origin(graph: NeutralGraph, name: str) -> str:
     """Follow a tensor back through nodes that only move elements."""
-    producer = walk.graph.producers.get(name)
+    producer = graph.producers.get(name)
     while producer is not None and producer.op_type in MOVEMENT:
         name = producer.inputs[0]
-        producer = walk.graph.producers.get(name)
+        producer = graph.producers.get(name)
     return name
+
+
+def find_state(graph: NeutralGraph) -> dict[str, str]:
+    """Graph inputs and outputs that GRU and LSTM nodes use as initial and last state."""
+    sources = {origin(graph, name): name for name in graph.outputs}
+    found = {}
+    for node in graph.nodes:
+        if node.op_type not in HANDLERS:
+            continue
+        for output, index in zip(node.outputs[1:], (5, 6), strict=False):
+            name = origin(graph, node.inputs[index]) if index < len(node.inputs) else ""
+            if name in graph.inputs and output in sources:
+                found[name] = sources[output]
+    return found
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = {"GRU": recurrent, "LSTM": recurrent}

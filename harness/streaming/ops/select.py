@@ -10,11 +10,14 @@ from harness.streaming import rules
 from harness.streaming.attributes import integer, text
 from harness.streaming.ops.pointwise import align_inputs
 from harness.streaming.rules import refuse
-from harness.streaming.timing import Flow, Tail
+from harness.streaming.timing import Flow, Shape, Tail
 from harness.streaming.walk import END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from harness.streaming.graph import Node
     from harness.streaming.walk import Walk
@@ -25,7 +28,7 @@ def slice_(walk: Walk, node: Node) -> None:
     name = node.inputs[0]
     shape = list(walk.shape[name])
     timing = walk.timing[name]
-    bounds = _bounds(walk, node, tuple(shape))
+    bounds = slice_bounds(node, tuple(shape), walk.graph.constants)
     for axis, (start, end, step) in bounds.items():
         if step < 0:
             walk.refuse_flow(rules.REVERSED, node, f"step {step}")
@@ -38,14 +41,25 @@ def slice_(walk: Walk, node: Node) -> None:
     walk.put(node.outputs[0], shape, timing, node)
 
 
-def _bounds(walk: Walk, node: Node, shape: tuple[int, ...]) -> dict[int, tuple[int, int, int]]:
-    """Start, end and step of each axis that is cut, counted from the first element."""
-    starts, ends, axes, steps = (walk.constant(node, index) for index in range(1, 5))
+def slice_bounds(
+    node: Node, shape: Shape, constants: Mapping[str, NDArray[np.generic]]
+) -> dict[int, tuple[int, int, int]]:
+    """Start, end and step of each axis that a Slice cuts, counted from the first element.
+
+    Args:
+        node: The Slice.
+        shape: Shape of its input.
+        constants: Where its bounds are.
+
+    Raises:
+        StreamingError: a bound is computed at run time.
+    """
+    given = [constants.get(name) for name in node.inputs[1:5]] + [None] * (5 - len(node.inputs))
+    starts, ends, axes, steps = given[:4]
     if starts is None or ends is None:
         raise refuse(rules.UNKNOWN, node.name, "its bounds are computed at run time")
-    count = starts.size
-    axis_list = range(count) if axes is None else axes.reshape(-1).tolist()
-    step_list = [1] * count if steps is None else steps.reshape(-1).tolist()
+    axis_list = range(starts.size) if axes is None else axes.reshape(-1).tolist()
+    step_list = [1] * starts.size if steps is None else steps.reshape(-1).tolist()
     bounds = {}
     for start, end, axis, step in zip(
         starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), axis_list, step_list, strict=True
@@ -129,40 +143,44 @@ def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
 
 
 def gather(walk: Walk, node: Node) -> None:
-    """Gather with constant indices."""
+    """Gather with constant indices; the runtime cannot count them from the end."""
     name = node.inputs[0]
     shape, timing = walk.shape[name], walk.timing[name]
-    indices = walk.constant(node, 1)
+    given = walk.constant(node, 1)
     axis = integer(node, "axis", 0) % len(shape)
-    if indices is None:
+    if given is None:
         walk.refuse_flow(rules.UNKNOWN, node, "its indices are computed at run time")
-        index_shape = walk.shape[node.inputs[1]]
+        rank = len(walk.shape[node.inputs[1]])
+        picked = walk.shape[node.inputs[1]]
     else:
-        index_shape = indices.shape
-    out_shape = (*shape[:axis], *index_shape, *shape[axis + 1 :])
-    if isinstance(timing, Flow | Tail):
+        rank, picked = given.ndim, given.shape
+        indices = [int(index) % shape[axis] for index in given.reshape(-1).tolist()]
         if isinstance(timing, Flow) and timing.axis == axis:
-            timing = _gather_frames(walk, node, timing)
-        elif timing.axis == axis:
-            timing = replace(timing, axis=-1)
-        elif timing.axis > axis:
-            timing = replace(timing, axis=timing.axis - 1 + len(index_shape))
-    walk.put(node.outputs[0], out_shape, timing, node)
+            timing, indices = _gather_frames(walk, node, timing, indices)
+        walk.edit_constant(node, 1, indices)
+        walk.edit_offline(node, 1, indices)
+    if isinstance(timing, Flow | Tail) and timing.axis >= axis:
+        timing = replace(timing, axis=-1 if timing.axis == axis else timing.axis - 1 + rank)
+    walk.put(node.outputs[0], (*shape[:axis], *picked, *shape[axis + 1 :]), timing, node)
 
 
-def _gather_frames(walk: Walk, node: Node, flow: Flow) -> Tail:
+def _gather_frames(
+    walk: Walk, node: Node, flow: Flow, indices: list[int]
+) -> tuple[Tail, list[int]]:
+    """Pick from the last frames.
+
+    Returns:
+        The timing, and the indices within the last frames.
+    """
     length = walk.shape[node.inputs[0]][flow.axis]
-    indices = walk.constant(node, 1)
-    assert indices is not None
-    back = [length - (int(i) % length) for i in indices.reshape(-1).tolist()]
-    if 2 * max(back) > length:
-        raise refuse(rules.ABSOLUTE, node.name, f"it picks frame {length - max(back)} of {length}")
+    first = length - min(indices)
+    if 2 * first > length:
+        raise refuse(rules.ABSOLUTE, node.name, f"it picks frame {min(indices)} of {length}")
     walk.require_causal(node.inputs[0], flow)
-    frames = walk.frames(flow, node)
-    held = max(0, max(back) - frames)
-    walk.insert_cache(node, 0, held)
-    walk.edit_constant(node, 1, [frames + held - b for b in back])
-    return Tail(walk.prefix_for(flow, max(back)), -1, flow.field)
+    walk.insert_cache(node, 0, max(0, first - walk.frames(flow, node)))
+    walk.keep_last(node, 0, first)
+    tail = Tail(walk.prefix_for(flow, first), -1, flow.field + (first - 1) / flow.rate)
+    return tail, [index - (length - first) for index in indices]
 
 
 def split(walk: Walk, node: Node) -> None:

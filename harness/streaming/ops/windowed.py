@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.streaming import rules
 from harness.streaming.attributes import integer, integers, text
-from harness.streaming.rules import refuse
+from harness.streaming.rules import find, refuse
 from harness.streaming.timing import Flow, Shape, Tail, Window
 
 if TYPE_CHECKING:
@@ -83,19 +83,31 @@ def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, .
     pads[position] = pads[position + len(geometry)] = 0
     if window.pad_begin or window.pad_end:
         walk.edit_attribute(node, "pads", tuple(pads))
-    return _semantics(node, flow, window, out)
-
-
-def _semantics(node: Node, flow: Flow, window: Window, out: Flow) -> Flow:
-    """Add what the operator itself does at the start: a MaxPool ignores its padding."""
     if window.pad_end:
         out = replace(out, culprit=node.name)
-    if node.op_type == "MaxPool":
-        ignored = 0 if flow.nonnegative else -(-window.pad_begin // window.stride)
-        return replace(out, warmup=max(out.warmup, ignored), nonnegative=flow.nonnegative)
-    if node.op_type == "AveragePool":
-        return replace(out, nonnegative=flow.nonnegative)
-    return replace(out, nonnegative=text(node, "activation", "") == "Relu")
+    if node.op_type == "Conv":
+        return replace(out, nonnegative=text(node, "activation", "") == "Relu")
+    return replace(_pool_start(walk, node, flow, window, out), nonnegative=flow.nonnegative)
+
+
+def ignored_frames(node: Node, flow: Flow, window: Window) -> int:
+    """Output frames at the start in which a MaxPool ignores padding that a cache holds as zero."""
+    if node.op_type != "MaxPool" or flow.nonnegative:
+        return 0
+    return -(-window.pad_begin // window.stride)
+
+
+def _pool_start(walk: Walk, node: Node, flow: Flow, window: Window, out: Flow) -> Flow:
+    """Account for how a pool treats its padding."""
+    ignored = ignored_frames(node, flow, window)
+    if ignored:
+        message = f"the first {ignored} frame(s) become max(0, offline value)"
+        walk.notes.append(find(rules.POOL_START, node.name, message, f"first {ignored}"))
+    padded = window.pad_begin and node.op_type == "AveragePool"
+    if padded and not integer(node, "count_include_pad", 0):
+        message = f"the first {-(-window.pad_begin // window.stride)} frame(s) count padding"
+        walk.notes.append(find(rules.POOL_COUNT, node.name, message))
+    return replace(out, warmup=max(out.warmup, ignored))
 
 
 def insert_zeros(walk: Walk, node: Node) -> None:

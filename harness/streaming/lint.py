@@ -1,0 +1,154 @@
+"""Every finding about a model: can it stream, and is this export of it right?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import ConfigError
+from harness.streaming import rules
+from harness.streaming.graph import from_espdl
+from harness.streaming.judge import judge
+from harness.streaming.ops.recurrent import find_state
+from harness.streaming.planner import analyze, make_clock
+from harness.streaming.rules import RULES, Finding, Severity, find
+from harness.streaming.timing import Flow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.errors import StreamingError
+    from harness.espdl import Graph
+    from harness.streaming.walk import Walk
+
+_ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
+
+
+def lint(
+    streaming: Graph,
+    offline: Graph,
+    *,
+    frame_axes: Mapping[str, int] | None = None,
+    state: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """Judge a streaming file by its offline file, whoever made it.
+
+    Args:
+        streaming: The streaming file.
+        offline: The offline file of the same calibration.
+        frame_axes: Time axis of each graph input that has one, in the file's layout; found
+            from the lengths that differ if it is not given.
+        state: Recurrent state: graph input to the graph output that feeds it; found from
+            the wiring of GRU and LSTM nodes if it is not given.
+
+    Returns:
+        Findings, errors first; empty if the stream equals the offline model.
+
+    Raises:
+        ConfigError: the two files do not belong together.
+    """
+    lengths = {info.name: info.shape for info in streaming.inputs}
+    axes = dict(frame_axes or find_axes(streaming, offline))
+    chunks = {name: lengths[name][axis] for name, axis in axes.items()}
+    graph = from_espdl(offline)
+    clock = make_clock(axes, chunks, find_state(graph) if state is None else state)
+    walk, refusals = analyze(graph, clock)
+    findings = _refused(refusals)
+    accused = frozenset(finding.node for finding in findings)
+    findings += judge(walk, from_espdl(streaming), accused)
+    findings += _notes(walk) + _test_values(streaming)
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def lint_offline(
+    offline: Graph,
+    frame_axes: Mapping[str, int],
+    chunk_frames: Mapping[str, int] | int,
+    state: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """Judge whether an offline file can stream, before anything is converted.
+
+    Args:
+        offline: The offline file.
+        frame_axes: Time axis of each graph input that has one, in the file's layout.
+        chunk_frames: Frames of each of these inputs in one chunk, or one number for all.
+        state: As in ``lint``.
+
+    Returns:
+        Findings, errors first.
+
+    Raises:
+        ConfigError: an input or output that the arguments name is not there.
+    """
+    graph = from_espdl(offline)
+    state = find_state(graph) if state is None else state
+    walk, refusals = analyze(graph, make_clock(frame_axes, chunk_frames, state))
+    findings = _refused(refusals) + _notes(walk)
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def find_axes(streaming: Graph, offline: Graph) -> dict[str, int]:
+    """The axis of each input along which two files of one model differ.
+
+    Raises:
+        ConfigError: none differs, or an input differs in more than its length.
+    """
+    before = {info.name: info.shape for info in offline.inputs}
+    axes = {}
+    for info in streaming.inputs:
+        if info.name not in before:
+            raise ConfigError(
+                f"{streaming.path} has an input {info.name!r} that {offline.path} lacks",
+                hint="give a streaming file and the offline file of the same model",
+            )
+        shape = before[info.name]
+        changed = [i for i, size in enumerate(info.shape) if size != shape[i]]
+        if len(changed) > 1 or len(shape) != len(info.shape):
+            raise ConfigError(f"input {info.name!r} is {shape} offline and {info.shape} streaming")
+        if changed:
+            axes[info.name] = changed[0]
+    if not axes:
+        raise ConfigError(
+            f"{streaming.path} and {offline.path} take inputs of the same length",
+            hint="say which axis is time",
+        )
+    return axes
+
+
+def _refused(refusals: list[StreamingError]) -> list[Finding]:
+    findings = []
+    for refusal in refusals:
+        rule = RULES[refusal.rule]
+        message = refusal.message.split(f"{rule.title}: ", 1)[-1]
+        findings.append(find(rule, refusal.node, message, "all"))
+    return findings
+
+
+def _notes(walk: Walk) -> list[Finding]:
+    """What to expect of a right conversion."""
+    notes = list(walk.notes)
+    pools = any(note.rule == rules.POOL_START.id for note in notes)
+    for name in walk.graph.outputs:
+        timing = walk.timing[name]
+        producer = walk.graph.producers.get(name)
+        if not isinstance(timing, Flow) or producer is None:
+            continue
+        if timing.delay > 0:
+            message = f"output {name} lags by {timing.delay} frame(s)"
+            notes.append(find(rules.LATENCY, producer.name, message))
+        if timing.warmup > 0 and not pools:
+            message = f"the first {timing.warmup} frame(s) of output {name} may differ"
+            notes.append(find(rules.WARMUP, producer.name, message, f"first {timing.warmup}"))
+    return notes
+
+
+def _test_values(streaming: Graph) -> list[Finding]:
+    declared = {info.name: info.shape for info in streaming.inputs}
+    return [
+        find(
+            rules.TEST_VALUES,
+            "",
+            f"input {name} takes {declared[name]}, its test value is {value.shape}",
+        )
+        for name, value in streaming.test_inputs.items()
+        if name in declared and value.shape != declared[name]
+    ]
