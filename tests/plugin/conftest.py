@@ -1,0 +1,69 @@
+"""Runs pytest as a user does: in a process of its own, in a folder of its own."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+MODEL = """
+from harness import StreamingModel
+
+def build():
+    from torch import nn
+    return nn.Sequential(nn.ConstantPad1d((2, 0), 0.0), nn.Conv1d(4, 4, 3))
+
+MODEL = StreamingModel(
+    name="mine", build=build, input_shape=(1, 4, 12), frame_axis=2, chunk_frames=(3,)
+)
+"""
+TEST = """
+def test_streams(hil):
+    hil.verify()
+"""
+
+
+@dataclass
+class Project:
+    """A user's folder."""
+
+    folder: Path
+    store: Path
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def pytest(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        options = ["-p", "no:cacheprovider", f"--hil-store={self.store}"]
+        return [sys.executable, "-m", "pytest", *options, *arguments]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """One artifact store for all tests, so that each model is quantized once."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def project(tmp_path, store):
+    """A folder with one model and a three-line test."""
+    made = Project(tmp_path, store)
+    made.write("mine.py", MODEL)
+    made.write("test_mine.py", TEST)
+    return made
