@@ -11,10 +11,12 @@ import copy
 import re
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esptool import loader
+from esptool.reset import HardReset
 from esptool.util import FatalError
 from pytest_embedded_idf.app import FlashFile
 from pytest_embedded_idf.serial import IdfSerial
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from harness.device.firmware import Firmware
     from harness.errors import HarnessError
 
-REAPPEAR_S: Final = 5.0  # a USB port that vanished in a reset is back by then, or never
+REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 
@@ -115,35 +117,49 @@ class Board:
             self._serial.flash(app)
 
     def reset(self) -> None:
-        """Pulse EN: the app starts anew. What was received before is dropped."""
+        """Pulse EN: the app starts anew. What was received before is dropped.
+
+        Not through ``EspSerial.hard_reset``: esptool's loaders talk to the chip first, which
+        costs 3 s when an app is running instead of them.
+        """
         with self._esptool():
             self.port.reset_input_buffer()
-            self._serial.hard_reset()
+            HardReset(self.port, uses_usb=self.is_usb_jtag)()
         self.reopen_if_gone()
 
     def reopen_if_gone(self) -> None:
-        """Wait for a USB port that vanished in a reset, and open it again.
+        """Open the port again if USB or network dropped it.
 
         Raises:
             TransportError: It did not come back.
         """
-        if self._usb is None or Path(self.port.port).exists():
+        if _is_alive(self.port):
             return
         self.port.close()
+        self.port.rts = self.port.dtr = False  # opening must not reset the chip again
         deadline = time.monotonic() + REAPPEAR_S
         while time.monotonic() < deadline:
-            for found in list_usb_ports():
-                if _same_device(found, self._usb):
-                    self.port.rts = self.port.dtr = False  # opening must not reset the chip again
-                    self.port.port = found.device
+            device = self._find_again()
+            if device is not None:
+                with contextlib.suppress(OSError):
+                    self.port.port = device
                     self.port.open()
                     return
             time.sleep(REAPPEAR_POLL_S)
         raise TransportError(
-            f"the USB port did not come back within {REAPPEAR_S:g} s of a reset",
+            f"the port did not come back within {REAPPEAR_S:g} s",
             port=self.name,
-            hint="USB-Serial/JTAG can hang in a reset: press EN (RST) on the board, or replug it",
+            hint="USB-Serial/JTAG can hang in a reset: press EN (RST) on the board, or replug it"
+            if self.is_usb_jtag
+            else "check cable and power, or the server of the remote port",
         )
+
+    def _find_again(self) -> str | None:
+        """Where the port is now; a USB device may come back under another name."""
+        if self._usb is None:
+            return str(self.port.port)
+        same = (found for found in list_usb_ports() if _same_device(found, self._usb))
+        return next((found.device for found in same), None)
 
     def close(self) -> None:
         """Close the port; closing twice does nothing."""
@@ -185,7 +201,8 @@ class Board:
             ):
                 yield
         except FatalError as error:
-            raise self._explain(str(error)) from None  # the traceback would keep the port open
+            _close_forgotten_port(error)
+            raise self._explain(str(error)) from None
         except SystemExit as error:
             raise TransportError(
                 f"esptool ended with {error.code}", port=self.name, console_tail=output.tail()
@@ -216,6 +233,14 @@ class Board:
                 hint="hold BOOT, tap EN (RST), release BOOT, and try again; check the cable",
             )
         return TransportError(f"flashing failed: {first}", port=self.name)
+
+
+def _close_forgotten_port(error: FatalError) -> None:
+    """Close the port that esptool leaves open when it meets another chip than it was told."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        failed = frame.f_locals.get("self")
+        if isinstance(failed, loader.ESPLoader):
+            failed._port.close()  # noqa: SLF001 - esptool has no other way
 
 
 class _NoDump:
@@ -275,6 +300,13 @@ def _usb_identity(port: str) -> UsbPort | None:
         return None
     wanted = str(Path(port).resolve())
     return next((found for found in list_usb_ports() if found.device in (port, wanted)), None)
+
+
+def _is_alive(port: Any) -> bool:
+    try:
+        return bool(port.is_open) and port.in_waiting >= 0
+    except OSError:
+        return False
 
 
 def _same_device(found: UsbPort, wanted: UsbPort) -> bool:

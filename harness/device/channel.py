@@ -242,9 +242,11 @@ class Channel:
         """Wait until *done*, repeating what is overdue."""
         while True:
             with self._changed:
-                self._check_alive()
-                if done():
+                if self._failure is not None:
+                    raise self._failure
+                if done():  # even if the device restarts after its reply: REBOOT is answered
                     return
+                self._check_alive()
                 frames = self._overdue()
                 if not frames:
                     oldest = next(iter(self._in_flight.values()))
@@ -294,7 +296,7 @@ class Channel:
             self._port.write(frame)
         except OSError as error:
             with self._changed:
-                self._fail(self.symptoms.transport(f"the port failed while sending: {error}"))
+                self._fail(self.symptoms.transport(f"the port failed: {error}"))
 
     def _interpret(self, pending: Pending) -> Message:
         if pending.reply is None:
@@ -322,7 +324,7 @@ class Channel:
         if not booting:
             self._check_console()
         if self._lost is not None:
-            self._fail(self.symptoms.transport(f"the port went away: {self._lost}"))
+            self._fail(self.symptoms.transport(f"the port failed: {self._lost}"))
         if self._restarted:
             self._fail(self.symptoms.restarted())
 

@@ -68,9 +68,7 @@ class Console:
 
     def tail(self, mark: int = 0) -> str:
         """The last lines since *mark* that are text, for an error message."""
-        lines = [line.rstrip() for line in self.since(mark).splitlines()]
-        lines = [line for line in lines if line and UNREADABLE not in line]  # not damaged packets
-        return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+        return "\n".join(readable_lines(self.since(mark))[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 
     def expect(self, pattern: str | re.Pattern[str], timeout_s: float) -> re.Match[str] | None:
         """Wait for *pattern* in text that no earlier ``expect`` has passed.
@@ -110,6 +108,12 @@ class Console:
             self._log.write(data)
         if self._sink is not None:
             self._sink(data)
+
+
+def readable_lines(text: str) -> list[str]:
+    """The lines of *text* that are not empty and hold no damaged packets."""
+    lines = (line.rstrip() for line in text.splitlines())
+    return [line for line in lines if line and UNREADABLE not in line]
 
 
 def _clean(data: bytes) -> str:

@@ -98,6 +98,7 @@ class Dut:
         self.console = Console(config.log_path, sink)
         self.incidents: list[Incident] = []
         self._models = models
+        self._expected: dict[str, str] = {}
         self._firmware: Firmware | None = None
         self._lease: PortLease | None = None
         self._board: Board | None = None
@@ -111,6 +112,7 @@ class Dut:
 
         Raises:
             ConfigError: No such port, no board, another chip, no build.
+            ArtifactError: The models package or the build is damaged.
             DeviceError: The device does not come up, see ``device/errors.py``.
         """
         try:
@@ -142,6 +144,7 @@ class Dut:
         from harness.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
 
         config = self.config
+        self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
         self._lease = find_port(config.target, config.port)
         self._board = Board(
@@ -187,16 +190,16 @@ class Dut:
             ConfigError: It does not fit the partition.
             DeviceError: Flashing or booting failed.
         """
-        expected = _digests(models)
         if self._session is not None and self._models == models:
             return False
+        expected = _digests(models)
         board = self._need_board()
         self._end_session()
-        self._models = models
+        self._models, self._expected = models, expected
         board.flash(models)
         written = bool(board.flashed)
         self._begin_session(self.config.timing.boot_s)
-        self._check_stored(expected)
+        self._check_stored()
         return written
 
     def expect(self, pattern: str | re.Pattern[str], timeout_s: float = 10.0) -> re.Match[str]:
@@ -302,8 +305,7 @@ class Dut:
             before()
         info = DeviceInfo.from_hello(self._channel.greet(timeout_s), name)
         self._check_identity(info)
-        expected = {} if self._models is None else _digests(self._models)
-        self._session = Session(self._channel, info, expected)
+        self._session = Session(self._channel, info, self._expected)
 
     def _end_session(self) -> None:
         self._session = None
@@ -330,11 +332,11 @@ class Dut:
                 f"(esptool --port {info.port} erase-flash) and run again",
             )
 
-    def _check_stored(self, expected: dict[str, str]) -> None:
+    def _check_stored(self) -> None:
         stored = {model.name: model.sha256 for model in self.session.models()}
-        if stored != expected:
+        if stored != self._expected:
             raise StaleArtifactError(
-                f"the models partition holds {_list(stored)}, flashed were {_list(expected)}",
+                f"the models partition holds {_list(stored)}, flashed were {_list(self._expected)}",
                 port=self._port_name,
                 hint="the flash may be worn or the partition table wrong: erase it and run again",
             )
@@ -349,7 +351,9 @@ class Dut:
         return self._lease.port if self._lease is not None else self.config.port or "no port"
 
 
-def _digests(package: bytes) -> dict[str, str]:
+def _digests(package: bytes | None) -> dict[str, str]:
+    if package is None:
+        return {}
     return {entry.name: model_digest(entry.data) for entry in read_package(package)}
 
 

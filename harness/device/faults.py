@@ -19,11 +19,13 @@ class Fault:
             (the app crashed), or ``download``, ``flash``, ``image``, ``loop`` (it never started).
         text: One line in plain words.
         hint: What to do next.
+        at: Where in the text it was found, characters.
     """
 
     kind: str
     text: str
     hint: str | None = None
+    at: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -179,5 +181,5 @@ def _first(
         match = pattern.search(console)
         if match is not None and (best is None or (match.start(), rank) < best):
             best = (match.start(), rank)
-            fault = Fault(kind, text.format(*match.groups()).strip(), hint)
+            fault = Fault(kind, text.format(*match.groups()).strip(), hint, match.start())
     return fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.device.console import TAIL_LINES, readable_lines
 from harness.device.errors import (
     BootError,
     DeviceFault,
@@ -46,12 +47,13 @@ class Symptoms:
         return decode_fault(self._whole_lines())
 
     def crashed(self, fault: Fault) -> DeviceFault:
-        """The device crashed."""
+        """The device crashed; shows the report, though the next boot may follow it already."""
+        report = readable_lines(self._whole_lines()[fault.at :])[:TAIL_LINES]
         return DeviceFault(
             f"the device crashed: {fault.text}",
             kind=fault.kind,
             port=self._port,
-            console_tail=self.tail,
+            console_tail="\n".join(report),
             hint=fault.hint,
         )
 
