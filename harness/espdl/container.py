@@ -67,8 +67,9 @@ def read_edl(data: bytes, *, label: str, key: bytes | None = None) -> Edl:
         key: AES-128 key of an encrypted file, 16 bytes; ignored for a plain one.
 
     Raises:
-        ArtifactError: Not an EDL file, cut short, or followed by something else.
-        ConfigError: The file is encrypted and the key is missing or of the wrong length.
+        ArtifactError: Not an EDL file, cut short, followed by something else, or encrypted and
+            there is no key.
+        ConfigError: The key has the wrong length.
     """
     header_bytes = EDL_HEADER_BYTES.get(data[:4])
     if header_bytes is None:
@@ -112,8 +113,10 @@ def read_edl(data: bytes, *, label: str, key: bytes | None = None) -> Edl:
 
 def _decrypt(payload: bytes, key: bytes | None, label: str) -> bytes:
     if key is None:
-        raise ConfigError(
-            f"{label}: the model is encrypted and no key was given",
+        raise ArtifactError(
+            "the model is encrypted and no key was given",
+            path=label,
+            offset=4,
             hint="pass the 128-bit key that the exporter printed, as 32 hex digits",
         )
     if len(key) != AES_KEY_BYTES:
@@ -285,11 +288,14 @@ def select_model(
         label: The file's name, for messages.
 
     Raises:
+        ArtifactError: The package is empty.
         ConfigError: There is no such model, or None was given and there are several.
     """
+    if not entries:
+        raise ArtifactError("the package holds no model", path=label)
     if model is None and len(entries) == 1:
         return entries[0]
-    names = ", ".join(f"{i}: {entry.name!r}" for i, entry in enumerate(entries)) or "none"
+    names = ", ".join(f"{i}: {entry.name!r}" for i, entry in enumerate(entries))
     if model is None:
         raise ConfigError(
             f"{label}: the package holds {len(entries)} models ({names})",

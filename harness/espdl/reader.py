@@ -73,7 +73,8 @@ def load_graph(
 
     Raises:
         ArtifactError: The file cannot be read or is damaged; carries path and byte offset.
-        ConfigError: The file does not exist, the key is missing, or there is no such model.
+        ConfigError: The file does not exist, the key has the wrong length, or there is no such
+            model.
     """
     label = str(source) if isinstance(source, Path) else "<bytes>"
     entry = select_model(read_package(read_bytes(source), label=label), model, label=label)

@@ -24,6 +24,7 @@ MAX_SHIFT = 62  # half an LSB must fit an int64
 MIN_SHIFT = {"S8": -31, "S16": -15}  # what the portable kernels shift left without overflow
 S3_BIAS_BITS = {"S8": 20, "S16": 40}  # width of the S3's accumulator lanes
 ACTIVATIONS = ("Linear", "Relu")
+SINGLE = {"pytorch_half_pixel": "half_pixel", "align_corners": "a division by zero"}
 
 
 def conv(site: Site) -> Iterator[str]:
@@ -213,5 +214,5 @@ def _linear(site: Site) -> Iterator[str]:
     lengths = site.shape[1:-1]
     if 1 in lengths:
         yield f"linear over {lengths}: the chip reads outside an axis of length 1"
-    if transform == "pytorch_half_pixel" and 1 in site.results[0][1:-1]:
-        yield "pytorch_half_pixel to a length of 1, the chip does half_pixel"
+    if transform != "half_pixel" and 1 in site.results[0][1:-1]:
+        yield f"{transform} to a length of 1, which the chip computes as {SINGLE[transform]}"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.errors import ConfigError, UnsupportedOpError
+from harness.errors import ArtifactError, ConfigError, UnsupportedOpError
 from harness.espdl.attributes import INT32_MAX, NodeProblem, NodeView
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) 
     Raises:
         UnsupportedOpError: A node does not fit its inputs; names every such node. Nodes that
             depend on one of them are left out.
+        ArtifactError: The file does not fix the shape of an input, nor does *input_shapes*.
         ConfigError: *input_shapes* names something that is not a graph input, or has another
             rank.
     """
@@ -62,6 +63,7 @@ def try_shapes(
     """Like `infer_shapes`, but returns what it could not infer as (node, reason).
 
     Raises:
+        ArtifactError: See `infer_shapes`.
         ConfigError: See `infer_shapes`.
     """
     shapes: dict[str, Shape] = {
@@ -95,8 +97,9 @@ def _graph_inputs(graph: Graph, given: Mapping[str, Shape]) -> dict[str, Shape]:
             )
     for name, shape in known.items():
         if name not in given and any(dim < 1 for dim in shape):
-            raise ConfigError(
-                f"{graph.path}: the file does not fix the shape of input {name!r}: {shape}",
+            raise ArtifactError(
+                f"the shape of input {name!r} is not fixed: {shape}",
+                path=graph.path,
                 hint="give its shape",
             )
     return known | {name: tuple(shape) for name, shape in given.items()}

@@ -379,6 +379,13 @@ REFUSED = [
         attributes={"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
     ),
     change(
+        "Resize",
+        "align_corners to a length of 1, which the chip computes as a division by zero",
+        inputs={2: f32(1, 1, 0.25)},
+        outputs={0: act(1, 1, 5)},
+        attributes={"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    ),
+    change(
         "StreamingCache",
         "frame_axis 2 of (1, 3, 8) has 3 rows before it; the chip puts the whole cache before",
         outputs={0: act(1, 3, 10)},

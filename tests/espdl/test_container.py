@@ -75,7 +75,7 @@ def test_encrypted_file_needs_its_key(golden):
     graph = load_graph(secret, key=KEY)
     assert graph.header.encrypted
     assert graph.nodes == load_graph(plain).nodes
-    with pytest.raises(ConfigError, match="the model is encrypted and no key was given"):
+    with pytest.raises(ArtifactError, match=r"is encrypted and no key was given \(at byte 4\)"):
         load_graph(secret)
     with pytest.raises(ConfigError, match="an AES-128 key has 16 bytes, this one has 3"):
         load_graph(secret, key=b"abc")
@@ -108,8 +108,10 @@ def test_pdl3_survives_a_round_trip_and_a_larger_partition():
     assert all(offset % 16 == 0 for offset in offsets)
 
 
-def test_an_empty_package_is_sound():
+def test_an_empty_package_is_sound_but_holds_no_model():
     assert read_package(write_package([])) == ()
+    with pytest.raises(ArtifactError, match="<bytes>: the package holds no model"):
+        load_graph(write_package([]))
 
 
 @pytest.mark.parametrize(
