@@ -10,7 +10,6 @@ then written back, which makes the ``value_info`` of the streaming file right.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,18 +17,12 @@ import torch
 from esp_ppq.core import DataType
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 
-from harness.errors import QuantizeError
 from harness.espdl import Node
 from harness.streaming import Insertion, NeutralGraph, StreamingPlan, plan_streaming
 from harness.streaming.planner import analyze, make_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-
-Shapes = dict[str, tuple[int, ...]]
-
-MAX_FRAMES = 1 << 16  # longest offline sequence that is looked for
+    from collections.abc import Callable, Mapping
 
 
 def make_pass(
@@ -37,7 +30,7 @@ def make_pass(
     frame_axes: Mapping[str, int],
     chunk_frames: Mapping[str, int],
     state: Mapping[str, str],
-    offline_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    offline_shapes: Mapping[str, tuple[int, ...]],
 ) -> Callable[[Any], None]:
     """Make the pass for ``streaming_custom_passes``.
 
@@ -46,8 +39,7 @@ def make_pass(
         frame_axes: Time axis of each graph input that has one, in the file's layout.
         chunk_frames: Frames of each of these inputs in one chunk.
         state: Recurrent state: graph input to the graph output that feeds it.
-        offline_shapes: Offline shape of these inputs, in the file's layout. When it is not
-            given, the length is found from the tensors behind the inputs.
+        offline_shapes: Offline shape of these inputs, in the file's layout.
 
     Returns:
         A function of esp-ppq's graph, which it changes; it raises ``StreamingError`` for a
@@ -55,8 +47,8 @@ def make_pass(
     """
 
     def plan_and_apply(graph: Any) -> None:
-        shapes = dict(offline_shapes or _offline_shapes(graph, frame_axes, chunk_frames, state))
-        plan = plan_streaming(to_neutral(graph, shapes), frame_axes, chunk_frames, state)
+        neutral = to_neutral(graph, offline_shapes)
+        plan = plan_streaming(neutral, frame_axes, chunk_frames, state)
         apply_plan(graph, plan)
         plans.append(plan)
 
@@ -191,47 +183,6 @@ def _set_constant(graph: Any, node: str, index: int, values: tuple[int, ...]) ->
     operation.inputs[index] = new
 
 
-def _offline_shapes(
-    graph: Any,
-    frame_axes: Mapping[str, int],
-    chunk_frames: Mapping[str, int],
-    state: Mapping[str, str],
-) -> Shapes:
-    """Find the offline length of the inputs: the one that explains every tensor behind them."""
-    chunk = next(iter(chunk_frames.values()))
-    present = {name: _file_shape(graph.inputs[name]) for name in frame_axes}
-    for frames in _candidates(chunk):
-        shapes = {
-            name: _with_size(shape, frame_axes[name], frames * chunk_frames[name] // chunk)
-            for name, shape in present.items()
-        }
-        lengths = {name: shape[frame_axes[name]] for name, shape in shapes.items()}
-        walk, _ = analyze(to_neutral(graph, shapes), make_clock(frame_axes, lengths, state))
-        if _explains(graph, walk.shape):
-            return shapes
-    raise QuantizeError(
-        "no offline length explains the shapes of the exporter's graph",
-        stage="plan",
-        hint="pass the offline input shapes",
-    )
-
-
-def _candidates(chunk: int) -> Iterator[int]:
-    yield from range(chunk, MAX_FRAMES, chunk)
-    yield from (frames for frames in range(chunk, MAX_FRAMES) if frames % chunk)
-
-
-def _explains(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether inferred shapes have the exporter's element counts, beyond the inputs."""
-    return all(
-        math.prod(shape) == math.prod(graph.variables[name].shape)
-        for name, shape in shapes.items()
-        if name not in graph.inputs
-        and graph.variables[name].shape is not None
-        and not graph.variables[name].is_parameter
-    )
-
-
 def _file_shape(variable: Any) -> tuple[int, ...]:
     permutation = ExporterPatternInfo().get_var_permute(variable.name)
     shape = variable.shape
@@ -241,10 +192,6 @@ def _file_shape(variable: Any) -> tuple[int, ...]:
 def _original_shape(name: str, shape: tuple[int, ...]) -> list[int]:
     permutation = ExporterPatternInfo().get_var_permute(name) or list(range(len(shape)))
     return [shape[permutation.index(axis)] for axis in range(len(shape))]
-
-
-def _with_size(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    return (*shape[:axis], size, *shape[axis + 1 :])
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:

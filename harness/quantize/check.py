@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
     from harness.espdl import Graph
 
-# Inputs after the first of these say *where*, not *how much*: a conversion may edit them.
-_STRUCTURAL = frozenset(
-    ("Reshape", "Slice", "Pad", "Expand", "Split", "Squeeze", "Unsqueeze", "Resize", "Tile")
-)
+_PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))  # read int64 as a bias
 _CACHE = "StreamingCache"
 _SHOWN = 3
 
@@ -97,9 +94,10 @@ def check_state(graph: Graph, state: Mapping[str, str]) -> None:
 
 
 def _structural(graph: Graph) -> set[str]:
-    """Return the constants that only say where data goes."""
-    used: dict[str, list[bool]] = {}
-    for node in graph.nodes:
-        for index, name in enumerate(node.inputs):
-            used.setdefault(name, []).append(index > 0 and node.op_type in _STRUCTURAL)
-    return {name for name in graph.initializers if all(used.get(name, [False]))}
+    """Return the constants that say where data goes, which a conversion may edit."""
+    arithmetic = {name for node in graph.nodes if node.op_type in _PRODUCTS for name in node.inputs}
+    return {
+        name
+        for name, tensor in graph.initializers.items()
+        if tensor.info.dtype == "int64" and name not in arithmetic
+    }

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 OPSET = 18  # what esp-ppq's own torch entry point uses
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_INITIAL_STATE = 5  # index of initial_h among their inputs
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 
@@ -71,6 +73,19 @@ def warm_up(path: Path) -> None:
     """
     _write_onnx(torch.nn.Conv1d(1, 1, 1), (torch.zeros(1, 1, 2),), path, ["input"], ["output"])
     onnxsim.simplify(onnx.load(path))
+
+
+def _simplify(model: Any) -> tuple[Any, bool]:
+    """Simplify a float graph; where the optimizer fails on it, fold its constants only."""
+    try:
+        return onnxsim.simplify(model)  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        print(f"the ONNX optimizer failed ({describe_error(error)}); constants are folded only")
+        return onnxsim.simplify(model, perform_optimization=False)  # type: ignore[no-any-return]
+
+
+# esp-ppq gives up a network, attention for one, on which the optimizer trips.
+esp_ppq.api.espdl_interface.simplify = _simplify
 
 
 def run_module(module: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
@@ -113,18 +128,28 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> None:
     arguments = tuple(torch.zeros(shape) for shape in model.inputs.values())
     _write_onnx(module, arguments, path, list(model.inputs), list(model.outputs))
     graph = onnx.load(path).graph
-    found = [value.name for value in graph.input]
-    unused = [
-        name
-        for name in model.inputs
-        if name not in {name for node in graph.node for name in node.input}
-    ]
-    if unused or found != list(model.inputs):
+    used = {name for node in graph.node for name in node.input}
+    unused = [name for name in model.inputs if name not in used]
+    if unused:
         raise QuantizeError(
-            f"forward does not use input {', '.join(unused) or found}",
+            f"forward does not use input {', '.join(unused)}",
             stage="build",
             hint="remove it from input_shape",
         )
+
+
+def cold_recurrences(path: Path) -> list[str]:
+    """Return the recurrent layers of a float ONNX file that start from zero."""
+    model = onnx.load(path)
+    if not any(node.op_type in _RECURRENT for node in model.graph.node):
+        return []
+    # Only then is an initial state of zeros left out, however it was written.
+    nodes = _simplify(model)[0].graph.node
+    return [
+        node.name
+        for node in nodes
+        if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:])
+    ]
 
 
 def calibrate(

@@ -71,7 +71,7 @@ class _Job:
     recipe: Recipe
     lock: FileLock
     directory: Path
-    deadline_s: float
+    deadline_s: float = math.inf
     late: bool = False
 
 
@@ -124,11 +124,10 @@ class _Run:
             if self.find(recipe):  # another process has made it
                 lock.release()
                 continue
-            directory = self._store.begin(recipe)
-            deadline_s = time.monotonic() + self._timeout_s
-            self._jobs[recipe.key] = _Job(recipe, lock, directory, deadline_s)
+            job = self._jobs[recipe.key] = _Job(recipe, lock, self._store.begin(recipe))
             request = {"source": str(recipe.source), "recipe": recipe.to_json()}
-            pool.submit(recipe.key, request, directory)
+            pool.submit(recipe.key, request, job.directory)
+            job.deadline_s = time.monotonic() + self._timeout_s  # the imports do not count
         return bool(self._waiting or self._jobs)
 
     def _patience_s(self) -> float:

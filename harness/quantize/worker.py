@@ -39,7 +39,8 @@ from harness.quantize.dependencies import Dependencies
 from harness.quantize.log_rules import Finding, Verdict, classify
 from harness.quantize.outcome import STAGE_MARK, Outcome
 from harness.quantize.recipe import hash_file
-from harness.streaming import StreamingPlan, from_espdl, plan_streaming
+from harness.streaming import StreamingPlan, from_espdl, plan_streaming, rules
+from harness.streaming.rules import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,8 +81,11 @@ def run(request: Mapping[str, Any], directory: Path) -> None:
     except Exception as raised:  # noqa: BLE001 - esp-ppq raises anything; the parent shows it
         traceback.print_exc()
         frame = traceback.extract_tb(raised.__traceback__)[-1]
+        before = work.warnings()
         error = QuantizeError(
-            f"{describe_error(raised)} (at {frame.filename}:{frame.lineno})", stage=work.stage
+            f"{describe_error(raised)} (at {frame.filename}:{frame.lineno})",
+            stage=work.stage,
+            hint=f"before that the exporter logged: {before[-1]}" if before else None,
         )
     Outcome(error, work.dependencies.hashes(source.parent)).write(directory)
 
@@ -125,6 +129,8 @@ class Work:
             floats = exporter.run_module(module, stimulus, model.outputs)
             _carry_state(module, model, batches)
             exporter.export_onnx(module, model, onnx)
+            for node in exporter.cold_recurrences(onnx):  # esp-ppq: IndexError
+                raise refuse(rules.STATE_DROPPED, node, "its initial state is no input of forward")
         with self._stage("calibrate"):
             graph = exporter.calibrate(onnx, target, bits, batches)
             values = exporter.execute(graph, stimulus, model.outputs)
@@ -152,24 +158,31 @@ class Work:
         start = time.perf_counter()
         yield
         self._seconds[name] = round(time.perf_counter() - start, 4)
-        self._read_log(name)
+        self._judge_log()
 
-    def _read_log(self, stage: str) -> None:
+    def warnings(self) -> list[str]:
+        """Return what the exporter has logged as warning or error since the last stage ended."""
+        return [finding.text for finding in self._classify_log()]
+
+    def _judge_log(self) -> None:
+        found = self._classify_log()
+        self._findings += found
+        fatal = [finding for finding in found if finding.verdict is Verdict.FATAL]
+        if fatal:
+            raise QuantizeError(
+                f"the exporter logged an error and went on: {fatal[0].text} [{fatal[0].rule}]",
+                stage=self.stage,
+            )
+
+    def _classify_log(self) -> list[Finding]:
+        """Read what was logged since the last call."""
         sys.stdout.flush()
         sys.stderr.flush()
         with (self._directory / LOG).open("rb") as file:
             file.seek(self._log_bytes)
             text = file.read()
         self._log_bytes += len(text)
-        found = classify(text.decode(errors="replace").splitlines(), stage)
-        self._findings += found
-        fatal = [finding for finding in found if finding.verdict is Verdict.FATAL]
-        if fatal:
-            raise QuantizeError(
-                f"the exporter logged an error and went on: {fatal[0].text} [{fatal[0].rule}]",
-                stage=stage,
-                hint=f"all that it logged is in {LOG}",
-            )
+        return classify(text.decode(errors="replace").splitlines(), self.stage)
 
     def _load_model(self) -> StreamingModel:
         """Load the model file again, with what the recipe overrides."""

@@ -65,6 +65,40 @@ BAD = {
     "crashes": "MODEL = declare(lambda: os.kill(os.getpid(), signal.SIGSEGV))",
     "hangs": "MODEL = declare(lambda: signal.pause())",
     "cannot_stream": GOOD.replace("(2, 0)", "(1, 1)"),
+    "cold_gru": """
+def build():
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(4, 4, batch_first=True)
+
+        def forward(self, x):
+            return self.gru(x)[0]
+
+    return Network()
+
+MODEL = declare(build, input_shape=(1, 12, 4), frame_axis=1)
+""",
+    "attention": """
+def build():
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            y = self.linear(x)
+            return (y @ y.transpose(1, 2) / 3).softmax(-1) @ y
+
+    return Network()
+
+MODEL = declare(build, input_shape=(1, 12, 4), frame_axis=1)
+""",
+    "batch_norm": GOOD.replace("nn.Conv1d(4, 4, 1)", "nn.BatchNorm1d(4)"),
     "pass_raises": GOOD.replace(
         "declare(build)", "declare(build, streaming=[lambda graph: {}['no such entry']])"
     ),
@@ -247,11 +281,30 @@ def test_an_exporters_failure_leaves_its_log(results: dict[str, Any]) -> None:
     assert "--- stage export" in log
 
 
-def test_a_network_that_cannot_stream_is_refused_by_rule(results: dict[str, Any]) -> None:
-    error = results["cannot_stream int8 esp32s3"]
+def test_what_the_exporter_warned_of_before_it_failed_is_in_the_hint(
+    results: dict[str, Any],
+) -> None:
+    error = results["batch_norm int8 esp32s3"]
+    assert isinstance(error, QuantizeError)
+    assert error.stage == "calibrate"
+    assert "before that the exporter logged: Isolated BatchNormalization(" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "node"),
+    [
+        ("cannot_stream", {"S105"}, "Conv"),
+        ("cold_gru", {"S130"}, "/gru/GRU"),  # esp-ppq: IndexError
+        ("attention", {"S104", "S112"}, ""),  # the ONNX optimizer: failed assertion
+    ],
+)
+def test_a_network_that_cannot_stream_is_refused_by_rule(
+    results: dict[str, Any], name: str, rules: set[str], node: str
+) -> None:
+    error = results[f"{name} int8 esp32s3"]
     assert isinstance(error, StreamingError)
-    assert error.rule == "S105"
-    assert "Conv" in error.node
+    assert error.rule in rules
+    assert node in error.node
     assert error.hint
 
 
