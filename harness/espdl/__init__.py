@@ -17,9 +17,9 @@ from harness.espdl.graph import (
     Tensor,
     TensorInfo,
 )
+from harness.espdl.inference import infer_shapes
 from harness.espdl.patch import patch_initializer
 from harness.espdl.reader import load_graph
-from harness.espdl.shapes import infer_shapes
 from harness.espdl.weights import (
     filter_shape,
     pack_filter,

@@ -16,6 +16,7 @@ from harness.espdl import rules_elementwise as elementwise
 from harness.espdl import rules_movement as movement
 from harness.espdl import rules_normalization as normalization
 from harness.espdl.attributes import NodeProblem, NodeView
+from harness.espdl.inference import refusal, try_shapes
 from harness.espdl.operators import (
     CASTS,
     COMPARISONS,
@@ -24,7 +25,7 @@ from harness.espdl.operators import (
     REDUCTIONS,
     WIDTHS,
 )
-from harness.espdl.shapes import output_shapes, refusal, try_shapes
+from harness.espdl.shapes import output_shapes
 from harness.espdl.site import Site
 from harness.espdl.stats import activation_bytes, node_macs
 from harness.targets import TARGETS
@@ -104,7 +105,8 @@ def check_graph(
     if problems:
         raise refusal(graph, problems, supported=_supported(problems))
     _check_inputs(graph)
-    _check_size(graph, shapes)
+    if not input_shapes:  # lengths that the caller chose are no damage
+        _check_size(graph, shapes)
     return shapes
 
 
@@ -160,7 +162,7 @@ def _types(node: Node, graph: Graph, operator: Operator, width: str) -> Iterator
     for i, name in enumerate(node.outputs):
         if not name:
             yield f"output {i} has no name; the chip gives it no memory and writes to it"
-        elif i < len(operator.outputs) or operator is OPERATORS["Split"]:
+        elif i < len(operator.outputs) or operator.fans_out:
             role = operator.outputs[min(i, len(operator.outputs) - 1)]
             yield from _type(role, graph.value_info[name], f"output {i}", width)
         else:

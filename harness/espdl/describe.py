@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from harness.espdl.graph import Tensor
-from harness.espdl.shapes import try_shapes
+from harness.espdl.inference import try_shapes
 from harness.espdl.stats import graph_stats, node_macs
 from harness.targets import TARGETS
 

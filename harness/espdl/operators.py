@@ -60,9 +60,10 @@ class Operator:
 
     Attributes:
         widths: quant_type values that have a kernel.
-        inputs: By position; the last one repeats when *variadic*.
+        inputs: By position.
         outputs: By position.
         variadic: The last input may repeat.
+        fans_out: The last output may repeat.
         by_tensor: The kernel follows the tensor's type and not the node's quant_type.
         copies: Integers pass unchanged, so all activations must have one exponent.
         limits: What is supported, in words, for messages and documentation.
@@ -72,6 +73,7 @@ class Operator:
     inputs: tuple[Role, ...]
     outputs: tuple[Role, ...]
     variadic: bool = False
+    fans_out: bool = False
     by_tensor: bool = False
     copies: bool = False
     limits: str = ""
@@ -205,5 +207,7 @@ OPERATORS: dict[str, Operator] = {
         *[_fixed("int32", "int64", constant=True, optional=True)] * 2,
     ),
     "SpaceToDepth": _move_by_width(limits="(N, H, W, C)"),
-    "Split": Operator(_ALL, (_NUMBERS, _INTEGERS), (_NUMBERS,), by_tensor=True, copies=True),
+    "Split": Operator(
+        _ALL, (_NUMBERS, _INTEGERS), (_NUMBERS,), fans_out=True, by_tensor=True, copies=True
+    ),
 }
