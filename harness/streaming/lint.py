@@ -10,6 +10,7 @@ from harness.streaming.graph import from_espdl
 from harness.streaming.judge import judge
 from harness.streaming.ops.recurrent import find_state
 from harness.streaming.planner import analyze, make_clock
+from harness.streaming.presume import presume_offline
 from harness.streaming.rules import RULES, Finding, Severity, find
 from harness.streaming.timing import Flow
 
@@ -18,25 +19,40 @@ if TYPE_CHECKING:
 
     from harness.errors import StreamingError
     from harness.espdl import Graph
-    from harness.streaming.walk import Walk
+    from harness.streaming.graph import NeutralGraph
+    from harness.streaming.walk import Clock, Walk
 
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
+_PRESUMED = frozenset(  # what a presumed offline model says nothing about
+    rule.id
+    for rule in (
+        rules.NONCAUSAL,
+        rules.FOLDED,
+        rules.ABSOLUTE,
+        rules.SKEWED,
+        rules.REWIRED,
+        rules.COLD_HISTORY,
+    )
+)
 
 
 def lint(
     streaming: Graph,
-    offline: Graph,
+    offline: Graph | None = None,
     *,
     frame_axes: Mapping[str, int] | None = None,
     state: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """Judge a streaming file by its offline file, whoever made it.
+    """Judge a streaming file, whoever made it.
 
     Args:
         streaming: The streaming file.
-        offline: The offline file of the same calibration.
+        offline: The offline file of the same calibration. Without it every window is taken for
+            causal, and padding, latency and constants can only be judged as far as the file
+            contradicts itself.
         frame_axes: Time axis of each graph input that has one, in the file's layout; found
-            from the lengths that differ if it is not given.
+            from the lengths that differ if it is not given, else axis 1 of every input that
+            no recurrent state feeds.
         state: Recurrent state: graph input to the graph output that feeds it; found from
             the wiring of GRU and LSTM nodes if it is not given.
 
@@ -46,17 +62,35 @@ def lint(
     Raises:
         ConfigError: the two files do not belong together.
     """
+    graph = from_espdl(streaming)
+    state = find_state(graph) if state is None else state
+    if frame_axes is None:
+        frame_axes = (
+            find_axes(streaming, offline)
+            if offline
+            else dict.fromkeys((name for name in graph.inputs if name not in state), 1)
+        )
     lengths = {info.name: info.shape for info in streaming.inputs}
-    axes = dict(frame_axes or find_axes(streaming, offline))
-    chunks = {name: lengths[name][axis] for name, axis in axes.items()}
-    graph = from_espdl(offline)
-    clock = make_clock(axes, chunks, find_state(graph) if state is None else state)
-    walk, refusals = analyze(graph, clock)
+    chunks = {name: lengths[name][axis] for name, axis in frame_axes.items()}
+    clock = make_clock(frame_axes, chunks, state)
+    if offline is None:
+        findings = _lint_alone(graph, clock)
+    else:
+        walk, refusals = analyze(from_espdl(offline), clock)
+        findings = _judged(walk, refusals, graph) + _notes(walk)
+    return _sorted(findings + _test_values(streaming))
+
+
+def _judged(walk: Walk, refusals: list[StreamingError], graph: NeutralGraph) -> list[Finding]:
     findings = _refused(refusals)
-    accused = frozenset(finding.node for finding in findings)
-    findings += judge(walk, from_espdl(streaming), accused)
-    findings += _notes(walk) + _test_values(streaming)
-    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+    return findings + judge(walk, graph, frozenset(finding.node for finding in findings))
+
+
+def _lint_alone(graph: NeutralGraph, clock: Clock) -> list[Finding]:
+    """Judge a file by the offline model that it seems to come from."""
+    walk, refusals = analyze(presume_offline(graph, clock), clock)
+    findings = _judged(walk, refusals, graph)
+    return [finding for finding in findings if finding.rule not in _PRESUMED]
 
 
 def lint_offline(
@@ -82,7 +116,10 @@ def lint_offline(
     graph = from_espdl(offline)
     state = find_state(graph) if state is None else state
     walk, refusals = analyze(graph, make_clock(frame_axes, chunk_frames, state))
-    findings = _refused(refusals) + _notes(walk)
+    return _sorted(_refused(refusals) + _notes(walk))
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
 
 

@@ -114,6 +114,40 @@ class Alignment:
     min_prefix_frames: int = 0
     state_input: str = ""
 
+    def span(self, chunk: int) -> tuple[range, range]:
+        """What one chunk of an output that is no tail is compared with.
+
+        ::
+
+            latency 1, 2 frames a chunk     stream    . 0 | 1 2 | 3 4
+            chunk 0 is span(0) = (range(0, 1), range(1, 2)), chunk 1 (range(1, 3), range(0, 2))
+
+        Args:
+            chunk: Number of the chunk, from 0.
+
+        Returns:
+            Offline frames, and the frames of the chunk that hold them; as many, or none.
+        """
+        first = chunk * self.out_frames_per_chunk - self.latency_frames
+        end = min(first + self.out_frames_per_chunk, self.offline_frames)
+        start = max(0, first)
+        return range(start, max(start, end)), range(start - first, max(start, end) - first)
+
+    def describe(self) -> str:
+        """Say in one line what each chunk is compared with."""
+        if self.kind == "tail":
+            since = f", from {self.min_prefix_frames} input frames on"
+            return (
+                f"{self.output}: the last frames only; each chunk against the offline model of "
+                f"the frames so far{since if self.min_prefix_frames > 1 else ''}"
+            )
+        parts = [f"{self.output}: {self.out_frames_per_chunk} frame(s) a chunk ({self.kind})"]
+        if self.latency_frames:
+            parts.append(f"offline frame m arrives as frame m + {self.latency_frames}")
+        if self.warmup_frames:
+            parts.append(f"offline frames 0 to {self.warmup_frames - 1} warm up")
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True)
 class StreamingPlan:
