@@ -179,6 +179,19 @@ TEST(AnUploadThatDiffersIsNotLoaded) {
   CHECK_EQ(bench.Ask(Type::kUploadEnd, Empty()).Error(), Code::kUploadState);
 }
 
+TEST(AnUploadThatIsNoModelIsNotLoaded) {
+  Bench bench;
+  bench.Hello();
+  const Data model = Model();
+  for (const size_t size : {size_t{1}, size_t{4}, size_t{15}, model.size() - 1}) {
+    const Data cut(model.begin(), model.begin() + static_cast<std::ptrdiff_t>(size));
+    const Sha256Digest digest = Sha256::Of(Bytes(cut.data(), cut.size()));
+    CHECK_EQ(Upload(&bench, cut, digest).Error(), Code::kLoadFailed);
+  }
+  CHECK_EQ(bench.runner.loads, 0);
+  CHECK_EQ(bench.pool.held(), 0u);
+}
+
 TEST(UploadStepsOutOfPlaceAreRefused) {
   Bench bench;
   bench.Hello();

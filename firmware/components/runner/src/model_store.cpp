@@ -26,7 +26,8 @@ bool HasMagic(Bytes data, const char* magic) {
   return data.size() >= kMagicBytes && std::memcmp(data.data(), magic, kMagicBytes) == 0;
 }
 
-// Size of the EDL file that `data` begins with; 0 if it is none or cut short.
+}  // namespace
+
 size_t EdlSize(Bytes data) {
   const uint32_t header = HasMagic(data, "EDL2") ? kHeaderEdl2 : kHeaderEdl1;
   if (!(HasMagic(data, "EDL1") || HasMagic(data, "EDL2")) || data.size() < header) {
@@ -35,8 +36,6 @@ size_t EdlSize(Bytes data) {
   const uint32_t length = LoadU32(data.data() + 8);
   return length <= data.size() - header ? header + length : 0;
 }
-
-}  // namespace
 
 ModelStore::ModelStore(Bytes partition) : package_(partition), status_(Open()) {
   if (!status_.ok()) {

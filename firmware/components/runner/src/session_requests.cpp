@@ -205,6 +205,9 @@ Status Session::OnUploadEnd(PayloadWriter* reply) {
   if (Sha256::Of(bytes) != announced_.sha256) {
     return Status(Code::kHashMismatch, "the upload does not match its announced SHA-256");
   }
+  if (EdlSize(bytes) == 0) {
+    return Status(Code::kLoadFailed, "the upload is no whole .espdl file");
+  }
   return LoadInto(announced_.name, bytes, std::move(owned), reply);
 }
 

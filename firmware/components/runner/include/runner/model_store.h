@@ -2,6 +2,7 @@
 #ifndef RUNNER_MODEL_STORE_H_
 #define RUNNER_MODEL_STORE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -9,6 +10,9 @@
 #include "wire/status.h"
 
 namespace hil {
+
+// Size of the .espdl file (EDL1, EDL2) that `data` begins with; 0 if it is none or cut short.
+[[nodiscard]] size_t EdlSize(Bytes data);
 
 class ModelStore {
  public:
