@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from harness.__main__ import main
 from harness.espdl import load_graph, write_package
@@ -245,6 +246,17 @@ def test_keys_as_people_paste_them(text):
 def test_what_is_no_key(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is not 16 bytes; give 32 hexadecimal"):
         parse_key(text)
+
+
+def test_an_encrypted_file(model, capsys):
+    path, key = model(STREAM), bytes(range(16))
+    data = path.read_bytes()
+    cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(range(16, 32)))).encryptor()
+    path.write_bytes(data[:4] + b"\1\0\0\0" + data[8:16] + cipher.update(data[16:]))
+    assert run(path) == 2
+    assert "hint: pass the 128-bit key that the exporter printed" in capsys.readouterr().err
+    assert run(path, "--key", key.hex()) == 0
+    assert "EDL2, AES-128, " in capsys.readouterr().out
 
 
 def test_a_wrong_key_is_a_usage_error(model, capsys):
