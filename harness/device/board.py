@@ -61,7 +61,7 @@ class Board:
         models: Models package to flash in the same go; None leaves the partition alone.
 
     Raises:
-        ConfigError: The port cannot be opened, or another chip is behind it.
+        ConfigError: The port cannot be opened, another chip is behind it, or *models* is too large.
         BootError: No ROM loader answers.
         TransportError: The port went away, or flashing failed.
     """
@@ -81,6 +81,8 @@ class Board:
         self._firmware = firmware
         self._usb = _usb_identity(port)
         self._output = _Output(console)
+        if models is not None:
+            self.check(models)
         with self._esptool(), self._app(models) as app:
             self._serial = _Serial(
                 pexpect_proc=None,
@@ -90,6 +92,7 @@ class Board:
                 port=event_url(port),
                 baud=baud,
             )
+        self.reopen_if_gone()
 
     @property
     def port(self) -> Any:
@@ -101,20 +104,34 @@ class Board:
         """The port is the chip's own USB-Serial/JTAG: it may vanish in a reset."""
         return self._usb is not None and (self._usb.vid, self._usb.pid) == ESPRESSIF_JTAG
 
+    def check(self, models: bytes) -> None:
+        """Refuse a package that cannot be flashed.
+
+        Raises:
+            ConfigError: It does not fit the partition.
+        """
+        partition = self._firmware.models
+        if len(models) > partition.size:
+            raise ConfigError(
+                f"the models package has {len(models)} bytes, the partition "
+                f"{partition.name!r} {partition.size}",
+                hint="test fewer models at once, or enlarge the partition",
+            )
+
     def flash(self, models: bytes | None = None, *, everything: bool = False) -> None:
         """Flash what differs by content, then start the app.
 
         Args:
-            models: Models package for the ``models`` partition.
+            models: Models package for the ``models`` partition, as :meth:`check` accepts it.
             everything: Bootloader, partition table and app as well.
 
         Raises:
-            ConfigError: The package does not fit the partition.
             BootError: No ROM loader answers.
             TransportError: The port went away, or flashing failed.
         """
         with self._esptool(), self._app(models, base=everything) as app:
             self._serial.flash(app)
+        self.reopen_if_gone()
 
     def reset(self) -> None:
         """Pulse EN: the app starts anew. What was received before is dropped.
@@ -175,16 +192,9 @@ class Board:
         files = list(app.flash_files) if base else []
         with tempfile.TemporaryDirectory(prefix="espdl-hil-") as folder:
             if models is not None:
-                partition = self._firmware.models
-                if len(models) > partition.size:
-                    raise ConfigError(
-                        f"the models package has {len(models)} bytes, the partition "
-                        f"{partition.name!r} {partition.size}",
-                        hint="test fewer models at once, or enlarge the partition",
-                    )
                 package = Path(folder) / "models.pdl"
                 package.write_bytes(models)
-                files.append(FlashFile(partition.offset, str(package)))
+                files.append(FlashFile(self._firmware.models.offset, str(package)))
             app.flash_files = files
             yield app
 

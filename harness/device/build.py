@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
 
+from harness.device.ports import ESPRESSIF_JTAG, list_usb_ports
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.device.ports import ListPorts
 
 BUILD_TIMEOUT_S: Final = 1800.0
 TAIL_LINES: Final = 15
+USB_VARIANT: Final = "sdkconfig.usb"  # console and protocol on USB-Serial/JTAG
 KEY_FILE: Final = ".espdl-hil-key"
 _GENERATED = frozenset({"build", "managed_components", "sdkconfig", "dependencies.lock"})
 
@@ -28,6 +32,7 @@ def build_firmware(
     source_dir: Path,
     out: Path,
     *,
+    variants: Sequence[str] = (),
     progress: Callable[[str], object] | None = None,
 ) -> Path:
     """Build the firmware through ``idf-build-apps``, unless *out* holds this very build.
@@ -36,6 +41,8 @@ def build_firmware(
         target: ESP-IDF target name.
         source_dir: The ESP-IDF project.
         out: Folder for builds and logs; a build goes to ``out/<target>``.
+        variants: sdkconfig files of the project that are added to its ``sdkconfig.defaults``; see
+            :func:`variants_for`.
         progress: Called with a line of text as the build goes on.
 
     Returns:
@@ -54,32 +61,42 @@ def build_firmware(
     if not (source_dir / "CMakeLists.txt").is_file():
         raise ConfigError(f"{source_dir} is no ESP-IDF project: it has no CMakeLists.txt")
     out.mkdir(parents=True, exist_ok=True)
-    build_dir = out / target
+    name = "-".join((target, *(variant.removeprefix("sdkconfig.") for variant in variants)))
+    build_dir = out / name
     key = _content_key(target, source_dir, Path(idf_path))
-    with FileLock(out / f"{target}.lock", timeout=BUILD_TIMEOUT_S):
+    command = ["build", "-v", "--target", target, "--paths", str(source_dir)]
+    command += ["--build-dir", str(build_dir)]
+    command += ["--work-dir", str(out / f"{name}-sources")]  # keeps the sources clean
+    if variants:
+        command += ["--sdkconfig-defaults", ";".join(("sdkconfig.defaults", *variants))]
+    with FileLock(out / f"{name}.lock", timeout=BUILD_TIMEOUT_S):
         if _read_key(build_dir) == key and (build_dir / "flasher_args.json").is_file():
             return build_dir
         (build_dir / KEY_FILE).unlink(missing_ok=True)
-        _run_build(target, source_dir, build_dir, out / f"{target}.log", progress)
+        _run_build(command, build_dir, out / f"{name}.log", progress)
         (build_dir / KEY_FILE).write_text(key, encoding="ascii")
     return build_dir
 
 
+def variants_for(port: str, comports: ListPorts | None = None) -> tuple[str, ...]:
+    """Say which variant of the firmware speaks on *port*: the chip's own USB needs its own.
+
+    Args:
+        port: Device path or URL.
+        comports: Replaces ``serial.tools.list_ports.comports``.
+    """
+    ids = {found.device: (found.vid, found.pid) for found in list_usb_ports(comports)}
+    return (USB_VARIANT,) if ids.get(os.path.realpath(port)) == ESPRESSIF_JTAG else ()
+
+
 def _run_build(
-    target: str,
-    source_dir: Path,
-    build_dir: Path,
-    log: Path,
-    progress: Callable[[str], object] | None,
+    arguments: list[str], build_dir: Path, log: Path, progress: Callable[[str], object] | None
 ) -> None:
-    command = [sys.executable, "-m", "harness.device.idf_launcher", "build", "-v", "--target"]
-    command += [target, "--paths", str(source_dir), "--build-dir", str(build_dir)]
-    command += ["--work-dir", str(build_dir.with_name(f"{target}-sources"))]  # keeps sources clean
     overdue = threading.Event()
     with (
         log.open("w", encoding="utf-8") as sink,
         subprocess.Popen(
-            command,
+            [sys.executable, "-m", "harness.device.idf_launcher", *arguments],
             stdin=subprocess.PIPE,  # the launcher ends the whole build when this closes
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -114,7 +131,7 @@ def _run_build(
             else f"failed (exit {process.returncode})"
         )
         raise ConfigError(
-            "\n  ".join((f"building the firmware for {target} {how}", *tail)),
+            "\n  ".join((f"building the firmware in {build_dir} {how}", *tail)),
             hint=f"the whole output is in {log}",
         )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from harness.device.attached import Attached
     from harness.device.board import Board
     from harness.device.lease import PortLease
 
@@ -101,7 +102,7 @@ class Dut:
         self._expected: dict[str, str] = {}
         self._firmware: Firmware | None = None
         self._lease: PortLease | None = None
-        self._board: Board | None = None
+        self._board: Board | Attached | None = None
         self._session: Session | None = None
         self._channel: Channel | None = None
 
@@ -141,15 +142,20 @@ class Dut:
             stack.callback(self._end_session)
 
     def _open(self) -> None:
+        from harness.device.attached import SCHEME, Attached
         from harness.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
 
         config = self.config
         self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
         self._lease = find_port(config.target, config.port)
-        self._board = Board(
-            self._lease.port, self._firmware, self.console, baud=config.baud, models=self._models
-        )
+        port = self._lease.port
+        if port.startswith(SCHEME):
+            self._board = Attached(port)
+        else:
+            self._board = Board(
+                port, self._firmware, self.console, baud=config.baud, models=self._models
+            )
         try:
             self._begin_session(config.timing.boot_s)
         except DeviceError as error:
@@ -194,6 +200,7 @@ class Dut:
             return False
         expected = _digests(models)
         board = self._need_board()
+        board.check(models)
         self._end_session()
         self._models, self._expected = models, expected
         board.flash(models)
@@ -341,7 +348,7 @@ class Dut:
                 hint="the flash may be worn or the partition table wrong: erase it and run again",
             )
 
-    def _need_board(self) -> Board:
+    def _need_board(self) -> Board | Attached:
         if self._board is None:
             raise TransportError("the device is not connected", port=self._port_name)
         return self._board

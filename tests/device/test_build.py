@@ -7,17 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.device.build import build_firmware
+from harness.device.build import build_firmware, variants_for
 from harness.errors import ConfigError
 
 IDF_PY = """
 import os, pathlib, sys, time
 build = pathlib.Path(sys.argv[sys.argv.index("-B") + 1])
 source = pathlib.Path(sys.argv[sys.argv.index("-C") + 1])
-print("compiling for", os.environ["IDF_TARGET"], flush=True)
+print("compiling for", os.environ["IDF_TARGET"], *sys.argv, flush=True)
 if (source / "broken").exists():
     print("main.cpp:3: error: expected ';'", flush=True)
     sys.exit(2)
@@ -110,12 +111,37 @@ def test_a_change_builds_again(change, idf, project, tmp_path):
     assert count(built) == 2
 
 
+def test_a_variant_adds_its_settings_and_has_a_folder_of_its_own(idf, project, tmp_path):
+    (project / "sdkconfig.defaults").write_text("CONFIG_A=y\n")
+    (project / "sdkconfig.usb").write_text("CONFIG_B=y\n")
+    lines = []
+    built = build_firmware(
+        "esp32s3", project, tmp_path / "out", variants=["sdkconfig.usb"], progress=lines.append
+    )
+    assert built == tmp_path / "out" / "esp32s3-usb"
+    (line,) = [line for line in lines if line.startswith("compiling")]
+    defaults = line.partition("-DSDKCONFIG_DEFAULTS=")[2].split()[0].split(";")
+    assert [Path(file).name for file in defaults] == ["sdkconfig.defaults", "sdkconfig.usb"]
+
+
+def test_the_chips_own_usb_needs_the_usb_variant():
+    usb = SimpleNamespace(
+        device="/dev/ttyACM0", vid=0x303A, pid=0x1001, description="", serial_number=None
+    )
+    bridge = SimpleNamespace(
+        device="/dev/ttyUSB0", vid=0x10C4, pid=0xEA60, description="", serial_number=None
+    )
+    assert variants_for("/dev/ttyACM0", lambda: [usb, bridge]) == ("sdkconfig.usb",)
+    assert variants_for("/dev/ttyUSB0", lambda: [usb, bridge]) == ()
+    assert variants_for("rfc2217://board:4000", lambda: [usb, bridge]) == ()
+
+
 def test_a_failed_build_shows_its_last_lines_and_its_log(idf, project, tmp_path):
     (project / "broken").touch()
     with pytest.raises(ConfigError) as caught:
         build_firmware("esp32p4", project, tmp_path / "out")
     text = str(caught.value)
-    assert text.startswith("building the firmware for esp32p4 failed (exit ")
+    assert text.startswith(f"building the firmware in {tmp_path / 'out' / 'esp32p4'} failed (exit ")
     assert "main.cpp:3: error: expected ';'" in text
     assert str(tmp_path / "out" / "esp32p4.log") in text
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import serial
 
 from harness.device.dut import MAX_RECOVERIES, Dut, DutConfig
 from harness.device.errors import (
@@ -24,6 +25,7 @@ from harness.device.errors import (
     TransportError,
 )
 from harness.device.lease import PortLease
+from harness.device.rfc2217_handler import event_url
 from harness.errors import ArtifactError, ConfigError, DeviceError
 from harness.espdl import write_package
 from harness.simulator.devkit import Devkit
@@ -113,6 +115,7 @@ def test_a_package_must_fit_the_partition(config):
         too_large = write_package([("large", edl(bytes(size)))])
         with pytest.raises(ConfigError, match=rf"the partition 'models' {size}"):
             dut.flash(too_large)
+        assert dut.session.memory().psram_total > 0  # nothing has happened
 
 
 def test_what_is_no_package_is_not_flashed(config, streaming, package):
@@ -342,6 +345,64 @@ def test_a_dropped_connection_is_opened_again(config, devkit, package, streaming
         dut.recover("cut")
         assert works(dut, streaming)
         assert dut.incidents[0].outcome == "recovered"
+
+
+# -- emulators ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def emulator(config, start_server):
+    """A socket with a running app behind it, as emulators offer."""
+    with Dut(config):
+        pass
+    serve = bridge(config.port)
+    return f"socket://{start_server(serve).address}"
+
+
+def bridge(url):
+    def serve(client):
+        port = serial.serial_for_url(event_url(url), do_not_open=True, timeout=0.1)
+        port.rts = port.dtr = False
+        with port:
+            stopped = threading.Event()
+
+            def back():
+                with contextlib.suppress(OSError):
+                    while not stopped.is_set():
+                        client.sendall(port.read(max(1, port.in_waiting)))
+
+            thread = threading.Thread(target=back)
+            thread.start()
+            with contextlib.suppress(OSError):
+                while data := client.recv(65536):
+                    port.write(data)
+            stopped.set()
+            thread.join()
+
+    return serve
+
+
+def test_an_emulator_is_attached_to_and_takes_uploads(config, emulator, package, streaming):
+    with Dut(replace(config, port=emulator), models=package) as dut:
+        assert dut.info.port == emulator
+        model = dut.session.upload(streaming.model)
+        outputs = model.stream(streaming.chunks, reset=True)
+        name = streaming.outputs[0]
+        assert (outputs[-1].outputs[name] == streaming.tensor(15, "out", name)).all()
+        with pytest.raises(ConfigError, match="cannot be flashed through a socket"):
+            dut.flash(write_package([("other", streaming.model)]))
+        assert works(dut, streaming)  # the flash holds it from before
+        with pytest.raises(TransportError, match="behind a socket cannot be reset"):
+            dut.reset()
+        dut.recover("reset refused")
+        assert works(dut, streaming)
+        assert dut.incidents[0].action == "soft reset"
+
+
+def test_an_emulator_that_is_not_there_is_the_users_mistake(config):
+    absent = replace(config, port="socket://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="start the emulator"), Dut(absent):
+        pass
 
 
 def pump(source, sink):
