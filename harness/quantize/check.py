@@ -20,7 +20,7 @@ def check_same_calibration(offline: Graph, streaming: Graph, chunk_frames: int) 
     """Check that two files came from one calibration.
 
     Every weight, bias and look-up table of the offline file must be in the streaming file,
-    byte for byte, and every tensor that both files name must have the same type and exponents.
+    byte for byte, and what the same node writes must have the same type and exponents.
 
     Args:
         offline: The non-streaming file.
@@ -42,10 +42,8 @@ def check_same_calibration(offline: Graph, streaming: Graph, chunk_frames: int) 
             problems.append(f"constant {name} was {tensor.info}, is {other.info}")
         elif tensor.raw.tobytes() != other.raw.tobytes():
             problems.append(f"constant {name} has other values")
-    for name, info in offline.value_info.items():
-        other_info = streaming.value_info.get(name)
-        if other_info is None:
-            continue
+    for name, other_name in _same_tensors(offline, streaming):
+        info, other_info = offline.info(name), streaming.info(other_name)
         if (info.dtype, info.exponents) != (other_info.dtype, other_info.exponents):
             problems.append(
                 f"tensor {name} was {info.dtype} at exponent {info.exponents}, is "
@@ -91,6 +89,17 @@ def check_state(graph: Graph, state: Mapping[str, str]) -> None:
                 stage="check",
                 hint="the state that goes out must be what the recurrent layer returns, unchanged",
             )
+
+
+def _same_tensors(offline: Graph, streaming: Graph) -> list[tuple[str, str]]:
+    """Pair the tensors of two files by who writes them: generated tensor names may be reused."""
+    writers = {node.name: node for node in offline.nodes}
+    pairs = [(info.name, info.name) for info in offline.inputs]
+    for node in streaming.nodes:
+        twin = writers.get(node.name)
+        if twin is not None and twin.op_type == node.op_type:
+            pairs += [pair for pair in zip(twin.outputs, node.outputs, strict=False) if all(pair)]
+    return pairs
 
 
 def _structural(graph: Graph) -> set[str]:

@@ -31,7 +31,7 @@ from harness.errors import HarnessError, QuantizeError, StreamingError
 from harness.espdl import load_graph
 from harness.model import describe_error, importing_from, load_model
 from harness.quantize import exporter
-from harness.quantize.apply import make_pass
+from harness.quantize.apply import make_offline_pass, make_pass
 from harness.quantize.artifacts import LOG, META, OFFLINE, plan_name, streaming_name, write_arrays
 from harness.quantize.check import check_same_calibration, check_state
 from harness.quantize.data import make_calibration, make_stimulus
@@ -136,7 +136,10 @@ class Work:
             values = exporter.execute(graph, stimulus, model.outputs)
         onnx.unlink()
         with self._stage("export"):
-            layouts = exporter.export_file(graph, self._directory / OFFLINE, target, bits, [])
+            # Any legal chunk will do: the offline file is to run at every length.
+            chunks = model.chunk_of(model.chunk_frames[0])
+            passes = [make_offline_pass(model.frame_axes, chunks, model.state)]
+            layouts = exporter.export_file(graph, self._directory / OFFLINE, target, bits, passes)
             for chunk in model.chunk_frames:
                 self._export_streaming(model, graph, chunk, layouts)
         with self._stage("check"):

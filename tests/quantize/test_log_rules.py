@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.quantize.log_rules import RULES, UNKNOWN, Finding, Verdict, classify
@@ -102,3 +104,9 @@ def test_other_lines_are_nothing_and_repeated_lines_count_once() -> None:
 def test_a_finding_survives_json() -> None:
     (finding,) = classify([logged(LINES["Q104"])], "export")
     assert Finding.from_json(finding.to_json()) == finding
+
+
+def test_the_documentation_has_every_rule() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "exporter-log.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| Q")]
+    assert rows == [f"| {rule.id} | {rule.verdict.value} | {rule.title} |" for rule in RULES]
