@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from harness.espdl.weights import unpack_filter
 from harness.interpreter.accumulate import Products, ScaledWeights, integer_product, scaled_weights
 from harness.interpreter.depthwise import depthwise_kernel
 from harness.interpreter.gemm import matrix_kernel, products_of
+from harness.interpreter.lane import watch
+from harness.interpreter.plan import in_order
 from harness.interpreter.windows import Geometry, geometry_of, padded_input, windows
 
 if TYPE_CHECKING:
@@ -43,13 +46,25 @@ def build_conv(op: Op) -> Kernel:
     spatial = len(op.input().shape) - 2
     kernel = (kh, kw)[2 - spatial :]
     geometry = geometry_of(op, kernel, per_axis(op.view, "dilations", spatial, (1,) * spatial))
-    if group == 1:
-        return dense_kernel(op, geometry, products_of(op, taps.reshape(n, -1).T))
     products = products_of(op, taps.reshape(n, -1).T)
+    watch(op, products, partial(_columns, op, geometry, group), depthwise=group != 1)
+    if group == 1:
+        return dense_kernel(op, geometry, products)
     rows = geometry.output_shape[0] * geometry.output_shape[1]
     if rows * kh * kw * n * n <= DENSE_MACS:
         return dense_kernel(op, geometry, _as_dense(products))
     return depthwise_kernel(op, geometry, products)
+
+
+def _columns(op: Op, geometry: Geometry, group: int) -> Array:
+    """The input's windows as rows, (M, K), or (M, taps, C) for depthwise."""
+    source = op.input().array
+    padded = padded_input(source, geometry, source.dtype)
+    if padded.load is not None:
+        padded.load()
+    views = windows(padded.array, geometry)
+    rows, channels = views.shape[0] * views.shape[1], views.shape[-1]
+    return views.reshape((rows, -1) if group == 1 else (rows, -1, channels))
 
 
 def _as_dense(products: Products) -> Products:
@@ -91,14 +106,7 @@ def dense_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
         kernels = _blocks(scaled, views, destination)
     if padded.load is not None:
         kernels.insert(0, padded.load)
-    if len(kernels) == 1:
-        return kernels[0]
-
-    def run() -> None:
-        for kernel in kernels:
-            kernel()
-
-    return run
+    return in_order(kernels)
 
 
 def _integer_rows(products: Products, views: Array, destination: Array) -> Kernel:

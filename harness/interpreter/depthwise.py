@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.interpreter.accumulate import Products, ScaledWeights, scaled_weights, settle_integers
+from harness.interpreter.plan import in_order
 from harness.interpreter.windows import Geometry, padded_input, windows
 
 if TYPE_CHECKING:
@@ -38,12 +39,7 @@ def depthwise_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
         kernels = _blocks(scaled, taps, destination)
     assert padded.load is not None  # the input is never of the sums' type
     kernels.insert(0, padded.load)
-
-    def run() -> None:
-        for kernel in kernels:
-            kernel()
-
-    return run
+    return in_order(kernels)
 
 
 def _integer_taps(products: Products, taps: list[Array], destination: Array) -> Kernel:

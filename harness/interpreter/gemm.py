@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from harness.espdl.attributes import NodeProblem
 from harness.espdl.weights import unpack_filter, unpack_matrices
 from harness.interpreter.accumulate import Products, integer_product, scaled_weights
+from harness.interpreter.lane import watch
 from harness.interpreter.numeric import limits
+from harness.interpreter.plan import in_order
 
 if TYPE_CHECKING:
     from harness.espdl import Array
@@ -46,7 +49,9 @@ def build_gemm(op: Op) -> Kernel:
     n_k = unpack_filter(stored.array.reshape(-1), stored.shape, op.target.name)
     weights = n_k.reshape(n_k.shape[0], -1).T
     rows = op.input().array.reshape(-1, weights.shape[0])
-    return matrix_kernel(products_of(op, weights), rows, op.out.array.reshape(len(rows), -1))
+    products = products_of(op, weights)
+    watch(op, products, lambda: rows)
+    return matrix_kernel(products, rows, op.out.array.reshape(len(rows), -1))
 
 
 def matrix_kernel(products: Products, rows: Array, destination: Array) -> Kernel:
@@ -88,18 +93,12 @@ def build_matmul(op: Op) -> Kernel:
     if second.constant is None:
         return _computed_matmul(op, rows, destination)
     matrices = np.broadcast_to(matrices, (*batch, *matrices.shape[-2:]))
-    kernels = [
-        matrix_kernel(products_of(op, matrices[i]), rows[i], destination[i])
-        for i in np.ndindex(*batch)
-    ]
-    if len(kernels) == 1:
-        return kernels[0]
-
-    def run() -> None:
-        for kernel in kernels:
-            kernel()
-
-    return run
+    kernels = []
+    for i in np.ndindex(*batch):
+        products = products_of(op, matrices[i])
+        watch(op, products, partial(rows.__getitem__, i))
+        kernels.append(matrix_kernel(products, rows[i], destination[i]))
+    return in_order(kernels)
 
 
 def _logical(op: Op) -> Array:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from harness.espdl import Array
     from harness.interpreter.accumulate import Products
+    from harness.interpreter.plan import Op
 
 LANE_LIMIT = 2**19 - 1  # largest value of a 20-bit lane; the smallest is -2**19
 LANE_CHANNELS = 16  # a block of output channels that the vector unit sums together
@@ -74,24 +75,24 @@ class LaneCheck:
         return LaneWarning(self.node, self.bound, self.observed)
 
 
-def lane_check(
-    node: str, products: Products, columns: Callable[[], Array], *, depthwise: bool
-) -> LaneCheck | None:
-    """A check of one int8 Conv, Gemm or MatMul; None when no input can leave the lanes.
+def watch(
+    op: Op, products: Products, columns: Callable[[], Array], *, depthwise: bool = False
+) -> None:
+    """Have a node checked, if it runs on an ESP32-S3 and some input could leave the lanes.
 
     Args:
-        node: Name of the node.
+        op: An int8 Conv, Gemm or MatMul; gets the check.
         products: Its weights (K, N) and bias.
         columns: Returns the rows that meet the weights, (M, K), or (M, K, N) for depthwise.
         depthwise: Each output channel has its own K inputs; all channels are in lanes.
     """
     channels = products.weights.shape[1]
     lanes = channels if depthwise else channels // LANE_CHANNELS * LANE_CHANNELS
-    if lanes == 0 or products.out_type != np.int8:
-        return None
+    if op.target.name != "esp32s3" or products.out_type != np.int8 or lanes == 0:
+        return
     bound = int(products.bound[:lanes].max())
     if bound <= LANE_LIMIT:
-        return None
+        return
     weights = products.weights[:, :lanes].astype(np.float64)
     bias = products.bias[:lanes].astype(np.float64)
 
@@ -104,6 +105,6 @@ def lane_check(
             total, magnitude = x @ weights, np.abs(x) @ np.abs(weights)
         above = bias + (magnitude + total) / 2
         below = (magnitude - total) / 2 - bias
-        return int(max(above.max(), below.max(), np.abs(bias).max()))
+        return int(max(above.max(), below.max()))
 
-    return LaneCheck(node, bound, reach)
+    op.lanes.append(LaneCheck(op.view.node.name, bound, reach))

@@ -12,6 +12,7 @@ import numpy as np
 from harness.espdl.attributes import NodeProblem
 from harness.espdl.shapes import slice_ranges
 from harness.interpreter.numeric import limits
+from harness.interpreter.plan import in_order
 
 if TYPE_CHECKING:
     from harness.espdl import Array
@@ -25,18 +26,6 @@ def copier(source: Array, destination: Array) -> Kernel:
         destination[...] = source
 
     return copy
-
-
-def in_order(kernels: list[Kernel]) -> Kernel:
-    """A kernel that runs others."""
-    if len(kernels) == 1:
-        return kernels[0]
-
-    def run() -> None:
-        for kernel in kernels:
-            kernel()
-
-    return run
 
 
 def build_view(op: Op) -> None:

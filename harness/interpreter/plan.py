@@ -122,3 +122,15 @@ class Op:
 
 Builder: TypeAlias = Callable[[Op], Kernel | None]
 """Prepares a node. Returns None when the output is a view of an input and nothing runs."""
+
+
+def in_order(kernels: list[Kernel]) -> Kernel:
+    """A kernel that runs others."""
+    if len(kernels) == 1:
+        return kernels[0]
+
+    def run() -> None:
+        for kernel in kernels:
+            kernel()
+
+    return run

@@ -188,6 +188,11 @@ class Session:
             )
         return converted
 
+    @property
+    def kernels(self) -> list[tuple[Node, Kernel]]:
+        """What a step runs, in order, by node; for profiles. Nodes that are views have none."""
+        return list(zip(self._nodes, self._kernels, strict=True))
+
     def reset(self) -> None:
         """Zero the caches, as ``Model::reset`` does; forget what the lane check saw."""
         for reset in self._resets:
