@@ -40,7 +40,6 @@ REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
-_UNCHANGED = re.compile(r"already\s+in\s+flash")
 
 
 class _Serial(IdfSerial):  # type: ignore[misc]  # pytest-embedded is untyped

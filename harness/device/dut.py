@@ -18,7 +18,7 @@ from harness.device.errors import (
 from harness.device.firmware import Firmware
 from harness.device.ports import find_port
 from harness.device.session import DeviceInfo, Session, model_digest
-from harness.errors import DeviceError
+from harness.errors import DeviceError, HarnessError
 from harness.espdl import read_package
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Dut:
         if sum(i.outcome == "recovered" for i in self.incidents) >= MAX_RECOVERIES:
             raise TransportError(
                 f"the device has been brought back {MAX_RECOVERIES} times already; "
-                f"not tried again after: {reason}",
+                f"not tried again after: {_headline(reason)}",
                 port=self._port_name,
                 console_tail=self.console.tail(),
                 hint="check cable, supply and board",
@@ -257,16 +257,17 @@ class Dut:
             ("EN reset", self._en_reset),
             ("reflash", self._reflash),
         )
-        last: DeviceError | None = None
+        last: HarnessError | None = None
         for action, attempt in ladder:
             started = time.monotonic()
             outcome = "recovered"
             try:
                 self._end_session()
                 attempt()
-            except DeviceError as error:
-                last, outcome = error, error.message
-            self.incidents.append(Incident(reason, action, outcome, time.monotonic() - started))
+            except HarnessError as error:
+                last, outcome = error, _headline(error.message)
+            seconds = time.monotonic() - started
+            self.incidents.append(Incident(_headline(reason), action, outcome, seconds))
             if outcome == "recovered":
                 return
             if last is not None and not is_retryable(last):
@@ -286,7 +287,8 @@ class Dut:
     def _en_reset(self) -> None:
         board = self._need_board()
         board.reopen_if_gone()
-        self._begin_session(self.config.timing.boot_s, before=board.reset)
+        board.reset()
+        self._begin_session(self.config.timing.boot_s)
 
     def _reflash(self) -> None:
         board = self._need_board()
@@ -296,8 +298,8 @@ class Dut:
 
     # -- the session ---------------------------------------------------------------
 
-    def _begin_session(self, timeout_s: float, before: Callable[[], None] | None = None) -> None:
-        """Start reading, let *before* start the device, and greet it."""
+    def _begin_session(self, timeout_s: float) -> None:
+        """Read what has come since the device started, and greet it."""
         board = self._need_board()
         name = self._port_name
         is_uart = REMOTE_SCHEME not in name and not board.is_usb_jtag
@@ -308,8 +310,6 @@ class Dut:
             baud=self.config.baud if is_uart else 0,
             timing=self.config.timing,
         )
-        if before is not None:
-            before()
         info = DeviceInfo.from_hello(self._channel.greet(timeout_s), name)
         self._check_identity(info)
         self._session = Session(self._channel, info, self._expected)
@@ -356,6 +356,11 @@ class Dut:
     @property
     def _port_name(self) -> str:
         return self._lease.port if self._lease is not None else self.config.port or "no port"
+
+
+def _headline(text: str) -> str:
+    """An error without its console tail."""
+    return text.splitlines()[0] if text else ""
 
 
 def _digests(package: bytes | None) -> dict[str, str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -89,6 +92,19 @@ def test_what_is_in_flash_already_is_not_written_again(config, package, streamin
         assert dut._board.flashed == []
         assert not dut.flash(package)
         assert works(dut, streaming)
+
+
+def test_the_spelling_of_older_esp_idf_is_understood(config, build_dir, devkit, tmp_path):
+    build = shutil.copytree(build_dir, tmp_path / "build")
+    file = build / "flasher_args.json"
+    arguments = json.loads(file.read_text())
+    settings = {"--flash_mode": "dio", "--flash_size": "16MB", "--flash_freq": "80m"}
+    arguments["write_flash_args"] = [text for pair in settings.items() for text in pair]
+    arguments["extra_esptool_args"] |= {"after": "hard_reset", "before": "default_reset"}
+    file.write_text(json.dumps(arguments))
+    devkit.flash.erase(0x10000, 4096)
+    with Dut(replace(config, build_dir=build)) as dut:
+        assert len(dut._board.flashed) == 1
 
 
 def test_only_the_changed_models_partition_is_written(config, package, streaming, offline):
@@ -276,7 +292,9 @@ def test_a_boot_loop_is_named(config, devkit):
         pass
     assert time.monotonic() - started < 15
     text = str(caught.value)
-    assert "the chip restarts again and again (3 resets): supply voltage dropped (brownout)" in text
+    assert re.search(
+        r"restarts again and again \(\d+ resets\): supply voltage dropped \(brownout\)", text
+    )
     assert "USB cable" in text
 
 

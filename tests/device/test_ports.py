@@ -7,9 +7,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from esptool.util import FatalError
 
+from harness.device import rfc2217_handler
 from harness.device.lease import PortLease
-from harness.device.ports import find_port, list_usb_ports
+from harness.device.ports import find_port, list_usb_ports, probe_chip
 from harness.errors import ConfigError
 
 
@@ -138,6 +140,19 @@ def test_a_port_in_use_by_another_session_is_named():
 def test_an_unknown_target_has_no_board():
     with pytest.raises(ConfigError, match="there is no board of target 'c'"):
         find_port("c")
+
+
+def test_the_probe_names_the_chip(devkit):
+    rfc2217_handler.register()
+    assert probe_chip(rfc2217_handler.event_url(devkit.url), 3.5) == "esp32s3"
+
+
+def test_the_probe_gives_up_on_what_is_no_chip(loopback, start_server):
+    server = start_server(loopback.serve)
+    started = time.monotonic()
+    with pytest.raises(FatalError, match="Failed to connect"):
+        probe_chip(server.url, 1.5)
+    assert time.monotonic() - started < 3
 
 
 def test_this_machine_is_searched_in_time():

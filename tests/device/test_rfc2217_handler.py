@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import socket
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import serial
 from esp_rfc2217_server.esp_port_manager import EspPortManager
+from pytest_embedded_serial.serial import Serial
 
 from harness.device import rfc2217_handler
 from harness.device.rfc2217_handler import telnet
@@ -86,6 +88,16 @@ def test_closing_ends_the_reader_thread(loopback, open_port):
     assert any(thread.name.startswith("rfc2217") for thread in threading.enumerate())
     port.close()
     assert not any(thread.name.startswith("rfc2217") for thread in threading.enumerate())
+
+
+def test_pytest_embeddeds_serial_reads_through_it(loopback, start_server):
+    heard = queue.SimpleQueue()
+    port = Serial(heard, port=start_server(loopback.serve).url, baud=115200)
+    try:
+        loopback.send(b"I (1) main: hello\n")
+        assert heard.get(timeout=2) == b"I (1) main: hello\n"
+    finally:
+        port.close()
 
 
 # -- settings and lines ----------------------------------------------------

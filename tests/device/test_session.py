@@ -18,7 +18,7 @@ from harness.simulator.devkit import Devkit
 from harness.simulator.faults import CorruptBytes, DropBytes, DuplicateBytes
 from harness.wire.messages import WatchMode
 
-from .conftest import QUICK
+from .conftest import QUICK, Golden
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,28 @@ def test_watched_tensors_come_with_each_step(model, streaming):
     assert digests[3].watched[names[0]] != digests[4].watched[names[0]]
     model.watch(())
     assert model.stream(streaming.chunks[:1], reset=True)[0].watched == {}
+
+
+def test_what_exceeds_a_packet_travels_in_pieces(config, devkit, monkeypatch):
+    monkeypatch.setattr("harness.simulator.core.MAX_PAYLOAD_BYTES", 1024)
+    large = Golden("avgpool2d.esp32s3.int16")  # 8112 bytes in, 2352 out
+    with Dut(config) as own:
+        own.reset()  # a core that was started before does not know of it
+        assert own.session._hello.max_payload == 1024
+        model = own.session.upload(large.model)
+        model.watch([*large.index["inputs"], *large.order])
+        results = model.stream(large.chunks * 5)
+        devkit.inject(CorruptBytes(rate=5e-5, seed=7))
+        results += model.stream(large.chunks * 5)
+        devkit.clear()
+        assert own.session._channel.stats["damaged"] > 0
+        for result in results:
+            assert differing([result], large) == 0
+            for name in large.index["inputs"]:
+                np.testing.assert_array_equal(result.watched[name], large.chunks[0][name])
+        np.testing.assert_array_equal(
+            model.read(large.outputs[0]), results[-1].outputs[large.outputs[0]]
+        )
 
 
 def test_any_tensor_of_the_last_step_is_read(model, streaming):

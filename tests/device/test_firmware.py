@@ -1,0 +1,70 @@
+"""Build directories: read, and refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from harness.device.firmware import Firmware
+from harness.errors import ArtifactError, ConfigError
+from harness.simulator.image import app_sha256
+
+
+@pytest.fixture
+def copy(build_dir, tmp_path):
+    return shutil.copytree(build_dir, tmp_path / "build")
+
+
+def test_a_build_says_what_goes_where(build_dir):
+    firmware = Firmware.read(build_dir, "esp32s3")
+    assert firmware.target == firmware.app.target == "esp32s3"
+    assert firmware.app_sha256 == app_sha256("esp32s3").hex()
+    assert firmware.models.name == "models"
+    assert [file.offset for file in firmware.app.flash_files] == [0x0, 0x8000, 0x10000]
+
+
+def test_another_target_is_refused(build_dir):
+    with pytest.raises(
+        ConfigError, match="was built for esp32s3, the device is an esp32p4"
+    ) as caught:
+        Firmware.read(build_dir, "esp32p4")
+    assert "idf.py set-target esp32p4" in str(caught.value)
+
+
+def test_an_unfinished_build_is_refused(copy):
+    (copy / "flasher_args.json").unlink()
+    with pytest.raises(ConfigError, match=r"no finished ESP-IDF build: flasher_args\.json"):
+        Firmware.read(copy, "esp32s3")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("flasher_args.json", b"{", "not JSON"),
+        ("flasher_args.json", b"[]", "not a JSON object"),
+        ("flasher_args.json", b"{}", r"pytest-embedded cannot read the build \(KeyError"),
+        ("partition_table/partition-table.bin", b"\0" * 64, "starts with 0000, expected aa50"),
+        ("partition_table/partition-table.bin", b"\xff" * 32, "no partition 'models'"),
+        ("espdl_hil_sim.bin", b"\0" * 300, "app description starts with 0x00000000"),
+    ],
+)
+def test_a_damaged_file_is_named(copy, file, content, why):
+    (copy / file).write_bytes(content)
+    with pytest.raises(ArtifactError, match=why):
+        Firmware.read(copy, "esp32s3")
+
+
+def test_a_missing_image_is_named(copy):
+    (copy / "espdl_hil_sim.bin").unlink()
+    with pytest.raises(ArtifactError, match=r"espdl_hil_sim\.bin is missing"):
+        Firmware.read(copy, "esp32s3")
+
+
+def test_a_build_without_an_app_is_named(copy):
+    arguments = json.loads((copy / "flasher_args.json").read_text())
+    del arguments["app"]
+    (copy / "flasher_args.json").write_text(json.dumps(arguments))
+    with pytest.raises(ArtifactError, match=r"flasher_args\.json names no app"):
+        Firmware.read(copy, "esp32s3")
