@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 COMMANDS = {
     "simulate": "harness.simulator.cli",
     "inspect": "harness.interpreter.cli",
-    "lint": "harness.streaming.cli",
+    "lint": "harness.plugin.lint",
     "replay": "harness.plugin.replay",
 }
 

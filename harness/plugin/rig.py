@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 
 from harness.errors import ConfigError, DeviceError, HarnessError
 from harness.plugin.expected import Expected
+from harness.plugin.lint import lint_artifacts, require_sound
 from harness.plugin.package import package_models
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Rig:
         """What *case* should give.
 
         Raises:
+            StreamingError: the model cannot stream, or its export is wrong: nothing is run.
             HarnessError: quantizing or exporting the model failed.
         """
         found = self._expected.get(case.id)
@@ -76,6 +78,7 @@ class Rig:
             result = self._results[self._recipe(case).key]
             if isinstance(result, HarnessError):
                 raise result
+            require_sound(lint_artifacts(case.model, result, case.chunk_frames))
             found = self._expected[case.id] = Expected(case, result)
         return found
 

@@ -1,0 +1,109 @@
+"""``python -m harness lint``: model files are quantized first, then judged like any file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError, StreamingError
+from harness.espdl import load_graph
+from harness.streaming import RULES, Finding, Severity, lint
+from harness.streaming import cli as streaming_cli
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from harness.model import StreamingModel
+    from harness.quantize import Artifacts
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``lint`` for model files and ``.espdl`` files."""
+    streaming_cli.add_parser(subparsers, lint_model_file)
+
+
+def lint_model_file(path: Path) -> dict[str, list[Finding]]:
+    """Quantize a model file for its first target, and lint each width and chunk size.
+
+    Args:
+        path: The model file.
+
+    Returns:
+        Findings by label, ``tcn int8 chunk3``.
+
+    Raises:
+        HarnessError: the model file is broken, or quantizing failed for a reason other than
+            streaming.
+    """
+    from harness.model import load_model
+    from harness.quantize import Recipe, Store, prepare
+
+    model = load_model(path)
+    recipes = {bits: Recipe.of(model, model.targets[0], bits) for bits in model.bits}
+    results = prepare(list(recipes.values()), Store())
+    found: dict[str, list[Finding]] = {}
+    for bits, recipe in recipes.items():
+        result = results[recipe.key]
+        if isinstance(result, StreamingError):
+            found[f"{model.name} int{bits}"] = [finding_of(result)]
+        elif isinstance(result, HarnessError):
+            raise result
+        else:
+            for chunk_frames in model.chunk_frames:
+                label = f"{model.name} int{bits} chunk{chunk_frames}"
+                found[label] = lint_artifacts(model, result, chunk_frames)
+    return found
+
+
+def lint_artifacts(
+    model: StreamingModel, artifacts: Artifacts, chunk_frames: int
+) -> list[Finding]:
+    """Judge one streaming file of a model by its offline file.
+
+    Args:
+        model: Declares the recurrent state.
+        artifacts: Its files.
+        chunk_frames: Which streaming file.
+
+    Returns:
+        Findings, errors first.
+    """
+    plan = artifacts.plans.get(chunk_frames)
+    return lint(
+        load_graph(artifacts.streaming[chunk_frames]),
+        load_graph(artifacts.offline),
+        frame_axes=plan.frame_axes if plan else None,
+        state=model.state or None,
+    )
+
+
+def require_sound(findings: list[Finding]) -> None:
+    """Raise the first error among findings.
+
+    Raises:
+        StreamingError: with the finding's rule, node and edit.
+    """
+    for finding in findings:
+        if finding.severity is Severity.ERROR:
+            raise StreamingError(
+                f"{finding.message}{_affected(finding)}",
+                rule=finding.rule,
+                node=finding.node,
+                hint=finding.edit,
+            )
+
+
+def finding_of(error: StreamingError) -> Finding:
+    """Return a planner's refusal as the finding that it is."""
+    return Finding(
+        rule=error.rule,
+        severity=RULES[error.rule].severity,
+        node=error.node,
+        message=error.message,
+        frames_affected="",
+        edit=error.hint or RULES[error.rule].edit,
+    )
+
+
+def _affected(finding: Finding) -> str:
+    return f" ({finding.frames_affected})" if finding.frames_affected else ""
