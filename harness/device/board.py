@@ -42,7 +42,7 @@ SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, fi
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
 
-class _Serial(IdfSerial):  # type: ignore[misc]  # pytest-embedded is untyped
+class _Serial(IdfSerial):
     """``IdfSerial`` that leaves reading to the session."""
 
     def start_redirect_thread(self) -> None:

@@ -93,7 +93,7 @@ def _read_flasher_args(build_dir: Path) -> dict[str, Any]:
 def _parse(build_dir: Path) -> IdfApp:
     from pytest_embedded_idf.app import IdfApp
 
-    class App(IdfApp):  # type: ignore[misc]  # pytest-embedded is untyped
+    class App(IdfApp):
         """``IdfApp`` that closes the file it reads, which warnings as errors insist on."""
 
         _sdkconfig: dict[str, Any] | None

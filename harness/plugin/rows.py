@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.compare import Outcome, describe_alignment
 from harness.report import Details, Device, Latency, Results, Row
@@ -102,7 +102,7 @@ class RowBook:
         return self.results.write(directory)
 
 
-def _identity(case: Case, kind: str) -> dict[str, object]:
+def _identity(case: Case, kind: str) -> dict[str, Any]:
     return {
         "id": case.id,
         "target": case.target,

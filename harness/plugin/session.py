@@ -18,7 +18,7 @@ from harness.plugin.rig import SIM, Rig
 from harness.plugin.rows import RowBook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from harness.plugin.cases import Case
     from harness.plugin.options import HilOptions
@@ -41,6 +41,7 @@ class HilSession:
         self._book = RowBook()
         self._rig.on_device = self._book.note_device
         self._written: Path | None = None
+        self._errors: set[str] = set()  # tests whose comparison could not be made
 
     def headline(self) -> str:
         """Return one line on what will run where."""
@@ -56,7 +57,7 @@ class HilSession:
         return Hil(case, self._rig, self._book)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Quantize before the first test, close devices and write the report after the last."""
         try:
             capture = session.config.pluginmanager.getplugin("capturemanager")
@@ -72,7 +73,7 @@ class HilSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Iterator[Any]:
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Print the harness's errors as they are, and let the outcome count for its row."""
         report = yield
         case = case_of(item)
@@ -85,14 +86,14 @@ class HilSession:
             text = str(error)
         if not isinstance(error, StreamingError | AssertionError | pytest.fail.Exception):
             outcome = Outcome.ERROR
-            report.hil_error = True
+            self._errors.add(report.nodeid)
         kind = SIMULATED if self._options.device == SIM else SERIAL
         self._book.note_outcome(case, kind, outcome, text)
         return report
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Count what could not be compared as an error, not as a failed comparison."""
-        if report.when == "call" and getattr(report, "hil_error", False):
+        if report.when == "call" and report.failed and report.nodeid in self._errors:
             return "error", "E", "ERROR"
         return None
 

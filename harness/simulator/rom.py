@@ -57,7 +57,7 @@ class LeaveDownload(Exception):  # noqa: N818 - an event that unwinds the loader
         self.reason = reason
 
 
-class LoaderFlash(server.FlashImage):  # type: ignore[misc] # untyped package
+class LoaderFlash(server.FlashImage):
     """The loader's view of the flash: erase with begin, then program.
 
     Args:

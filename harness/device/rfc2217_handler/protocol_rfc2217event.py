@@ -42,7 +42,7 @@ class _Options:
     ignore_controls: bool
 
 
-class Serial(SerialBase):  # type: ignore[misc]  # pyserial is untyped
+class Serial(SerialBase):
     """A remote serial port. No file descriptor: ``fileno`` raises ``io.UnsupportedOperation``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
