@@ -286,10 +286,12 @@ class Channel:
         pending.repeat_at = now + self.timing.repeat_s + line_s
 
     def _patience(self, pending: Pending) -> float:
-        """Seconds until a repeat makes sense: everything in flight must cross the line first."""
+        """Seconds until a repeat makes sense: requests and reply must cross the line first."""
+        if not self._baud:
+            return self.timing.repeat_s
         queued = sum(len(other.frame) for other in self._in_flight.values()) or len(pending.frame)
-        line_s = queued * BITS_PER_BYTE / self._baud if self._baud else 0.0
-        return self.timing.repeat_s + line_s
+        reply = self.hello.max_payload if self.hello is not None else 0
+        return self.timing.repeat_s + (queued + reply) * BITS_PER_BYTE / self._baud
 
     def _send(self, frame: bytes) -> None:
         try:
@@ -330,10 +332,12 @@ class Channel:
 
     def _check_console(self) -> None:
         """Raise DeviceFault once a crash shows on the console."""
-        mark = self._console.mark()
-        if mark == self._console_seen:
+        mark, seen = self._console.mark(), self._console_seen
+        if mark == seen:
             return
         self._console_seen = mark
+        if not self.symptoms.is_suspicious(seen):
+            return
         fault = self.symptoms.crash()
         if fault is not None and fault.ends_app:
             self._changed.wait_for(lambda: self._restarted or self._lost, CRASH_GRACE_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.device.console import TAIL_LINES, readable_lines
 from harness.device.errors import (
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.device.console import Console
     from harness.errors import DeviceError
     from harness.wire.framing import Decoder
+
+REPORT_LINE_BYTES: Final = 512  # no line that tells of a crash is longer
 
 
 class Symptoms:
@@ -41,6 +43,11 @@ class Symptoms:
     def tail(self) -> str:
         """The session's last console lines."""
         return self._console.tail(self._mark)
+
+    def is_suspicious(self, seen: int) -> bool:
+        """Whether text after the console's mark *seen* belongs to a crash report; a quick look."""
+        recent = self._console.since(max(self._mark, seen - REPORT_LINE_BYTES))
+        return decode_fault(recent) is not None
 
     def crash(self) -> Fault | None:
         """The first crash report on the console since the session began."""

@@ -209,7 +209,7 @@ class Link:
             self._changed.notify_all()
         with contextlib.suppress(OSError):  # already disconnected; the reader has seen it
             self._socket.shutdown(socket.SHUT_RDWR)
-        if self._thread is not threading.current_thread():
+        if self._thread is not threading.current_thread():  # the garbage collector runs anywhere
             self._thread.join(CLOSE_TIMEOUT_S)
         self._socket.close()
 
