@@ -43,7 +43,10 @@ class WorkerPool:
         self._ready = False
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harness.quantize.zygote", str(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-m", "harness.quantize.zygote"),
+                    *(str(theirs.fileno()), str(os.getpid())),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,

@@ -33,13 +33,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LINE_BYTES = 1 << 16
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, parent: int) -> None:
     """Serve requests until the socket closes.
 
     Args:
         descriptor: The inherited end of a socket pair.
+        parent: Process that started this one; it may have ended already.
     """
-    parent = os.getppid()
     die_with_parent(parent)
     with socket.socket(fileno=descriptor) as channel:
         try:
@@ -152,4 +152,4 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
