@@ -135,6 +135,28 @@ TEST(StoreRefusesDamage) {
   }
 }
 
+TEST(StoreRefusesOffsetsOutsideThePackage) {
+  const std::vector<uint8_t> good = MakePackage(2, {{"one", MakeEdl(2, 700)}});
+  const uint32_t size = static_cast<uint32_t>(good.size());
+  const auto status = [&good](size_t field, uint32_t value) {
+    std::vector<uint8_t> bad = good;
+    StoreU32(value, bad.data() + 8 + 4 * field);
+    return ModelStore(View(bad)).status().code();
+  };
+  constexpr size_t kData = 0;
+  constexpr size_t kName = 1;
+  constexpr size_t kNameSize = 2;
+  CHECK_EQ(status(kName, size - 3), Code::kOk);
+  CHECK_EQ(status(kName, size - 2), Code::kBadPackage);
+  CHECK_EQ(status(kName, size + 1), Code::kBadPackage);
+  CHECK_EQ(status(kName, 0xFFFFFFFF), Code::kBadPackage);
+  CHECK_EQ(status(kNameSize, kMaxName), Code::kOk);
+  CHECK_EQ(status(kNameSize, kMaxName + 1), Code::kBadPackage);
+  CHECK_EQ(status(kData, size), Code::kBadPackage);
+  CHECK_EQ(status(kData, size + 1), Code::kBadPackage);
+  CHECK_EQ(status(kData, 0xFFFFFFFF), Code::kBadPackage);
+}
+
 // Without a digest nothing but the bounds checks stands between damage and a crash.
 TEST(StoreStaysInBoundsWithoutADigest) {
   std::mt19937 random(2);
@@ -151,7 +173,8 @@ TEST(StoreStaysInBoundsWithoutADigest) {
     refused += store.status().ok() ? 0 : 1;
     for (uint32_t index = 0; index < store.count(); ++index) {
       CHECK(Sha256::Of(store.At(index).model) != Sha256Digest{});
-      CHECK(store.At(index).name.size() <= bad.size());
+      const std::string name(store.At(index).name);  // touches every byte
+      CHECK(name.size() <= bad.size());
     }
   }
   CHECK(refused > 2000);

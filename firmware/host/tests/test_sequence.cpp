@@ -228,6 +228,16 @@ TEST(ANewSessionStartsClean) {
   CHECK_EQ(bench.Ask(Type::kMemory, Empty()).Error(), Code::kNoSession);
 }
 
+TEST(RepliesOfAnOldSessionAreNeverRepeated) {
+  Bench bench;
+  bench.Hello();
+  bench.Ask(Type::kMemory, Empty());  // seq 2
+  bench.session = 0x1234;
+  bench.Hello();  // seq 3
+  bench.Feed(bench.Frame(2, Type::kMemory, Empty()));
+  CHECK_EQ(bench.Run()[0].Error(), Code::kStaleSequence);
+}
+
 TEST(SequenceNumbersWrap) {
   Bench bench;
   bench.next_seq = 0xFFFFFFFE;
