@@ -95,8 +95,10 @@ class Judge:
             message = f"axes before axis {axis} of {there} hold {outer_size(shape, axis)} rows"
             self._bench.report(rules.NOT_OUTERMOST, node.name, message)
         if view.surplus:
-            message = f"{name} already repeats {view.surplus} frame(s), which would be kept twice"
-            self._bench.report(rules.UNEXPECTED_CACHE, node.name, message)
+            blame = view.blame or Blame(rules.UNEXPECTED_CACHE, node.name)
+            message = f"{name} repeats {view.surplus} frame(s), which {node.name} keeps twice"
+            self._bench.report(blame.rule, blame.node, message)
+            view = replace(view, clean=True, repaired=True, blame=None)
         held = integer(node, "window_size", 1) - 1
         self._pass_on(node, replace(view, surplus=held), shape)
 
@@ -191,9 +193,9 @@ class Judge:
             blame = view.blame or Blame(rules.WRONG_COUNT, at)
             message = f"output {name} has {view.count} frames per chunk, expected {view.frames}"
             bench.report(blame.rule, blame.node, message)
-        elif view.delay != timing.delay:
+        elif view.delay != timing.delay and not view.repaired:
             message = f"output {name} lags by {view.delay} frames, expected {timing.delay}"
             bench.report(rules.SKEWED, at, message)
-        elif view.warmup > timing.warmup:
+        elif view.warmup > timing.warmup and not view.repaired:
             message = f"output {name} warms up for {view.warmup} frames, expected {timing.warmup}"
             bench.report(rules.COLD_HISTORY, at, message, f"first {view.warmup}")

@@ -83,7 +83,7 @@ def window(bench: Bench, site: Site) -> View | None:
     return replace(
         result,
         warmup=max(result.warmup, ignored),
-        blame=_blame_window(site, before, result),
+        blame=_blame_window(site, before, result, cached=cache is not None),
         repaired=view.repaired,
     )
 
@@ -95,11 +95,12 @@ def _geometry(bench: Bench, site: Site, position: int) -> tuple[Window, Window]:
     return offline, windows(site.node, rank, filters)[position]
 
 
-def _blame_window(site: Site, geometry: Window, result: View) -> Blame | None:
+def _blame_window(site: Site, geometry: Window, result: View, *, cached: bool) -> Blame | None:
+    """Who is to be named for frames that a window leaves over."""
     if not result.surplus:
         return None
-    needs_history = geometry.extent > geometry.stride
-    return Blame(rules.WRONG_WINDOW, site.name) if needs_history else site.view.blame
+    own = cached and geometry.extent > geometry.stride  # its own cache, but a wrong one
+    return Blame(rules.WRONG_WINDOW, site.name) if own else site.view.blame
 
 
 def insert_zeros(bench: Bench, site: Site) -> View | None:
