@@ -30,7 +30,7 @@ import torch
 from harness.errors import HarnessError, QuantizeError, StreamingError
 from harness.espdl import load_graph
 from harness.model import describe_error, importing_from, load_model
-from harness.quantize import exporter
+from harness.quantize import exporter, float_graph
 from harness.quantize.apply import make_offline_pass, make_pass
 from harness.quantize.artifacts import LOG, META, OFFLINE, plan_name, streaming_name, write_arrays
 from harness.quantize.check import check_same_calibration, check_state
@@ -39,8 +39,7 @@ from harness.quantize.dependencies import Dependencies
 from harness.quantize.log_rules import Finding, Verdict, classify
 from harness.quantize.outcome import STAGE_MARK, Outcome
 from harness.quantize.recipe import hash_file
-from harness.streaming import StreamingPlan, from_espdl, plan_streaming, rules
-from harness.streaming.rules import refuse
+from harness.streaming import StreamingPlan, from_espdl, plan_streaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,7 +60,7 @@ def warm_up(directory: Path) -> None:
     Nothing of esp-ppq runs: its state is to be fresh in each worker.
     """
     torch.set_num_threads(1)
-    exporter.warm_up(directory / ONNX)
+    float_graph.warm_up(directory / ONNX)
 
 
 def run(request: Mapping[str, Any], directory: Path) -> None:
@@ -126,11 +125,9 @@ class Work:
                 model = self._load_model()
                 module = _build(model)
                 stimulus, batches = make_stimulus(model), make_calibration(model)
-            floats = exporter.run_module(module, stimulus, model.outputs)
+            floats = float_graph.run_module(module, stimulus, model.outputs)
             _carry_state(module, model, batches)
-            exporter.export_onnx(module, model, onnx)
-            for node in exporter.cold_recurrences(onnx):  # esp-ppq: IndexError
-                raise refuse(rules.STATE_DROPPED, node, "its initial state is no input of forward")
+            float_graph.export_onnx(module, model, onnx)
         with self._stage("calibrate"):
             graph = exporter.calibrate(onnx, target, bits, batches)
             values = exporter.execute(graph, stimulus, model.outputs)
@@ -273,7 +270,7 @@ def _carry_state(module: Any, model: StreamingModel, batches: list[Arrays]) -> N
     for before, after in itertools.pairwise(batches):
         if not model.state:
             return
-        outputs = exporter.run_module(module, before, model.outputs)
+        outputs = float_graph.run_module(module, before, model.outputs)
         for source, sink in model.state.items():
             if outputs[sink].shape != after[source].shape:
                 raise QuantizeError(
