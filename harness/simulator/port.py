@@ -7,6 +7,7 @@ chip, and no time-out but the caller's own.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import time
@@ -83,7 +84,7 @@ class SerialPort:
         self._drop_client()
         self._selector.close()
         for endpoint in (self._listener, self._wake_in, self._wake_out):
-            endpoint.close()
+            _hang_up(endpoint)
 
     def read(self, timeout_s: float | None) -> bytes:
         """Wait for bytes from the client.
@@ -197,7 +198,7 @@ class SerialPort:
             data = b""
         if not data:
             self._drop_client()
-            self._listen_again()
+            self._selector.register(self._listener, selectors.EVENT_READ)
             self._drive(Line("rts", False))
             self._drive(Line("dtr", False))
             return
@@ -242,12 +243,16 @@ class SerialPort:
     def _drop_client(self) -> None:
         if self._client is not None:
             self._selector.unregister(self._client)
-            self._client.close()
+            _hang_up(self._client)
             self._client = None
             self._unsent.clear()
 
-    def _listen_again(self) -> None:
-        self._selector.register(self._listener, selectors.EVENT_READ)
+
+def _hang_up(endpoint: socket.socket) -> None:
+    """Close a socket for everyone, children that were forked with a copy included."""
+    with contextlib.suppress(OSError):
+        endpoint.shutdown(socket.SHUT_RDWR)
+    endpoint.close()
 
 
 def _remaining(deadline: float | None) -> float | None:

@@ -77,7 +77,7 @@ def tamper(data: bytes, target: str, faults: Iterable[LoadFault]) -> Tampered:
             continue
         applied.append(fault)
     graph = espdl.load_graph(data)
-    for fault in applied:
+    for fault in reversed(applied):  # each goes right behind the node, before those put there
         if isinstance(fault, WrongShift):
             graph = _behind(graph, fault.node, _shifted(fault.bits))
         elif isinstance(fault, SaturationWrap):

@@ -72,16 +72,17 @@ class Wire:
     def ask(self, request: messages.Message) -> Any:
         frame = messages.encode(request, session=self._session, seq=self._seq)
         self._seq += 1
-        received = self._exchange(frame)
+        received, answer = self._exchange(frame), None
         while True:
             for event in self._decoder.feed(received):
-                if isinstance(event, framing.Packet):
-                    message = messages.decode(event)
-                    if event.session == self._session:
-                        return message
-                    self.events.append(message)
-                elif isinstance(event, bytes):
+                if isinstance(event, bytes):
                     self.console += event
+                elif isinstance(event, framing.Packet) and event.session == self._session:
+                    answer = messages.decode(event)
+                elif isinstance(event, framing.Packet):
+                    self.events.append(messages.decode(event))
+            if answer is not None:
+                return answer
             received = self._exchange(b"")
             assert received, f"no answer to {request}; console: {self.console!r}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -184,6 +186,25 @@ def test_a_port_that_is_taken(port):
         f"cannot serve a simulated devkit on 127.0.0.1:{port.number}: Address already in use\n"
         "  hint: choose another --port, or leave it out to take a free one"
     )
+
+
+def test_a_forked_child_does_not_keep_the_port():
+    port = SerialPort()
+    number = port.number
+    with socket.create_connection(("127.0.0.1", number)) as client:
+        port.read(0.01)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        try:
+            port.close()
+            client.settimeout(1)
+            assert len(client.recv(100)) == GREETING_BYTES
+            assert client.recv(1) == b""
+            SerialPort(number).close()
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def test_a_closed_port_is_free_at_once():

@@ -1,0 +1,171 @@
+"""Compiling the core: once, in one place, and with words for what is missing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness.errors import ConfigError
+from harness.simulator import abi, build, sources
+from harness.simulator.build import core_library
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "user_cache_path", lambda name: tmp_path / name)
+    return tmp_path / "espdl-hil" / "core"
+
+
+@pytest.fixture
+def one_file(tmp_path, monkeypatch):
+    """Stands for the core's sources: quick to compile, easy to break."""
+    source = tmp_path / "one.cpp"
+    source.write_text('extern "C" unsigned hil_abi_version() { return 99; }\n')
+    monkeypatch.setattr(build, "core_sources", lambda: sources.CoreSources((), (source,)))
+    monkeypatch.setattr(build, "core_manifest", source.read_text)
+    return source
+
+
+def test_the_core_compiles_and_speaks_the_abi():
+    assert abi.bind(core_library()).hil_abi_version() == abi.ABI_VERSION
+
+
+def test_it_is_compiled_once(cache, one_file):
+    library = core_library()
+    assert library.parent == cache
+    made = library.stat().st_mtime_ns
+    assert core_library() == library
+    assert library.stat().st_mtime_ns == made
+    assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".so"]
+
+
+def test_changed_sources_are_compiled_anew(cache, one_file):
+    first = core_library()
+    one_file.write_text(one_file.read_text() + "// changed\n")
+    assert core_library() != first
+
+
+def test_another_compiler_compiles_anew(cache, one_file, monkeypatch):
+    first = core_library()
+    monkeypatch.setenv("CXX", "c++ -DOTHER")
+    assert core_library() != first
+
+
+def test_those_who_want_it_at_once_share_it(cache, one_file, monkeypatch):
+    runs = []
+    compile_core = build._compile
+    monkeypatch.setattr(build, "_compile", lambda *a: (runs.append(a), compile_core(*a)))
+    with ThreadPoolExecutor(4) as pool:
+        libraries = {future.result() for future in [pool.submit(core_library) for _ in range(4)]}
+    assert len(libraries) == 1
+    assert len(runs) == 1
+
+
+def test_no_compiler(cache, one_file, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError) as error:
+        core_library()
+    assert str(error.value) == (
+        "the simulated devkit compiles the firmware core and found no C++17 compiler "
+        "(c++, g++, clang++)\n"
+        "  hint: install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install), "
+        "or set CXX"
+    )
+
+
+def test_a_chosen_compiler_that_is_missing(cache, one_file, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler -O3")
+    with pytest.raises(ConfigError, match=r"found no C\+\+17 compiler \(no-such-compiler\)"):
+        core_library()
+
+
+def test_sources_that_do_not_compile(cache, one_file):
+    one_file.write_text("int broken = ;\n")
+    with pytest.raises(ConfigError) as error:
+        core_library()
+    message, hint = str(error.value).split("\n")
+    assert message.startswith(f"the firmware core does not compile: {one_file}:1:14: error: ")
+    assert hint.startswith("  hint: the command was: ")
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_a_cache_that_is_not_a_folder(tmp_path, one_file, monkeypatch):
+    monkeypatch.setattr(build, "user_cache_path", lambda name: tmp_path / "one.cpp" / name)
+    with pytest.raises(ConfigError) as error:
+        core_library()
+    assert str(error.value).startswith("cannot keep the compiled firmware core in ")
+    assert str(error.value).endswith(
+        "\n  hint: make the folder writable, or set XDG_CACHE_HOME to one that is"
+    )
+
+
+def test_a_library_of_another_abi(cache, one_file, monkeypatch):
+    one_file.write_text(
+        "".join(
+            f'extern "C" void {name}() {{}}\n'
+            for name in (
+                "hil_core_create",
+                "hil_core_destroy",
+                "hil_core_feed",
+                "hil_core_poll",
+                "hil_core_drain",
+                "hil_core_max_frame",
+                "hil_core_store_error",
+            )
+        )
+        + one_file.read_text()
+    )
+    with pytest.raises(ConfigError) as error:
+        abi.bind(core_library())
+    assert str(error.value) == (
+        f"the firmware core has ABI version 99, the simulated devkit speaks {abi.ABI_VERSION}\n"
+        "  hint: update harness/simulator/abi.py together with firmware/host/hil_host.h"
+    )
+
+
+def test_a_library_that_cannot_be_loaded(tmp_path):
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"not a library")
+    with pytest.raises(ConfigError) as error:
+        abi.bind(broken)
+    assert str(error.value).startswith("cannot load the compiled firmware core: ")
+    assert str(error.value).endswith(f"\n  hint: delete {broken}")
+
+
+def test_a_list_that_names_a_missing_file(tmp_path, monkeypatch):
+    listing = tmp_path / "host" / "sources.txt"
+    listing.parent.mkdir()
+    listing.write_text("# nothing\n-Ihost\nhost/gone.cpp  # was here\n")
+    monkeypatch.setattr(sources, "firmware_dir", lambda: tmp_path)
+    with pytest.raises(ConfigError) as error:
+        sources.core_sources()
+    assert str(error.value) == (
+        f"{listing} lists {tmp_path / 'host/gone.cpp'}, which does not exist"
+    )
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Makes the package look as if it lay alone in a folder."""
+    package = tmp_path / "harness"
+    package.mkdir()
+    monkeypatch.setattr(sources.harness, "__file__", str(package / "__init__.py"))
+    return package
+
+
+def test_an_installed_package_brings_the_firmware(installed):
+    (installed / "_firmware" / "host").mkdir(parents=True)
+    (installed / "_firmware" / "host" / "sources.txt").touch()
+    assert sources.firmware_dir() == installed / "_firmware"
+
+
+def test_no_firmware_at_all(installed):
+    with pytest.raises(ConfigError) as error:
+        sources.firmware_dir()
+    assert str(error.value) == (
+        f"the firmware sources are missing: no host/sources.txt in {installed / '_firmware'} "
+        f"or {installed.parent / 'firmware'}\n"
+        "  hint: reinstall espdl-hil, or run from a checkout of the project"
+    )
