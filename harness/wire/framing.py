@@ -76,8 +76,10 @@ def cobs_encode(data: bytes) -> bytes:
     Returns:
         ``len(data) + 1`` to ``max_encoded(len(data))`` bytes, none of them zero.
     """
-    parts: list[bytes] = []
     runs = data.split(b"\0")
+    if max(map(len, runs)) < _BLOCK:  # quick where zeros are frequent
+        return b"".join([part for run in runs for part in (_CODES[len(run)], run)])
+    parts: list[bytes] = []
     last = len(runs) - 1
     for index, run in enumerate(runs):
         start = 0
