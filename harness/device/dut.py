@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from harness.device.channel import Channel, Timing
+from harness.device.channel import Channel
 from harness.device.console import Console, Sink
 from harness.device.errors import (
     HandshakeError,
@@ -18,6 +18,7 @@ from harness.device.errors import (
 from harness.device.firmware import Firmware
 from harness.device.ports import find_port
 from harness.device.session import DeviceInfo, Session, model_digest
+from harness.device.timing import Timing
 from harness.errors import DeviceError, HarnessError
 from harness.espdl import read_package
 

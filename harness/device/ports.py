@@ -214,12 +214,10 @@ def _not_found(
     where = port or _GLOBS.get(sys.platform, "serial ports")
     lines = [f"no {title} port was found", f"  looked for: {where} of {vendors}"]
     if not seen:
-        lines.append("  examined: nothing, this machine has no serial port")
+        lines.append("  seen: no serial port at all")
     for found in seen:
-        what = findings.get(
-            found.device, "skipped, not a USB port of these vendors or not asked for"
-        )
-        lines.append(f"  examined: {found}: {TARGETS[what].title if what in TARGETS else what}")
+        what = findings.get(found.device, "not examined, it is none of these")
+        lines.append(f"  seen: {found}: {TARGETS[what].title if what in TARGETS else what}")
     return ConfigError(
         "\n".join(lines),
         hint=f"connect an {title} board, or name its port with --port; to run without a board: "

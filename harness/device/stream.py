@@ -18,7 +18,8 @@ from harness.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.device.channel import Channel, Pending
+    from harness.device.channel import Channel
+    from harness.device.timing import Pending
     from harness.wire.messages import StartReply
 
 CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data

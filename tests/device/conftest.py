@@ -16,8 +16,8 @@ import serial
 from serial import rfc2217
 
 from harness.device import rfc2217_handler
-from harness.device.channel import Timing
 from harness.device.dut import Dut, DutConfig
+from harness.device.timing import Timing
 from harness.espdl import write_package
 from harness.simulator.devkit import Devkit
 from harness.simulator.image import build_app

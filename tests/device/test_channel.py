@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.device.channel import Channel, Timing
+from harness.device.channel import Channel
 from harness.device.console import Console
 from harness.device.errors import BootError, HandshakeError, RequestError, TransportError
+from harness.device.timing import Timing
 from harness.wire.framing import Decoder, Packet, cobs_decode, cobs_encode, encode_packet
 from harness.wire.messages import (
     Booted,

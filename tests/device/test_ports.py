@@ -88,7 +88,7 @@ def test_no_port_at_all_is_told_at_once_and_whole():
     text = str(caught.value)
     assert text.startswith("no ESP32-S3 port was found\n  looked for: ")
     assert "Espressif USB (303A)" in text
-    assert "examined: nothing, this machine has no serial port" in text
+    assert "seen: no serial port at all" in text
     assert "pytest --target esp32s3 --hil-device sim" in text
 
 
@@ -105,14 +105,12 @@ def test_every_port_that_was_seen_is_told():
     lines = str(caught.value).splitlines()
     assert lines[0] == "no ESP32-P4 port was found"
     assert lines[2:-1] == [
-        "  examined: /dev/ttyACM0 (303A:1001 USB JTAG/serial debug unit): ESP32-S3",
-        "  examined: /dev/ttyS0 (no USB id): skipped, not a USB port of these vendors "
-        "or not asked for",
-        "  examined: /dev/ttyUSB0 (10C4:EA60 CP2102N): "
-        "no answer (Failed to connect: no serial data)",
-        "  examined: /dev/ttyUSB1 (10C4:EA60 CP2102N): permission denied; "
+        "  seen: /dev/ttyACM0 (303A:1001 USB JTAG/serial debug unit): ESP32-S3",
+        "  seen: /dev/ttyS0 (no USB id): not examined, it is none of these",
+        "  seen: /dev/ttyUSB0 (10C4:EA60 CP2102N): no answer (Failed to connect: no serial data)",
+        "  seen: /dev/ttyUSB1 (10C4:EA60 CP2102N): permission denied; "
         "add yourself to the group dialout (or uucp) and log in again",
-        "  examined: /dev/ttyUSB2 (10C4:EA60 CP2102N): busy, another program has it open",
+        "  seen: /dev/ttyUSB2 (10C4:EA60 CP2102N): busy, another program has it open",
     ]
 
 
