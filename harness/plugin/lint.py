@@ -55,9 +55,7 @@ def lint_model_file(path: Path) -> dict[str, list[Finding]]:
     return found
 
 
-def lint_artifacts(
-    model: StreamingModel, artifacts: Artifacts, chunk_frames: int
-) -> list[Finding]:
+def lint_artifacts(model: StreamingModel, artifacts: Artifacts, chunk_frames: int) -> list[Finding]:
     """Judge one streaming file of a model by its offline file.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,6 @@ class Rig:
     Args:
         options: The command line.
         cases: Every case that a selected test runs.
-        log_dir: Folder for device logs and simulated builds.
 
     Attributes:
         options: As given.
@@ -41,12 +41,11 @@ class Rig:
         discarded: What ``prepare`` found damaged in the store and made anew.
     """
 
-    def __init__(self, options: HilOptions, cases: Sequence[Case], log_dir: Path) -> None:
+    def __init__(self, options: HilOptions, cases: Sequence[Case]) -> None:
         self.options = options
         self.cases = tuple(cases)
         self.discarded: tuple[str, ...] = ()
         self.on_device: Callable[[Dut], None] = lambda _: None
-        self._log_dir = log_dir
         self._results: dict[str, Artifacts | HarnessError] = {}
         self._expected: dict[str, Expected] = {}
         self._duts: dict[str, Dut] = {}
@@ -118,6 +117,14 @@ class Rig:
         except HarnessError as error:
             self._dead[target] = error
 
+    def incidents(self, target: str) -> list[str]:
+        """What was done to bring the device of *target* back, a sentence each."""
+        dut = self._duts.get(target)
+        return [
+            f"{target}: {i.reason}; {i.action}: {i.outcome} ({i.seconds:.1f} s)"
+            for i in (dut.incidents if dut else ())
+        ]
+
     def close(self) -> None:
         """Close devices, then the simulated devkits behind them."""
         self._stack.close()
@@ -129,27 +136,31 @@ class Rig:
         if self.options.device == SIM:
             from harness.simulator import Devkit, build_app
 
-            build_dir = build_app(target, self._log_dir / f"build-{target}")
+            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="espdl-hil-"))
+            build_dir = build_app(target, Path(scratch))
             if port is None:
                 port = self._stack.enter_context(Devkit(target)).url
         else:
-            build_dir = self._build(target)
+            build_dir = self._build(target, port or "")
+        log_path = self.options.report / "logs" / f"{target}.log"
+        log_path.unlink(missing_ok=True)  # of an earlier session
         config = DutConfig(
             target=target,
             build_dir=build_dir,
             port=port,
             baud=self.options.baud or DEFAULT_BAUD,
-            log_path=self._log_dir / f"{target}.log",
+            log_path=log_path,
         )
         package = package_models(self._artifacts(target))
         return self._stack.enter_context(Dut(config, models=package))
 
-    def _build(self, target: str) -> Path:
-        from harness.device.build import build_firmware
+    def _build(self, target: str, port: str) -> Path:
+        from harness.device.build import build_firmware, variants_for
         from harness.simulator.sources import firmware_dir
 
         if self.options.build_dir is None:
-            return build_firmware(target, firmware_dir(), user_cache_path("espdl-hil") / "firmware")
+            cache = user_cache_path("espdl-hil") / "firmware"
+            return build_firmware(target, firmware_dir(), cache, variants=variants_for(port))
         build_dir = Path(self.options.build_dir.replace("{target}", target))
         if not build_dir.is_dir():
             raise ConfigError(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +17,7 @@ from harness.plugin.rows import RowBook
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from harness.plugin.cases import Case
     from harness.plugin.options import HilOptions
@@ -36,8 +35,7 @@ class HilSession:
 
     def __init__(self, options: HilOptions, cases: Sequence[Case]) -> None:
         self._options = options
-        self._folder = tempfile.TemporaryDirectory(prefix="espdl-hil-")
-        self._rig = Rig(options, cases, Path(self._folder.name))
+        self._rig = Rig(options, cases)
         self._book = RowBook()
         self._rig.on_device = self._book.note_device
         self._written: Path | None = None
@@ -68,7 +66,6 @@ class HilSession:
             self._rig.close()
             if self._book.results.rows:
                 self._written = self._book.write(self._options.report)
-            self._folder.cleanup()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -114,6 +111,9 @@ class HilSession:
             no_color=not writer.hasmarkup,
         )
         render_table(self._book.results, console)
+        for target in self._options.targets:
+            for incident in self._rig.incidents(target):
+                terminalreporter.write_line(f"recovered {incident}")
         report = self._written.with_name("report.html")
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
 
