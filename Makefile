@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/pytest test_cases -m "not negative" --hil-report hil-report
+	$(BIN)/pytest test_cases/test_streaming.py --hil-report=hil-report
 
 lint: setup
 	$(BIN)/ruff format --check .
