@@ -6,6 +6,8 @@ from harness.compare.alignment import (
     describe_alignment,
     skipped_frames,
 )
+from harness.compare.diagnose import diagnose
+from harness.compare.diagnosis import Cause, Diagnosis
 from harness.compare.difference import (
     Difference,
     Fidelity,
@@ -20,7 +22,9 @@ from harness.compare.verdict import ChunkVerdict, Outcome, StreamVerdict, judge
 __all__ = [
     "EXACT",
     "AlignmentLike",
+    "Cause",
     "ChunkVerdict",
+    "Diagnosis",
     "Difference",
     "Fidelity",
     "FirstDifference",
@@ -32,6 +36,7 @@ __all__ = [
     "compare",
     "cut_offline",
     "describe_alignment",
+    "diagnose",
     "judge",
     "parse_tolerance",
     "skipped_frames",

@@ -76,7 +76,7 @@ class Details:
     """What a reader wants to see of a row and a gate does not need.
 
     Attributes:
-        error: Why the row has no verdict; empty unless the outcome is ``error``.
+        error: Why the row did not pass, if not for the elements that differ.
         alignment: What each chunk was compared with, a line per output.
         per_chunk: The verdict of each chunk.
         lane_warnings: Nodes whose sums a stimulus could drive out of the S3's 20-bit lanes.

@@ -149,6 +149,6 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         "differs, but first is null": row["differing"] > 0 and row["first"] is None,
         "first is given, but nothing differs": not row["differing"] and row["first"] is not None,
         "simulated, but has a latency": simulated and row["latency_us"] is not None,
-        "no such device is listed": row["outcome"] != "error" and device not in answered,
+        "no such device is listed": row["elements"] > 0 and device not in answered,
     }
     return [fault for fault, found in checks.items() if found]

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.compare import compare, judge
-from harness.report import Device, Latency, Results, ResultsError, validate_results
+from harness.compare import Outcome, compare, judge
+from harness.report import Details, Device, Latency, Results, ResultsError, Row, validate_results
 
 # The schema's own list, written out: a field that is lost must be noticed.
 # fmt: off
@@ -111,6 +111,17 @@ def test_unknown_fields_are_allowed(results):
     validate_results(content)
 
 
+def test_a_row_that_never_ran_needs_no_device(make_row):
+    results = Results()
+    row = Row(
+        **{name: getattr(make_row(), name) for name in ROW_FIELDS[:6]},
+        outcome=Outcome.FAILED,
+        details=Details(error="[S101] /pool: reduction over time"),
+    )
+    results.add_row(row)
+    validate_results(results.to_json())
+
+
 def spoil(path, value):
     def apply(content):
         *parents, last = path
@@ -143,7 +154,8 @@ def spoil(path, value):
         (spoil(["rows", 0, "cosine"], float("nan")), "rows[0]: cosine is nan"),
         (spoil(["rows", 1, "first", "frame"], None), "rows[1]: first is {"),
         (spoil(["rows", 0, "elements"], 0), "passed, but nothing was compared"),
-        (spoil(["rows", 0, "outcome"], "failed"), "failed, but nothing differs"),
+        (spoil(["rows", 0, "outcome"], "failed"), "did not pass, but nothing says why"),
+        (spoil(["rows", 2, "details", "error"], ""), "did not pass, but nothing says why"),
         (spoil(["rows", 1, "differing"], 61), "more elements differ than were compared"),
         (spoil(["rows", 1, "first"], None), "differs, but first is null"),
         (spoil(["rows", 1, "differing"], 0), "first is given, but nothing differs"),

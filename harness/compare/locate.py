@@ -1,0 +1,109 @@
+"""Where the device first leaves the expected trace. Digests first, values of one node last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.compare.host import activations, digest
+from harness.compare.suspect import Suspect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.compare.case import Array, Case, Look, Probe, Tensors
+    from harness.espdl import Graph, Node
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """The stream, run again on the device, with a digest of every tensor it can show.
+
+    Attributes:
+        names: Graph inputs, then node outputs in order of execution.
+        looks: One look a chunk.
+        traces: What the host expects, one trace a chunk.
+    """
+
+    names: tuple[str, ...]
+    looks: Sequence[Look]
+    traces: Sequence[Tensors]
+
+    def agrees(self, chunk: int, name: str) -> bool:
+        """Whether the device holds the expected tensor; also if it cannot show it."""
+        seen = self.looks[chunk].seen.get(name)
+        return seen is None or seen == digest(self.traces[chunk][name])
+
+    def first(self) -> tuple[int, str] | None:
+        """Chunk and name of the first tensor that differs: earliest chunk, then first to run.
+
+        Everything that this tensor is made from is as expected: the node's inputs run before it,
+        its state is of the chunks before.
+        """
+        for chunk in range(len(self.looks)):
+            for name in self.names:
+                if not self.agrees(chunk, name):
+                    return chunk, name
+        return None
+
+    def count_before(self, chunk: int, name: str) -> int:
+        """Tensors of the chunk that were seen to agree before that one ran."""
+        before = self.names[: self.names.index(name)]
+        return sum(1 for n in before if n in self.looks[chunk].seen)
+
+    def received(self, chunk: int) -> Tensors:
+        """Graph outputs as the host received them in this run."""
+        return self.looks[chunk].outputs
+
+
+def rerun(case: Case, probe: Probe, traces: Sequence[Tensors], chunks: int) -> Rerun:
+    """Run the first chunks again on the device.
+
+    Args:
+        case: The stream that went wrong.
+        probe: The device.
+        traces: What the host expects.
+        chunks: How many chunks.
+    """
+    inputs = [info.name for info in case.graph.inputs]
+    nodes = [name for node in case.graph.nodes for name in node.outputs if name]
+    names = tuple(name for name in dict.fromkeys((*inputs, *nodes)) if name in traces[0])
+    return Rerun(names, probe.digests(names, chunks), traces)
+
+
+def maker(graph: Graph, name: str) -> Node:
+    """The node that computes a tensor."""
+    return next(node for node in graph.nodes if name in node.outputs)
+
+
+def suspect(case: Case, probe: Probe, found: Rerun, chunk: int, name: str) -> Suspect:
+    """Fetch from the device what one node gave, in every chunk in which it was fed rightly.
+
+    Args:
+        case: The stream that went wrong.
+        probe: The device.
+        found: The run in which the tensor differs.
+        chunk: Where it differs first.
+        name: The tensor.
+    """
+    node = maker(case.graph, name)
+    sources = activations(case.graph, node)
+    numbers = tuple(
+        number
+        for number in range(len(found.looks))
+        if number <= chunk or all(found.agrees(number, source) for source in sources)
+    )
+    looks = probe.values([name], len(found.looks))
+    traces = [found.traces[number] for number in numbers]
+    observed: list[Array] = [looks[number].seen[name] for number in numbers]
+    return Suspect(
+        case=case,
+        node=node,
+        output=name,
+        numbers=numbers,
+        inputs=tuple({source: trace[source] for source in sources} for trace in traces),
+        expected=np.stack([trace[name] for trace in traces]),
+        observed=np.stack(observed),
+    )
