@@ -41,8 +41,6 @@ LOAD_FAILED = 13
 RUN_FAILED = 19
 NOT_RETAINED = 20
 
-Bytes_p = POINTER(c_uint8)
-
 
 class Memory(Structure):
     """hil_memory."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.simulator.port import SerialPort
 
 ESPDL_VERSION = "none (simulated)"  # the interpreter runs the models
-BROWNOUT_PAUSE_S = 0.2  # a supply needs time to recover and fail again
+CRASH_PAUSE_S = 0.1  # a chip that crashes for ever must not do it as fast as this host can
 SLOW_SLICE_S = 0.02
 
 
@@ -124,7 +124,7 @@ class _Application:
         self._log("I", "main_task", "Calling app_main()")
         if self._board.injection.strike(BrownoutLoop) is not None:
             self._log("E", "BOD", "Brownout detector was triggered\r\n")
-            self._board.port.idle(BROWNOUT_PAUSE_S)
+            self._board.port.idle(CRASH_PAUSE_S)
             raise _Restart(Reset.SOFTWARE)
 
     def _serve(self, core: Core, runner: ModelRunner) -> NoReturn:
@@ -150,6 +150,7 @@ class _Application:
         if crash is not None:
             self._transmit(data[:crash])
             self._transmit(self._panic_text())
+            self._board.port.idle(CRASH_PAUSE_S)
             raise _Restart(Reset.PANIC)
         self._transmit(data)
 

@@ -137,6 +137,7 @@ class Devkit:
                     if download:
                         self._download(reason)
                     reason = self._boot(reason)
+                    self._port.read(0)  # what came while the chip restarted is lost
                 except EnableLow:
                     download = self._port.wait_enable_high()
                     reason = Reset.POWER_ON

@@ -116,10 +116,12 @@ class ModelRunner:
             raise RunnerError(
                 abi.OUT_OF_MEMORY, f"{name} has {len(data)} bytes, {free} bytes of PSRAM are free"
             )
-        tampered = tamper(data, self._chip.name, self._injection.active(LoadFault, name))
+        graph = espdl.load_graph(data)
+        faults = self._injection.active(LoadFault, name)
+        tampered = tamper(data, graph, self._chip.name, faults)
         self.notes += [f"{fault} acts in model {name}" for fault in tampered.faults]
         session = interpreter.load(tampered.graph, tampered.target)
-        nodes = _node_outputs(espdl.load_graph(data), session)
+        nodes = _node_outputs(graph, session)
         self._last_id += 1
         self._models[self._last_id] = _Model(
             name, session, len(data), (session.inputs, session.outputs, nodes)

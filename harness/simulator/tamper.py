@@ -48,14 +48,15 @@ class Tampered:
     faults: tuple[LoadFault, ...]
 
 
-def tamper(data: bytes, target: str, faults: Iterable[LoadFault]) -> Tampered:
+def tamper(data: bytes, graph: Graph, target: str, faults: Iterable[LoadFault]) -> Tampered:
     """Apply faults to a model.
 
     Args:
         data: A whole ``.espdl`` file.
+        graph: What it holds.
         target: Target of the devkit.
-        faults: In the order in which they act; those whose node or constant the
-            model does not have are left out.
+        faults: In the order in which they act; those that find nothing to act on
+            in the model are left out.
 
     Returns:
         The model to execute instead, and the faults that are in it.
@@ -63,8 +64,8 @@ def tamper(data: bytes, target: str, faults: Iterable[LoadFault]) -> Tampered:
     Raises:
         ConfigError: An element, bit or table entry is out of range.
     """
-    graph = espdl.load_graph(data)
     applied: list[LoadFault] = []
+    patched = data
     for fault in faults:
         if isinstance(fault, WrongRounding):
             target = next(other for other in DEVKIT_TARGETS if other != target)
@@ -72,11 +73,12 @@ def tamper(data: bytes, target: str, faults: Iterable[LoadFault]) -> Tampered:
             patch = _patch(graph, fault)
             if patch is None:
                 continue
-            data = espdl.patch_initializer(data, *patch)
-        elif isinstance(fault, WrongShift | SaturationWrap) and _node(graph, fault.node) is None:
+            patched = espdl.patch_initializer(patched, *patch)
+        elif isinstance(fault, WrongShift | SaturationWrap) and not _is_integer(graph, fault.node):
             continue
         applied.append(fault)
-    graph = espdl.load_graph(data)
+    if patched is not data:
+        graph = espdl.load_graph(patched)
     for fault in reversed(applied):  # each goes right behind the node, before those put there
         if isinstance(fault, WrongShift):
             graph = _behind(graph, fault.node, _shifted(fault.bits))
@@ -87,6 +89,12 @@ def tamper(data: bytes, target: str, faults: Iterable[LoadFault]) -> Tampered:
 
 def _node(graph: Graph, name: str) -> Node | None:
     return next((node for node in graph.nodes if node.name == name), None)
+
+
+def _is_integer(graph: Graph, name: str) -> bool:
+    """Whether there is such a node, with an int8 or int16 result."""
+    node = _node(graph, name)
+    return node is not None and graph.info(node.outputs[0]).dtype.name in ("int8", "int16")
 
 
 def _patch(graph: Graph, fault: WeightBit | LutEntry) -> tuple[str, int, int] | None:
@@ -110,12 +118,10 @@ def _wrapped(values: Values) -> Values:
 
 
 def _behind(graph: Graph, name: str, function: Mapping) -> Graph:
-    """Put a table behind a node's first output; float outputs are left as they are."""
+    """Put a table behind a node's first output."""
     index = next(i for i, node in enumerate(graph.nodes) if node.name == name)
     node = graph.nodes[index]
     info = graph.info(node.outputs[0])
-    if info.dtype not in (np.dtype(np.int8), np.dtype(np.int16)):
-        return graph
     right, table_name = f"{info.name}#right", f"{info.name}#table"
     table = Tensor(_table_info(table_name, info), _table(info.dtype, function))
     nodes = (

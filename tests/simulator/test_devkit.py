@@ -346,6 +346,14 @@ def test_a_panic_in_a_stream(booted, devkit, talk, case):
     assert streams_rightly(talk(booted), case)
 
 
+@pytest.mark.parametrize("fault", [Panic(0, boots=None), BrownoutLoop(), StuckBoot()])
+def test_a_chip_that_never_comes_up_can_be_closed(flash_file, fault):
+    with Devkit("esp32s3", flash_file=flash_file, faults=[fault]):
+        time.sleep(0.05)
+        started = time.monotonic()
+    assert time.monotonic() - started < 1
+
+
 def test_a_stuck_boot(booted, devkit, talk, case, reset):
     devkit.inject(StuckBoot(boots=1))
     reset(booted)

@@ -38,7 +38,7 @@ def first_of(golden, op_type):
 
 def trace_of(golden, target, *faults):
     """Every node output of the first step."""
-    tampered = tamper(golden.model, target, faults)
+    tampered = tamper(golden.model, espdl.load_graph(golden.model), target, faults)
     assert tampered.faults == faults
     session = interpreter.load(tampered.graph, tampered.target)
     session.step({name: golden.tensor(0, "in", name) for name in golden.inputs})
@@ -125,16 +125,26 @@ def test_a_flipped_weight_bit(case):
 def test_faults_without_a_place_in_the_model_are_left_out(golden):
     golden = golden("relu.esp32s3.int8")
     faults = (WrongShift("no such node"), WeightBit("nothing", 0), LutEntry("none", 0))
-    tampered = tamper(golden.model, "esp32s3", faults)
+    graph = espdl.load_graph(golden.model)
+    tampered = tamper(golden.model, graph, "esp32s3", faults)
     assert tampered.faults == ()
-    assert tampered.graph.nodes == espdl.load_graph(golden.model).nodes
+    assert tampered.graph is graph
+
+
+def test_a_float_result_is_not_shifted(golden):
+    golden = golden("softmax.esp32s3.int8")
+    graph = espdl.load_graph(golden.model)
+    node = next(n for n in graph.nodes if n.op_type == "Softmax")
+    assert graph.info(node.outputs[0]).dtype == np.float32
+    faults = (WrongShift(node.name), SaturationWrap(node.name))
+    assert tamper(golden.model, graph, "esp32s3", faults).faults == ()
 
 
 def test_an_element_that_does_not_exist(case):
     golden, target = case
     node = first_of(golden, "Conv")
     with pytest.raises(ConfigError, match=r"element 10000000 or bits 0x1 are out of range"):
-        tamper(golden.model, target, [WeightBit(node.inputs[1], 10_000_000)])
+        trace_of(golden, target, WeightBit(node.inputs[1], 10_000_000))
 
 
 # -- through the core --------------------------------------------------------
