@@ -89,8 +89,13 @@ def _judged(walk: Walk, refusals: list[StreamingError], graph: NeutralGraph) -> 
 def _lint_alone(graph: NeutralGraph, clock: Clock) -> list[Finding]:
     """Judge a file by the offline model that it seems to come from."""
     walk, refusals = analyze(presume_offline(graph, clock), clock)
-    findings = _judged(walk, refusals, graph)
-    return [finding for finding in findings if finding.rule not in _PRESUMED]
+    picks = {node.name for node in graph.nodes if node.op_type in ("Slice", "Gather")}
+    return [
+        finding
+        for finding in _judged(walk, refusals, graph)
+        if finding.rule not in _PRESUMED
+        and not (finding.rule == rules.OFFLINE_CONSTANT.id and finding.node in picks)
+    ]
 
 
 def lint_offline(

@@ -1,0 +1,84 @@
+"""``python -m harness lint``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from export_bench import Request
+
+from harness.__main__ import main
+
+FRAMES = [[1, 4, 24]]
+
+
+@pytest.fixture
+def folder(export, tmp_path):
+    """An artifact folder: offline.espdl, a planned and an automatic streaming file."""
+    exported = export(Request("Residual", FRAMES, [2], [4], auto=[4]))
+    (tmp_path / "offline.espdl").write_bytes(exported.offline)
+    (tmp_path / "plan.espdl").write_bytes(exported.streaming[4])
+    (tmp_path / "auto.espdl").write_bytes(exported.auto[4])
+    return tmp_path
+
+
+def test_a_right_file_passes(folder, capsys):
+    assert main(["lint", str(folder / "plan.espdl")]) == 0
+    assert capsys.readouterr().out == f"{folder / 'plan.espdl'}: nothing found\n"
+
+
+def test_a_wrong_file_fails_and_says_why(folder, capsys):
+    assert main(["lint", str(folder / "auto.espdl")]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{folder / 'auto.espdl'}: 1 error"
+    assert lines[1] == (
+        "  S202 error /Add: shared cache: Add /Add meets tensors of 4, 6 frames [all]"
+    )
+    assert lines[2].startswith("      edit: ")
+
+
+def test_the_offline_file_may_lie_elsewhere(folder, tmp_path, capsys):
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    moved = (folder / "auto.espdl").rename(apart / "auto.espdl")
+
+    assert main(["lint", str(moved), "--offline", str(folder / "offline.espdl")]) == 1
+    assert "S202 error /Add" in capsys.readouterr().out
+
+
+def test_a_streaming_file_without_an_offline_file(folder, capsys):
+    (folder / "offline.espdl").unlink()
+
+    assert main(["lint", str(folder / "auto.espdl"), str(folder / "plan.espdl")]) == 1
+    out = capsys.readouterr().out
+    assert f"{folder / 'auto.espdl'}: 1 error" in out
+    assert f"{folder / 'plan.espdl'}: nothing found" in out
+
+
+def test_an_offline_file_alone(folder, capsys):
+    assert main(["lint", str(folder / "offline.espdl"), "--chunk", "3"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+
+
+def test_json(folder, capsys):
+    assert main(["lint", "--json", str(folder / "auto.espdl")]) == 1
+
+    (findings,) = json.loads(capsys.readouterr().out).values()
+    assert findings[0]["rule"] == "S202"
+    assert set(findings[0]) == {"rule", "severity", "node", "message", "frames_affected", "edit"}
+
+
+def test_a_damaged_file_is_one_clear_message(folder, capsys):
+    broken = folder / "broken.espdl"
+    broken.write_bytes((folder / "plan.espdl").read_bytes()[:100])
+
+    assert main(["lint", str(broken)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {broken}: ")
+    assert "Traceback" not in error
+
+
+def test_a_wrong_frame_axis_is_a_users_mistake(folder, capsys):
+    assert main(["lint", str(folder / "offline.espdl"), "--chunk", "99"]) == 2
+    assert "a chunk of 99 frames does not fit 24 frames" in capsys.readouterr().err
