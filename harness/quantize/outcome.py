@@ -36,7 +36,9 @@ class Outcome:
         if self.error is not None:
             error = {"type": type(self.error).__name__, "state": vars(self.error)}
         data = {"error": error, "dependencies": self.dependencies}
-        (directory / OUTCOME).write_text(json.dumps(data))
+        part = directory / f"{OUTCOME}.part"
+        part.write_text(json.dumps(data))
+        part.replace(directory / OUTCOME)  # whole or not at all
 
     @classmethod
     def take(cls, directory: Path) -> Outcome | None:

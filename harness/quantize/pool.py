@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import QuantizeError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
 START_TIMEOUT_S = 120.0  # importing torch from a cold disk
@@ -41,6 +41,8 @@ class WorkerPool:
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._received = b""
         self._ready = False
+        # What this process can import, the workers can.
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         try:
             self._process = subprocess.Popen(
                 [
@@ -51,12 +53,7 @@ class WorkerPool:
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                # The worker imports what this process could import.
-                env={
-                    **os.environ,
-                    **WORKER_ENVIRONMENT,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
+                env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path},
                 start_new_session=True,  # a Ctrl-C is ours to handle
             )
         except BaseException:

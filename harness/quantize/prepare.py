@@ -53,6 +53,9 @@ def prepare(
     Returns:
         By ``Recipe.key``: the artifacts, or the error, so that one bad model does not hide
         the others.
+
+    Raises:
+        ConfigError: the store cannot be written.
     """
     wanted = {recipe.key: recipe for recipe in recipes}
     run = _Run(store, len(wanted), progress, timeout_s)

@@ -16,16 +16,18 @@ import json
 import os
 import shutil
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from harness.errors import ConfigError
 from harness.quantize.artifacts import LOG, Artifacts
 from harness.quantize.recipe import hash_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.quantize.recipe import Recipe
@@ -46,7 +48,8 @@ class Store:
     An entry appears whole or not at all: it is made in a folder beside and renamed into
     place. Every file is hashed again when an entry is read; one that does not match is
     discarded, said in ``discarded``, and made anew. Deleting the folder is always safe.
-    Writing (``begin`` to ``publish`` or ``fail``) needs the recipe's ``lock``.
+    Writing (``begin`` to ``publish`` or ``fail``) needs the recipe's ``lock``, and raises
+    ConfigError when the file system refuses.
 
     Args:
         root: The store's folder, made when needed; None means the user's cache.
@@ -74,14 +77,16 @@ class Store:
                 if message not in self.discarded:
                     self.discarded.append(message)
             elif _is_current(recipe, manifest["dependencies"]):
-                os.utime(entry / MANIFEST)  # in use: not for pruning
+                with suppress(OSError):  # a store that is read only does as well
+                    os.utime(entry / MANIFEST)  # in use: not for pruning
                 return Artifacts(entry)
         return None
 
     def lock(self, recipe: Recipe) -> FileLock:
         """Return the lock that its maker holds from ``begin`` to ``publish`` or ``fail``."""
         folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{recipe.key}.lock", thread_local=False)
 
     def begin(self, recipe: Recipe) -> Path:
@@ -91,7 +96,8 @@ class Store:
                 _remove(entry)
         work = self.root / "work" / recipe.key
         _remove(work)
-        work.mkdir(parents=True)
+        with self._writing():
+            work.mkdir(parents=True)
         return work
 
     def publish(self, recipe: Recipe, dependencies: Mapping[str, str]) -> Artifacts:
@@ -110,12 +116,13 @@ class Store:
             "files": files,
             "dependencies": dict(dependencies),
         }
-        (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
         variant = hashlib.sha256(json.dumps(dict(dependencies), sort_keys=True).encode())
         entry = self._entries(recipe) / variant.hexdigest()[:16]
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        _remove(entry)
-        work.replace(entry)
+        with self._writing():
+            (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            _remove(entry)
+            work.replace(entry)
         _remove(self.root / "failed" / recipe.key)
         return Artifacts(entry)
 
@@ -126,8 +133,9 @@ class Store:
         _remove(kept)
         log = work / LOG
         if log.exists() and log.stat().st_size:
-            kept.mkdir(parents=True)
-            log.replace(kept / LOG)
+            with self._writing():
+                kept.mkdir(parents=True)
+                log.replace(kept / LOG)
         _remove(work)
         return kept / LOG if kept.exists() else None
 
@@ -142,6 +150,17 @@ class Store:
         for entry in stale:
             _remove(entry)
         return len(stale)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the file system refuses into advice."""
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"the artifact store {self.root} cannot be written: {error.strerror or error}",
+                hint="name another folder with --hil-store DIR",
+            ) from error
 
     def _entries(self, recipe: Recipe) -> Path:
         return self.root / "entries" / recipe.key

@@ -125,7 +125,7 @@ class Work:
                 model = self._load_model()
                 module = _build(model)
                 stimulus, batches = make_stimulus(model), make_calibration(model)
-            floats = float_graph.run_module(module, stimulus, model.outputs)
+                floats = float_graph.run_module(module, stimulus, model.outputs)
             _carry_state(module, model, batches)
             float_graph.export_onnx(module, model, onnx)
         with self._stage("calibrate"):

@@ -453,7 +453,8 @@ def test_two_processes_make_an_entry_once(tmp_path: Path) -> None:
     assert (tmp_path / "made.txt").read_text() == "x"
 
 
-def test_killing_the_parent_leaves_no_process_and_no_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_ending_the_parent_leaves_no_process_and_no_lock(tmp_path: Path, how: int) -> None:
     pid = tmp_path / "worker.pid"
     text = (
         "def build():\n"
@@ -467,7 +468,7 @@ def test_killing_the_parent_leaves_no_process_and_no_lock(tmp_path: Path) -> Non
     worker = int(pid.read_text())
     zygote = parent_of(worker)
     assert zygote != process.pid
-    process.kill()
+    process.send_signal(how)
     process.communicate()
     wait_for(lambda: not alive(worker) and not alive(zygote))
     recipe = Recipe.of(model, "esp32s3", 8)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import Timeout
 
+from harness.errors import ConfigError
 from harness.quantize import Recipe, Store
 from harness.quantize.artifacts import LOG
 
@@ -156,6 +157,21 @@ def test_only_what_nobody_asked_for_is_pruned(store: Store, recipe: Recipe) -> N
     assert store.prune() == 1
     assert store.get(recipe) is None
     assert store.discarded == []
+
+
+def test_a_store_that_cannot_be_written_is_the_users_to_move(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "store")
+    assert store.get(recipe) is None
+    for write in (store.lock, store.begin):
+        with pytest.raises(ConfigError) as raised:
+            write(recipe)
+        assert str(raised.value) == (
+            f"the artifact store {store.root} cannot be written: Not a directory\n"
+            "  hint: name another folder with --hil-store DIR"
+        )
 
 
 def test_the_manifest_names_recipe_and_files(store: Store, recipe: Recipe) -> None:
