@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.espdl.attributes import NodeProblem
 from harness.interpreter.layout import gatherer
 from harness.interpreter.numeric import quantized
 from harness.interpreter.tables import lookup, tabulate
@@ -91,13 +90,8 @@ def linear_axis(before: int, after: int, scale: np.float32, *, align_corners: bo
         scale: Output length over input length.
         align_corners: First and last elements stand for each other.
 
-    Raises:
-        NodeProblem: Aligned corners of a single output element, which divides by zero.
-
     Matches: ``base::linear_coeffs``.
     """
-    if align_corners and after < 2:
-        raise NodeProblem("align_corners to a length of 1: the chip divides by zero")
     index = np.arange(after).astype(np.float32)
     if align_corners:
         place = index * (ONE / (np.float32(after - 1) / np.float32(before - 1)))

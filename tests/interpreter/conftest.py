@@ -45,16 +45,16 @@ def indices(*values):
     return const(np.array(values, np.int64).reshape(-1), 0, np.int64)
 
 
-def packed(logical, exponent, target, *, depthwise=False):
-    """A filter (N, H, W, C) as a file for *target* stores it."""
+def packed(logical, exponent, chip, *, depthwise=False):
+    """A filter (N, H, W, C) as a file for *chip* stores it."""
     n, h, w, c = logical.shape
-    stored = pack_filter(logical, target, depthwise=depthwise)
+    stored = pack_filter(logical, chip, depthwise=depthwise)
     shape = (h, w, n, 1) if depthwise else (h, w, c, n)
     return const(stored.reshape(shape), exponent, logical.dtype)
 
 
-def packed_matrices(logical, exponent, target):
-    return const(pack_matrices(logical, target), exponent, logical.dtype)
+def packed_matrices(logical, exponent, chip):
+    return const(pack_matrices(logical, chip), exponent, logical.dtype)
 
 
 def node_graph(op_type, inputs, outputs, *, table=None, width=None, **attributes):
@@ -95,9 +95,9 @@ def node_graph(op_type, inputs, outputs, *, table=None, width=None, **attributes
     )
 
 
-def run_node(op_type, inputs, outputs, *, target="c", **options):
+def run_node(op_type, inputs, outputs, *, chip="c", **options):
     """Outputs of one node, a list of arrays."""
-    session = load(node_graph(op_type, inputs, outputs, **options), target)
+    session = load(node_graph(op_type, inputs, outputs, **options), chip)
     feeds = {
         f"x{i}": operand.array
         for i, operand in enumerate(inputs)
@@ -112,10 +112,10 @@ def run_one(op_type, inputs, dtype, exponent, **options):
     return run_node(op_type, inputs, [(dtype, exponent)], **options)[0]
 
 
-def rounded(value: Fraction, target: str) -> int:
-    """The nearest integer; a half as the target rounds it."""
+def rounded(value: Fraction, chip: str) -> int:
+    """The nearest integer; a half as the chip rounds it."""
     value = Fraction(value)
-    if target == "esp32p4":
+    if chip == "esp32p4":
         return round(value)
     return floor(value + Fraction(1, 2))
 
@@ -125,10 +125,10 @@ def saturated(value: int, dtype) -> int:
     return max(info.min, min(info.max, value))
 
 
-def requantized(values, shift, target, dtype):
+def requantized(values, shift, chip, dtype):
     """Exact integers divided by ``2**shift``, rounded and saturated; any nesting of lists."""
     flat = [
-        saturated(rounded(Fraction(int(v)) / Fraction(2) ** int(s), target), dtype)
+        saturated(rounded(Fraction(int(v)) / Fraction(2) ** int(s), chip), dtype)
         for v, s in np.broadcast(np.asarray(values, object), np.asarray(shift, object))
     ]
     return np.array(flat, dtype).reshape(np.broadcast_shapes(np.shape(values), np.shape(shift)))
@@ -157,7 +157,7 @@ def lab():
 
 
 @pytest.fixture(params=TARGETS)
-def target(request):
+def chip(request):
     return request.param
 
 

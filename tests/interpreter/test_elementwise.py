@@ -27,30 +27,30 @@ def draw(rng, dtype, shape):
 
 @pytest.mark.parametrize(("first", "second"), SHAPES, ids=str)
 @pytest.mark.parametrize("kind", ["Add", "Sub", "Mul"])
-def test_broadcasting(lab, rng, target, dtype, kind, first, second):
+def test_broadcasting(lab, rng, chip, dtype, kind, first, second):
     a, b = draw(rng, dtype, first), draw(rng, dtype, second)
     x, y = a.astype(np.int64), b.astype(np.int64)
     if kind == "Mul":
         shift = 7 if dtype.itemsize == 1 else 15
         found = lab.one(
-            kind, [lab.q(a, -5, dtype), lab.q(b, -6, dtype)], dtype, -11 + shift, target=target
+            kind, [lab.q(a, -5, dtype), lab.q(b, -6, dtype)], dtype, -11 + shift, chip=chip
         )
         # the product of two int16 is rounded to float32 before it is scaled
-        wanted = lab.requantized((x * y).astype(np.float32).astype(object), shift, target, dtype)
+        wanted = lab.requantized((x * y).astype(np.float32).astype(object), shift, chip, dtype)
     else:
-        found = lab.one(kind, [lab.q(a, -5, dtype), lab.q(b, -5, dtype)], dtype, -5, target=target)
+        found = lab.one(kind, [lab.q(a, -5, dtype), lab.q(b, -5, dtype)], dtype, -5, chip=chip)
         info = np.iinfo(dtype)
         wanted = (x + y if kind == "Add" else x - y).clip(info.min, info.max)
     assert np.array_equal(found, wanted)
 
 
-def test_sums_saturate_at_both_ends(lab, target, dtype):
+def test_sums_saturate_at_both_ends(lab, chip, dtype):
     info = np.iinfo(dtype)
     a = lab.q([info.max, info.min, info.min], -3, dtype)
     b = lab.q([1, -1, info.min], -3, dtype)
-    found = lab.one("Add", [a, b], dtype, -3, target=target)
+    found = lab.one("Add", [a, b], dtype, -3, chip=chip)
     assert found.tolist() == [info.max, info.min, info.min]
-    found = lab.one("Sub", [b, a], dtype, -3, target=target)
+    found = lab.one("Sub", [b, a], dtype, -3, chip=chip)
     assert found.tolist() == [1 - info.max, info.max, 0]
 
 
@@ -59,19 +59,19 @@ def test_sums_ignore_exponents_so_unequal_ones_are_refused(lab):
         lab.one("Add", [lab.q([1], -3), lab.q([1], -4)], np.int8, -3)
 
 
-def test_products_saturate_at_both_ends(lab, target, dtype):
+def test_products_saturate_at_both_ends(lab, chip, dtype):
     info = np.iinfo(dtype)
     a = lab.q([info.max, info.min], -3, dtype)
-    found = lab.one("Mul", [a, lab.q([100], -3, dtype)], dtype, -6, target=target)
+    found = lab.one("Mul", [a, lab.q([100], -3, dtype)], dtype, -6, chip=chip)
     assert found.tolist() == [info.max, info.min]
 
 
-def test_products_round_ties(lab, target, dtype):
+def test_products_round_ties(lab, chip, dtype):
     found = lab.one(
         "Mul", [lab.q([-5, -3, -1, 1, 3, 5], -3, dtype), lab.q([1], -3, dtype)], dtype, -5,
-        target=target,
+        chip=chip,
     )  # fmt: skip
-    wanted = [-2, -2, 0, 0, 2, 2] if target == "esp32p4" else [-2, -1, 0, 1, 2, 3]
+    wanted = [-2, -2, 0, 0, 2, 2] if chip == "esp32p4" else [-2, -1, 0, 1, 2, 3]
     assert found.tolist() == wanted
 
 
@@ -100,9 +100,9 @@ def test_an_int16_product_is_rounded_to_float32_first(lab):
     ],
 )
 @pytest.mark.parametrize(("first", "second"), SHAPES[:4], ids=str)
-def test_comparisons(lab, rng, target, dtype, kind, compare, first, second):
+def test_comparisons(lab, rng, chip, dtype, kind, compare, first, second):
     a, b = (rng.integers(-2, 3, shape).astype(dtype) for shape in (first, second))
-    found = lab.one(kind, [lab.q(a, -2, dtype), lab.q(b, -2, dtype)], np.bool_, 0, target=target)
+    found = lab.one(kind, [lab.q(a, -2, dtype), lab.q(b, -2, dtype)], np.bool_, 0, chip=chip)
     assert found.dtype == np.bool_
     assert np.array_equal(found, compare(a, b))
 

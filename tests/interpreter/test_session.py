@@ -1,0 +1,157 @@
+"""What a session accepts, returns and refuses."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import ArtifactError, ConfigError, UnsupportedOpError
+from harness.espdl import load_graph, write_package
+from harness.interpreter import load
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def model(name):
+    with np.load(GOLDEN / f"{name}.npz") as archive:
+        import json
+
+        index = json.loads(archive["index"].tobytes())
+        key = next(k for k, path in index["tensors"].items() if path == "model")
+        return archive[key].tobytes()
+
+
+@pytest.fixture(scope="module")
+def tcn():
+    return model("tcn_res.esp32s3.int8")
+
+
+@pytest.fixture
+def session(tcn):
+    return load(tcn, "esp32s3")
+
+
+@pytest.fixture
+def feeds(session, rng):
+    return {
+        info.name: rng.integers(-128, 128, info.shape).astype(info.dtype) for info in session.inputs
+    }
+
+
+def test_a_file_bytes_a_package_and_a_graph_are_the_same(tcn, feeds, tmp_path):
+    path = tmp_path / "tcn.espdl"
+    path.write_bytes(tcn)
+    package = write_package([("other", model("mul.esp32s3.int8")), ("tcn", tcn)])
+    results = [
+        load(path, "esp32s3").step(feeds),
+        load(tcn, "esp32s3").step(feeds),
+        load(package, "esp32s3", model="tcn").step(feeds),
+        load(load_graph(tcn), "esp32s3").step(feeds),
+    ]
+    for result in results[1:]:
+        assert all(np.array_equal(result[name], results[0][name]) for name in results[0])
+
+
+def test_describes_itself(session):
+    assert [info.name for info in session.inputs] == list(load_graph_inputs(session))
+    for info in (*session.inputs, *session.outputs):
+        assert session.exponents[info.name] == info.exponents
+    assert {info.name for info in session.outputs} <= session.trace.keys()
+
+
+def load_graph_inputs(session):
+    return session._feeds
+
+
+def test_outputs_are_copies_and_the_trace_is_not(session, feeds):
+    first = session.step(feeds)
+    name = session.outputs[0].name
+    kept, seen = first[name].copy(), session.trace[name]
+    session.step({key: -1 - value for key, value in feeds.items()})
+    assert np.array_equal(first[name], kept)
+    assert not np.array_equal(seen, kept)
+    assert all(value.flags.c_contiguous for value in session.trace.values())
+
+
+def test_steps_do_not_depend_on_earlier_ones_without_a_cache(session, feeds):
+    first = session.step(feeds)
+    session.step({key: -1 - value for key, value in feeds.items()})
+    again = session.step(feeds)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
+def test_wider_integers_in_range_are_taken(session, feeds):
+    wide = {name: value.astype(np.int64) for name, value in feeds.items()}
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(session.step(wide).values(), session.step(feeds).values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: {}, "expected the inputs"),
+        (lambda f: {**f, "extra": np.zeros(1)}, "expected the inputs"),
+        (lambda f: {k: v[:, :-1] for k, v in f.items()}, "has shape"),
+        (lambda f: {k: v.astype(np.float32) for k, v in f.items()}, "takes int8, got float32"),
+        (lambda f: {k: v.astype(np.int16) + 300 for k, v in f.items()}, "got values from"),
+    ],
+)
+def test_refuses_wrong_inputs(session, feeds, change, message):
+    with pytest.raises(ConfigError, match=message):
+        session.step(change(feeds))
+
+
+def test_runs_at_other_lengths(tcn, session, feeds):
+    info = session.inputs[0]
+    shape = (1, info.shape[1] // 2, *info.shape[2:])
+    short = load(tcn, "esp32s3", input_shapes={info.name: shape})
+    assert short.inputs[0].shape == shape
+    head = feeds[info.name][:, : shape[1]]
+    result = short.step({info.name: np.ascontiguousarray(head)})
+    name = session.outputs[0].name
+    whole = session.step(feeds)[name]
+    assert np.array_equal(result[name], whole[:, : result[name].shape[1]])  # the network is causal
+
+
+def test_unknown_names_are_config_errors(tcn):
+    with pytest.raises(ConfigError, match="unknown target"):
+        load(tcn, "esp32")
+    with pytest.raises(ConfigError, match="no graph input"):
+        load(tcn, "esp32s3", input_shapes={"nothing": (1, 2, 3)})
+
+
+def test_a_damaged_file_is_an_artifact_error(tcn):
+    with pytest.raises(ArtifactError):
+        load(tcn[: len(tcn) // 2], "esp32s3")
+
+
+def test_a_session_can_move_to_another_thread(session, feeds):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(session.step(feeds)))
+    thread.start()
+    thread.join()
+    assert all(np.array_equal(results[0][k], v) for k, v in session.step(feeds).items())
+
+
+def test_what_would_hang_the_chip_names_the_node(lab, monkeypatch):
+    from harness.interpreter import numeric
+
+    graph = lab.graph("ReduceL2", [lab.q([[1, 2]], 0)], [(np.int8, 0)], keepdims=0)
+    session = load(graph, "c")
+    monkeypatch.setattr(numeric, "HALF", np.float32(-0.5))
+    with pytest.raises(UnsupportedOpError, match=r"ReduceL2 'node': .*would hang"):
+        session.step({"x0": np.array([[1, 2]], np.int8)})
+
+
+def test_a_tcn_chunk_steps_within_a_millisecond():
+    from timeit import repeat
+
+    session = load(model("stream_residual.streaming.esp32s3.int8"), "esp32s3")
+    feeds = {info.name: np.ones(info.shape, info.dtype) for info in session.inputs}
+    best = min(repeat(lambda: session.step(feeds), number=20, repeat=20)) / 20
+    assert best < 1e-3
