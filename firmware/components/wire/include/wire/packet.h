@@ -36,7 +36,6 @@ struct Packet {
 [[nodiscard]] size_t EncodeFrame(const Packet& packet, MutableBytes scratch, MutableBytes out);
 
 enum class Fault : uint8_t { kCobs, kCrc, kLength, kVersion, kTruncated };
-inline constexpr size_t kFaultCount = 5;
 
 // Finds packets in a byte stream, across console text and damage.
 class FrameReader {
