@@ -1,0 +1,87 @@
+"""Random small networks: the interpreter on esp-ppq's files against esp-ppq's own execution.
+
+int8 is exact. At int16 esp-ppq accumulates in float32, which ESP-DL does not, so a value may be one
+LSB off, and a layer behind it may magnify that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.interpreter import load
+
+SCRIPT = Path(__file__).parent / "ppq_graphs.py"
+DEFAULT_GRAPHS = 12
+SLOW_GRAPHS = 300
+
+
+def networks(folder, seed, count):
+    """Archive of *count* networks, made in a process of its own."""
+    out = folder / "networks.npz"
+    command = [sys.executable, str(SCRIPT), str(seed), str(count), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=3600, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return out
+
+
+def differences(archive, number, target):
+    """LSB differences of every output element of one network."""
+    session = load(archive[f"{number}/file"].tobytes(), target)
+    outputs = session.step(
+        {info.name: archive[f"{number}/in/{info.name}"] for info in session.inputs}
+    )
+    found = []
+    for k, info in enumerate(session.outputs):
+        reference = archive[f"{number}/out/{k}"] * 2.0 ** -info.exponents[0]
+        assert reference.shape == info.shape
+        assert np.array_equal(reference, reference.round()), "the reference is off the grid"
+        found.append(np.abs(reference - outputs[info.name]).ravel())
+    return np.concatenate(found)
+
+
+def check(path, capsys):
+    with np.load(path) as archive:
+        index = json.loads(archive["index"].tobytes())
+        worst = {8: 0.0, 16: 0.0}
+        elements = {8: 0, 16: 0}
+        for number, made in enumerate(index):
+            lsb = differences(archive, number, made["target"])
+            assert lsb.size > 0
+            assert lsb.max() <= (0 if made["bits"] == 8 else 1), made
+            worst[made["bits"]] = max(worst[made["bits"]], lsb.max())
+            elements[made["bits"]] += lsb.size
+    with capsys.disabled():
+        print(
+            f"\n{len(index)} networks: int8 {elements[8]} elements, exact; "
+            f"int16 {elements[16]} elements, at most {worst[16]:.0f} LSB"
+        )
+
+
+def test_random_networks(tmp_path, capsys):
+    check(networks(tmp_path, 0, DEFAULT_GRAPHS), capsys)
+
+
+def test_one_changed_input_is_noticed(tmp_path):
+    path = networks(tmp_path, 1000, 1)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+        target = json.loads(arrays["index"].tobytes())[0]["target"]
+    assert differences(arrays, 0, target).max() == 0
+    name = next(key for key in arrays if key.startswith("0/in/"))
+    arrays[name] = -1 - arrays[name]
+    assert differences(arrays, 0, target).max() > 0
+
+
+@pytest.mark.slow
+def test_many_random_networks(tmp_path, capsys):
+    check(networks(tmp_path, 5000, SLOW_GRAPHS), capsys)
