@@ -8,10 +8,10 @@ from harness.errors import ConfigError
 from harness.streaming import rules
 from harness.streaming.graph import from_espdl
 from harness.streaming.judge import judge
-from harness.streaming.ops.recurrent import find_state
 from harness.streaming.planner import analyze, make_clock
 from harness.streaming.presume import presume_offline
 from harness.streaming.rules import RULES, Finding, Severity, find
+from harness.streaming.state import find_state
 from harness.streaming.timing import Flow
 
 if TYPE_CHECKING:

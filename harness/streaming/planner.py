@@ -10,6 +10,7 @@ from harness.errors import StreamingError
 from harness.streaming import rules
 from harness.streaming.ops import HANDLERS
 from harness.streaming.plan import Alignment, StreamingPlan
+from harness.streaming.rules import refuse
 from harness.streaming.timing import Flow, Opaque, Still, Tail
 from harness.streaming.walk import Clock, Walk
 
@@ -83,11 +84,19 @@ def analyze(graph: NeutralGraph, clock: Clock) -> tuple[Walk, list[StreamingErro
         timing = walk.timing[name]
         if isinstance(timing, Flow):
             try:
-                walk.require_causal(name, timing)
+                _check_output(walk, name, timing)
             except StreamingError as refusal:
                 refusals.append(refusal)
                 walk.timing[name] = Opaque()
     return walk, refusals
+
+
+def _check_output(walk: Walk, name: str, flow: Flow) -> None:
+    """Refuse an output with frames from after the last or from before the first one."""
+    walk.require_causal(name, flow)
+    if flow.delay < 0:
+        message = f"output {name} begins with {-flow.delay} frame(s) of padding"
+        raise refuse(rules.ABSOLUTE, walk.graph.producers[name].name, message)
 
 
 def _step(walk: Walk, node: Node) -> None:
@@ -112,11 +121,7 @@ def _hide(walk: Walk, node: Node) -> None:
 
 
 def make_plan(walk: Walk) -> StreamingPlan:
-    """Sum up a walk in which nothing was refused.
-
-    Raises:
-        StreamingError: a graph output has frames from before the stream.
-    """
+    """Sum up a walk in which nothing was refused."""
     graph, clock = walk.graph, walk.clock
     timings = [walk.timing[name] for name in graph.outputs]
     widest = max((t.field for t in timings if not isinstance(t, Still)), default=Fraction(1))

@@ -166,7 +166,7 @@ ALONG_TIME = Rule(
     _E,
     "concat, split or scatter along time",
     "Joining or cutting tensors along the frame axis depends on the length of the sequence.",
-    "work along the channel axis, or feed the history as frames of the input",
+    "work along the channel axis; to pad, use F.pad(x, (frames, 0)) instead of joining zeros",
 )
 REVERSED = Rule(
     "S111",
@@ -209,9 +209,10 @@ STATE_EXPONENT = Rule(
     "S131",
     _E,
     "state exponents differ",
-    "The state that goes out is fed back as it is; with another exponent it is scaled at each "
-    "chunk.",
-    "calibrate with non-zero initial states, so that input and output share their range",
+    "The state that goes out is fed back as it is; with another exponent on its way it is scaled, "
+    "rounded or clipped at each chunk.",
+    "calibrate with the states that the model itself leaves, and give each layer a state input and "
+    "output of its own",
 )
 
 USE_PLAN = (

@@ -8,6 +8,7 @@ from hand_graphs import Builder
 
 from harness.errors import ConfigError, StreamingError
 from harness.streaming import RULES, StreamingPlan, plan_streaming
+from harness.streaming.state import find_state
 
 T = 24
 INPUT = (1, T, 8)
@@ -206,7 +207,7 @@ def test_state_that_is_named_travels():
 
 REFUSED = {
     "S101": lambda b: b.node("ReduceMean", "x", b.constant([1]), keepdims=1, name="at"),
-    "S102": lambda b: b.node("Softmax", "x", axis=1, name="at"),
+    "S102": lambda b: b.node("InstanceNormalization", "x", name="at"),
     "S103": lambda b: b.node("GlobalAveragePool", "x", name="at"),
     "S104": lambda b: b.node("MatMul", b.node("Transpose", "x", perm=(0, 2, 1)), "x", name="at"),
     "S105": lambda b: b.conv("x", 3, pads=(1, 1), name="at"),
@@ -282,6 +283,53 @@ def test_recurrence_is_refused_by_rule_and_node(rule):
         plan(graph, axes={"x": 0}, state=state)
 
     assert (caught.value.rule, caught.value.node) == (rule, "gru")
+
+
+def stacked(swap=False, exponents=None):
+    """Two layers whose states are the rows of one input and of one output."""
+    b = Builder(x=(T, 1, 8), h0=(2, 1, 8))
+    b.exponents = exponents or {}
+    rows = [b.slice("h0", row, row + 1, axis=0) for row in (0, 1)]
+    weights = [b.constant(np.zeros(3)) for _ in range(3)]
+    first = b.node("GRU", "x", *weights, "", rows[0], outputs=2, hidden_size=8, name="first")
+    lower = b.node("Squeeze", first[0], b.constant([1]))
+    second = b.node("GRU", lower, *weights, "", rows[1], outputs=2, hidden_size=8, name="second")
+    last = [first[1], b.node("RequantizeLinear", second[1])]
+    hn = b.node("Concat", *(reversed(last) if swap else last), axis=0, name="hn")
+    return b.graph(second[0], hn)
+
+
+def test_layers_may_share_one_state_input():
+    result = plan(stacked(), axes={"x": 0}, state={"h0": "hn.0"})
+
+    assert result.state_bytes == 2 * 8
+    assert find_state(stacked()) == {"h0": "hn.0"}
+
+
+def test_layers_whose_states_are_swapped_are_fed_something_else():
+    with pytest.raises(StreamingError, match=r"'hn.0' is not its last hidden state") as caught:
+        plan(stacked(swap=True), axes={"x": 0}, state={"h0": "hn.0"})
+
+    assert (caught.value.rule, caught.value.node) == ("S130", "first")
+
+
+def test_a_state_that_is_requantized_on_its_way_is_refused():
+    graph = stacked(exponents={"h0": (-7,), "hn.0": (-7,), "first.1": (-6,)})
+
+    with pytest.raises(StreamingError, match="changes exponent on its way: h0") as caught:
+        plan(graph, axes={"x": 0}, state={"h0": "hn.0"})
+
+    assert (caught.value.rule, caught.value.node) == ("S131", "first")
+
+
+def test_padding_that_an_output_begins_with_cannot_come_before_the_stream():
+    b = Builder(x=INPUT)
+    out = b.node("Transpose", b.pad("x", [0, 2, 0, 0, 0, 0]), perm=(0, 2, 1), name="at")
+
+    with pytest.raises(
+        StreamingError, match=r"\[S109\] at: .* begins with 2 frame\(s\) of padding"
+    ):
+        plan(b.graph(out))
 
 
 def test_state_that_feeds_something_else_is_dropped_state():

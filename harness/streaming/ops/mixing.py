@@ -31,6 +31,7 @@ REDUCTIONS = (
     "ReduceSumSquare",
 )
 TO_THE_END = ("LayerNorm", "LayerNormalization", "RMSNormalization")
+WHOLE = ("Attention", "GroupNormalization", "InstanceNormalization")
 ONE_AXIS = ("LogSoftmax", "LpNormalization", "Softmax")
 TRANSPOSED = {3: (0, 2, 1), 4: (0, 2, 3, 1)}  # file axis to the exporter's original axis
 
@@ -160,6 +161,13 @@ def resize(walk: Walk, node: Node) -> None:
     walk.put(node.outputs[0], out, timing, node)
 
 
+def whole_sequence(walk: Walk, node: Node) -> None:
+    """Operators that see all frames whatever their attributes say."""
+    rule = rules.ATTENTION if node.op_type == "Attention" else rules.NORMALIZATION
+    walk.refuse_flow(rule, node, f"{node.op_type} sees all frames")
+    walk.put(node.outputs[0], walk.shape[node.inputs[0]], _still(walk, node), node)
+
+
 def against_time(walk: Walk, node: Node) -> None:
     """Reverse a sequence."""
     walk.refuse_flow(rules.REVERSED, node, "it reverses frames")
@@ -174,4 +182,5 @@ HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), global_pool),
     "Resize": resize,
     "ReverseSequence": against_time,
+    **dict.fromkeys(WHOLE, whole_sequence),
 }

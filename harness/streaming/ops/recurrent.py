@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 from harness.streaming import rules
 from harness.streaming.attributes import integer, text
 from harness.streaming.rules import refuse
+from harness.streaming.state import RECURRENT, feeds_back, state_source
 from harness.streaming.timing import Flow, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.streaming.graph import NeutralGraph, Node
+    from harness.streaming.graph import Node
     from harness.streaming.walk import Walk
-
-MOVEMENT = frozenset(["Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"])
 
 
 def recurrent(walk: Walk, node: Node) -> None:
@@ -56,61 +55,30 @@ def _check(walk: Walk, node: Node, flow: Flow) -> None:
     direction = text(node, "direction", "forward")
     if direction not in ("forward", ""):
         raise refuse(rules.REVERSED, node.name, f"direction {direction}")
-    states = (5,) if node.op_type == "GRU" else (5, 6)
-    for number, index in enumerate(states, start=1):
-        _check_state(walk, node, index, number)
+    for entry, end in RECURRENT[node.op_type]:
+        _check_state(walk, node, entry, end)
 
 
-def _check_state(walk: Walk, node: Node, index: int, output_index: int) -> None:
+def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
     """Check the way of one state: graph input, initial state, last state, graph output."""
-    kind = "cell state" if index == 6 else "hidden state"
-    name = node.inputs[index] if index < len(node.inputs) else ""
-    source = origin(walk.graph, name) if name else ""
+    kind = "cell state" if entry == 6 else "hidden state"
+    source = state_source(walk.graph, node, entry)
     if source not in walk.clock.state:
-        what = f"comes from {source!r}" if source else "is missing"
-        raise refuse(
-            rules.STATE_DROPPED,
-            node.name,
-            f"its initial {kind} {what}, which no state of the model names",
-        )
+        what = f"comes from {source!r}" if source else "comes from no graph input"
+        message = f"its initial {kind} {what}, which no state of the model names"
+        raise refuse(rules.STATE_DROPPED, node.name, message)
     output = walk.clock.state[source]
-    written = node.outputs[output_index] if output_index < len(node.outputs) else ""
-    if not written or origin(walk.graph, output) != written:
-        raise refuse(
-            rules.STATE_DROPPED,
-            node.name,
-            f"graph output {output!r} is not its last {kind}, so {source!r} is fed something else",
+    if not feeds_back(walk.graph, node, entry, end, output):
+        message = (
+            f"graph output {output!r} is not its last {kind}, so {source!r} is fed something else"
         )
-    exponents = walk.graph.exponents
-    if exponents.get(source) != exponents.get(output):
-        raise refuse(
-            rules.STATE_EXPONENT,
-            node.name,
-            f"{source} has exponent {exponents.get(source)}, {output} has {exponents.get(output)}",
-        )
+        raise refuse(rules.STATE_DROPPED, node.name, message)
+    way = (source, node.inputs[entry], node.outputs[end], output)
+    exponents = [walk.graph.exponents.get(name) for name in way]
+    if len(set(exponents)) > 1:
+        shown = ", ".join(f"{n} {e}" for n, e in zip(way, exponents, strict=True))
+        message = f"its {kind} changes exponent on its way: {shown}"
+        raise refuse(rules.STATE_EXPONENT, node.name, message)
 
 
-def origin(graph: NeutralGraph, name: str) -> str:
-    """Follow a tensor back through nodes that only move elements."""
-    producer = graph.producers.get(name)
-    while producer is not None and producer.op_type in MOVEMENT:
-        name = producer.inputs[0]
-        producer = graph.producers.get(name)
-    return name
-
-
-def find_state(graph: NeutralGraph) -> dict[str, str]:
-    """Graph inputs and outputs that GRU and LSTM nodes use as initial and last state."""
-    sources = {origin(graph, name): name for name in graph.outputs}
-    found = {}
-    for node in graph.nodes:
-        if node.op_type not in HANDLERS:
-            continue
-        for output, index in zip(node.outputs[1:], (5, 6), strict=False):
-            name = origin(graph, node.inputs[index]) if index < len(node.inputs) else ""
-            if name in graph.inputs and output in sources:
-                found[name] = sources[output]
-    return found
-
-
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = {"GRU": recurrent, "LSTM": recurrent}
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = dict.fromkeys(RECURRENT, recurrent)
