@@ -11,6 +11,7 @@ import time
 import pytest
 import serial
 
+from harness.__main__ import main
 from harness.device import rfc2217_handler
 from harness.simulator.port import SerialPort
 
@@ -116,7 +117,8 @@ def test_a_taken_port_is_one_message(simulate):
         ([], "the following arguments are required: --target"),
     ],
 )
-def test_wrong_arguments(simulate, arguments, message):
-    process = simulate(*arguments)
-    assert message in process.communicate(timeout=10)[1]
-    assert process.returncode == 2
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["simulate", *arguments])
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
