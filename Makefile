@@ -19,6 +19,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	git ls-files 'firmware/*.cpp' 'firmware/*.h' | xargs $(BIN)/clang-format --dry-run -Werror
 
 test: lint
 	$(BIN)/pytest tests test_cases

@@ -88,11 +88,24 @@ class Expected:
         """The interpreter's run of the streaming file, one entry a chunk."""
         return self.stream_of(self.chunks)
 
+    @functools.cached_property
+    def lane_warnings(self) -> tuple[str, ...]:
+        """Nodes whose sums the stimulus could drive out of the ESP32-S3's 20-bit lanes."""
+        session = interpreter.load(self._streaming_file, self.case.target, lane_check=True)
+        self._run(session, self.chunks)
+        return tuple(map(str, session.lane_warnings))
+
     def stream_of(
         self, chunks: Sequence[Mapping[str, NDArray[Any]]], data: bytes | None = None
     ) -> list[Tensors]:
         """Run chunks from a cold state through the streaming file, or another build of it."""
         session = interpreter.load(data or self._streaming_file, self.case.target)
+        return self._run(session, chunks)
+
+    def _run(
+        self, session: interpreter.Session, chunks: Sequence[Mapping[str, NDArray[Any]]]
+    ) -> list[Tensors]:
+        """Step a streaming session, its recurrent state fed back and zero at first."""
         state = {
             info.name: np.zeros(info.shape, info.dtype)
             for info in session.inputs

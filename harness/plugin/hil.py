@@ -10,6 +10,7 @@ import pytest
 
 from harness.compare import EXACT, Tolerance, judge, parse_tolerance
 from harness.errors import ConfigError
+from harness.plugin.explain import Mismatch
 from harness.plugin.flaw import flip_weight
 from harness.plugin.package import PACKAGE_BYTES, offline_name, streaming_name
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from harness.plugin.expected import Expected
     from harness.plugin.rig import Rig
     from harness.plugin.rows import RowBook
+    from harness.simulator import Devkit
 
     Tensors = dict[str, NDArray[Any]]
 
 _Result = TypeVar("_Result")
-INT16_REFERENCE = Tolerance(max_lsb=1)  # esp-ppq accumulates int16 in float32
+INT16_REFERENCE = Tolerance(max_lsb=1)  # esp-ppq requantizes through float32
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Observation:
         stream: Outputs of the streaming model, one entry a chunk.
         offline: Outputs of the offline model.
         latency_us: Time of each chunk on the chip; None on a device that measures none.
-        unwritten: What the models left unwritten, in words; empty when nothing.
+        stream_steps: The streaming model's steps with all that the device said of them.
+        offline_step: The offline model's.
         hashes: SHA-256 of both models as the device computed them.
         boot_nonce: The boot that they ran on.
     """
@@ -49,7 +52,8 @@ class Observation:
     stream: list[Tensors]
     offline: Tensors
     latency_us: list[int] | None
-    unwritten: tuple[str, ...]
+    stream_steps: Sequence[StepResult]
+    offline_step: StepResult
     hashes: Mapping[str, str]
     boot_nonce: str
 
@@ -87,26 +91,38 @@ class Hil:
 
     def verify_streaming(self) -> None:
         """Each chunk that the device streams equals what its offline run gave for those frames."""
-        verdict = self.judge_streaming(self.observe().stream)
+        seen, expected = self.observe(), self.expected
+        verdict = self.judge_streaming(seen.stream)
         self._book.note_streaming(self, verdict)
-        self._settle("streaming differs from offline", verdict)
+        what = "the stream differs from the offline run"
+        wanted, observed = expected.cut(seen.offline), expected.trim(seen.stream)
+        self._settle(
+            Mismatch(what, True, self.chunks, wanted, observed, verdict, against_offline=True)
+        )
 
     def verify_interpreter(self) -> None:
         """The device's runs, offline and streaming, equal the interpreter's of the same bytes."""
-        seen = self.observe()
-        offline = self.judge([self.expected.offline], [seen.offline])
-        stream = self.judge(self.expected.stream, seen.stream)
-        self._settle("the offline run differs from the interpreter", offline)
-        self._settle("the stream differs from the interpreter", stream)
+        seen, expected = self.observe(), self.expected
+        whole, streamed = [expected.offline], expected.stream
+        for what, streaming, chunks, wanted, observed in (
+            ("the offline run", False, [expected.whole], whole, [seen.offline]),
+            ("the stream", True, self.chunks, streamed, seen.stream),
+        ):
+            verdict = self.judge(wanted, observed)
+            text = f"{what} differs from the interpreter's"
+            self._settle(Mismatch(text, streaming, chunks, wanted, observed, verdict))
 
     def verify_reference(self) -> None:
         """The device's offline run equals the exporter's own quantized execution.
 
-        At int8 exactly; at int16 within 1 LSB, since the exporter accumulates in float32.
+        At int8 exactly, at int16 within 1 LSB.
         """
-        self._settle(
-            "the offline run differs from the exporter's reference", self.judge_reference()
-        )
+        verdict = self.judge_reference()
+        if verdict.outcome != "passed":
+            pytest.fail(
+                f"{self.case.id}: the offline run differs from the exporter's reference: {verdict}",
+                pytrace=False,
+            )
 
     # -- pieces ------------------------------------------------------------------
 
@@ -114,6 +130,21 @@ class Hil:
     def dut(self) -> Dut:
         """The device, flashed and booted."""
         return self._rig.dut(self.case.target)
+
+    @property
+    def devkit(self) -> Devkit:
+        """The simulated devkit behind the device, to inject faults into.
+
+        Raises:
+            ConfigError: the device is a board, or simulated elsewhere.
+        """
+        devkit = self._rig.devkits.get(self.case.target)
+        if devkit is None:
+            raise ConfigError(
+                f"{self.case.id}: there is no simulated devkit in this process",
+                hint="faults can be injected with --hil-device sim and without --port",
+            )
+        return devkit
 
     @property
     def expected(self) -> Expected:
@@ -131,14 +162,31 @@ class Hil:
         return parse_tolerance(str(self.case.model.tolerance))
 
     @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of everything that had a part in the row."""
+        return self._book.results.environment
+
+    @property
+    def lane_warnings(self) -> tuple[str, ...]:
+        """Nodes whose sums the stimulus could drive out of the ESP32-S3's 20-bit lanes.
+
+        Neither the interpreter nor the exporter models these lanes, so silicon may differ there.
+        """
+        return self.expected.lane_warnings
+
+    @property
     def package_name(self) -> str:
         """Name of the streaming model in the device's models partition."""
         return streaming_name(self.case)
 
-    def observe(self) -> Observation:
-        """Run offline and streaming model on the device; once a session for each case."""
+    def observe(self, *, again: bool = False) -> Observation:
+        """Run offline and streaming model on the device; once a session for each case.
+
+        Args:
+            again: Run them even if they ran before, and keep what they give now.
+        """
         found = self._book.observations.get(self.case.id)
-        if found is None:
+        if found is None or again:
             found = self._attempt(self._observe)
             self._book.observations[self.case.id] = found
         return found
@@ -175,7 +223,7 @@ class Hil:
         self, expected: Sequence[Mapping[str, Any]], observed: Sequence[Mapping[str, Any]]
     ) -> StreamVerdict:
         """Compare two runs of the same model, step by step, exactly."""
-        return judge(expected, observed, EXACT, frame_axes=self._axes(expected[0]))
+        return judge(expected, observed, EXACT, frame_axes=self.axes(expected[0]))
 
     def judge_streaming(self, stream: Sequence[Mapping[str, Any]]) -> StreamVerdict:
         """Compare a stream with what the device's offline run says it should be."""
@@ -195,7 +243,7 @@ class Hil:
             [self.expected.artifacts.reference],
             [self.observe().offline],
             EXACT if self.case.bits == 8 else INT16_REFERENCE,
-            frame_axes=self._axes(self.expected.artifacts.reference),
+            frame_axes=self.axes(self.expected.artifacts.reference),
         )
 
     @contextlib.contextmanager
@@ -282,7 +330,7 @@ class Hil:
 
     # -- inside --------------------------------------------------------------------
 
-    def _axes(self, outputs: Mapping[str, Any]) -> dict[str, int | None]:
+    def axes(self, outputs: Mapping[str, Any]) -> dict[str, int | None]:
         """The time axis of each output; None if it has none."""
         axes = {a.output: a.frame_axis for a in self.expected.plan.alignments}
         return {name: axes[name] if axes[name] >= 0 else None for name in outputs}
@@ -300,7 +348,8 @@ class Hil:
             stream=[step.outputs for step in steps],
             offline=offline.outputs,
             latency_us=latencies if info.measures_time and latencies else None,
-            unwritten=_unwritten([offline, *steps]),
+            stream_steps=steps,
+            offline_step=offline,
             hashes=hashes,
             boot_nonce=info.boot_nonce,
         )
@@ -318,12 +367,14 @@ class Hil:
             self._rig.recover(self.case.target, error.message)
             return work()
 
-    def _settle(self, what: str, verdict: StreamVerdict) -> None:
-        """Fail the test with all that is known, or let it pass."""
+    def _settle(self, mismatch: Mismatch) -> None:
+        """Fail the test with all that can be found out, or let it pass."""
         seen = self.observe()
-        if verdict.outcome == "passed" and not seen.unwritten:
+        steps = seen.stream_steps if mismatch.streaming else [seen.offline_step]
+        written = all(step.unwritten is None for step in steps)
+        if mismatch.verdict.outcome == "passed" and written:
             return
-        pytest.fail(self._book.explain(self, what, verdict), pytrace=False)
+        pytest.fail(self._book.explain(self, mismatch, self._rig.options.report), pytrace=False)
 
 
 @contextlib.contextmanager
@@ -338,9 +389,3 @@ def _unloading(model: Model) -> Iterator[Model]:
             model.unload()
         raise
     model.unload()
-
-
-def _unwritten(steps: Sequence[StepResult]) -> tuple[str, ...]:
-    return tuple(
-        f"step {number}: {step.unwritten}" for number, step in enumerate(steps) if step.unwritten
-    )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.plugin.cases import Case
     from harness.plugin.options import HilOptions
     from harness.quantize import Artifacts, Progress, Recipe
+    from harness.simulator import Devkit
 
 SIM = "sim"
 
@@ -37,6 +38,7 @@ class Rig:
     Attributes:
         options: As given.
         cases: As given.
+        devkits: The simulated devkits of this session, by target.
         on_device: Called with each device after it was greeted.
         discarded: What ``prepare`` found damaged in the store and made anew.
     """
@@ -45,6 +47,7 @@ class Rig:
         self.options = options
         self.cases = tuple(cases)
         self.discarded: tuple[str, ...] = ()
+        self.devkits: dict[str, Devkit] = {}
         self.on_device: Callable[[Dut], None] = lambda _: None
         self._results: dict[str, Artifacts | HarnessError] = {}
         self._expected: dict[str, Expected] = {}
@@ -139,7 +142,8 @@ class Rig:
             scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="espdl-hil-"))
             build_dir = build_app(target, Path(scratch))
             if port is None:
-                port = self._stack.enter_context(Devkit(target)).url
+                devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
+                port = devkit.url
         else:
             build_dir = self._build(target, port or "")
         log_path = self.options.report / "logs" / f"{target}.log"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.compare import Outcome, describe_alignment
+from harness.plugin.explain import bundle, diagnose_mismatch
 from harness.report import Details, Device, Latency, Results, Row
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from harness.compare import StreamVerdict
     from harness.device.dut import Dut
     from harness.plugin.cases import Case
+    from harness.plugin.explain import Mismatch
     from harness.plugin.hil import Hil, Observation
 
 _COMPONENTS = ("espdl-hil", "esp-ppq", "torch", "numpy", "esptool", "pytest", "pytest-embedded")
@@ -68,6 +70,7 @@ class RowBook:
             artifacts=files,
             details=Details(
                 alignment=tuple(map(describe_alignment, expected.plan.alignments)),
+                lane_warnings=hil.lane_warnings,
                 notes=tuple(finding.text for finding in expected.artifacts.findings),
             ),
         )
@@ -85,21 +88,41 @@ class RowBook:
         if row is None:
             if outcome == Outcome.PASSED:
                 return  # only a verdict can pass a row
-            row = Row(outcome=outcome, max_lsb=None, **_identity(case, kind))
+            row = _blank(case, kind, outcome)
         if _SEVERITY.index(outcome) >= _SEVERITY.index(row.outcome) and error:
             text = row.details.error or error
             row = replace(row, outcome=outcome, details=replace(row.details, error=text))
         self._rows[case.id] = row
 
-    def explain(self, hil: Hil, what: str, verdict: StreamVerdict) -> str:
-        """Say in a dozen lines what differs, for a failing check."""
-        lines = [f"{hil.case.id}: {what}", f"  {verdict}"]
-        lines += [f"  unwritten output: {text}" for text in hil.observe().unwritten]
-        return "\n".join(lines)
+    def explain(self, hil: Hil, mismatch: Mismatch, report: Path) -> str:
+        """Diagnose a mismatch, bundle it, note both in its row, and say it in a dozen lines.
+
+        Args:
+            hil: The case.
+            mismatch: What differs.
+            report: Folder of the report.
+        """
+        case = hil.case
+        diagnosis = diagnose_mismatch(hil, mismatch)
+        path = bundle(hil, mismatch, diagnosis, report / "repro")
+        replay = f"python -m harness replay {path}"
+        row = self._rows.get(case.id) or _blank(case, hil.dut.info.kind, Outcome.FAILED)
+        self._rows[case.id] = replace(
+            row,
+            diagnosis=diagnosis.to_json() if diagnosis else row.diagnosis,
+            details=replace(row.details, replay=replay),
+        )
+        text = diagnosis.text if diagnosis else f"{mismatch.verdict}\nno diagnosis: device lost"
+        return f"{case.id}: {mismatch.what}\n{text}\nreplay    {replay}"
 
     def write(self, directory: Path) -> Path:
         """Write the report; returns the path of ``results.json``."""
         return self.results.write(directory)
+
+
+def _blank(case: Case, kind: str, outcome: Outcome) -> Row:
+    """A row without a verdict."""
+    return Row(outcome=outcome, max_lsb=None, **_identity(case, kind))
 
 
 def _identity(case: Case, kind: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _table(rows: list[Row], width: int) -> Table:
     columns = [column for column in _COLUMNS if width >= column.from_width]
     if all(row.device_kind == SIMULATED for row in rows):
         columns = [column for column in columns if column.title != "µs/chunk"]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
