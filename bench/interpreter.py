@@ -10,24 +10,22 @@ NumPy by the environment, which is why the script starts itself again when it is
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -177,6 +175,23 @@ NETS = (
 )
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Drop what is printed; the exporter talks a lot, past `sys.stdout`."""
+    sys.stdout.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+        os.close(nothing)
+
+
 def quantize(net: Net, folder: Path) -> tuple[Any, Path]:
     """The quantized graph and the exported file."""
     import torch
@@ -226,8 +241,7 @@ def measure(net: Net, folder: Path, *, profile: bool) -> list[tuple[str, float, 
 
     from harness.interpreter import load
 
-    logging.disable(logging.CRITICAL)  # the exporter talks a lot
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+    with silence():
         graph, path = quantize(net, folder)
     executor = TorchExecutor(graph=graph, device="cpu")
     rows = []
