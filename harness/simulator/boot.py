@@ -296,25 +296,29 @@ class _Run:
         """Read an image that starts at *offset* and may take *limit* bytes."""
         header = Header.unpack(self.flash.read(offset, HEADER.size))
         size = HEADER.size
-        segments: list[tuple[int, int, bytes]] = []
+        places: list[tuple[int, int, int]] = []
         for _ in range(header.segments):
             prefix = self.flash.read(offset + size, SEGMENT.size).ljust(SEGMENT.size, b"\xff")
             address, length = SEGMENT.unpack(prefix)
             if length % 4 or length >= MAX_SEGMENT_BYTES:
                 raise _RefusalError("esp_image", f"invalid segment length 0x{length:x}")
             size += SEGMENT.size
-            segments.append((offset + size, address, self.flash.read(offset + size, length)))
+            places.append((offset + size, address, length))
             size += length
         size += 16 - size % 16  # the checksum is the last byte of the padding
-        digest = self.flash.read(offset + size, DIGEST_BYTES) if header.digest else b""
-        if size + len(digest) > limit:
+        total = size + (DIGEST_BYTES if header.digest else 0)
+        if total > limit:
             raise _RefusalError(
-                "esp_image",
-                f"Image length {size + len(digest)} doesn't fit in partition length {limit}",
+                "esp_image", f"Image length {total} doesn't fit in partition length {limit}"
             )
         body = self.flash.read(offset, size)
-        hashed = hashlib.sha256(body).digest() if header.digest else b""
-        return _Image(header, tuple(segments), body[-1], digest, hashed)
+        return _Image(
+            header=header,
+            segments=tuple((at, to, self.flash.read(at, length)) for at, to, length in places),
+            checksum=body[-1],
+            digest=self.flash.read(offset + size, total - size),
+            hashed=hashlib.sha256(body).digest() if header.digest else b"",
+        )
 
 
 def _usage(partition: Partition) -> str:

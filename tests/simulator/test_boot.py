@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import struct
 
@@ -251,6 +252,21 @@ def test_an_app_without_description(flash, chip, parts):
     assert refusal(flash, chip, parts, app) == (
         "E (0) esp_image: Failed to fetch app description header!"
     )
+
+
+def test_damage_anywhere_gives_an_app_or_words(flash, chip, parts):
+    dice = random.Random(11)
+    outcomes = set()
+    for _ in range(300):
+        program(flash, parts)
+        offset = dice.choice(list(parts))
+        at = dice.randrange(min(len(parts[offset]), dice.choice([32, 400, 4000])))
+        junk = bytes(dice.choice([0x00, dice.randrange(256)]) for _ in range(dice.randint(1, 9)))
+        flash.program(offset + at, junk)
+        result = start(flash, chip)
+        outcomes.add(result.app is None)
+        assert result.console.endswith("\r\n")
+    assert outcomes == {False, True}
 
 
 def test_the_download_banner():
