@@ -69,7 +69,18 @@ def analyze(graph: NeutralGraph, clock: Clock) -> tuple[Walk, list[StreamingErro
         The walk, and every refusal in the order of the nodes. What lies behind a refused
         node is opaque and gives no refusals of its own.
     """
-    walk = Walk(graph, clock)
+    walk, refusals = _walk(graph, clock, frozenset())
+    if refusals and walk.trims:
+        other, fewer = _walk(graph, clock, frozenset(walk.trims))
+        if len(fewer) < len(refusals):
+            return other, fewer
+    return walk, refusals
+
+
+def _walk(
+    graph: NeutralGraph, clock: Clock, tails: frozenset[str]
+) -> tuple[Walk, list[StreamingError]]:
+    walk = Walk(graph, clock, tails)
     refusals: list[StreamingError] = []
     for node in graph.nodes:
         if any(isinstance(walk.timing_of(node, i), Opaque) for i in range(len(node.inputs))):

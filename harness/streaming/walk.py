@@ -77,6 +77,8 @@ class Walk:
         shape: Offline shape by tensor name, in the file's layout; complete for all
             tensors before the current node, but for those whose timing is opaque.
         timing: Timing by tensor name, likewise.
+        tails: Slices that keep the last frames, however many they keep.
+        trims: Slices up to the last frame that were taken for the trimming of padding.
         stride: Chunks must be a multiple of this.
         insertions: Caches and their companions.
         attribute_edits: Padding that caches replace.
@@ -89,10 +91,14 @@ class Walk:
         notes: What is worth knowing, though nothing is refused.
     """
 
-    def __init__(self, graph: NeutralGraph, clock: Clock) -> None:
+    def __init__(
+        self, graph: NeutralGraph, clock: Clock, tails: frozenset[str] = frozenset()
+    ) -> None:
         clock.check(graph)
         self.graph = graph
         self.clock = clock
+        self.tails = tails
+        self.trims: list[str] = []
         self.shape: dict[str, Shape] = {name: c.shape for name, c in graph.constants.items()}
         self.timing: dict[str, Timing] = dict.fromkeys(graph.constants, STILL)
         self.stride = 1

@@ -125,6 +125,26 @@ def test_a_tail_keeps_frames_only_when_a_chunk_is_too_short():
     assert (alignment.kind, alignment.min_prefix_frames) == ("tail", 3)
 
 
+@pytest.mark.parametrize("frames", [3, 12, 20])
+def test_a_head_over_the_last_frames_may_keep_most_of_them(frames):
+    b = Builder(x=INPUT)
+    flat = b.node("Flatten", b.slice("x", -frames, 2**63 - 1, name="s"), axis=1)
+    filters = b.constant(np.zeros((1, 1, frames * 8, 3)))
+
+    result = plan(b.graph(b.node("Gemm", flat, filters)))
+
+    assert result.alignments[0].min_prefix_frames == frames
+
+
+def test_a_trimmed_branch_is_not_taken_for_the_last_frames():
+    b = Builder(x=INPUT)
+    total = b.node("Add", b.slice("x", -20, 2**63 - 1), b.conv("x", 5, pads=(0, 0)))
+
+    result = plan(b.graph(total))
+
+    assert result.alignments[0].kind == "delayed"
+
+
 def test_a_tail_behind_a_latency_needs_a_longer_prefix():
     b = Builder(x=INPUT)
     late = b.conv("x", 3, pads=(0, 0))

@@ -76,18 +76,21 @@ def _slice_frames(
 ) -> Flow | Tail:
     """Cut along time: the last frames, a few at either end, or every n-th.
 
-    A cut that keeps less than half is taken for "the last frames" (from the end) or for a
-    fixed position (from the start), one that keeps more for the trimming of padding.
+    A cut that keeps at most half is taken for "the last frames" (from the end) or for a
+    fixed position (from the start), one that keeps more for the trimming of padding; unless
+    what follows only makes sense for the last frames (see ``Walk.tails``).
     """
     length = walk.shape[node.inputs[0]][flow.axis]
-    from_end = 2 * start > length
+    from_end = 2 * start >= length or node.name in walk.tails
+    if start and not from_end and end == length:
+        walk.trims.append(node.name)
     for index, values in _with_bounds(
         walk, node, flow.axis, start - length if from_end else start, end - length or END, step
     ):
         walk.edit_offline(node, index, values)
     if from_end:
         return _tail(walk, node, flow, length - start, length - end)
-    if 2 * end < length:
+    if 2 * end <= length:
         raise refuse(rules.ABSOLUTE, node.name, f"it keeps frames {start} to {end - 1} of {length}")
     offset = flow.delay + start
     if offset < 0 and node.outputs[0] in walk.graph.outputs:
