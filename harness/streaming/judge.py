@@ -142,7 +142,7 @@ class Judge:
         """The view of an input, as the offline node's own input would be."""
         name = node.inputs[index]
         view = self._views.get(name)
-        if view is None:
+        if not name or view is None:
             return None
         view = self._bridge(view, node, offline.inputs[index], self._origins[name])
         cache = self._bench.cache_before(name)

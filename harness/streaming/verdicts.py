@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.streaming import rules
 from harness.streaming.attributes import integers
-from harness.streaming.ops.pointwise import BROADCAST, UNARY, Trait
+from harness.streaming.ops.mixing import HANDLERS as MIXING
+from harness.streaming.ops.pointwise import Trait, trait_of
 from harness.streaming.ops.select import slice_bounds
 from harness.streaming.ops.windowed import ignored_frames, windows
 from harness.streaming.timing import Flow
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
     from harness.streaming.graph import NeutralGraph, Node
     from harness.streaming.timing import Window
 
-MOVEMENT = frozenset(
-    (
-        "Concat",
-        "Flatten",
-        "Gather",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    )
-)
-
 
 def mixed(bench: Bench, site: Site) -> View | None:
     """Any operator that keeps frames apart: its inputs must be in step."""
@@ -43,9 +30,8 @@ def mixed(bench: Bench, site: Site) -> View | None:
     if merged is None or not isinstance(timing, Flow):
         return None
     view = merged.scaled(timing.rate / bench.source(site).rate)
-    kind = site.node.op_type
-    trait = UNARY.get(kind, BROADCAST.get(kind, Trait.NONE))
-    keeps_zero = kind in MOVEMENT or Trait.ZERO in trait
+    computes = site.node.op_type in MIXING
+    keeps_zero = not computes and Trait.ZERO in trait_of(site.node)
     exact = view.surplus == 0 and view.delay <= 0
     return replace(view, axis=timing.axis, clean=exact or (view.clean and keeps_zero))
 

@@ -7,6 +7,7 @@ from enum import Flag, auto
 from typing import TYPE_CHECKING
 
 from harness.streaming import rules
+from harness.streaming.attributes import text
 from harness.streaming.rules import refuse
 from harness.streaming.timing import STILL, Flow, Shape, Tail, Timing
 
@@ -83,12 +84,18 @@ BROADCAST: dict[str, Trait] = {
 }
 
 
+def trait_of(node: Node) -> Trait:
+    """What a node does to zeros and signs; operators that only move elements keep both."""
+    kind = text(node, "original_op_type", node.op_type)  # of a LUT, which stands for another
+    return UNARY.get(kind, BROADCAST.get(kind, Trait.ZERO | Trait.SIGN))
+
+
 def unary(walk: Walk, node: Node) -> None:
     """One tensor in, the same shape out; further inputs are parameters."""
     name = node.inputs[0]
     timing = walk.timing[name]
     if isinstance(timing, Flow):
-        trait = UNARY[node.op_type]
+        trait = trait_of(node)
         keeps_zero = Trait.ZERO in trait
         if timing.delay < 0 and (not keeps_zero or node.outputs[0] in walk.graph.outputs):
             timing = walk.delay(node, 0, 0)
@@ -148,7 +155,7 @@ def align_inputs(walk: Walk, node: Node, shape: Shape) -> Timing:
     target = max(0, *(flow.delay for flow in flows.values()))
     aligned = [walk.delay(node, index, target) for index in flows]
     limiting = min(aligned, key=lambda flow: flow.valid)
-    trait = BROADCAST.get(node.op_type, Trait.ZERO | Trait.SIGN)  # others move elements
+    trait = trait_of(node)
     whole = len(flows) == len(node.inputs)
     zero = Trait.ZERO in trait and (whole or node.op_type == "Mul")
     return replace(

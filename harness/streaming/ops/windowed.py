@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.streaming import rules
 from harness.streaming.attributes import integer, integers, text
 from harness.streaming.rules import find, refuse
-from harness.streaming.timing import Flow, Shape, Tail, Window
+from harness.streaming.timing import Flow, Shape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +58,6 @@ def _window_op(walk: Walk, node: Node, filters: Shape | None, channels: int) -> 
     out_shape = (shape[0], *spatial, channels)
     if isinstance(timing, Flow):
         timing = _stream_window(walk, node, timing, geometry)
-    elif isinstance(timing, Tail):
-        timing = replace(timing)
     walk.put(node.outputs[0], out_shape, timing, node)
 
 
