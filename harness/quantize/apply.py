@@ -71,8 +71,9 @@ def make_offline_pass(
     """
 
     def generalize(graph: Any) -> None:
-        known = ExporterPatternInfo()
-        axes = {name: known.get_var_permute(name).index(axis) for name, axis in frame_axes.items()}
+        axes = {
+            name: _permutation(graph.inputs[name]).index(axis) for name, axis in frame_axes.items()
+        }
         walk, _ = analyze(to_neutral(graph, {}), make_clock(axes, chunk_frames, state))
         for change in walk.offline_edits:
             _set_constant(graph, change.node, change.input_index, change.values)
@@ -137,7 +138,7 @@ def apply_plan(graph: Any, plan: StreamingPlan) -> None:
     for name, shape in plan.shapes.items():
         variable = graph.variables.get(name)
         if variable is not None and len(shape) == len(variable.shape or ()):
-            variable.shape = _original_shape(name, shape)
+            variable.shape = _original_shape(variable, shape)
 
 
 def _insert(graph: Any, insertion: Insertion) -> None:
@@ -184,14 +185,18 @@ def _set_constant(graph: Any, node: str, index: int, values: tuple[int, ...]) ->
 
 
 def _file_shape(variable: Any) -> tuple[int, ...]:
-    permutation = ExporterPatternInfo().get_var_permute(variable.name)
-    shape = variable.shape
-    return tuple(shape[axis] for axis in permutation or range(len(shape)))
+    return tuple(variable.shape[axis] for axis in _permutation(variable))
 
 
-def _original_shape(name: str, shape: tuple[int, ...]) -> list[int]:
-    permutation = ExporterPatternInfo().get_var_permute(name) or list(range(len(shape)))
+def _original_shape(variable: Any, shape: tuple[int, ...]) -> list[int]:
+    permutation = _permutation(variable)
     return [shape[permutation.index(axis)] for axis in range(len(shape))]
+
+
+def _permutation(variable: Any) -> list[int]:
+    """From the original order of axes to the file's."""
+    permutation = ExporterPatternInfo().get_var_permute(variable.name)
+    return list(permutation or range(len(variable.shape)))
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:

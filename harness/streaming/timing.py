@@ -50,19 +50,28 @@ class Flow:
         """The same frames on another axis."""
         return replace(self, axis=axis)
 
-    def shifted(self, frames: int) -> Flow:
-        """Prepend zero frames to the offline tensor (as Pad does), or cut them off.
-
-        Args:
-            frames: Frames that are prepended; negative to cut.
-        """
-        warm = self.warmup > 0 or (frames > 0 and not self.clean)
+    def padded(self, frames: int) -> Flow:
+        """Prepend zero frames to the offline tensor, as Pad does."""
+        warm = self.warmup > 0 or not self.clean
         return replace(
             self,
             delay=self.delay - frames,
-            valid=max(0, self.valid + frames),
-            warmup=max(0, self.warmup + frames) if warm else 0,
-            clean=(self.clean or frames >= self.delay) if frames >= 0 else False,
+            valid=self.valid + frames,
+            warmup=self.warmup + frames if warm else 0,
+            clean=self.clean or frames >= self.delay,
+        )
+
+    def trimmed(self, start: int, end: int, step: int) -> Flow:
+        """Keep offline frames ``start, start + step ..`` before *end*, as Slice does."""
+        delay = (self.delay + start) // step
+        return replace(
+            self,
+            rate=self.rate / step,
+            delay=delay,
+            valid=-(-max(0, min(self.valid, end) - start) // step),
+            warmup=-(-max(0, self.warmup - start) // step),
+            # No frame of the stream lies before offline frame 0, or it was zero already.
+            clean=delay == 0 or (self.clean and (start == 0 or delay < 0)),
         )
 
     def delayed(self, frames: int) -> Flow:

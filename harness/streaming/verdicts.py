@@ -148,13 +148,15 @@ def slice_(bench: Bench, site: Site) -> View | None:
     if shift % step or view.frames % step:
         bench.report(rules.PHASE, site.name, f"step {step} slips")
         return None
+    delay = -surplus - shift // step
+    exact = surplus == 0 and delay == 0
     return replace(
         view,
         frames=frames,
         surplus=surplus,
-        delay=-surplus - shift // step,
+        delay=delay,
         warmup=max(0, -(-(view.warmup - start) // step)),
-        clean=view.clean and start == 0,
+        clean=exact or (view.clean and (start == 0 or delay < 0)),
         blame=view.blame if surplus else None,
     )
 

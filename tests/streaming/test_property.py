@@ -34,6 +34,7 @@ class Campaign:
     def __init__(self, export):
         self.export = export
         self.graphs = self.streams = self.elements = self.warm = self.invariant = 0
+        self.uncompared = 0  # streams so short that the predicted warm-up covers them
         self.unrunnable = []
         self.agreed = {True: 0, False: 0}  # auto conversions by whether they are right
 
@@ -83,7 +84,9 @@ class Campaign:
         self.elements += result.elements
         self.warm += result.warm
         self.invariant += result.invariant
-        if not result.equal:
+        if result.elements == 0 and result.varying == 0 and warms_up_forever(plan):
+            self.uncompared += 1
+        elif not result.equal:
             return f"{result.differing} of {result.elements} differ, first at {result.first}"
         errors = errors_of(lint(load_graph(data), offline))
         return f"lint blames a right file: {errors[0]}" if errors else None
@@ -121,10 +124,21 @@ class Campaign:
     def __str__(self):
         return (
             f"{self.graphs} graphs, {self.streams} streams, {self.elements} elements equal, "
-            f"{self.warm} in predicted warm-up, {self.invariant} independent of the chunks; "
+            f"{self.warm} in predicted warm-up, {self.invariant} independent of the chunks, "
+            f"{self.uncompared} streams that warm up to their end; "
             f"auto conversions judged rightly: {self.agreed[True]} right, {self.agreed[False]} "
             f"wrong ones; {len(self.unrunnable)} offline files that the chip cannot run"
         )
+
+
+def warms_up_forever(plan):
+    """Whether the plan says that nothing of this sequence can be compared."""
+    return all(
+        alignment.min_prefix_frames > FRAMES
+        if alignment.kind == "tail"
+        else alignment.warmup_frames >= alignment.offline_frames
+        for alignment in plan.alignments
+    )
 
 
 def errors_of(findings):

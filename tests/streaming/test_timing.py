@@ -94,16 +94,26 @@ def test_symmetric_padding_leaves_frames_that_need_the_future():
 
 
 def test_a_pad_moves_frames_and_a_cut_moves_them_back():
-    padded = flow().shifted(2)
+    padded = flow().padded(2)
 
     assert (padded.delay, padded.valid, padded.clean) == (-2, 26, True)
-    assert padded.shifted(-2).delay == 0
-    assert not padded.shifted(-2).clean  # real frames lie where padding would be
+    assert padded.trimmed(2, 26, 1) == flow()
+
+
+def test_frames_that_a_cut_removes_are_not_zero_in_the_stream():
+    assert not flow().trimmed(2, 24, 1).clean  # real frames lie where padding would be
+    assert flow().padded(3).trimmed(2, 27, 1).clean  # only padding was cut
+
+
+def test_a_step_swallows_the_frames_before_the_first():
+    kept = flow(delay=1, clean=False).trimmed(0, 24, 2)
+
+    assert (kept.delay, kept.clean, kept.rate, kept.valid) == (0, True, Fraction(1, 2), 12)
 
 
 def test_padding_does_not_hide_the_frames_of_a_latency():
     late = flow(delay=3, clean=False)
 
-    assert late.shifted(2).warmup == 2
-    assert not late.shifted(2).clean
-    assert late.shifted(3).clean
+    assert late.padded(2).warmup == 2
+    assert not late.padded(2).clean
+    assert late.padded(3).clean

@@ -96,14 +96,7 @@ def _slice_frames(
     if offset < 0 and node.outputs[0] in walk.graph.outputs:
         flow = walk.delay(node, 0, -start)
         offset = 0
-    kept = replace(
-        flow.shifted(-start),
-        rate=flow.rate / step,
-        delay=offset // step,
-        valid=-(-max(0, min(flow.valid, end) - start) // step),
-        warmup=-(-max(0, flow.warmup - start) // step),
-        clean=flow.clean and start == 0,
-    )
+    kept = flow.trimmed(start, end, step)
     walk.frames(kept, node)
     if step > 1 or not alone or not walk.remove(node):
         for index, values in _with_bounds(walk, node, flow.axis, offset % step, END, step):
@@ -246,7 +239,7 @@ def _pad_frames(walk: Walk, node: Node, flow: Flow, pads: list[int]) -> Flow:
     pads = [0 if i % rank == flow.axis else amount for i, amount in enumerate(pads)]
     if any(pads) or not walk.remove(node):
         walk.edit_constant(node, 1, pads)
-    padded = flow.shifted(begin)
+    padded = flow.padded(begin)
     return replace(padded, culprit=node.name) if end else padded
 
 
