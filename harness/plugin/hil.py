@@ -259,7 +259,7 @@ class Hil:
         path = artifacts.streaming[case.chunk_frames] if streaming else artifacts.offline
         name = streaming_name(case) if streaming else offline_name(case)
         session = self.dut.session
-        stored = name in {model.name for model in session.models()}
+        stored = name in self._rig.stored[self.case.target]
         data = path.read_bytes()
         with _unloading(
             session.load(name, data) if stored else session.upload(data, name)
@@ -320,13 +320,14 @@ class Hil:
         Raises:
             StaleArtifactError: it holds other bytes.
         """
-        if self.package_name not in {model.name for model in self.dut.session.models()}:
+        session = self.dut.session
+        if self.package_name not in self._rig.stored[self.case.target]:
             raise ConfigError(
                 f"{self.package_name} is not in flash: the models of this run exceed "
                 f"{PACKAGE_BYTES >> 20} MiB",
                 hint="select fewer models with --hil-model",
             )
-        self.dut.session.load(self.package_name, data).unload()
+        session.load(self.package_name, data).unload()
 
     # -- inside --------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 
 from harness.errors import ConfigError, DeviceError, HarnessError
+from harness.espdl import read_package
 from harness.plugin.expected import Expected
 from harness.plugin.lint import lint_artifacts, require_sound
 from harness.plugin.package import package_models
@@ -39,6 +40,7 @@ class Rig:
         options: As given.
         cases: As given.
         devkits: The simulated devkits of this session, by target.
+        stored: Names of the models that were flashed, by target.
         on_device: Called with each device after it was greeted.
         discarded: What ``prepare`` found damaged in the store and made anew.
     """
@@ -48,6 +50,7 @@ class Rig:
         self.cases = tuple(cases)
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
+        self.stored: dict[str, frozenset[str]] = {}
         self.on_device: Callable[[Dut], None] = lambda _: None
         self._results: dict[str, Artifacts | HarnessError] = {}
         self._expected: dict[str, Expected] = {}
@@ -156,6 +159,7 @@ class Rig:
             log_path=log_path,
         )
         package = package_models(self._artifacts(target))
+        self.stored[target] = frozenset(entry.name for entry in read_package(package))
         return self._stack.enter_context(Dut(config, models=package))
 
     def _build(self, target: str, port: str) -> Path:
