@@ -237,11 +237,12 @@ def median_s(call: Callable[[], object]) -> float:
 def measure(net: Net, folder: Path, *, profile: bool) -> list[tuple[str, float, float, str]]:
     """Rows of (name, interpreter seconds, TorchExecutor seconds, agreement)."""
     import torch
-    from esp_ppq.executor import TorchExecutor
 
     from harness.interpreter import load
 
     with silence():
+        from esp_ppq.executor import TorchExecutor
+
         graph, path = quantize(net, folder)
     executor = TorchExecutor(graph=graph, device="cpu")
     rows = []

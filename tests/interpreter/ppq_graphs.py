@@ -108,6 +108,7 @@ def quantize(module, shape, target, bits, folder):
         input_shape=list(shape),
         target=target,
         num_of_bits=bits,
+        debug=bits == 16,  # accumulate in float64; float32 loses bits of an int16 sum
         error_report=False,
         device="cpu",
         verbose=0,

@@ -1,7 +1,8 @@
 """Random small networks: the interpreter on esp-ppq's files against esp-ppq's own execution.
 
-int8 is exact. At int16 esp-ppq accumulates in float32, which ESP-DL does not, so a value may be one
-LSB off, and a layer behind it may magnify that.
+int8 is exact. At int16 esp-ppq accumulates in float32 unless asked for its high-precision mode: a
+sum is one LSB off now and then, and a look-up table of every 32nd value makes tens of it. In the
+high-precision mode, used here, nothing differed in 100 networks.
 """
 
 from __future__ import annotations
@@ -67,15 +68,19 @@ def check(path, capsys):
         )
 
 
-def test_random_networks(tmp_path, capsys):
-    check(networks(tmp_path, 0, DEFAULT_GRAPHS), capsys)
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return networks(tmp_path_factory.mktemp("ppq"), 0, DEFAULT_GRAPHS)
 
 
-def test_one_changed_input_is_noticed(tmp_path):
-    path = networks(tmp_path, 1000, 1)
-    with np.load(path) as archive:
-        arrays = dict(archive)
-        target = json.loads(arrays["index"].tobytes())[0]["target"]
+def test_random_networks(archive, capsys):
+    check(archive, capsys)
+
+
+def test_a_changed_input_is_noticed(archive):
+    with np.load(archive) as stored:
+        arrays = dict(stored)
+    target = json.loads(arrays["index"].tobytes())[0]["target"]
     assert differences(arrays, 0, target).max() == 0
     name = next(key for key in arrays if key.startswith("0/in/"))
     arrays[name] = -1 - arrays[name]
