@@ -64,6 +64,8 @@ def exponent(suspect: Suspect, sums: Sums | None) -> Explanation | None:
     """A shift that is wrong: of the whole tensor, of single channels, or of the bias."""
     if suspect.quantized:
         for by in SHIFTS:
+            if suspect.explained_by(_shifted_again(suspect, by)):
+                return _shifted(suspect, "a shift of the finished result", by)
             edit = partial(shift_exponents, name=suspect.output, by=by)
             if suspect.explained_by(suspect.replay(edit)):
                 return _shifted(suspect, "the output exponent", by)
@@ -73,6 +75,14 @@ def exponent(suspect: Suspect, sums: Sums | None) -> Explanation | None:
         if _matches(suspect, sums.evaluate(shift_by=by)):
             return _shifted(suspect, "the shift", by)
     return _of_bias(suspect, sums) or _per_channel(suspect, sums)
+
+
+def _shifted_again(suspect: Suspect, by: int) -> Array:
+    """The expected result, shifted right once more, rounding down; left if *by* is negative."""
+    low, high = suspect.limits
+    wide = suspect.expected.astype(np.int64)
+    moved = wide >> by if by > 0 else wide << -by
+    return moved.clip(low, high).astype(suspect.expected.dtype)
 
 
 def _of_bias(suspect: Suspect, sums: Sums) -> Explanation | None:
@@ -156,13 +166,12 @@ def _wrapped(suspect: Suspect) -> str | None:
 
 
 def _clamped(suspect: Suspect) -> str | None:
-    """All that differs stands at one other limit, and nothing lies beyond it."""
-    values = suspect.observed[suspect.differs]
-    top, bottom = values.max(), values.min()
-    inside = (suspect.observed >= min(bottom, 0)).all() and (suspect.observed <= max(top, 0)).all()
-    if inside and len(np.unique(values)) <= 2 and len(values) > 1:
-        return (
-            f"where {suspect.limits[1]} or {suspect.limits[0]} is expected, the result stops at "
-            + (" and ".join(str(v) for v in np.unique(values)))
-        )
-    return None
+    """Where one limit is expected, another value stands, the same one each time."""
+    expected, observed = suspect.expected[suspect.differs], suspect.observed[suspect.differs]
+    stops = {int(limit): np.unique(observed[expected == limit]) for limit in np.unique(expected)}
+    low, high = suspect.limits
+    telling = len(observed) > 1 or int(observed[0]) in (low, high, -high)
+    if not telling or any(len(values) > 1 for values in stops.values()):
+        return None
+    pairs = " and ".join(f"{values[0]} instead of {limit}" for limit, values in stops.items())
+    return f"at the limit the result is {pairs}, each time"

@@ -53,10 +53,12 @@ class Look:
     Attributes:
         outputs: Graph outputs as the host received them.
         seen: What was asked for, read on the device; a tensor that it cannot show is missing.
+        unwritten: The device's remark that output memory kept its canary; empty if all was written.
     """
 
     outputs: Tensors
     seen: Mapping[str, Any]
+    unwritten: str = ""
 
 
 class Probe(Protocol):

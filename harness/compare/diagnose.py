@@ -69,12 +69,15 @@ def _on_device(
     case: Case, traces: Sequence[Tensors], outputs: Sequence[Tensors], wrong: list[int]
 ) -> Found:
     """The device does not compute what the interpreter computes."""
-    flagged = [number for number in wrong if number in case.facts.unwritten]
-    if flagged and not case.facts.stale:
-        fact = f"the device's canary in chunk {flagged[0]}: {case.facts.unwritten[flagged[0]]}"
-        return _output_place(case, outputs, flagged[0]), Explanation(Cause.UNWRITTEN, (fact,))
+    remarks = dict(case.facts.unwritten)
     if case.probe is not None:
         seen = rerun(case, case.probe, traces, len(case.chunks))
+        remarks |= {i: look.unwritten for i, look in enumerate(seen.looks) if look.unwritten}
+    flagged = [number for number in wrong if remarks.get(number)]
+    if flagged and not case.facts.stale:
+        fact = f"the device's canary in chunk {flagged[0]}: {remarks[flagged[0]]}"
+        return _output_place(case, outputs, flagged[0]), Explanation(Cause.UNWRITTEN, (fact,))
+    if case.probe is not None:
         located = _in_rerun(case, case.probe, seen, outputs)
         if located is not None:
             return located

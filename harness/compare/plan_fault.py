@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from harness.espdl import Graph, Node
 
 GENERATED = "PPQ_Variable_"  # names that the exporter counts out anew for each file
-CAUSE_OF_RULE = {  # rules of harness/streaming that have a cause of their own
-    "S120": Cause.PHASE,
-    "S130": Cause.DROPPED,
-    "S131": Cause.EXPONENT,
+# rules of harness/streaming
+PHASE, STATE_DROPPED, STATE_EXPONENT = "S120", "S130", "S131"
+MISSING_CACHE, PADDED_CHUNKS = "S201", "S206"
+CAUSE_OF_RULE = {  # those that have a cause of their own
+    PHASE: Cause.PHASE,
+    STATE_DROPPED: Cause.DROPPED,
+    STATE_EXPONENT: Cause.EXPONENT,
 }
 
 
@@ -236,7 +239,7 @@ def _by_phase(case: Case, offline: Offline, strand: Strand) -> Explanation | Non
         f"{frames} frames a chunk are no multiple of the total stride {stride}: {strand.name} "
         f"yields {strand.per_chunk} frames a chunk"
     )
-    return Explanation(Cause.PHASE, (fact,))
+    return Explanation(Cause.PHASE, (fact,), rule=PHASE)
 
 
 def _chunk_frames(case: Case, offline: Offline) -> int:
@@ -257,7 +260,7 @@ def _pads_each_chunk(graph: Graph, node: Node, strand: Strand) -> Explanation | 
     if not 0 <= spatial < len(pads) // 2 or not pads[spatial]:
         return None
     fact = f"{pads[spatial]} zero frames are put before every chunk: no cache feeds this node"
-    return Explanation(Cause.DROPPED, (fact,))
+    return Explanation(Cause.EXPORT, (fact,), rule=PADDED_CHUNKS)
 
 
 def _no_memory(twins: Twins, node: Node, strand: Strand) -> Explanation | None:
@@ -275,8 +278,10 @@ def _no_memory(twins: Twins, node: Node, strand: Strand) -> Explanation | None:
         return None
     if not all(np.array_equal(a, b) for a, b in zip(results, chunks, strict=True)):
         return None
-    fact = "each chunk is computed as if nothing came before it: no cache feeds this node"
-    return Explanation(Cause.DROPPED, (fact,))
+    fact = "each chunk is computed as if nothing came before it"
+    if node.op_type in ("GRU", "LSTM"):
+        return Explanation(Cause.DROPPED, (fact,), rule=STATE_DROPPED)
+    return Explanation(Cause.EXPORT, (fact,), rule=MISSING_CACHE)
 
 
 def _by_warm_up(offline: Offline, strand: Strand, wrong: Array) -> Explanation | None:
