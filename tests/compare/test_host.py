@@ -34,7 +34,9 @@ def test_other_exponents_give_other_values(subjects):
     alone = shift_exponents(cut_node(subject.graph, node, trace), name, 1)
     source = node.inputs[0]
     halved = interpreter.load(alone, subject.target).step({source: trace[source]})[name]
-    assert np.abs(trace[name].astype(int) - 2 * halved.astype(int)).max() <= 1
+    inside = trace[name] < 127
+    assert inside.any()
+    assert np.abs(trace[name].astype(int) - 2 * halved.astype(int))[inside].max() <= 1
 
 
 def test_a_stream_starts_cold_after_a_reset(subjects):
