@@ -11,12 +11,14 @@ import numpy as np
 from harness import interpreter
 from harness.compare import Fidelity, cut_offline, skipped_frames
 from harness.errors import ConfigError, StreamingError, UnsupportedOpError
+from harness.espdl import load_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from harness.espdl import Graph
     from harness.plugin.cases import Case
     from harness.quantize import Artifacts
     from harness.streaming import Alignment, StreamingPlan
@@ -78,29 +80,40 @@ class Expected:
         return steps
 
     @functools.cached_property
+    def offline_graph(self) -> Graph:
+        """The offline file, read once."""
+        return load_graph(self.artifacts.offline)
+
+    @functools.cached_property
+    def streaming_graph(self) -> Graph:
+        """The streaming file of this chunk size, read once."""
+        return load_graph(self.artifacts.streaming[self.case.chunk_frames])
+
+    @functools.cached_property
     def offline(self) -> Tensors:
         """The interpreter's run of the offline file over the whole stimulus."""
-        session = interpreter.load(self.artifacts.offline, self.case.target)
+        session = interpreter.load(self.offline_graph, self.case.target)
         return _copy(session.step(self.whole))
 
-    @functools.cached_property
+    @property
     def stream(self) -> list[Tensors]:
         """The interpreter's run of the streaming file, one entry a chunk."""
-        return self.stream_of(self.chunks)
+        return self._watched_stream[0]
 
-    @functools.cached_property
+    @property
     def lane_warnings(self) -> tuple[str, ...]:
         """Nodes whose sums the stimulus could drive out of the ESP32-S3's 20-bit lanes."""
-        session = interpreter.load(self._streaming_file, self.case.target, lane_check=True)
-        self._run(session, self.chunks)
-        return tuple(map(str, session.lane_warnings))
+        return self._watched_stream[1]
 
-    def stream_of(
-        self, chunks: Sequence[Mapping[str, NDArray[Any]]], data: bytes | None = None
-    ) -> list[Tensors]:
-        """Run chunks from a cold state through the streaming file, or another build of it."""
-        session = interpreter.load(data or self._streaming_file, self.case.target)
-        return self._run(session, chunks)
+    @functools.cached_property
+    def _watched_stream(self) -> tuple[list[Tensors], tuple[str, ...]]:
+        session = interpreter.load(self.streaming_graph, self.case.target, lane_check=True)
+        outputs = self._run(session, self.chunks)
+        return outputs, tuple(map(str, session.lane_warnings))
+
+    def stream_of(self, data: bytes) -> list[Tensors]:
+        """Run the stimulus through another build of the streaming file, from a cold state."""
+        return self._run(interpreter.load(data, self.case.target), self.chunks)
 
     def _run(
         self, session: interpreter.Session, chunks: Sequence[Mapping[str, NDArray[Any]]]
@@ -184,7 +197,7 @@ class Expected:
 
     def fidelity(self, offline: Mapping[str, NDArray[Any]]) -> Fidelity:
         """How close the quantized model is to the float one, over all outputs."""
-        exponents = {info.name: info.exponents for info in self._offline_outputs}
+        exponents = {info.name: info.exponents for info in self.offline_graph.outputs}
         total = Fidelity()
         for name, value in self.artifacts.float_outputs.items():
             if name in self.plan.state.values():
@@ -213,14 +226,6 @@ class Expected:
             )
         return tuple(a for a in self.plan.alignments if not a.state_input)
 
-    @functools.cached_property
-    def _offline_outputs(self) -> Any:
-        return interpreter.load(self.artifacts.offline, self.case.target).outputs
-
-    @property
-    def _streaming_file(self) -> Any:
-        return self.artifacts.streaming[self.case.chunk_frames]
-
     @property
     def _ragged_frames(self) -> int:
         """Frames of the first input in a ragged last chunk; 0 when chunks divide the stimulus."""
@@ -245,7 +250,7 @@ class Expected:
             frames = (chunk + 1) * self.plan.chunk_frames[name]
             inputs[name] = np.ascontiguousarray(_take(inputs[name], axis, frames))
         session = interpreter.load(
-            self.artifacts.offline,
+            self.offline_graph,
             self.case.target,
             input_shapes={name: value.shape for name, value in inputs.items()},
         )

@@ -10,7 +10,6 @@ from harness import interpreter
 from harness.compare import Diagnosis, StreamVerdict, diagnose
 from harness.compare.case import Case, Facts, Offline
 from harness.errors import HarnessError
-from harness.espdl import load_graph
 from harness.plugin.package import offline_name, streaming_name
 from harness.plugin.probe import DeviceProbe, canary_remark
 from harness.report import Repro, write_repro
@@ -106,22 +105,19 @@ def _probing(hil: Hil, mismatch: Mismatch) -> Iterator[DeviceProbe]:
 
 
 def _case(hil: Hil, mismatch: Mismatch, probe: DeviceProbe) -> Case:
-    expected, case = hil.expected, hil.case
-    files = expected.artifacts
-    plan = expected.plan
+    expected, case, plan = hil.expected, hil.case, hil.expected.plan
     offline = Offline(
-        load_graph(files.offline),
+        expected.offline_graph,
         expected.whole,
         plan.total_stride,
         plan.latency_frames,
         plan.warmup_frames,
     )
-    path = files.streaming[case.chunk_frames] if mismatch.streaming else files.offline
     return Case(
         model=case.model.name,
         target=case.target,
         bits=case.bits,
-        graph=load_graph(path),
+        graph=expected.streaming_graph if mismatch.streaming else expected.offline_graph,
         chunks=mismatch.chunks,
         observed=mismatch.observed,
         verdict=mismatch.verdict,
@@ -130,7 +126,7 @@ def _case(hil: Hil, mismatch: Mismatch, probe: DeviceProbe) -> Case:
         state=plan.state if mismatch.streaming else {},
         offline=offline if mismatch.against_offline else None,
         probe=probe,
-        facts=Facts(unwritten=_unwritten(hil, mismatch), lane_warnings=hil.lane_warnings),
+        facts=Facts(unwritten=_unwritten(hil, mismatch), lane_warnings=expected.lane_warnings),
     )
 
 

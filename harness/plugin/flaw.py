@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import ConfigError
-from harness.espdl import load_graph, patch_initializer
+from harness.espdl import patch_initializer
 
 if TYPE_CHECKING:
     from harness.plugin.expected import Expected
@@ -28,7 +28,7 @@ def flip_weight(expected: Expected) -> bytes:
         ConfigError: no weight of the model changes any output of its stimulus.
     """
     data = expected.artifacts.streaming[expected.case.chunk_frames].read_bytes()
-    graph = load_graph(data)
+    graph = expected.streaming_graph
     filters = [node.inputs[1] for node in graph.nodes if node.op_type in WEIGHTED]
     for name in filters:
         tensor = graph.initializers.get(name)
@@ -43,7 +43,7 @@ def flip_weight(expected: Expected) -> bytes:
 
 
 def _differs(expected: Expected, data: bytes) -> bool:
-    outputs = expected.stream_of(expected.chunks, data)
+    outputs = expected.stream_of(data)
     return any(
         not np.array_equal(step[name], before[name])
         for step, before in zip(outputs, expected.stream, strict=True)

@@ -167,14 +167,6 @@ class Hil:
         return self._book.results.environment
 
     @property
-    def lane_warnings(self) -> tuple[str, ...]:
-        """Nodes whose sums the stimulus could drive out of the ESP32-S3's 20-bit lanes.
-
-        Neither the interpreter nor the exporter models these lanes, so silicon may differ there.
-        """
-        return self.expected.lane_warnings
-
-    @property
     def package_name(self) -> str:
         """Name of the streaming model in the device's models partition."""
         return streaming_name(self.case)

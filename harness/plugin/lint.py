@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
+    from harness.espdl import Graph
     from harness.model import StreamingModel
-    from harness.quantize import Artifacts
+    from harness.streaming import StreamingPlan
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,25 +52,29 @@ def lint_model_file(path: Path) -> dict[str, list[Finding]]:
         else:
             for chunk_frames in model.chunk_frames:
                 label = f"{model.name} int{bits} chunk{chunk_frames}"
-                found[label] = lint_artifacts(model, result, chunk_frames)
+                streaming = load_graph(result.streaming[chunk_frames])
+                plan = result.plans.get(chunk_frames)
+                found[label] = lint_artifacts(model, streaming, load_graph(result.offline), plan)
     return found
 
 
-def lint_artifacts(model: StreamingModel, artifacts: Artifacts, chunk_frames: int) -> list[Finding]:
+def lint_artifacts(
+    model: StreamingModel, streaming: Graph, offline: Graph, plan: StreamingPlan | None
+) -> list[Finding]:
     """Judge one streaming file of a model by its offline file.
 
     Args:
         model: Declares the recurrent state.
-        artifacts: Its files.
-        chunk_frames: Which streaming file.
+        streaming: The streaming file.
+        offline: The offline file of the same calibration.
+        plan: What the analysis planned; None if it refused.
 
     Returns:
         Findings, errors first.
     """
-    plan = artifacts.plans.get(chunk_frames)
     return lint(
-        load_graph(artifacts.streaming[chunk_frames]),
-        load_graph(artifacts.offline),
+        streaming,
+        offline,
         frame_axes=plan.frame_axes if plan else None,
         state=model.state or None,
     )

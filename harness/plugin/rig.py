@@ -83,8 +83,12 @@ class Rig:
             result = self._results[self._recipe(case).key]
             if isinstance(result, HarnessError):
                 raise result
-            require_sound(lint_artifacts(case.model, result, case.chunk_frames))
-            found = self._expected[case.id] = Expected(case, result)
+            found = Expected(case, result)
+            plan = result.plans.get(case.chunk_frames)
+            require_sound(
+                lint_artifacts(case.model, found.streaming_graph, found.offline_graph, plan)
+            )
+            self._expected[case.id] = found
         return found
 
     def bring_up(self) -> None:

@@ -70,7 +70,7 @@ class RowBook:
             artifacts=files,
             details=Details(
                 alignment=tuple(map(describe_alignment, expected.plan.alignments)),
-                lane_warnings=hil.lane_warnings,
+                lane_warnings=expected.lane_warnings,
                 notes=tuple(finding.text for finding in expected.artifacts.findings),
             ),
         )
