@@ -91,7 +91,7 @@ class Flow:
             rate=self.rate / window.stride,
             delay=delay,
             valid=max(0, window.frames_out(self.valid - window.pad_end)),
-            warmup=max(0, (self.warmup - 1 + window.pad_begin) // window.stride + 1) if cold else 0,
+            warmup=window.warmup_from(self.warmup - self.sparse) if cold else 0,
             clean=delay <= 0,
             nonnegative=False,
             field=self.field + (-(-window.extent // self.sparse) - 1) * self.sparse / self.rate,
@@ -155,6 +155,10 @@ class Window:
     def frames_out(self, frames: int) -> int:
         """Frames that the window makes of *frames*, padding included."""
         return (frames + self.pad_begin + self.pad_end - self.extent) // self.stride + 1
+
+    def warmup_from(self, last: int) -> int:
+        """Outputs that see a frame up to *last*; what comes before frame 0 counts too."""
+        return max(0, (last + self.pad_begin) // self.stride + 1)
 
     def delay_for(self, delay_in: int) -> int:
         """The smallest delay of the result, given the input's.

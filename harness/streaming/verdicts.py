@@ -106,6 +106,7 @@ def insert_zeros(bench: Bench, site: Site) -> View | None:
         surplus=view.surplus * stride,
         delay=view.delay * stride,
         warmup=view.warmup * stride,
+        sparse=view.sparse * stride,
     )
 
 

@@ -36,6 +36,7 @@ class View:
         delay: Frames by which the last one lags the offline model.
         warmup: Offline frames ``0 .. warmup - 1`` may differ.
         clean: What comes before offline frame 0 is zero.
+        sparse: Only every so many frames is anything but zero, behind InsertZeros.
         blame: Where the surplus came from; None while there is none.
         repaired: Something before was wrong and has been reported; this is what it should be.
     """
@@ -46,6 +47,7 @@ class View:
     delay: int = 0
     warmup: int = 0
     clean: bool = True
+    sparse: int = 1
     blame: Blame | None = None
     repaired: bool = False
 
@@ -58,6 +60,7 @@ class View:
             delay=flow.delay,
             warmup=flow.warmup,
             clean=flow.clean,
+            sparse=flow.sparse,
             repaired=True,
         )
 
@@ -98,7 +101,6 @@ class View:
         frames = self.frames // stride
         count = max(0, (self.count - window.extent) // stride + 1)
         cold = self.warmup > 0 or not self.clean
-        warmup = max(0, (self.warmup - 1 + window.pad_begin) // stride + 1) if cold else 0
         surplus = count - frames
         delay = -surplus - shift // stride
         return View(
@@ -106,7 +108,7 @@ class View:
             frames=frames,
             surplus=surplus,
             delay=delay,
-            warmup=warmup,
+            warmup=window.warmup_from(self.warmup - self.sparse) if cold else 0,
             clean=surplus == 0 and delay <= 0,
         )
 

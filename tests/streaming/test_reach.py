@@ -49,6 +49,42 @@ def test_the_receptive_field_is_as_wide_as_it_measures(export, network, chunk):
     assert reach(exported, plan) == plan.receptive_field
 
 
+def last_warm_frame(exported, plan):
+    """Offline frames up to the last one that differs, over a few stimuli."""
+    (alignment,) = plan.alignments
+    (chunk,) = plan.chunk_frames.values()
+    found = 0
+    for seed in range(4):
+        stream = Stream(exported.offline, exported.streaming[chunk], plan, "esp32s3", seed)
+        whole = stream.run_offline(stream.count)[alignment.output]
+        for number, step in enumerate(stream.run()):
+            for frame, place in zip(*alignment.span(number), strict=True):
+                expected = np.take(whole, frame, alignment.frame_axis)
+                observed = np.take(step[alignment.output], place, alignment.frame_axis)
+                found = max(found, (frame + 1) * bool((expected != observed).any()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("layers", "frames"),
+    [
+        ((("valid", 3), ("dw", 3, 1, "none")), 2),
+        ((("valid", 3), ("dw", 3, 2, "none"), ("dw", 2, 1, "none")), 5),
+        ((("valid", 3), ("subsample", 2), ("dw", 3, 1, "none")), 2),
+        ((("valid", 2), ("subsample", 2), ("dw", 3, 1, "none")), 0),
+        ((("valid", 3), ("up", 4, 2)), 2),
+        ((("valid", 3), ("up", 2, 2)), 0),
+        ((("center", 5), ("down", 4, 2)), 1),
+    ],
+)
+def test_the_warm_up_is_as_long_as_it_measures(export, layers, frames):
+    exported = export(Request((8, layers, ("none",)), FRAMES, [2], [4]))
+    plan = StreamingPlan.from_json(exported.plans[4])
+
+    assert plan.warmup_frames == frames
+    assert last_warm_frame(exported, plan) == frames
+
+
 def test_a_maximum_over_a_cold_cache_is_predicted_by_value(export):
     exported = export(Request("InfinitePool", FRAMES, [2], [4]))
     plan = StreamingPlan.from_json(exported.plans[4])

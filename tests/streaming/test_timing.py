@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -85,6 +86,14 @@ def test_padding_behind_a_latency_warms_up_as_far_as_it_reaches():
 def test_warm_frames_spread_through_a_window():
     assert flow(warmup=2).windowed(Window(3, 1, 2, 0), delay=0).warmup == 4
     assert flow(warmup=2).windowed(Window(4, 2, 2, 0), delay=0).warmup == 2
+
+
+def test_zeros_between_warm_frames_shorten_the_warm_up():
+    spread = flow(delay=2, clean=False, sparse=2)
+
+    assert spread.windowed(Window(2, 1, 1, 0), delay=2).warmup == 0
+    assert spread.windowed(Window(4, 1, 3, 0), delay=2).warmup == 2
+    assert replace(spread, warmup=4).windowed(Window(2, 1, 1, 0), delay=2).warmup == 4
 
 
 def test_symmetric_padding_leaves_frames_that_need_the_future():
