@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError
 from harness.espdl import load_graph
-from harness.streaming.lint import lint, lint_offline
+from harness.streaming.lint import has_caches, lint, lint_offline
 from harness.streaming.rules import Finding, Severity
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
-
-    from harness.espdl import Graph
 
 OFFLINE = "offline.espdl"  # as the artifact store names it, beside the streaming files
 
@@ -96,13 +94,9 @@ def lint_file(path: Path, offline: Path | None, frame_axis: int, chunk: int) -> 
     if offline is not None and offline != path:
         return lint(graph, load_graph(offline))
     axes = {info.name: frame_axis for info in graph.inputs if len(info.shape) > frame_axis}
-    if _has_caches(graph):
+    if has_caches(graph):
         return lint(graph)
     return lint_offline(graph, axes, chunk)
-
-
-def _has_caches(graph: Graph) -> bool:
-    return any(node.op_type == "StreamingCache" for node in graph.nodes)
 
 
 def _as_text(found: dict[str, list[Finding]]) -> Sequence[str]:

@@ -76,9 +76,23 @@ def lint(
     if offline is None:
         findings = _lint_alone(graph, clock)
     else:
+        _require_offline(offline)
         walk, refusals = analyze(from_espdl(offline), clock)
         findings = _judged(walk, refusals, graph) + _notes(walk)
     return _sorted(findings + _test_values(streaming))
+
+
+def has_caches(graph: Graph) -> bool:
+    """Whether a file is a streaming file, as far as that shows."""
+    return any(node.op_type == "StreamingCache" for node in graph.nodes)
+
+
+def _require_offline(graph: Graph) -> None:
+    if has_caches(graph):
+        raise ConfigError(
+            f"{graph.path} has streaming caches, expected the offline file",
+            hint="lint STREAMING --offline OFFLINE",
+        )
 
 
 def _judged(walk: Walk, refusals: list[StreamingError], graph: NeutralGraph) -> list[Finding]:
@@ -118,6 +132,7 @@ def lint_offline(
     Raises:
         ConfigError: an input or output that the arguments name is not there.
     """
+    _require_offline(offline)
     graph = from_espdl(offline)
     state = find_state(graph) if state is None else state
     walk, refusals = analyze(graph, make_clock(frame_axes, chunk_frames, state))

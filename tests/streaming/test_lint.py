@@ -117,6 +117,15 @@ def test_files_of_different_models_are_a_users_mistake(files):
         lint(streaming, other)
 
 
+def test_a_streaming_file_is_no_offline_file(files):
+    streaming, offline = files("Plain")
+
+    with pytest.raises(ConfigError, match="has streaming caches, expected the offline file"):
+        lint(offline, streaming)
+    with pytest.raises(ConfigError, match="has streaming caches, expected the offline file"):
+        lint_offline(streaming, {streaming.inputs[0].name: 1}, 2)
+
+
 def test_files_of_one_length_do_not_show_the_time_axis(files):
     _, offline = files("Residual")
 
