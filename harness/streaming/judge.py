@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.streaming import rules
 from harness.streaming.attributes import integer
-from harness.streaming.bench import Bench, Site
+from harness.streaming.evidence import Evidence, Site
 from harness.streaming.ops.layout import transposed
 from harness.streaming.timing import Flow, Opaque, outer_size
 from harness.streaming.verdicts import VERDICTS, mixed
@@ -33,23 +33,23 @@ def judge(walk: Walk, streaming: NeutralGraph, accused: frozenset[str]) -> list[
         streaming: The streaming file.
         accused: Nodes that the analysis of the offline file has refused already.
     """
-    bench = Bench(walk, streaming, accused)
-    Judge(bench).run()
-    return bench.findings
+    evidence = Evidence(walk, streaming, accused)
+    Judge(evidence).run()
+    return evidence.findings
 
 
 class Judge:
     """State of one walk over a streaming file.
 
     Args:
-        bench: The two files.
+        evidence: The two files.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        walk = bench.walk
-        self._bench = bench
+    def __init__(self, evidence: Evidence) -> None:
+        walk = evidence.walk
+        self._evidence = evidence
         self._offline = {node.name: node for node in walk.graph.nodes}
-        self._present = {node.name for node in bench.streaming.nodes}
+        self._present = {node.name for node in evidence.streaming.nodes}
         self._views: dict[str, View | None] = {}  # None: no time, or not known
         self._shapes: dict[str, Shape] = dict(walk.shape)
         self._origins: dict[str, str] = {name: name for name in walk.timing}
@@ -57,8 +57,8 @@ class Judge:
             self._views[name] = View(axis, walk.clock.chunk_frames[name])
 
     def run(self) -> None:
-        """Walk the file; findings are left on the bench."""
-        for node in self._bench.streaming.nodes:
+        """Walk the file; findings are left with the evidence."""
+        for node in self._evidence.streaming.nodes:
             offline = self._offline.get(node.name)
             if node.op_type == "StreamingCache":
                 self._cache(node)
@@ -66,7 +66,7 @@ class Judge:
                 self._inserted(node)
             else:
                 self._known(node, offline)
-        for position, name in enumerate(self._bench.walk.graph.outputs):
+        for position, name in enumerate(self._evidence.walk.graph.outputs):
             self._output(name, position)
 
     # -- nodes that conversions insert
@@ -80,24 +80,24 @@ class Judge:
         name = node.inputs[0]
         view, shape = self._views.get(name), self._shapes.get(name, ())
         if view is None:
-            timing = self._bench.walk.timing.get(self._origins.get(name, ""), Opaque())
+            timing = self._evidence.walk.timing.get(self._origins.get(name, ""), Opaque())
             if not isinstance(timing, Opaque):
                 message = f"{name} does not gain frames with time"
-                self._bench.report(rules.UNEXPECTED_CACHE, node.name, message)
+                self._evidence.report(rules.UNEXPECTED_CACHE, node.name, message)
             self._pass_on(node, None, shape)
             return
         axis = integer(node, "frame_axis", 1) % len(shape)
         there = list(positions(shape, view.axis, view.count))
         if axis != view.axis:
             message = f"frame_axis is {axis}, time is axis {view.axis} of {there}"
-            self._bench.report(rules.WRONG_AXIS, node.name, message)
+            self._evidence.report(rules.WRONG_AXIS, node.name, message)
         elif outer_size(shape, axis) > 1:
             message = f"axes before axis {axis} of {there} hold {outer_size(shape, axis)} rows"
-            self._bench.report(rules.NOT_OUTERMOST, node.name, message)
+            self._evidence.report(rules.NOT_OUTERMOST, node.name, message)
         if view.surplus:
             blame = view.blame or Blame(rules.UNEXPECTED_CACHE, node.name)
             message = f"{name} repeats {view.surplus} frame(s), which {node.name} keeps twice"
-            self._bench.report(blame.rule, blame.node, message)
+            self._evidence.report(blame.rule, blame.node, message)
             view = replace(view, clean=True, repaired=True, blame=None)
         held = integer(node, "window_size", 1) - 1
         self._pass_on(node, replace(view, surplus=held), shape)
@@ -112,31 +112,31 @@ class Judge:
             moved = replace(view, axis=order.index(view.axis))
             self._pass_on(node, moved, tuple(shape[axis] for axis in order))
         elif node.op_type == "Slice":
-            low, high, step = self._bench.bounds(node, view, shape)
+            low, high, step = self._evidence.bounds(node, view, shape)
             if step != 1:
-                self._bench.report(rules.REWIRED, node.name, "a Slice with steps was inserted")
+                self._evidence.report(rules.REWIRED, node.name, "a Slice with steps was inserted")
             self._pass_on(node, view.cut(low, view.count - high), shape)
         elif node.op_type in ("Identity", "RequantizeLinear"):
             self._pass_on(node, view, shape)
         else:
             message = f"{node.op_type} is not in the offline file"
-            self._bench.report(rules.REWIRED, node.name, message)
+            self._evidence.report(rules.REWIRED, node.name, message)
             self._pass_on(node, None, shape)
 
     # -- nodes that both files have
 
     def _known(self, node: Node, offline: Node) -> None:
-        bench = self._bench
+        evidence = self._evidence
         views = tuple(self._view_of(node, offline, index) for index in range(len(node.inputs)))
-        timings = [bench.walk.timing.get(name) for name in offline.outputs]
+        timings = [evidence.walk.timing.get(name) for name in offline.outputs]
         result: View | None = None
         if any(views) and not isinstance(timings[0], Opaque):
-            result = VERDICTS.get(node.op_type, mixed)(bench, Site(node, offline, views))
+            result = VERDICTS.get(node.op_type, mixed)(evidence, Site(node, offline, views))
         for output, source, timing in zip(node.outputs, offline.outputs, timings, strict=True):
             gains = any(views) and isinstance(timing, Flow)
-            self._views[output] = result or bench.expected(source) if gains else None
+            self._views[output] = result or evidence.expected(source) if gains else None
             self._origins[output] = source
-            self._shapes[output] = bench.walk.shape.get(source, ())
+            self._shapes[output] = evidence.walk.shape.get(source, ())
 
     def _view_of(self, node: Node, offline: Node, index: int) -> View | None:
         """The view of an input, as the offline node's own input would be."""
@@ -145,10 +145,10 @@ class Judge:
         if not name or view is None:
             return None
         view = self._bridge(view, node, offline.inputs[index], self._origins[name])
-        cache = self._bench.cache_before(name)
+        cache = self._evidence.cache_before(name)
         if cache is None or view.surplus <= 0:
             return view
-        shared = len(self._bench.streaming.consumers[name]) > 1
+        shared = len(self._evidence.streaming.consumers[name]) > 1
         blame = (
             Blame(rules.SHARED_CACHE, node.name)
             if shared
@@ -158,14 +158,14 @@ class Judge:
 
     def _bridge(self, view: View, node: Node, wanted: str, got: str) -> View:
         """Account for offline nodes (Pad, Slice) between two tensors that the file has removed."""
-        walk = self._bench.walk
+        walk = self._evidence.walk
         name = wanted
         while name != got:
             producer = walk.graph.producers.get(name)
             if producer is None or producer.name in self._present:
                 message = f"it reads {got}, offline it reads {wanted}"
-                self._bench.report(rules.REWIRED, node.name, message)
-                return self._bench.expected(wanted) or view
+                self._evidence.report(rules.REWIRED, node.name, message)
+                return self._evidence.expected(wanted) or view
             name = producer.inputs[0]
         before, after = walk.timing[got], walk.timing[wanted]
         if got == wanted or not isinstance(before, Flow) or not isinstance(after, Flow):
@@ -181,21 +181,21 @@ class Judge:
     # -- ends
 
     def _output(self, name: str, position: int) -> None:
-        bench = self._bench
-        timing = bench.walk.timing[name]
-        outputs = bench.streaming.outputs
+        evidence = self._evidence
+        timing = evidence.walk.timing[name]
+        outputs = evidence.streaming.outputs
         view = self._views.get(name if name in outputs else outputs[position])
         if view is None or not isinstance(timing, Flow):
             return
-        producer = bench.walk.graph.producers.get(name)
+        producer = evidence.walk.graph.producers.get(name)
         at = producer.name if producer else ""
         if view.surplus:
             blame = view.blame or Blame(rules.WRONG_COUNT, at)
             message = f"output {name} has {view.count} frames per chunk, expected {view.frames}"
-            bench.report(blame.rule, blame.node, message)
+            evidence.report(blame.rule, blame.node, message)
         elif view.delay != timing.delay and not view.repaired:
             message = f"output {name} lags by {view.delay} frames, expected {timing.delay}"
-            bench.report(rules.SKEWED, at, message)
+            evidence.report(rules.SKEWED, at, message)
         elif view.warmup > timing.warmup and not view.repaired:
             message = f"output {name} warms up for {view.warmup} frames, expected {timing.warmup}"
-            bench.report(rules.COLD_HISTORY, at, message, f"first {view.warmup}")
+            evidence.report(rules.COLD_HISTORY, at, message, f"first {view.warmup}")

@@ -18,37 +18,37 @@ from harness.streaming.view import Blame, View, positions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.streaming.bench import Bench, Site
+    from harness.streaming.evidence import Evidence, Site
     from harness.streaming.graph import NeutralGraph, Node
     from harness.streaming.timing import Window
 
 
-def mixed(bench: Bench, site: Site) -> View | None:
+def mixed(evidence: Evidence, site: Site) -> View | None:
     """Any operator that keeps frames apart: its inputs must be in step."""
-    merged = bench.merge(site)
-    timing = bench.timing(site)
+    merged = evidence.merge(site)
+    timing = evidence.timing(site)
     if merged is None or not isinstance(timing, Flow):
         return None
-    view = merged.scaled(timing.rate / bench.source(site).rate)
+    view = merged.scaled(timing.rate / evidence.source(site).rate)
     computes = site.node.op_type in MIXING
     keeps_zero = not computes and Trait.ZERO in trait_of(site.node)
     exact = view.surplus == 0 and view.delay <= 0
     return replace(view, axis=timing.axis, clean=exact or (view.clean and keeps_zero))
 
 
-def window(bench: Bench, site: Site) -> View | None:
+def window(evidence: Evidence, site: Site) -> View | None:
     """Conv and pools: no padding in time, and just the history that the window needs."""
-    view, source, timing = site.view, bench.source(site), bench.timing(site)
-    before, now = _geometry(bench, site, view.axis - 1)
+    view, source, timing = site.view, evidence.source(site), evidence.timing(site)
+    before, now = _geometry(evidence, site, view.axis - 1)
     stride = before.stride
     if now.pad_begin or now.pad_end:
         message = f"pads of {now.pad_begin} and {now.pad_end} frames along time"
         frames = view.frames // stride
         first = min(frames, -(-now.pad_begin // stride))
-        bench.report(rules.PADDED_CHUNKS, site.name, message, f"first {first} of every {frames}")
+        evidence.report(rules.PADDED_CHUNKS, site.name, message, f"first {first} of every {frames}")
         return None
     result = view.windowed(before)
-    cache = bench.cache_before(site.node.inputs[0])
+    cache = evidence.cache_before(site.node.inputs[0])
     if result is None or result.surplus < 0:
         if cache is not None:
             wanted = before.state_for(view.delay, before.delay_for(view.delay))
@@ -56,13 +56,13 @@ def window(bench: Bench, site: Site) -> View | None:
                 f"it needs {wanted} frame(s) before the chunk, its cache {cache.name} holds "
                 f"{view.surplus}"
             )
-            bench.report(rules.WRONG_WINDOW, site.name, message)
+            evidence.report(rules.WRONG_WINDOW, site.name, message)
         elif result is None:
-            bench.report(rules.PHASE, site.name, f"stride {stride} slips")
+            evidence.report(rules.PHASE, site.name, f"stride {stride} slips")
         else:
             message = f"it spans {before.extent} frames and sees {view.count} of a chunk alone"
             lost = f"first {-result.surplus} of every {result.frames}"
-            bench.report(rules.MISSING_CACHE, site.name, message, lost)
+            evidence.report(rules.MISSING_CACHE, site.name, message, lost)
         return None
     ignored = ignored_frames(site.offline, source, before)
     assert isinstance(timing, Flow)
@@ -74,9 +74,9 @@ def window(bench: Bench, site: Site) -> View | None:
     )
 
 
-def _geometry(bench: Bench, site: Site, position: int) -> tuple[Window, Window]:
-    filters = bench.walk.shape[site.offline.inputs[1]] if site.node.op_type == "Conv" else None
-    rank = len(bench.shape(site))
+def _geometry(evidence: Evidence, site: Site, position: int) -> tuple[Window, Window]:
+    filters = evidence.walk.shape[site.offline.inputs[1]] if site.node.op_type == "Conv" else None
+    rank = len(evidence.shape(site))
     offline = windows(site.offline, rank, filters)[position]
     return offline, windows(site.node, rank, filters)[position]
 
@@ -89,16 +89,16 @@ def _blame_window(site: Site, geometry: Window, result: View, *, cached: bool) -
     return Blame(rules.WRONG_WINDOW, site.name) if own else site.view.blame
 
 
-def insert_zeros(bench: Bench, site: Site) -> View | None:
+def insert_zeros(evidence: Evidence, site: Site) -> View | None:
     """The first half of a ConvTranspose: the last frame of a chunk needs its zeros too."""
     view = site.view
-    count = len(bench.shape(site)) - 2
+    count = len(evidence.shape(site)) - 2
     stride = integers(site.node, "stride", (1,) * count)[view.axis - 1]
     extra = integers(site.node, "output_padding", (0,) * count)[view.axis - 1]
     missing = stride - 1 - extra
     if missing:
         message = f"{missing} zero(s) are missing after each chunk"
-        bench.report(rules.UPSAMPLING_GAP, site.name, message)
+        evidence.report(rules.UPSAMPLING_GAP, site.name, message)
         return None
     return replace(
         view,
@@ -110,15 +110,15 @@ def insert_zeros(bench: Bench, site: Site) -> View | None:
     )
 
 
-def pad(bench: Bench, site: Site) -> View | None:
+def pad(evidence: Evidence, site: Site) -> View | None:
     """A Pad that stayed must not pad time any more."""
-    view, timing = site.view, bench.timing(site)
-    rank = len(bench.shape(site))
-    begin = _pads(site.offline, bench.walk.graph)[view.axis]
-    now = _pads(site.node, bench.streaming)
+    view, timing = site.view, evidence.timing(site)
+    rank = len(evidence.shape(site))
+    begin = _pads(site.offline, evidence.walk.graph)[view.axis]
+    now = _pads(site.node, evidence.streaming)
     if now[view.axis] or now[rank + view.axis]:
         message = f"pads of {now[view.axis]} and {now[rank + view.axis]} frames along time"
-        bench.report(rules.PADDED_CHUNKS, site.name, message)
+        evidence.report(rules.PADDED_CHUNKS, site.name, message)
         return None
     assert isinstance(timing, Flow)
     return replace(view, delay=view.delay - begin, warmup=max(view.warmup, timing.warmup))
@@ -128,26 +128,26 @@ def _pads(node: Node, graph: NeutralGraph) -> list[int]:
     return [int(amount) for amount in graph.constants[node.inputs[1]].reshape(-1)]
 
 
-def slice_(bench: Bench, site: Site) -> View | None:
+def slice_(evidence: Evidence, site: Site) -> View | None:
     """Slice: along time its bounds must mean the same in a chunk as in the whole sequence."""
-    view, shape = site.view, bench.shape(site)
-    planned = slice_bounds(site.offline, shape, bench.walk.graph.constants)
+    view, shape = site.view, evidence.shape(site)
+    planned = slice_bounds(site.offline, shape, evidence.walk.graph.constants)
     if view.axis not in planned:
-        return mixed(bench, site)
-    low, high, step = bench.bounds(site.node, view, shape)
+        return mixed(evidence, site)
+    low, high, step = evidence.bounds(site.node, view, shape)
     start, end, wanted_step = planned[view.axis]
-    if not isinstance(bench.timing(site), Flow):
+    if not isinstance(evidence.timing(site), Flow):
         length = shape[view.axis]
-        _tail(bench, site, (low, high), (length - start, length - end))
+        _tail(evidence, site, (low, high), (length - start, length - end))
         return None
     count, frames = -(-(high - low) // step), view.frames // step
     surplus = count - frames
     shift = low - view.surplus - view.delay - start
     if surplus < 0 or step != wanted_step:
-        _constant(bench, site, f"frames {low} to {high - 1}")
+        _constant(evidence, site, f"frames {low} to {high - 1}")
         return None
     if shift % step or view.frames % step:
-        bench.report(rules.PHASE, site.name, f"step {step} slips")
+        evidence.report(rules.PHASE, site.name, f"step {step} slips")
         return None
     delay = -surplus - shift // step
     exact = surplus == 0 and delay == 0
@@ -162,80 +162,80 @@ def slice_(bench: Bench, site: Site) -> View | None:
     )
 
 
-def _constant(bench: Bench, site: Site, what: str) -> None:
+def _constant(evidence: Evidence, site: Site, what: str) -> None:
     view = site.view
     message = f"it keeps {what} of the {view.count} that are there, {view.frames} of them new"
-    bench.report(rules.OFFLINE_CONSTANT, site.name, message)
+    evidence.report(rules.OFFLINE_CONSTANT, site.name, message)
 
 
-def _tail(bench: Bench, site: Site, kept: tuple[int, int], wanted: tuple[int, int]) -> None:
+def _tail(evidence: Evidence, site: Site, kept: tuple[int, int], wanted: tuple[int, int]) -> None:
     """Check that a Slice of the last frames takes the last of what is there.
 
     Args:
-        bench: The two files.
+        evidence: The two files.
         site: The Slice.
         kept: First and end of what it takes.
         wanted: The same offline, counted from the end.
     """
-    view, source = site.view, bench.source(site)
-    padded = max(0, bench.shape(site)[view.axis] - source.valid)
+    view, source = site.view, evidence.source(site)
+    padded = max(0, evidence.shape(site)[view.axis] - source.valid)
     back = padded + view.delay - source.delay
     first, last = wanted[0] - back, wanted[1] - back
     if view.count < first:
         message = f"it keeps the last {first - last} frames, {view.count} are there"
-        bench.report(rules.MISSING_CACHE, site.name, message)
+        evidence.report(rules.MISSING_CACHE, site.name, message)
     elif kept != (view.count - first, view.count - last):
-        _constant(bench, site, f"frames {kept[0]} to {kept[1] - 1}")
+        _constant(evidence, site, f"frames {kept[0]} to {kept[1] - 1}")
 
 
-def gather(bench: Bench, site: Site) -> View | None:
+def gather(evidence: Evidence, site: Site) -> View | None:
     """Gather: indices along time count from the end of what is there."""
     view = site.view
-    if isinstance(bench.timing(site), Flow) or site.views[0] is None:
-        return mixed(bench, site)
-    length = bench.shape(site)[view.axis]
-    picks = bench.walk.graph.constants[site.offline.inputs[1]].reshape(-1).tolist()
-    now = [int(i) for i in bench.streaming.constants[site.node.inputs[1]].reshape(-1).tolist()]
+    if isinstance(evidence.timing(site), Flow) or site.views[0] is None:
+        return mixed(evidence, site)
+    length = evidence.shape(site)[view.axis]
+    picks = evidence.walk.graph.constants[site.offline.inputs[1]].reshape(-1).tolist()
+    now = [int(i) for i in evidence.streaming.constants[site.node.inputs[1]].reshape(-1).tolist()]
     wanted = [view.count - length + int(index) % length for index in picks]
     if min(wanted) < 0:
         message = (
             f"it picks a frame {view.count - min(wanted)} from the end, {view.count} are there"
         )
-        bench.report(rules.MISSING_CACHE, site.name, message)
+        evidence.report(rules.MISSING_CACHE, site.name, message)
     elif now != wanted:
-        _constant(bench, site, f"frame(s) {now}")
+        _constant(evidence, site, f"frame(s) {now}")
     return None
 
 
-def reshape(bench: Bench, site: Site) -> View | None:
+def reshape(evidence: Evidence, site: Site) -> View | None:
     """Reshape: its target must fit a chunk."""
     view = site.view
-    shape = positions(bench.shape(site), view.axis, view.count)
-    target = [int(size) for size in bench.streaming.constants[site.node.inputs[1]].reshape(-1)]
+    shape = positions(evidence.shape(site), view.axis, view.count)
+    target = [int(size) for size in evidence.streaming.constants[site.node.inputs[1]].reshape(-1)]
     sizes = [shape[i] if size == 0 else size for i, size in enumerate(target)]
     rest = math.prod(size for size in sizes if size != -1)
     fits = math.prod(shape) % rest == 0 if -1 in sizes else rest == math.prod(shape)
-    result = mixed(bench, site)
+    result = mixed(evidence, site)
     if result is None or (fits and sizes[result.axis] in (-1, result.count)):
         return result
     chunk_only = sizes[result.axis] == result.frames
     blame = view.blame if chunk_only and view.blame else Blame(rules.OFFLINE_CONSTANT, site.name)
-    bench.report(blame.rule, blame.node, f"its target {target} does not fit {list(shape)}")
+    evidence.report(blame.rule, blame.node, f"its target {target} does not fit {list(shape)}")
     return None
 
 
-def recurrent(bench: Bench, site: Site) -> View | None:
+def recurrent(evidence: Evidence, site: Site) -> View | None:
     """GRU and LSTM: each frame must be seen once."""
     view = site.view
     if view.surplus:
         blame = view.blame or Blame(rules.UNEXPECTED_CACHE, site.name)
         message = f"{site.node.op_type} {site.name} sees {view.surplus} old frame(s) again"
-        bench.report(blame.rule, blame.node, message)
+        evidence.report(blame.rule, blame.node, message)
         return None
-    return mixed(bench, site)
+    return mixed(evidence, site)
 
 
-VERDICTS: dict[str, Callable[[Bench, Site], View | None]] = {
+VERDICTS: dict[str, Callable[[Evidence, Site], View | None]] = {
     "Conv": window,
     "AveragePool": window,
     "MaxPool": window,

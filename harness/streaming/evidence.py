@@ -42,7 +42,7 @@ class Site:
         return next(view for view in self.views if view is not None)
 
 
-class Bench:
+class Evidence:
     """The two files side by side.
 
     Args:
