@@ -10,7 +10,7 @@ import numpy as np
 from harness.compare import arithmetic, constants, memory
 from harness.compare.diagnosis import Cause, Diagnosis, Explanation, Place
 from harness.compare.difference import compare
-from harness.compare.host import Stream
+from harness.compare.host import Stream, agree, crop
 from harness.compare.locate import Rerun, maker, rerun, suspect
 from harness.compare.plan_fault import explain_plan
 from harness.compare.streams import Course
@@ -58,11 +58,8 @@ def diagnose(case: Case) -> Diagnosis:
 
 
 def _wrong_chunks(expected: Sequence[Tensors], observed: Sequence[Tensors]) -> list[int]:
-    return [
-        number
-        for number, (ours, theirs) in enumerate(zip(expected, observed, strict=False))
-        if any(name not in theirs or not np.array_equal(ours[name], theirs[name]) for name in ours)
-    ]
+    pairs = enumerate(zip(expected, observed, strict=False))
+    return [number for number, (ours, theirs) in pairs if not agree(ours, theirs)]
 
 
 def _on_device(
@@ -173,9 +170,9 @@ def _node_place(accused: Suspect, chunk: int) -> Place:
 
 
 def _output_place(case: Case, expected: Sequence[Tensors], chunk: int) -> Place:
-    for name, values in expected[chunk].items():
-        observed = case.observed[chunk].get(name)
-        if observed is not None and not np.array_equal(values, observed):
+    for name, observed in case.observed[chunk].items():
+        values = crop(expected[chunk][name], observed)
+        if not np.array_equal(values, observed):
             node = maker(case.graph, name)
             place = Place(chunk, None, None, node.op_type, node.name, name)
             return _place_of(values, observed, chunk, place, case.frame_axes.get(name, 1))

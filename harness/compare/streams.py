@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.compare.diagnosis import Cause, Explanation
-from harness.compare.host import OTHER_ROUNDING, Stream, cold_outputs, rounding_name
+from harness.compare.host import (
+    OTHER_ROUNDING,
+    Stream,
+    agree,
+    cold_outputs,
+    crop,
+    rounding_name,
+)
 from harness.compare.memory import received, shifted, wrong_bits
 from harness.errors import HarnessError
 
@@ -61,8 +68,7 @@ class Course:
 
     def _same(self, chunk: int, outputs: Tensors) -> bool:
         """Whether *outputs* are those observed at a chunk."""
-        observed = self.case.observed[chunk]
-        return all(np.array_equal(outputs[name], observed[name]) for name in outputs)
+        return agree(outputs, self.case.observed[chunk])
 
     def _all_same(self, course: Sequence[Tensors], start: int = 0) -> bool:
         return all(self._same(start + i, outputs) for i, outputs in enumerate(course))
@@ -182,12 +188,13 @@ class Course:
         chunk = wrong[0]
         if any(b - a == 1 for a, b in pairwise(wrong)) or len(wrong) * 2 > len(self.expected):
             return None
-        expected, observed = self.expected[chunk], self.case.observed[chunk]
-        name = next(n for n in expected if not np.array_equal(expected[n], observed[n]))
-        before = self.case.observed[chunk - 1][name] if chunk else None
-        found = received(expected[name], observed[name], before, name)
-        few = wrong_bits(expected[name], observed[name]) <= FEW_BITS
-        plain = few or shifted(expected[name], observed[name]) is not None
+        observed = self.case.observed[chunk]
+        pairs = {n: (crop(self.expected[chunk][n], v), v) for n, v in observed.items()}
+        name = next(n for n, pair in pairs.items() if not np.array_equal(*pair))
+        expected, answer = pairs[name]
+        before = crop(self.case.observed[chunk - 1][name], answer) if chunk else None
+        found = received(expected, answer, before, name)
+        plain = wrong_bits(expected, answer) <= FEW_BITS or shifted(expected, answer) is not None
         if not chunk and not plain and found.cause is Cause.TRANSPORT:
             return None  # rather a state left over, which one chunk was enough to forget
         after = f"the answers around chunk {chunk} are right"

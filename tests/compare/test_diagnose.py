@@ -112,6 +112,17 @@ def test_without_a_device_the_outputs_still_tell(subjects):
     assert "chunks run in the order 1 3 2 4 5 instead of 1 2 3 4 5" in found.text
 
 
+def test_a_ragged_last_chunk_is_no_difference(subjects):
+    subject = subjects["residual-chunk3.esp32s3.int8"]
+    observed = Device(subject, Flaw()).first_run()
+    observed[-1] = {name: values[:, :1] for name, values in observed[-1].items()}
+    sound = diagnose(subject.case(observed, subject.judge(observed)))
+    assert sound.place.chunk is None
+    observed[-1]["41"] = observed[-1]["41"] ^ np.int8(1)
+    case = subject.case(observed, subject.judge(observed), probe=Device(subject, Flaw()))
+    assert diagnose(case).place.chunk == len(observed) - 1
+
+
 def test_the_exact_weight_is_named(subjects):
     subject = subjects["residual-chunk3.esp32s3.int8"]
     stored = subject.graph.initializers["o.weight"]

@@ -1,0 +1,134 @@
+"""Looking into a device over the wire: a simulated devkit computes wrongly, the node is named."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import interpreter
+from harness.compare import Cause, diagnose, judge
+from harness.compare.case import Case, Facts
+from harness.compare.host import Stream, digest
+from harness.device.dut import Dut, DutConfig
+from harness.espdl import load_graph
+from harness.plugin.probe import DeviceProbe, canary_remark
+from harness.simulator import Devkit, build_app
+from harness.simulator.faults import (
+    LutEntry,
+    OutputUnwritten,
+    SaturationWrap,
+    StateDropped,
+    StateKept,
+    WeightBit,
+    WrongRounding,
+    WrongShift,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "stream_stack.streaming.esp32s3.int8.npz"
+
+
+@pytest.fixture(scope="module")
+def artifact():
+    """Bytes of a streaming model and its stimulus."""
+    with np.load(GOLDEN) as file:
+        index = json.loads(file["index"].tobytes())
+        tensors = {path: file[key] for key, path in index["tensors"].items()}
+    name = index["inputs"][0]
+    chunks = [{name: tensors[f"s0/t{n}/in/{name}"]} for n in range(index["streams"][0]["steps"])]
+    return tensors["model"].tobytes(), chunks
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A devkit and the device on it."""
+    build_dir = build_app("esp32s3", tmp_path_factory.mktemp("app"))
+    with Devkit("esp32s3") as devkit, Dut(DutConfig("esp32s3", build_dir, devkit.url)) as dut:
+        yield devkit, dut
+
+
+def run(bench, artifact, *faults, dirty=False):
+    """Stream with faults, then diagnose."""
+    devkit, dut = bench
+    data, chunks = artifact
+    graph = load_graph(data)
+    for fault in faults:
+        devkit.inject(fault)
+    try:
+        model = dut.session.upload(data)
+        if dirty:
+            model.stream(chunks, reset=True)
+        steps = model.stream(chunks, reset=True)
+        axes = {info.name: 1 for info in graph.outputs}
+        case = Case(
+            model="stack",
+            target="esp32s3",
+            bits=8,
+            graph=graph,
+            chunks=chunks,
+            observed=[step.outputs for step in steps],
+            verdict=judge([], [], frame_axes=axes),
+            load=interpreter.load,
+            frame_axes=axes,
+            probe=DeviceProbe(model, chunks),
+            facts=Facts(unwritten={n: canary_remark(step) for n, step in enumerate(steps)}),
+        )
+        verdict = judge(Stream(case).run(chunks), case.observed, frame_axes=axes)
+        found = diagnose(replace(case, verdict=verdict))
+        model.unload()
+        return verdict, found
+    finally:
+        devkit.clear()
+
+
+def test_digests_and_values_are_those_of_the_interpreter(bench, artifact):
+    data, chunks = artifact
+    model = bench[1].session.upload(data)
+    probe = DeviceProbe(model, chunks)
+    session = interpreter.load(data, "esp32s3")
+    names = [*session.trace, "no such tensor"]
+    digests, values = probe.digests(names, 3), probe.values(names, 3)
+    for chunk in range(3):
+        session.step(chunks[chunk])
+        assert digests[chunk].seen == {n: digest(t) for n, t in session.trace.items()}
+        assert all(np.array_equal(values[chunk].seen[n], t) for n, t in session.trace.items())
+    model.unload()
+
+
+def test_a_sound_device_raises_no_alarm(bench, artifact):
+    verdict, found = run(bench, artifact)
+    assert verdict.outcome == "passed"
+    assert found.cause is Cause.UNEXPLAINED
+    assert "device and interpreter agree in every element" in found.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "node"),
+    [
+        (WeightBit("a.c.weight", 100, 6), Cause.WEIGHTS, "/a/c/Conv"),
+        (WeightBit("c.bias", 3, 10), Cause.WEIGHTS, "/c/Conv"),
+        (WrongShift("/b/c/Conv", 1), Cause.EXPONENT, "/b/c/Conv"),
+        (SaturationWrap("/d/c/Conv"), Cause.SATURATION, "/d/c/Conv"),
+        (LutEntry("/Sigmoid_1", 130, 32), Cause.LUT, "/Sigmoid_1"),
+        (WrongRounding(), Cause.ROUNDING, None),
+        (StateDropped(3), Cause.DROPPED, "x.1_/a/c/Conv_SCache"),
+        (StateDropped(), Cause.DROPPED, "x.1_/a/c/Conv_SCache"),
+        (OutputUnwritten("108", 4), Cause.UNWRITTEN, "/AveragePool"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str | Cause) else str(value),
+)
+def test_a_fault_is_detected_and_its_cause_and_node_are_named(bench, artifact, fault, cause, node):
+    verdict, found = run(bench, artifact, fault)
+    assert verdict.outcome == "failed"
+    assert found.cause is cause, found.text
+    assert node is None or found.place.node == node
+    assert len(found.text.splitlines()) <= 12
+
+
+def test_a_reset_that_does_nothing_is_found(bench, artifact):
+    verdict, found = run(bench, artifact, StateKept(), dirty=True)
+    assert verdict.outcome == "failed"
+    assert found.cause is Cause.NOT_RESET, found.text
+    assert found.place.operator == "StreamingCache"
+    assert found.place.chunk == 0
