@@ -116,4 +116,5 @@ class Suspect:
     @property
     def span(self) -> str:
         """What an explanation covers, for evidence."""
-        return f"all {self.expected.size} elements in {len(self.numbers)} chunk(s)"
+        chunks = len(self.numbers)
+        return f"all {self.expected.size} elements in {chunks} chunk{'s' * (chunks > 1)}"
