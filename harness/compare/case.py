@@ -1,6 +1,6 @@
 """What a diagnosis is made from. Knows the shapes of other rooms, imports none of them.
 
-``harness.interpreter.load`` fits ``Load``; ``harness.plugin.replay_node`` makes a ``Probe`` of a
+``harness.interpreter.load`` fits ``Load``; ``harness.plugin.probe`` makes a ``Probe`` of a
 device.
 """
 
