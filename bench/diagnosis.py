@@ -72,7 +72,7 @@ def run(kind: Kind, subject: Subject, injection: Injection) -> Result | None:
     observed = device.first_run()
     verdict = runs.judge_offline(observed) if injection.planned else subject.judge(observed)
     if verdict.outcome is Outcome.PASSED:
-        truth = runs if _both_files(subject, injection) else subject
+        truth = runs if _own_truth(subject, injection) else subject
         silent = _same(truth.expected, observed)
         return None if silent else Result(kind, subject, detected=False)
     case = runs.case(observed, verdict, probe=device, facts=injection.facts)
@@ -81,11 +81,13 @@ def run(kind: Kind, subject: Subject, injection: Injection) -> Result | None:
     return Result(kind, subject, True, found, time.perf_counter() - start)
 
 
-def _both_files(subject: Subject, injection: Injection) -> bool:
-    """Whether the offline model was changed too, so that it alone is the truth."""
-    if injection.planned is None or subject.offline is None:
+def _own_truth(subject: Subject, injection: Injection) -> bool:
+    """Whether the fault changed the offline model or the stimulus too: they are the truth then."""
+    planned = injection.planned
+    if planned is None or planned.offline is None or subject.offline is None:
         return False
-    return injection.planned.offline.graph is not subject.offline.graph
+    other_model = planned.offline.graph is not subject.offline.graph
+    return other_model or planned.chunks is not subject.chunks
 
 
 def _same(expected: Sequence[dict], observed: Sequence[dict]) -> bool:

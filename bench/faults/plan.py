@@ -176,3 +176,32 @@ def _with_maximum(graph: Graph, name: str) -> Graph:
     outputs = tuple(known if info.name == known.name else info for info in graph.outputs)
     infos = {**graph.value_info, known.name: known}
     return replace(rewired(graph, pool, op_type="MaxPool"), outputs=outputs, value_info=infos)
+
+
+@KINDS.kind("chunk of no whole stride", "plan", Cause.PHASE)
+def stride_phase(subject: Subject, rng: Random) -> Injection:
+    """The streaming file fed chunks that are no multiple of its stride."""
+    offline = offline_of(subject)
+    stride, (name, *others) = offline.total_stride, subject.chunks[0]
+    if stride < 2 or others or len(subject.alignments) > 1:
+        raise NoPlace
+    whole, usual = offline.inputs[name], subject.chunks[0][name].shape
+    axis = next(i for i, size in enumerate(usual) if size != whole.shape[i])
+    frames = pick(rng, [n for n in range(1, usual[axis]) if n % stride])
+    shape = (*usual[:axis], frames, *usual[axis + 1 :])
+    inputs = tuple(replace(info, shape=shape) for info in subject.graph.inputs)
+    graph = replace(subject.graph, inputs=inputs)
+    (alignment,) = subject.alignments
+    outputs = {info.name: info for info in interpreter.load(graph, subject.target).outputs}
+    yields = outputs[alignment.output].shape[alignment.frame_axis]
+    whole_yields = interpreter.load(offline.graph, subject.target).outputs[0].shape
+    count = min(whole.shape[axis] // frames, whole_yields[alignment.frame_axis] // yields)
+    cuts = range(frames, count * frames, frames)
+    parts = np.split(whole.take(range(count * frames), axis), list(cuts), axis)
+    planned = replace(
+        subject,
+        graph=graph,
+        chunks=tuple({name: np.ascontiguousarray(part)} for part in parts),
+        alignments=(replace(alignment, out_frames_per_chunk=yields),),
+    )
+    return Injection(planned=planned)

@@ -127,7 +127,7 @@ def explain_plan(case: Case) -> tuple[Place, Explanation]:
     assert case.offline is not None
     offline = case.offline
     twins = Twins(case, offline)
-    checked = 0
+    checked: list[str] = []
     for node, strand in twins.strands():
         wrong = min(
             (strand.wrong_frames(latency) for latency in _latencies(offline, strand)), key=len
@@ -135,12 +135,12 @@ def explain_plan(case: Case) -> tuple[Place, Explanation]:
         if len(wrong) and wrong[-1] >= offline.warmup_frames + offline.latency_frames:
             place = _place(node, strand, wrong)
             found = _explain(twins, node, strand, wrong)
-            fact = f"{checked} tensors before it are slices of their offline run"
+            fact = f"{len(checked)} tensors before it are slices of their offline run"
             return place, replace(found, evidence=(*found.evidence, fact))
-        checked += 1
+        checked.append(strand.name)
     first = case.verdict.first
     where = Place() if first is None else Place(first.chunk, first.frame, first.channel)
-    return where, _by_findings(case, None) or _alignment(checked)
+    return where, _by_findings(case, None) or _nothing_wrong(case, checked)
 
 
 def _latencies(offline: Offline, strand: Strand) -> range:
@@ -148,9 +148,15 @@ def _latencies(offline: Offline, strand: Strand) -> range:
     return range(longest + 1)
 
 
-def _alignment(checked: int) -> Explanation:
-    fact = f"all {checked} tensors that both models have agree: the outputs are aligned wrongly"
-    return Explanation(Cause.EXPORT, (fact,))
+def _nothing_wrong(case: Case, checked: Sequence[str]) -> Explanation:
+    """Both models agree in every tensor, so the fault is in what was compared."""
+    fact = f"device and interpreter agree, and {len(checked)} tensors are slices of the offline run"
+    if all(info.name in checked for info in case.graph.outputs):
+        what = "the outputs are among them: the device's own offline run must be wrong"
+        step = "compare the device's offline run with the interpreter's"
+        return Explanation(Cause.UNEXPLAINED, (fact, what), next_step=step)
+    what = "only outputs that are no slices of the offline run can differ: their alignment is wrong"
+    return Explanation(Cause.EXPORT, (fact, what))
 
 
 def _place(node: Node, strand: Strand, wrong: Array) -> Place:

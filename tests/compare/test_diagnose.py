@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.compare import Cause, Outcome, diagnose
+from harness.compare import Cause, Outcome, diagnose, judge
 from harness.compare.case import Facts, Finding
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -20,7 +20,12 @@ from faults.subjects import golden_subjects
 
 sys.path.pop(0)
 SUBJECTS = tuple(golden_subjects())
-ON_ZOO_ONLY = {"state binding skipped", "exact product", "halves away from zero"}
+ON_ZOO_ONLY = {
+    "state binding skipped",
+    "exact product",
+    "halves away from zero",
+    "chunk of no whole stride",
+}
 
 
 def diagnosed(subject, flaw, **facts):
@@ -121,6 +126,17 @@ def test_a_ragged_last_chunk_is_no_difference(subjects):
     observed[-1]["41"] = observed[-1]["41"] ^ np.int8(1)
     case = subject.case(observed, subject.judge(observed), probe=Device(subject, Flaw()))
     assert diagnose(case).place.chunk == len(observed) - 1
+
+
+def test_a_right_stream_against_a_wrong_offline_run_is_not_blamed(subjects):
+    subject = subjects["residual-chunk3.esp32s3.int8"]
+    observed = Device(subject, Flaw()).first_run()
+    wrong = [{"41": step["41"] ^ np.int8(1)} for step in observed]
+    verdict = judge(wrong, observed, frame_axes={"41": 1})
+    found = diagnose(subject.case(observed, verdict))
+    assert found.cause is Cause.UNEXPLAINED
+    assert "the device's own offline run must be wrong" in found.text
+    assert found.text.endswith("next      compare the device's offline run with the interpreter's")
 
 
 def test_the_exact_weight_is_named(subjects):
