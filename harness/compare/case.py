@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from harness.compare.tolerance import EXACT, Tolerance
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -152,6 +154,8 @@ class Case:
         verdict: The judgement that failed.
         load: Executes graphs on the host.
         frame_axes: Time axis of each graph output; None if it has none.
+        tolerance: What counts as equal inside the graph; float tensors are compared to its
+            relative part.
         state: Recurrent state, graph input to the graph output that feeds it.
         offline: The offline model; None if the stream was only compared with the interpreter.
         probe: The device, to look into; None if it is gone.
@@ -167,6 +171,7 @@ class Case:
     verdict: StreamVerdict
     load: Load
     frame_axes: Mapping[str, int | None]
+    tolerance: Tolerance = EXACT
     state: Mapping[str, str] = field(default_factory=dict)
     offline: Offline | None = None
     probe: Probe | None = None

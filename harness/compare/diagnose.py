@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.compare import arithmetic, constants, memory
 from harness.compare.diagnosis import Cause, Diagnosis, Explanation, Place
 from harness.compare.difference import compare
-from harness.compare.host import Stream, agree, crop
-from harness.compare.locate import Rerun, maker, rerun, suspect
+from harness.compare.host import Stream, agree, crop, same
+from harness.compare.locate import Rerun, maker, rerun
 from harness.compare.plan_fault import explain_plan
 from harness.compare.streams import Course
 from harness.compare.sums import sums_of
@@ -19,7 +17,7 @@ from harness.compare.sums import sums_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.compare.case import Array, Case, Probe, Tensors
+    from harness.compare.case import Array, Case, Tensors
     from harness.compare.suspect import Suspect
 
 Found = tuple[Place, Explanation]
@@ -44,6 +42,7 @@ def diagnose(case: Case) -> Diagnosis:
         HarnessError: the device failed while it was looked into, or the interpreter refuses the
             artifact.
     """
+    case = replace(case, chunks=case.chunks[: len(case.observed)])  # a stream may have ended early
     traces = Stream(case).trace(case.chunks)
     outputs = [{info.name: trace[info.name] for info in case.graph.outputs} for trace in traces]
     wrong = _wrong_chunks(outputs, case.observed)
@@ -75,7 +74,7 @@ def _on_device(
         fact = f"the device's canary in chunk {flagged[0]}: {remarks[flagged[0]]}"
         return _output_place(case, outputs, flagged[0]), Explanation(Cause.UNWRITTEN, (fact,))
     if case.probe is not None:
-        located = _in_rerun(case, case.probe, seen, outputs)
+        located = _in_rerun(case, seen, outputs)
         if located is not None:
             return located
     place = _output_place(case, outputs, wrong[0])
@@ -92,27 +91,15 @@ def _line_noise(case: Case) -> tuple[str, ...]:
     return (f"{count} packets of this session arrived damaged",) if count else ()
 
 
-def _in_rerun(case: Case, probe: Probe, seen: Rerun, outputs: Sequence[Tensors]) -> Found | None:
+def _in_rerun(case: Case, seen: Rerun, outputs: Sequence[Tensors]) -> Found | None:
     """Explain what the second run shows; None if it is clean."""
     first = seen.first()
     if first is None:
-        received = [seen.received(number) for number in range(len(seen.looks))]
-        wrong = _wrong_chunks(outputs, received)
-        if not wrong:
-            return None
-        chunk = wrong[0]
-        place = _output_place(case, outputs, chunk)
-        name = next(
-            n for n, v in outputs[chunk].items() if not np.array_equal(v, received[chunk][n])
-        )
-        before = received[chunk - 1][name] if chunk else None
-        found = memory.received(outputs[chunk][name], received[chunk][name], before, name)
-        fact = "on the device, every tensor including this output is right"
-        return place, replace(found, evidence=(*found.evidence, fact))
+        return _on_return(case, seen, outputs)
     chunk, name = first
     if any(info.name == name for info in case.graph.inputs):
-        return _input_fault(case, probe, seen, chunk, name)
-    accused = suspect(case, probe, seen, chunk, name)
+        return _input_fault(case, seen, chunk, name)
+    accused = seen.suspect(chunk, name)
     found = _node_fault(accused)
     if case.facts.stale and found.cause is not Cause.WEIGHTS:
         found = _stale(case, found.evidence)
@@ -120,8 +107,24 @@ def _in_rerun(case: Case, probe: Probe, seen: Rerun, outputs: Sequence[Tensors])
     return _node_place(accused, chunk), replace(found, evidence=(*found.evidence, fact))
 
 
-def _input_fault(case: Case, probe: Probe, seen: Rerun, chunk: int, name: str) -> Found:
-    observed = probe.values([name], len(seen.looks))[chunk].seen[name]
+def _on_return(case: Case, seen: Rerun, outputs: Sequence[Tensors]) -> Found | None:
+    """All is right on the device; None if it is right on the host too."""
+    received = [seen.received(number) for number in range(len(seen.looks))]
+    wrong = _wrong_chunks(outputs, received)
+    if not wrong:
+        return None
+    chunk = wrong[0]
+    expected, observed = outputs[chunk], received[chunk]
+    name = next(n for n, values in observed.items() if not same(expected[n], values))
+    before = received[chunk - 1][name] if chunk else None
+    found = memory.received(expected[name], observed[name], before, name)
+    fact = "on the device, every tensor including this output is right"
+    place = _output_place(case, outputs, chunk)
+    return place, replace(found, evidence=(*found.evidence, fact))
+
+
+def _input_fault(case: Case, seen: Rerun, chunk: int, name: str) -> Found:
+    observed = seen.values(name)[chunk]
     place = _place_of(seen.traces[chunk][name], observed, chunk, Place(chunk, tensor=name))
     if name in case.state:
         return place, memory.recurrent_input(name, chunk, observed, seen.traces)
@@ -172,7 +175,7 @@ def _node_place(accused: Suspect, chunk: int) -> Place:
 def _output_place(case: Case, expected: Sequence[Tensors], chunk: int) -> Place:
     for name, observed in case.observed[chunk].items():
         values = crop(expected[chunk][name], observed)
-        if not np.array_equal(values, observed):
+        if not same(values, observed):
             node = maker(case.graph, name)
             place = Place(chunk, None, None, node.op_type, node.name, name)
             return _place_of(values, observed, chunk, place, case.frame_axes.get(name, 1))

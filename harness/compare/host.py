@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.compare.difference import compare
+from harness.compare.tolerance import EXACT, Tolerance
 from harness.espdl import TensorInfo
 from harness.targets import TARGETS, Rounding
 
@@ -39,10 +41,20 @@ def crop(expected: Array, observed: Array) -> Array:
     return kept
 
 
+def same(expected: Array, observed: Array, tolerance: Tolerance = EXACT) -> bool:
+    """Whether a tensor is as expected, as far as it was kept; floats to 1e-6 relative."""
+    kept = crop(expected, observed)
+    if kept.shape != observed.shape:
+        return False
+    exact = tolerance.max_lsb == 0 and kept.dtype.kind != "f"
+    return (
+        np.array_equal(kept, observed) if exact else not compare(kept, observed, tolerance).beyond
+    )
+
+
 def agree(expected: Tensors, observed: Tensors) -> bool:
     """Whether an observed step is the expected one; outputs that were not kept are not asked."""
-    pairs = ((expected[name], values) for name, values in observed.items())
-    return all(np.array_equal(crop(wanted, values), values) for wanted, values in pairs)
+    return all(same(expected[name], values) for name, values in observed.items())
 
 
 def rounding_name(target: str) -> str:

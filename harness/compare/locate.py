@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.compare.host import activations, digest
+from harness.compare.host import activations, digest, same
 from harness.compare.suspect import Suspect
 
 if TYPE_CHECKING:
@@ -17,24 +17,46 @@ if TYPE_CHECKING:
     from harness.espdl import Graph, Node
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rerun:
     """The stream, run again on the device, with a digest of every tensor it can show.
 
     Attributes:
+        case: The stream that went wrong.
+        probe: The device.
         names: Graph inputs, then node outputs in order of execution.
         looks: One look a chunk.
         traces: What the host expects, one trace a chunk.
     """
 
+    case: Case
+    probe: Probe
     names: tuple[str, ...]
     looks: Sequence[Look]
     traces: Sequence[Tensors]
 
+    def __post_init__(self) -> None:
+        self._values: dict[str, Sequence[Look]] = {}
+
+    def values(self, name: str) -> list[Array]:
+        """A tensor at each chunk, as the device holds it; fetched once."""
+        if name not in self._values:
+            self._values[name] = self.probe.values([name], len(self.looks))
+        return [look.seen[name] for look in self._values[name]]
+
     def agrees(self, chunk: int, name: str) -> bool:
-        """Whether the device holds the expected tensor; also if it cannot show it."""
-        seen = self.looks[chunk].seen.get(name)
-        return seen is None or seen == digest(self.traces[chunk][name])
+        """Whether the device holds the expected tensor; also if it cannot show it.
+
+        Values are fetched only where equal is not the question: of float tensors, and if the
+        case has a tolerance.
+        """
+        seen, expected = self.looks[chunk].seen.get(name), self.traces[chunk][name]
+        if seen is None or seen == digest(expected):
+            return True
+        tolerance = self.case.tolerance
+        if expected.dtype.kind != "f" and not tolerance.max_lsb:
+            return False
+        return same(expected, self.values(name)[chunk], tolerance)
 
     def first(self) -> tuple[int, str] | None:
         """Chunk and name of the first tensor that differs: earliest chunk, then first to run.
@@ -57,6 +79,32 @@ class Rerun:
         """Graph outputs as the host received them in this run."""
         return self.looks[chunk].outputs
 
+    def suspect(self, chunk: int, name: str) -> Suspect:
+        """What one node gave, in every chunk in which it was fed rightly.
+
+        Args:
+            chunk: Where its output differs first.
+            name: The output.
+        """
+        node = maker(self.case.graph, name)
+        sources = activations(self.case.graph, node)
+        numbers = tuple(
+            number
+            for number in range(len(self.looks))
+            if number <= chunk or all(self.agrees(number, source) for source in sources)
+        )
+        traces = [self.traces[number] for number in numbers]
+        values = self.values(name)
+        return Suspect(
+            case=self.case,
+            node=node,
+            output=name,
+            numbers=numbers,
+            inputs=tuple({source: trace[source] for source in sources} for trace in traces),
+            expected=np.stack([trace[name] for trace in traces]),
+            observed=np.stack([values[number] for number in numbers]),
+        )
+
 
 def rerun(case: Case, probe: Probe, traces: Sequence[Tensors], chunks: int) -> Rerun:
     """Run the first chunks again on the device.
@@ -70,40 +118,9 @@ def rerun(case: Case, probe: Probe, traces: Sequence[Tensors], chunks: int) -> R
     inputs = [info.name for info in case.graph.inputs]
     nodes = [name for node in case.graph.nodes for name in node.outputs if name]
     names = tuple(name for name in dict.fromkeys((*inputs, *nodes)) if name in traces[0])
-    return Rerun(names, probe.digests(names, chunks), traces)
+    return Rerun(case, probe, names, probe.digests(names, chunks), traces)
 
 
 def maker(graph: Graph, name: str) -> Node:
     """The node that computes a tensor."""
     return next(node for node in graph.nodes if name in node.outputs)
-
-
-def suspect(case: Case, probe: Probe, found: Rerun, chunk: int, name: str) -> Suspect:
-    """Fetch from the device what one node gave, in every chunk in which it was fed rightly.
-
-    Args:
-        case: The stream that went wrong.
-        probe: The device.
-        found: The run in which the tensor differs.
-        chunk: Where it differs first.
-        name: The tensor.
-    """
-    node = maker(case.graph, name)
-    sources = activations(case.graph, node)
-    numbers = tuple(
-        number
-        for number in range(len(found.looks))
-        if number <= chunk or all(found.agrees(number, source) for source in sources)
-    )
-    looks = probe.values([name], len(found.looks))
-    traces = [found.traces[number] for number in numbers]
-    observed: list[Array] = [looks[number].seen[name] for number in numbers]
-    return Suspect(
-        case=case,
-        node=node,
-        output=name,
-        numbers=numbers,
-        inputs=tuple({source: trace[source] for source in sources} for trace in traces),
-        expected=np.stack([trace[name] for trace in traces]),
-        observed=np.stack(observed),
-    )

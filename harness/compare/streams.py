@@ -20,6 +20,7 @@ from harness.compare.host import (
     cold_outputs,
     crop,
     rounding_name,
+    same,
 )
 from harness.compare.memory import received, shifted, wrong_bits
 from harness.errors import HarnessError
@@ -190,7 +191,7 @@ class Course:
             return None
         observed = self.case.observed[chunk]
         pairs = {n: (crop(self.expected[chunk][n], v), v) for n, v in observed.items()}
-        name = next(n for n, pair in pairs.items() if not np.array_equal(*pair))
+        name = next(n for n, pair in pairs.items() if not same(*pair))
         expected, answer = pairs[name]
         before = crop(self.case.observed[chunk - 1][name], answer) if chunk else None
         found = received(expected, answer, before, name)
