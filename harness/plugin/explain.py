@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness import interpreter
-from harness.compare import Diagnosis, StreamVerdict, diagnose
+from harness.compare import EXACT, Diagnosis, StreamVerdict, diagnose
 from harness.compare.case import Case, Facts, Offline
 from harness.errors import HarnessError
 from harness.plugin.package import offline_name, streaming_name
@@ -125,6 +125,7 @@ def _case(hil: Hil, mismatch: Mismatch, probe: DeviceProbe) -> Case:
         frame_axes=hil.axes(mismatch.expected[0]),
         state=plan.state if mismatch.streaming else {},
         offline=offline if mismatch.against_offline else None,
+        tolerance=hil.tolerance if mismatch.against_offline else EXACT,
         probe=probe,
         facts=Facts(unwritten=_unwritten(hil, mismatch), lane_warnings=expected.lane_warnings),
     )

@@ -94,23 +94,21 @@ class Hil:
         seen, expected = self.observe(), self.expected
         verdict = self.judge_streaming(seen.stream)
         self._book.note_streaming(self, verdict)
-        what = "the stream differs from the offline run"
+        if verdict.outcome != "passed":
+            self._settle(self._offline_mismatch())  # it may be the offline run that is wrong
         wanted, observed = expected.cut(seen.offline), expected.trim(seen.stream)
+        what = "the stream differs from the offline run"
         self._settle(
             Mismatch(what, True, self.chunks, wanted, observed, verdict, against_offline=True)
         )
 
     def verify_interpreter(self) -> None:
         """The device's runs, offline and streaming, equal the interpreter's of the same bytes."""
-        seen, expected = self.observe(), self.expected
-        whole, streamed = [expected.offline], expected.stream
-        for what, streaming, chunks, wanted, observed in (
-            ("the offline run", False, [expected.whole], whole, [seen.offline]),
-            ("the stream", True, self.chunks, streamed, seen.stream),
-        ):
-            verdict = self.judge(wanted, observed)
-            text = f"{what} differs from the interpreter's"
-            self._settle(Mismatch(text, streaming, chunks, wanted, observed, verdict))
+        self._settle(self._offline_mismatch())
+        wanted, observed = self.expected.stream, self.observe().stream
+        verdict = self.judge(wanted, observed)
+        what = "the stream differs from the interpreter's"
+        self._settle(Mismatch(what, True, self.chunks, wanted, observed, verdict))
 
     def verify_reference(self) -> None:
         """The device's offline run equals the exporter's own quantized execution.
@@ -359,6 +357,13 @@ class Hil:
                 raise
             self._rig.recover(self.case.target, error.message)
             return work()
+
+    def _offline_mismatch(self) -> Mismatch:
+        """The device's offline run against the interpreter's, whatever came of it."""
+        whole, wanted, observed = self.expected.whole, self.expected.offline, self.observe().offline
+        verdict = self.judge([wanted], [observed])
+        what = "the offline run differs from the interpreter's"
+        return Mismatch(what, False, [whole], [wanted], [observed], verdict)
 
     def _settle(self, mismatch: Mismatch) -> None:
         """Fail the test with all that can be found out, or let it pass."""
