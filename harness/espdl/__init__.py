@@ -18,6 +18,7 @@ from harness.espdl.graph import (
     TensorInfo,
 )
 from harness.espdl.inference import infer_shapes
+from harness.espdl.operators import OPERATORS
 from harness.espdl.patch import patch_initializer
 from harness.espdl.reader import load_graph
 from harness.espdl.weights import (
@@ -29,6 +30,7 @@ from harness.espdl.weights import (
 )
 
 __all__ = [
+    "OPERATORS",
     "Array",
     "Attribute",
     "Graph",

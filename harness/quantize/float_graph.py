@@ -101,6 +101,7 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> None:
         if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:]):
             raise refuse(rules.STATE_DROPPED, node.name, "its initial state is no input of forward")
     _replace_batch_norms(proto)
+    _size_splits(proto)
     onnx.save(proto, path)
 
 
@@ -165,6 +166,28 @@ def _replace_batch_norms(proto: Any) -> None:
             group=scale.size,
         )
         node.CopyFrom(convolution)
+
+
+def _size_splits(proto: Any) -> None:
+    """Give every Split that names a number of parts (``F.glu``) their lengths instead.
+
+    ESP-DL reads the lengths only.
+    """
+    infos = onnx.shape_inference.infer_shapes(proto).graph
+    lengths = {
+        info.name: info.type.tensor_type.shape.dim for info in (*infos.value_info, *infos.output)
+    }
+    for node in proto.graph.node:
+        if node.op_type != "Split" or len(node.input) > 1:
+            continue
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        parts = np.array([lengths[name][axis].dim_value for name in node.output], np.int64)
+        name = f"{node.name}.lengths"
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(parts, name))
+        split = onnx.helper.make_node(
+            "Split", [node.input[0], name], node.output, node.name, axis=axis
+        )
+        node.CopyFrom(split)
 
 
 def _flatten(value: Any) -> list[Any]:

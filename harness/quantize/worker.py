@@ -8,7 +8,8 @@ Only the zygote imports this module: it is where torch and the exporter live.
     calibrate  one calibrated graph, and its own execution of the stimulus
     export     offline.espdl and one streaming file a chunk size, all from that graph;
                where the caches go is planned inside, on the exporter's permuted graph
-    check      exponents and weights of the streaming files equal the offline file's
+    check      ESP-DL has a kernel for every node of the offline file; exponents and weights of
+               the streaming files equal the offline file's
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 import sys
 import time
 import traceback
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import HarnessError, QuantizeError, StreamingError
-from harness.espdl import load_graph
+from harness.espdl import OPERATORS, check_graph, load_graph
 from harness.model import describe_error, importing_from, load_model
 from harness.quantize import exporter, float_graph
 from harness.quantize.apply import make_offline_pass, make_pass
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 ONNX = "float.onnx"
+_FAILED_NODE = re.compile(r"Op Execution Error: .*\(Type: (?P<type>\w+)")
 
 
 def warm_up(directory: Path) -> None:
@@ -80,11 +83,10 @@ def run(request: Mapping[str, Any], directory: Path) -> None:
     except Exception as raised:  # noqa: BLE001 - esp-ppq raises anything; the parent shows it
         traceback.print_exc()
         frame = traceback.extract_tb(raised.__traceback__)[-1]
-        before = work.warnings()
         error = QuantizeError(
             f"{describe_error(raised)} (at {frame.filename}:{frame.lineno})",
             stage=work.stage,
-            hint=f"before that the exporter logged: {before[-1]}" if before else None,
+            hint=_hint(raised, work.warnings()),
         )
     Outcome(error, work.dependencies.hashes(source.parent)).write(directory)
 
@@ -235,6 +237,7 @@ class Work:
     def _check(self, model: StreamingModel) -> None:
         offline = load_graph(self._directory / OFFLINE)
         check_state(offline, model.state)
+        check_graph(replace(offline, path=OFFLINE), self._recipe["target"])
         for chunk in model.chunk_frames:
             streaming = load_graph(self._directory / streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)
@@ -249,6 +252,14 @@ class Work:
             "findings": [finding.to_json() for finding in self._findings],
         }
         (self._directory / META).write_text(json.dumps(meta, indent=1))
+
+
+def _hint(raised: Exception, warnings: list[str]) -> str | None:
+    """What probably is the reason that esp-ppq raised."""
+    failed = _FAILED_NODE.search(str(raised))
+    if failed and failed["type"] not in OPERATORS:
+        return f"ESP-DL has no operator {failed['type']}; docs/operators.md lists those it has"
+    return f"before that the exporter logged: {warnings[-1]}" if warnings else None
 
 
 def _build(model: StreamingModel) -> Any:

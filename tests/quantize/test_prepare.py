@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import HarnessError, QuantizeError, StreamingError
+from harness.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
 from harness.espdl import load_graph
 from harness.model import StreamingModel, load_model
 from harness.quantize import Artifacts, Recipe, Store, Verdict, prepare
@@ -110,6 +110,8 @@ def build():
 
 MODEL = declare(build, input_shape=(1, 12, 4), frame_axis=1)
 """,
+    "grouped": GOOD.replace("nn.Conv1d(4, 4, 3)", "nn.Conv1d(4, 4, 3, groups=2)"),
+    "cumsum": GOOD.replace("self.conv(F.pad(x, (2, 0)))", "torch.cumsum(x, 2)"),
     "pass_raises": with_pass("log.warning('something odd')", "{}['no such entry']"),
     "pass_logs": with_pass("log.error('something bad')"),
     "table": GOOD.replace(
@@ -122,6 +124,9 @@ MODEL = declare(build, input_shape=(1, 12, 4), frame_axis=1)
         "exponents['input'] = [exponents['input'][0] + 1]",
     ),
 }
+GLU = GOOD.replace("nn.Conv1d(4, 4, 3)", "nn.Conv1d(4, 8, 3)").replace(
+    "x + self.conv(F.pad(x, (2, 0)))", "F.glu(self.conv(F.pad(x, (2, 0))), 1)"
+)
 HELPED = """
 def build():
     import numpy, torch
@@ -202,19 +207,26 @@ def batch_norm(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 
 @pytest.fixture(scope="module")
+def glu(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A model whose Split is written with a number of parts."""
+    return Recipe.of(write(tmp_path_factory.mktemp("glu"), "glu", GLU), "esp32s3", 8)
+
+
+@pytest.fixture(scope="module")
 def results(
     store: Store,
     good_recipes: list[Recipe],
     automatic: Recipe,
     helped: Recipe,
     batch_norm: Recipe,
+    glu: Recipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Artifacts | HarnessError]:
     """One run of everything, good and bad side by side, by label."""
     folder = tmp_path_factory.mktemp("bad")
     bad = [Recipe.of(write(folder, name, text), "esp32s3", 8) for name, text in BAD.items()]
     example = Recipe.of(documented(folder), "esp32s3", 8)
-    recipes = [*bad, *good_recipes, automatic, helped, batch_norm, example]
+    recipes = [*bad, *good_recipes, automatic, helped, batch_norm, glu, example]
     labels: list[tuple[int, int, str]] = []
     found = prepare(
         recipes, store, jobs=2, timeout_s=TIMEOUT_S, progress=lambda *state: labels.append(state)
@@ -308,6 +320,22 @@ def test_each_failure_is_one_typed_message(
     assert "Traceback" not in str(error)
 
 
+def test_what_esp_dl_cannot_run_is_said_before_anything_is_flashed(results: dict[str, Any]) -> None:
+    error = results["grouped int8 esp32s3"]
+    assert isinstance(error, UnsupportedOpError)
+    assert error.message.startswith("offline.espdl: ESP-DL cannot run 1 node of this graph:")
+    assert "/conv/Conv': group 2 with 4 channels" in error.message
+    assert error.hint
+
+
+def test_an_operator_that_esp_dl_lacks_is_named_as_the_reason(results: dict[str, Any]) -> None:
+    error = results["cumsum int8 esp32s3"]
+    assert isinstance(error, QuantizeError)
+    assert "/CumSum" in error.message
+    assert str(error.hint).startswith("ESP-DL has no operator CumSum; docs/operators.md")
+    assert "ESP-DL has no operator" not in str(results["pass_raises int8 esp32s3"].hint)
+
+
 def test_an_exporters_failure_leaves_its_log(results: dict[str, Any]) -> None:
     hint = results["pass_raises int8 esp32s3"].hint
     log = Path(hint.rpartition("the exporter's log is ")[2]).read_text()
@@ -364,6 +392,12 @@ def test_a_batch_norm_without_a_convolution_becomes_one(
     step = 2.0 ** offline.info("output").exponent
     error = np.abs(made.reference["output"] * step - made.float_outputs["output"])
     assert np.median(error) < step  # a few elements saturate
+
+
+def test_a_split_in_equal_parts_gets_their_lengths(results: dict[str, Any], glu: Recipe) -> None:
+    offline = load_graph(artifacts(results, glu.label).offline)
+    (split,) = [node for node in offline.nodes if node.op_type == "Split"]
+    assert offline.initializers[split.inputs[1]].raw.tobytes() == bytes(np.array([4, 4], np.int64))
 
 
 def test_the_documented_example_works(results: dict[str, Any]) -> None:
