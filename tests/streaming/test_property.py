@@ -25,7 +25,9 @@ def request_for(spec, seed):
     legal = [chunk for chunk in CHUNKS if chunk % randomnet.total_stride(spec) == 0]
     chunks = sorted(rng.sample(legal, min(2, len(legal))))
     target, bits = rng.choice(TARGETS)
-    return Request(spec, [[1, 4, FRAMES]], [2], chunks, target, bits, auto=chunks[:1])
+    # Not 1: a single frame broadcasts over old ones, which a tail may happen to cut off again.
+    auto = [chunk for chunk in chunks if chunk > 1][:1]
+    return Request(spec, [[1, 4, FRAMES]], [2], chunks, target, bits, auto=auto)
 
 
 class Campaign:
