@@ -22,7 +22,8 @@ lint: setup
 	git ls-files 'firmware/*.cpp' 'firmware/*.h' | xargs $(BIN)/clang-format --dry-run -Werror
 
 test: lint
-	$(BIN)/pytest tests test_cases
+	$(BIN)/pytest -q tests
+	$(BIN)/pytest -q test_cases
 
 clean:
 	rm -rf $(VENV) hil-report build dist
