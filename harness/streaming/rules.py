@@ -134,8 +134,10 @@ RESIZE = Rule(
     "S106",
     _E,
     "resize in time",
-    "Resize interpolates between frames across chunk borders.",
-    "upsample with a ConvTranspose whose kernel equals its stride, or repeat frames outside",
+    "Resize interpolates between frames across chunk borders, unless it repeats each frame a "
+    "whole number of times.",
+    'use mode="nearest" with a whole scale_factor (int8 only), or a ConvTranspose whose kernel '
+    "equals its stride",
 )
 PAD_MODE = Rule(
     "S107",
@@ -171,9 +173,9 @@ ALONG_TIME = Rule(
 REVERSED = Rule(
     "S111",
     _E,
-    "recurrence against time",
-    "A reverse or bidirectional layer starts at the last frame.",
-    "use a forward layer",
+    "frames in reverse order",
+    "A flip, or a reverse or bidirectional layer, starts at the last frame.",
+    "use a forward layer, and leave the frames in their order",
 )
 UNKNOWN = Rule(
     "S112",

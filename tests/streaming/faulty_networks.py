@@ -271,7 +271,7 @@ class ResizeTime(nn.Module):
         self.first = nn.Conv1d(4, 8, 1)
 
     def forward(self, x):
-        return F.interpolate(self.first(x), scale_factor=2, mode="nearest")
+        return F.interpolate(self.first(x), scale_factor=2, mode="linear")
 
 
 class ReflectPad(nn.Module):

@@ -167,6 +167,64 @@ def test_upsampling_makes_every_chunk_whole():
     assert result.receptive_field == 2
 
 
+def resized(b, x="x", factor=2.0, sizes="", **changes):
+    mode = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
+    b.constants["scales"] = np.array([1, 1, factor], np.float32)  # as (N, C, T)
+    return b.node("Resize", x, "", "scales", sizes, name="at", **(mode | changes))
+
+
+def test_frames_that_are_repeated_stream():
+    b = Builder(x=INPUT)
+    after = b.conv(resized(b, factor=3.0), 4)
+
+    result = plan(b.graph(after))
+
+    assert [(c.consumer, c.window) for c in result.caches] == [("conv1", 4)]
+    alignment = result.alignments[0]
+    assert (alignment.kind, alignment.out_frames_per_chunk) == ("upsampled", 12)
+    assert (alignment.latency_frames, alignment.warmup_frames) == (0, 0)
+
+
+def test_frames_that_are_repeated_behind_a_latency_lag_by_as_many():
+    b = Builder(x=INPUT)
+    late = b.conv("x", 3, pads=(0, 0))
+
+    alignment = plan(b.graph(resized(b, late))).alignments[0]
+
+    assert (alignment.kind, alignment.latency_frames) == ("delayed", 4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"factor": 1.5},
+        {"factor": 0.5},
+        {"mode": "linear"},
+        {"coordinate_transformation_mode": "half_pixel"},
+        {"nearest_mode": "ceil"},
+    ],
+    ids=str,
+)
+def test_other_ways_of_resizing_in_time_do_not_stream(changes):
+    b = Builder(x=INPUT)
+
+    with pytest.raises(StreamingError) as caught:
+        plan(b.graph(resized(b, **changes)))
+
+    assert (caught.value.rule, caught.value.node) == ("S106", "at")
+
+
+def test_a_resize_to_a_given_length_knows_the_offline_frame_count():
+    b = Builder(x=INPUT)
+
+    with pytest.raises(StreamingError, match=r"S106.*24 frames become 48"):
+        plan(b.graph(resized(b, sizes=b.constant([1, 8, 48]))))
+
+
 def test_reshape_constants_forget_the_offline_length():
     b = Builder(x=INPUT)
     rows = b.reshape("x", [-1, 8], name="rows")

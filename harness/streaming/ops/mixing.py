@@ -155,10 +155,30 @@ def resize(walk: Walk, node: Node) -> None:
         raise refuse(rules.UNKNOWN, node.name, "its size is computed at run time")
     timing = _settled(walk, node, 0)
     if isinstance(timing, Flow) and out[timing.axis] != shape[timing.axis]:
-        raise refuse(
-            rules.RESIZE, node.name, f"{shape[timing.axis]} frames become {out[timing.axis]}"
+        times, rest = divmod(out[timing.axis], shape[timing.axis])
+        if rest or not _repeats(walk, node):
+            raise refuse(
+                rules.RESIZE, node.name, f"{shape[timing.axis]} frames become {out[timing.axis]}"
+            )
+        timing = replace(
+            timing,
+            clean=timing.delay == 0,
+            rate=timing.rate * times,
+            delay=timing.delay * times,
+            valid=timing.valid * times,
+            warmup=timing.warmup * times,
         )
     walk.put(node.outputs[0], out, timing, node)
+
+
+def _repeats(walk: Walk, node: Node) -> bool:
+    """Whether a Resize by a whole factor repeats frames, at every length of the sequence."""
+    sizes = walk.constant(node, 3)
+    return (sizes is None or not sizes.size) and (
+        text(node, "mode", "nearest"),
+        text(node, "coordinate_transformation_mode", "half_pixel"),
+        text(node, "nearest_mode", "round_prefer_floor"),
+    ) == ("nearest", "asymmetric", "floor")
 
 
 def whole_sequence(walk: Walk, node: Node) -> None:

@@ -66,7 +66,8 @@ def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, .
     name = node.inputs[0]
     position = flow.axis - 1
     if not 0 <= position < len(geometry):
-        raise refuse(rules.FOLDED, node.name, f"time is axis {flow.axis}, not a spatial axis")
+        message = f"time is axis {flow.axis}, its channels; is frame_axis the axis of time?"
+        raise refuse(rules.FOLDED, node.name, message)
     if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         raise refuse(rules.NONCAUSAL, node.name, f"auto_pad is {node.attributes['auto_pad']}")
     walk.require_causal(name, flow)
