@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.compare import parse_tolerance
 from harness.errors import ConfigError
 from harness.model import StreamingModel, load_models
 
@@ -60,6 +61,13 @@ def select_cases(options: HilOptions) -> list[Case]:
             f"--hil-model {unknown[0]}: no such model",
             hint=f"the models found are: {', '.join(sorted(models))}",
         )
+    for model in models.values():
+        try:
+            parse_tolerance(str(model.tolerance))
+        except ConfigError as error:
+            raise ConfigError(
+                f"{model.source}: model {model.name!r}: {error.message}", hint=error.hint
+            ) from None
     cases = [
         Case(target, model, bits, chunk_frames)
         for target in options.targets

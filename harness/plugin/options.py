@@ -95,7 +95,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=Path,
         default=Path("hil-report"),
         metavar="DIR",
-        help="where results.json and index.html go (default: %(default)s)",
+        help="where results.json and report.html go (default: %(default)s)",
     )
     group.addoption(
         "--hil-store", type=Path, metavar="DIR", help="artifact store (default: the user's cache)"

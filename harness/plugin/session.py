@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.compare import Outcome
-from harness.errors import HarnessError, StreamingError
+from harness.errors import ConfigError, HarnessError, StreamingError
 from harness.plugin.cases import case_of
 from harness.plugin.hil import Hil
 from harness.plugin.rig import SIM, Rig
@@ -56,11 +57,19 @@ class HilSession:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Quantize before the first test, close devices and write the report after the last."""
+        """Quantize before the first test, close devices and write the report after the last.
+
+        Raises:
+            pytest.UsageError: the artifact store or the report's folder cannot be written.
+        """
         try:
             capture = session.config.pluginmanager.getplugin("capturemanager")
             with capture.global_and_fixture_disabled():
-                self._prepare()
+                try:
+                    require_writable(self._options.report)
+                    self._prepare()
+                except ConfigError as error:
+                    raise pytest.UsageError(str(error)) from None
             return (yield)
         finally:
             self._rig.close()
@@ -78,6 +87,7 @@ class HilSession:
             return report
         error = call.excinfo.value
         outcome, text = Outcome.FAILED, str(error).partition("\n")[0]
+        text = text.removeprefix(f"{case.id}: ")
         if isinstance(error, HarnessError):
             report.longrepr = f"{case.id}: {error}"
             text = str(error)
@@ -160,6 +170,23 @@ class _Lines:
 
     def flush(self) -> None:
         self._writer.flush()
+
+
+def require_writable(report: Path) -> None:
+    """Find out before the first test whether the report can be written after the last.
+
+    Raises:
+        ConfigError: its folder cannot be made, or takes no files.
+    """
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=report):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"the report's folder {report} cannot be written: {error.strerror or error}",
+            hint="name another folder with --hil-report DIR",
+        ) from None
 
 
 def check_ports(options: HilOptions, cases: Sequence[Case]) -> None:

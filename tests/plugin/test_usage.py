@@ -49,6 +49,11 @@ def test_empty_selection_says_what_there_is(project):
         ("(3,)", "(5,)", "a chunk of 5 frames does not divide the 12 frames of the input"),
         ("(1, 4, 12)", "(2, 4, 12)", "the batch, its first size, must be 1"),
         ("frame_axis=2", "frame_axis=3", "frame_axis of 'input' is 3: expected 1 to 2"),
+        (
+            "(3,)",
+            "(3,), tolerance='2 steps'",
+            "model 'mine': tolerance '2 steps' is not understood",
+        ),
     ],
 )
 def test_mistakes_in_a_model_file(project, old, new, message):
@@ -113,3 +118,21 @@ def test_collecting_imports_neither_torch_nor_the_exporter(project):
     )
     run = project.pytest("--hil-models=mine.py", "--collect-only", "-q", "-s")
     assert "LOADED []" in run.stdout
+
+
+@pytest.mark.parametrize("option", ["report", "store"])
+def test_a_folder_that_cannot_be_written(project, option):
+    project.write("taken", "a file")
+    output = usage_error(project, "--hil-models=mine.py", f"--hil-{option}=taken/folder")
+    assert "taken/folder cannot be written: Not a directory" in output
+    assert f"hint: name another folder with --hil-{option} DIR" in output
+
+
+def test_the_summary_names_a_case_once(project):
+    project.write(
+        "test_mine.py",
+        "import pytest\ndef test_streams(hil): pytest.fail(f'{hil.case.id}: odd', pytrace=False)\n",
+    )
+    run = project.pytest("--hil-models=mine.py", "--target=esp32s3", "--hil-device=sim")
+    summary = run.stdout.partition("rows:")[2]
+    assert "\nesp32s3-mine-int8-chunk3: odd\n" in summary
