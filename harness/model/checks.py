@@ -26,6 +26,12 @@ def check(model: StreamingModel) -> None:
     if not (isinstance(model.name, str) and _NAME.fullmatch(model.name)):
         raise ConfigError(f"model name {model.name!r}: expected letters, digits, '_' and '.'")
     _require(model, callable(model.build), "build is not a function that returns the module")
+    _require(
+        model,
+        not hasattr(model.build, "forward"),
+        f"build is a {type(model.build).__name__}, expected a function that returns one",
+        "write build=build, without parentheses",
+    )
     _check_inputs(model)
     _check_names(model)
     _check_chunks(model)
@@ -159,6 +165,14 @@ def _check_options(model: StreamingModel) -> None:
         given in ("plan", "auto")
         or (bool(entries) and all(callable(e) or isinstance(e, Mapping) for e in entries)),
         f"streaming = {given!r}: expected 'plan', 'auto', passes, or a list of table entries",
+    )
+    _require(
+        model,
+        model.frames not in model.chunk_frames
+        or not (given == "auto" or any(isinstance(entry, Mapping) for entry in entries)),
+        f"the exporter's own conversion makes no chunk of the whole sequence ({model.frames} "
+        "frames)",
+        f"leave {model.frames} out of chunk_frames, or let the harness convert: streaming='plan'",
     )
     _require(
         model,

@@ -28,9 +28,19 @@ def make_stimulus(model: StreamingModel) -> Arrays:
         float32 by input name, shaped as ``model.inputs``; state inputs are zero.
 
     Raises:
-        QuantizeError: stage ``build``; the model's own function raised or gave other shapes.
+        QuantizeError: stage ``build``; the model's own function raised, gave other shapes, or
+            the same frame over and over, of which every order and history looks alike.
     """
-    return _make(model, model.stimulus, "stimulus", 0)
+    stimulus = _make(model, model.stimulus, "stimulus", 0)
+    moving = [name for name, axis in model.frame_axes.items() if model.inputs[name][axis] > 1]
+    if moving and not any(np.ptp(stimulus[name], model.frame_axes[name]).any() for name in moving):
+        raise QuantizeError(
+            f"stimulus of model {model.name!r} is the same in every frame: a chunk in the wrong "
+            "place or a lost history would not show",
+            stage="build",
+            hint="give a recording, or leave stimulus out for noise",
+        )
+    return stimulus
 
 
 def make_calibration(model: StreamingModel) -> list[Arrays]:
@@ -70,7 +80,14 @@ def _make(model: StreamingModel, source: Source | None, label: str, index: int) 
         )
     result: Arrays = {}
     for name, shape in model.inputs.items():
-        array = np.ascontiguousarray(arrays[name], dtype=np.float32)
+        try:
+            array = np.ascontiguousarray(arrays[name], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise QuantizeError(
+                f"{label} of model {model.name!r} gave no numbers for input {name!r} "
+                f"({describe_error(error)}), expected values of shape {shape}",
+                stage="build",
+            ) from error
         if array.shape != shape or not np.isfinite(array).all():
             found = f"shape {array.shape}" if array.shape != shape else "values that are not finite"
             raise QuantizeError(

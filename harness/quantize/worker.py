@@ -8,8 +8,8 @@ Only the zygote imports this module: it is where torch and the exporter live.
     calibrate  one calibrated graph, and its own execution of the stimulus
     export     offline.espdl and one streaming file a chunk size, all from that graph;
                where the caches go is planned inside, on the exporter's permuted graph
-    check      ESP-DL has a kernel for every node of the offline file; exponents and weights of
-               the streaming files equal the offline file's
+    check      the outputs are not constant; ESP-DL has a kernel for every node of the offline
+               file; exponents and weights of the streaming files equal the offline file's
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from harness.model import describe_error, importing_from, load_model
 from harness.quantize import exporter, float_graph
 from harness.quantize.apply import make_offline_pass, make_pass
 from harness.quantize.artifacts import LOG, META, OFFLINE, plan_name, streaming_name, write_arrays
-from harness.quantize.check import check_same_calibration, check_state
+from harness.quantize.check import check_alive, check_same_calibration, check_state
 from harness.quantize.data import make_calibration, make_stimulus
 from harness.quantize.dependencies import Dependencies
 from harness.quantize.log_rules import Finding, Verdict, classify
@@ -142,7 +142,7 @@ class Work:
             for chunk in model.chunk_frames:
                 self._export_streaming(model, graph, chunk, layouts)
         with self._stage("check"):
-            self._check(model)
+            self._check(model, values)
         write_arrays(
             self._directory,
             stimulus=stimulus,
@@ -234,7 +234,9 @@ class Work:
         for plan in plans:
             (self._directory / plan_name(chunk)).write_text(plan.to_json())
 
-    def _check(self, model: StreamingModel) -> None:
+    def _check(self, model: StreamingModel, values: Arrays) -> None:
+        states = set(model.state.values())
+        check_alive({name: array for name, array in values.items() if name not in states})
         offline = load_graph(self._directory / OFFLINE)
         check_state(offline, model.state)
         check_graph(replace(offline, path=OFFLINE), self._recipe["target"])

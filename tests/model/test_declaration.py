@@ -63,12 +63,27 @@ def test_streaming_takes_words_tables_and_passes(streaming: Any) -> None:
     assert declare(streaming=streaming).streaming == streaming
 
 
+def test_passes_of_ones_own_may_take_the_whole_sequence_at_once() -> None:
+    assert declare(streaming=[print], chunk_frames=(12,)).chunk_frames == (12,)
+
+
+class Module:
+    """What a build function returns: callable too."""
+
+    def __call__(self) -> None:
+        """Run it."""
+
+    def forward(self) -> None:
+        """Run it."""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"name": "a b"}, "model name 'a b': expected letters, digits, '_' and '.'"),
         ({"name": ""}, "model name ''"),
         ({"build": None}, "build is not a function that returns the module"),
+        ({"build": Module()}, "build is a Module, expected a function that returns one"),
         ({"input_shape": (2, 4, 12)}, "the batch, its first size, must be 1"),
         ({"input_shape": (1,)}, "expected a tuple of two or more positive sizes"),
         ({"input_shape": (1, 0, 12)}, "expected a tuple of two or more positive sizes"),
@@ -103,6 +118,8 @@ def test_streaming_takes_words_tables_and_passes(streaming: Any) -> None:
         ({"streaming": "manual"}, "streaming = 'manual'"),
         ({"streaming": []}, "streaming = []"),
         ({"streaming": [3]}, "streaming = [3]"),
+        ({"streaming": "auto", "chunk_frames": (3, 12)}, "no chunk of the whole sequence (12 "),
+        ({"streaming": [{"x": {}}], "chunk_frames": (12,)}, "no chunk of the whole sequence (12 "),
         ({"tolerance": None}, "tolerance = None"),
         ({"ragged": "pad"}, "ragged = 'pad': expected 'refuse' or 'flush'"),
         ({"seed": "x"}, "seed = 'x'"),

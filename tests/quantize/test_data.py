@@ -41,15 +41,38 @@ def test_calibration_batches_differ_from_each_other_and_from_the_stimulus() -> N
 
 
 def test_calibration_follows_the_stimulus_unless_it_is_given() -> None:
-    def ones(random: np.random.Generator) -> dict[str, Any]:
-        return {"x": np.ones((1, 4, 12))}
+    ramp = np.arange(48.0).reshape(1, 4, 12)
+
+    def rising(random: np.random.Generator) -> dict[str, Any]:
+        return {"x": ramp}
 
     def twos(random: np.random.Generator) -> Any:
         return np.full((1, 4, 12), 2.0)
 
-    assert (make_calibration(declare(stimulus=ones))[0]["x"] == 1).all()
-    assert (make_calibration(declare(stimulus=ones, calibration=twos))[0]["x"] == 2).all()
-    assert (make_stimulus(declare(stimulus=ones, calibration=twos))["x"] == 1).all()
+    assert (make_calibration(declare(stimulus=rising))[0]["x"] == ramp).all()
+    assert (make_calibration(declare(stimulus=rising, calibration=twos))[0]["x"] == 2).all()
+    assert (make_stimulus(declare(stimulus=rising, calibration=twos))["x"] == ramp).all()
+
+
+@pytest.mark.parametrize("frame", [np.zeros((1, 4, 1)), np.arange(4.0).reshape(1, 4, 1)])
+def test_a_stimulus_of_equal_frames_is_refused(frame: Any) -> None:
+    with pytest.raises(QuantizeError, match="stimulus of model 'm' is the same in every frame"):
+        make_stimulus(declare(stimulus=lambda random: np.repeat(frame, 12, 2)))
+
+
+def test_one_impulse_or_one_moving_input_is_enough() -> None:
+    impulse = np.zeros((1, 4, 12))
+    impulse[0, 2, 5] = 1
+    assert make_stimulus(declare(stimulus=lambda random: impulse))["x"].sum() == 1
+    shapes = {"x": (1, 4, 12), "condition": (1, 2, 12)}
+    model = declare(
+        input_shape=shapes,
+        frame_axis=dict.fromkeys(shapes, 2),
+        outputs=("y",),
+        state={},
+        stimulus=lambda random: {"x": impulse, "condition": np.ones((1, 2, 12))},
+    )
+    assert make_stimulus(model)["condition"].all()
 
 
 def raising(random: np.random.Generator) -> Any:
@@ -59,6 +82,7 @@ def raising(random: np.random.Generator) -> Any:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        (lambda random: "noise.npy", "gave no numbers for input 'x' (ValueError: could not"),
         (raising, "stimulus of model 'm' raised OSError: no recording"),
         (lambda r: np.zeros((1, 4, 11)), "gave shape (1, 4, 11) for input 'x', expected finite"),
         (lambda r: np.full((1, 4, 12), np.nan), "gave values that are not finite for input 'x'"),
