@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from esp_ppq.core import DataType
-from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+from esp_ppq.parser.espdl.espdl_typedef import ADD_LIKE_OP_SET, ExporterPatternInfo
 
 from harness.espdl import Node
 from harness.streaming import Insertion, NeutralGraph, StreamingPlan, plan_streaming
@@ -23,6 +23,28 @@ from harness.streaming.planner import analyze, make_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+def permute_constants(graph: Any) -> None:
+    """Bring the constants of Add, Sub, Mul and Div into the order of axes of what they meet.
+
+    The exporter permutes activations to NWC and NHWC and leaves these as they were: a value a
+    channel would count along time.
+    """
+    known = ExporterPatternInfo()
+    orders: dict[str, tuple[Any, set[tuple[int, ...]]]] = {}
+    for operation in graph.operations.values():
+        if operation.type in ADD_LIKE_OP_SET:
+            order = tuple(known.get_var_permute(operation.outputs[0].name) or ())
+            for variable in operation.inputs:
+                if variable.is_parameter:
+                    orders.setdefault(variable.name, (variable, set()))[1].add(order)
+    for variable, wanted in orders.values():
+        order = wanted.pop()
+        if not wanted and variable.value.numel() > 1 and variable.value.ndim <= len(order):
+            missing = (1,) * (len(order) - variable.value.ndim)
+            whole = variable.value.reshape(*missing, *variable.value.shape)
+            variable.value = whole.permute(order).contiguous()
 
 
 def make_pass(

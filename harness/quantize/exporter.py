@@ -20,6 +20,8 @@ from esp_ppq.executor import TorchExecutor
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
 
+from harness.quantize.apply import permute_constants
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -155,7 +157,7 @@ def export_file(
         file_path=str(path),
         graph=graph,
         export_config=False,
-        streaming_custom_passes=[*passes, record],
+        streaming_custom_passes=[permute_constants, *passes, record],
         **streaming,
     )
     return layouts

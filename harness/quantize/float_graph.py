@@ -5,6 +5,7 @@ Runs only in a worker process.
 
 from __future__ import annotations
 
+import collections
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> None:
         if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:]):
             raise refuse(rules.STATE_DROPPED, node.name, "its initial state is no input of forward")
     _replace_batch_norms(proto)
+    _fold_biases(proto)
     _size_splits(proto)
     onnx.save(proto, path)
 
@@ -166,6 +168,32 @@ def _replace_batch_norms(proto: Any) -> None:
             group=scale.size,
         )
         node.CopyFrom(convolution)
+
+
+def _fold_biases(proto: Any) -> None:
+    """Fold a constant a channel, added to what a convolution with a bias gives, into that bias.
+
+    esp-ppq squeezes such a constant and then keeps the Add, which adds it along time.
+    """
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    readers = collections.Counter(name for node in proto.graph.node for name in node.input)
+    ends = {info.name for info in proto.graph.output}
+    writers = {node.output[0]: node for node in proto.graph.node}
+    for add in [node for node in proto.graph.node if node.op_type == "Add"]:
+        given = [name for name in add.input if name in constants]
+        source = next((name for name in add.input if name not in given), "")
+        conv = writers.get(source)
+        if len(given) != 1 or conv is None or conv.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        value = onnx.numpy_helper.to_array(constants[given[0]])
+        channels = value.ndim > 2 and value.shape[1] == value.size > 1  # (1, C, 1 ..)
+        if len(conv.input) < 3 or not channels or readers[source] > 1 or source in ends:
+            continue
+        bias = onnx.numpy_helper.to_array(constants[conv.input[2]]) + value.reshape(-1)
+        conv.input[2] = f"{add.name}.bias"
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(bias, conv.input[2]))
+        conv.output[0] = add.output[0]
+        proto.graph.node.remove(add)
 
 
 def _size_splits(proto: Any) -> None:

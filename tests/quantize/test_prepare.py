@@ -110,6 +110,7 @@ def build():
 
 MODEL = declare(build, input_shape=(1, 12, 4), frame_axis=1)
 """,
+    "positional": GOOD.replace("return x + ", "return torch.arange(12.0) + x + "),
     "grouped": GOOD.replace("nn.Conv1d(4, 4, 3)", "nn.Conv1d(4, 4, 3, groups=2)"),
     "cumsum": GOOD.replace("self.conv(F.pad(x, (2, 0)))", "torch.cumsum(x, 2)"),
     "pass_raises": with_pass("log.warning('something odd')", "{}['no such entry']"),
@@ -126,6 +127,11 @@ MODEL = declare(build, input_shape=(1, 12, 4), frame_axis=1)
 }
 GLU = GOOD.replace("nn.Conv1d(4, 4, 3)", "nn.Conv1d(4, 8, 3)").replace(
     "x + self.conv(F.pad(x, (2, 0)))", "F.glu(self.conv(F.pad(x, (2, 0))), 1)"
+)
+SCALED = GOOD.replace(
+    "return x + self.conv(F.pad(x, (2, 0)))",
+    """y = self.conv(F.pad(x, (2, 0))) + torch.tensor([[[1.0], [2], [-1], [-2]]])
+            return F.silu(y) * torch.tensor([[1.0], [0.5], [2], [-1]]) + x""",
 )
 HELPED = """
 def build():
@@ -213,6 +219,12 @@ def glu(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 
 @pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A model with a bias and a scale a channel, both of them constants of ``forward``."""
+    return Recipe.of(write(tmp_path_factory.mktemp("scaled"), "scaled", SCALED), "esp32s3", 8)
+
+
+@pytest.fixture(scope="module")
 def results(
     store: Store,
     good_recipes: list[Recipe],
@@ -220,13 +232,14 @@ def results(
     helped: Recipe,
     batch_norm: Recipe,
     glu: Recipe,
+    scaled: Recipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Artifacts | HarnessError]:
     """One run of everything, good and bad side by side, by label."""
     folder = tmp_path_factory.mktemp("bad")
     bad = [Recipe.of(write(folder, name, text), "esp32s3", 8) for name, text in BAD.items()]
     example = Recipe.of(documented(folder), "esp32s3", 8)
-    recipes = [*bad, *good_recipes, automatic, helped, batch_norm, glu, example]
+    recipes = [*bad, *good_recipes, automatic, helped, batch_norm, glu, scaled, example]
     labels: list[tuple[int, int, str]] = []
     found = prepare(
         recipes, store, jobs=2, timeout_s=TIMEOUT_S, progress=lambda *state: labels.append(state)
@@ -398,6 +411,25 @@ def test_a_split_in_equal_parts_gets_their_lengths(results: dict[str, Any], glu:
     offline = load_graph(artifacts(results, glu.label).offline)
     (split,) = [node for node in offline.nodes if node.op_type == "Split"]
     assert offline.initializers[split.inputs[1]].raw.tobytes() == bytes(np.array([4, 4], np.int64))
+
+
+def test_constants_a_channel_follow_the_channels(results: dict[str, Any], scaled: Recipe) -> None:
+    made = artifacts(results, scaled.label)
+    offline = load_graph(made.offline)
+    (scale,) = [node for node in offline.nodes if node.op_type == "Mul"]
+    shapes = [offline.initializers[n].info.shape for n in scale.inputs if n in offline.initializers]
+    assert shapes == [(1, 1, 4)]
+    assert sum(node.op_type == "Add" for node in offline.nodes) == 1  # the other is the bias
+    reference = made.reference["output"] * 2.0 ** offline.info("output").exponent
+    wanted = made.float_outputs["output"]
+    assert np.square(reference - wanted).sum() / np.square(wanted).sum() < 0.01
+
+
+def test_constants_a_frame_are_refused_with_their_number(results: dict[str, Any]) -> None:
+    error = results["positional int8 esp32s3"]
+    assert isinstance(error, StreamingError)
+    assert error.rule == "S109"
+    assert "12 values along time, one per offline frame" in error.message
 
 
 def test_the_documented_example_works(results: dict[str, Any]) -> None:
