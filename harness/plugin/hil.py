@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     Tensors = dict[str, NDArray[Any]]
 
 _Result = TypeVar("_Result")
-# esp-ppq accumulates in float32: now and then 1 LSB inside, which the layers behind may enlarge.
-# One step of int8 is 256 of int16.
+# ESP-DL requantizes sums through float32, the reference through float64: now and then 1 LSB
+# inside, which the layers behind may enlarge. One step of int8 is 256 of int16.
 INT16_REFERENCE = Tolerance(max_lsb=8)
 
 
