@@ -54,6 +54,7 @@ class Rig:
         self.on_device: Callable[[Dut], None] = lambda _: None
         self._results: dict[str, Artifacts | HarnessError] = {}
         self._expected: dict[str, Expected] = {}
+        self._build_dirs: dict[str, Path] = {}
         self._duts: dict[str, Dut] = {}
         self._dead: dict[str, HarnessError] = {}
         self._stack = contextlib.ExitStack()
@@ -91,10 +92,24 @@ class Rig:
             self._expected[case.id] = found
         return found
 
+    def build(self) -> None:
+        """Build or find the firmware of every board; simulated devkits make theirs at boot.
+
+        Raises:
+            ConfigError: there is no ESP-IDF and no finished build, or the build fails.
+        """
+        if self.options.device != SIM:
+            for target in self._targets:
+                self._build_dirs[target] = self._build(target)
+
     def bring_up(self) -> None:
-        """Flash and boot every device; a failure belongs to the cases of its target."""
-        for target in dict.fromkeys(case.target for case in self.cases):
-            with contextlib.suppress(HarnessError):
+        """Flash and boot every device; a fault of a device belongs to the cases of its target.
+
+        Raises:
+            ConfigError: the user must act first: a port is taken, another chip answers.
+        """
+        for target in self._targets:
+            with contextlib.suppress(DeviceError):
                 self.dut(target)
 
     def dut(self, target: str) -> Dut:
@@ -152,7 +167,7 @@ class Rig:
                 devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
                 port = devkit.url
         else:
-            build_dir = self._build(target, port or "")
+            build_dir = self._build_dirs[target]
         log_path = self.options.report / "logs" / f"{target}.log"
         log_path.unlink(missing_ok=True)  # of an earlier session
         config = DutConfig(
@@ -166,13 +181,18 @@ class Rig:
         self.stored[target] = frozenset(entry.name for entry in read_package(package))
         return self._stack.enter_context(Dut(config, models=package))
 
-    def _build(self, target: str, port: str) -> Path:
+    @property
+    def _targets(self) -> list[str]:
+        return list(dict.fromkeys(case.target for case in self.cases))
+
+    def _build(self, target: str) -> Path:
         from harness.device.build import build_firmware, variants_for
         from harness.simulator.sources import firmware_dir
 
         if self.options.build_dir is None:
             cache = user_cache_path("espdl-hil") / "firmware"
-            return build_firmware(target, firmware_dir(), cache, variants=variants_for(port))
+            variants = variants_for(self.options.ports.get(target, ""))
+            return build_firmware(target, firmware_dir(), cache, variants=variants)
         build_dir = Path(self.options.build_dir.replace("{target}", target))
         if not build_dir.is_dir():
             raise ConfigError(

@@ -60,7 +60,8 @@ class HilSession:
         """Quantize before the first test, close devices and write the report after the last.
 
         Raises:
-            pytest.UsageError: the artifact store or the report's folder cannot be written.
+            pytest.UsageError: the user must act first: a folder cannot be written, there is no
+                firmware to flash, a port is taken.
         """
         try:
             capture = session.config.pluginmanager.getplugin("capturemanager")
@@ -128,11 +129,13 @@ class HilSession:
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
 
     def _prepare(self) -> None:
-        """Make the artifacts, with a progress bar where somebody watches."""
+        """Make firmware and artifacts, with a progress bar where somebody watches; flash."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         console = Console(file=sys.stderr)
+        with console.status("building the firmware"):
+            self._rig.build()
         start_s = time.monotonic()
         columns = (
             TextColumn("quantizing"),

@@ -1,5 +1,6 @@
 """Runs pytest as a user does: in a process of its own, in a folder of its own."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -43,6 +44,7 @@ class Project:
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
+            env={name: value for name, value in os.environ.items() if name != "IDF_PATH"},
             capture_output=True,
             text=True,
             timeout=timeout_s,

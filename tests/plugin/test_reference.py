@@ -38,3 +38,41 @@ def test_what_float32_sums_can_do_passes(bits, lsb):
 def test_more_fails_with_the_place(bits, lsb):
     with pytest.raises(pytest.fail.Exception, match=r"exporter's reference: 1 of 24 .* frame 3"):
         Differing(bits, lsb).verify_reference()
+
+
+class OnDevice(Hil):
+    """A case on a device of a kind, whose offline run is 1 LSB off the interpreter's."""
+
+    def __init__(self, kind, bits, op_type):
+        self.case = SimpleNamespace(bits=bits, id="case")
+        self.info = SimpleNamespace(kind=kind)
+        self.graph = SimpleNamespace(nodes=[SimpleNamespace(op_type=op_type)])
+        self.wanted = {"output": np.zeros((1, 6, 4), f"int{bits}")}
+
+    @property
+    def dut(self):
+        return SimpleNamespace(info=self.info)
+
+    @property
+    def expected(self):
+        whole = {"input": np.zeros(1)}
+        return SimpleNamespace(offline_graph=self.graph, whole=whole, offline=self.wanted)
+
+    def observe(self):
+        return SimpleNamespace(offline={"output": self.wanted["output"] + np.int8(1)})
+
+    def axes(self, names):
+        return dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "op_type", "outcome"),
+    [
+        ("serial", 16, "GRU", "passed"),
+        ("simulated", 16, "GRU", "failed"),
+        ("serial", 8, "GRU", "failed"),
+        ("serial", 16, "Conv", "failed"),
+    ],
+)
+def test_only_a_boards_float_steps_may_round_otherwise(kind, bits, op_type, outcome):
+    assert OnDevice(kind, bits, op_type)._offline_mismatch().verdict.outcome == outcome

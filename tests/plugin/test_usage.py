@@ -73,6 +73,25 @@ def test_no_board_is_said_quickly_and_never_simulated(project):
     assert "SIMULATED" not in output
 
 
+def test_a_board_without_a_firmware_to_flash_stops_before_anything_is_made(project):
+    output = usage_error(
+        project, "--hil-models=mine.py", "--target=esp32s3", "--port=rfc2217://127.0.0.1:1"
+    )
+    assert "ERROR: the firmware cannot be built: IDF_PATH names no ESP-IDF" in output
+    assert "quantized" not in output
+
+
+def test_a_build_folder_must_exist(project):
+    output = usage_error(
+        project,
+        "--hil-models=mine.py",
+        "--target=esp32s3",
+        "--port=rfc2217://127.0.0.1:1",
+        "--hil-build-dir=build-{target}",
+    )
+    assert "ERROR: --hil-build-dir build-esp32s3: no such folder" in output
+
+
 def test_a_port_needs_a_target(project):
     output = usage_error(project, "--hil-models=mine.py", "--port=/dev/ttyUSB0")
     assert "--port needs --target" in output
