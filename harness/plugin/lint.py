@@ -102,7 +102,7 @@ def finding_of(error: StreamingError) -> Finding:
         rule=error.rule,
         severity=RULES[error.rule].severity,
         node=error.node,
-        message=error.message,
+        message=error.message.removeprefix(f"[{error.rule}] {error.node}: "),
         frames_affected="",
         edit=error.hint or RULES[error.rule].edit,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
 from harness.espdl import load_graph
 from harness.streaming.lint import has_caches, lint, lint_offline
 from harness.streaming.rules import Finding, Severity
@@ -58,24 +59,36 @@ def run(
 ) -> int:
     """Lint every file and print what was found.
 
-    Returns:
-        1 if there is an error among the findings, else 0.
+    A file that cannot be linted is said on standard error; the others are judged all the same.
 
-    Raises:
-        ConfigError: a file cannot be linted.
-        ArtifactError: a file is damaged.
+    Returns:
+        2 if a file could not be linted, else 1 if there is an error among the findings, else 0.
     """
     found: dict[str, list[Finding]] = {}
+    failed = False
     for path in options.files:
-        if path.suffix == ".py":
-            if lint_model is None:
-                raise ConfigError(f"{path}: only .espdl files can be linted here")
-            found |= lint_model(path)
-        else:
-            found[str(path)] = lint_file(path, options.offline, options.frame_axis, options.chunk)
-    print(_as_json(found) if options.json else "\n".join(_as_text(found)))
+        try:
+            found |= _lint_one(path, options, lint_model)
+        except HarnessError as error:
+            failed = True
+            where = "" if str(path) in error.message else f"{path}: "
+            print(f"error: {where}{error}", file=sys.stderr)
+    if found or not failed:
+        print(_as_json(found) if options.json else "\n".join(_as_text(found)))
     errors = (f for findings in found.values() for f in findings if f.severity is Severity.ERROR)
-    return int(any(errors))
+    return 2 if failed else int(any(errors))
+
+
+def _lint_one(
+    path: Path,
+    options: argparse.Namespace,
+    lint_model: Callable[[Path], dict[str, list[Finding]]] | None,
+) -> dict[str, list[Finding]]:
+    if path.suffix != ".py":
+        return {str(path): lint_file(path, options.offline, options.frame_axis, options.chunk)}
+    if lint_model is None:
+        raise ConfigError(f"{path}: only .espdl files can be linted here")
+    return lint_model(path)
 
 
 def lint_file(path: Path, offline: Path | None, frame_axis: int, chunk: int) -> list[Finding]:

@@ -82,3 +82,14 @@ def test_a_damaged_file_is_one_clear_message(folder, capsys):
 def test_a_wrong_frame_axis_is_a_users_mistake(folder, capsys):
     assert main(["lint", str(folder / "offline.espdl"), "--chunk", "99"]) == 2
     assert "a chunk of 99 frames does not fit 24 frames" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_linted_does_not_hide_the_others(folder, capsys):
+    right, missing = folder / "plan.espdl", folder / "other.espdl"
+
+    assert main(["lint", str(missing), str(right)]) == 2
+
+    said = capsys.readouterr()
+    assert said.out == f"{right}: nothing found\n"
+    assert said.err.startswith("error: ")
+    assert said.err.count(str(missing)) == 1
