@@ -22,7 +22,7 @@ lint: setup
 	git ls-files 'firmware/*.cpp' 'firmware/*.h' | xargs $(BIN)/clang-format --dry-run -Werror
 
 test: lint
-	$(BIN)/pytest -q tests
+	$(BIN)/pytest -q -n auto --dist loadfile tests
 	$(BIN)/pytest -q test_cases
 
 clean:
