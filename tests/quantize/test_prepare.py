@@ -485,10 +485,12 @@ def test_helpers_and_weights_that_build_reads_are_part_of_the_content(
 
 
 RUNNER = """
+import signal
 import sys
 from pathlib import Path
 from harness.model import load_model
 from harness.quantize import Recipe, Store, prepare
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 recipe = Recipe.of(load_model(sys.argv[1]), "esp32s3", 8)
 print("started", flush=True)
 (result,) = prepare([recipe], Store(Path(sys.argv[2]))).values()
@@ -535,7 +537,7 @@ def test_ending_the_parent_leaves_no_process_and_no_lock(tmp_path: Path, how: in
     zygote = parent_of(worker)
     assert zygote != process.pid
     process.send_signal(how)
-    process.communicate()
+    process.communicate(timeout=30)
     wait_for(lambda: not alive(worker) and not alive(zygote))
     recipe = Recipe.of(model, "esp32s3", 8)
     Store(tmp_path / "store").lock(recipe).acquire(timeout=1).lock.release()
