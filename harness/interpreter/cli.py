@@ -144,7 +144,8 @@ def _list_package(options: argparse.Namespace, models: list[tuple[str, int]]) ->
         print(json.dumps({"file": str(options.file), "models": listed}, indent=2))
         return
     console = _console()
-    table = _table(f"{options.file}: {len(models)} models", ("#", "name", "bytes"), right=(0, 2))
+    console.print(f"{options.file}: {len(models)} models", soft_wrap=True, markup=False)
+    table = _table("", ("#", "name", "bytes"), right=(0, 2))
     for i, (name, size) in enumerate(models):
         table.add_row(str(i), name, f"{size:,}")
     console.print(table)
@@ -162,7 +163,8 @@ def _table(title: str, columns: Iterable[str], *, right: Iterable[int] = ()) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    heading = Text(title) if title else None
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         justify = "right" if i in tuple(right) else "left"
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
