@@ -37,6 +37,11 @@ _Result = TypeVar("_Result")
 INT16_REFERENCE = Tolerance(max_lsb=8)
 # ESP-DL is built with -ffast-math: on a chip, int16 behind a float step may be off by a rounding.
 INT16_FLOAT_STEP = Tolerance(max_lsb=1)
+# Operators that the exporter executes otherwise than ESP-DL's portable kernel, and what helps.
+KNOWN_TO_DIFFER = {
+    "PRelu": "ESP-DL floors the products of a PRelu, the exporter rounds them; a LeakyRelu or Relu "
+    "is computed alike",
+}
 FLOAT_STEPS = frozenset({"GRU", "LSTM", "LayerNormalization", "LogSoftmax", "Softmax"})
 
 
@@ -125,10 +130,12 @@ class Hil:
         """
         verdict = self.judge_reference()
         if verdict.outcome != "passed":
-            pytest.fail(
-                f"{self.case.id}: the offline run differs from the exporter's reference: {verdict}",
-                pytrace=False,
-            )
+            text = f"the offline run differs from the exporter's reference: {verdict}"
+            operators = {node.op_type for node in self.expected.offline_graph.nodes}
+            hints = [
+                f"\n  hint: {KNOWN_TO_DIFFER[op]}" for op in operators if op in KNOWN_TO_DIFFER
+            ]
+            pytest.fail(f"{self.case.id}: {text}{''.join(hints)}", pytrace=False)
 
     # -- pieces ------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from harness.plugin.hil import Hil
 class Differing(Hil):
     """A case whose offline run differs from the reference in one element."""
 
-    def __init__(self, bits, lsb):
+    def __init__(self, bits, lsb, op_type="Conv"):
+        self.graph = SimpleNamespace(nodes=[SimpleNamespace(op_type=op_type)])
         self.case = SimpleNamespace(bits=bits, id="case")
         reference = np.zeros((1, 6, 4), f"int{bits}")
         offline = reference.copy()
@@ -20,7 +21,8 @@ class Differing(Hil):
 
     @property
     def expected(self):
-        return SimpleNamespace(artifacts=SimpleNamespace(reference=self.runs[0]))
+        artifacts = SimpleNamespace(reference=self.runs[0])
+        return SimpleNamespace(artifacts=artifacts, offline_graph=self.graph)
 
     def observe(self):
         return SimpleNamespace(offline=self.runs[1])
@@ -38,6 +40,13 @@ def test_what_float32_sums_can_do_passes(bits, lsb):
 def test_more_fails_with_the_place(bits, lsb):
     with pytest.raises(pytest.fail.Exception, match=r"exporter's reference: 1 of 24 .* frame 3"):
         Differing(bits, lsb).verify_reference()
+
+
+@pytest.mark.parametrize(("op_type", "hinted"), [("PRelu", True), ("Conv", False)])
+def test_an_operator_that_is_known_to_differ_is_named(op_type, hinted):
+    with pytest.raises(pytest.fail.Exception) as failure:
+        Differing(8, 1, op_type).verify_reference()
+    assert ("hint: ESP-DL floors the products of a PRelu" in str(failure.value)) == hinted
 
 
 class OnDevice(Hil):
