@@ -38,6 +38,7 @@ class Campaign:
         self.graphs = self.streams = self.elements = self.warm = self.invariant = 0
         self.uncompared = 0  # streams so short that the predicted warm-up covers them
         self.unrunnable = []
+        self.cut_off = 0
         self.agreed = {True: 0, False: 0}  # auto conversions by whether they are right
 
     def run(self, seeds):
@@ -102,6 +103,9 @@ class Campaign:
         except (HarnessError, AssertionError):  # does not load, or gives another frame count
             right = False
         errors = errors_of(lint(load_graph(exported.auto[chunk]), offline))
+        if right and errors and all(alignment.kind == "tail" for alignment in plan.alignments):
+            self.cut_off += 1  # frames are wrong, but the last ones do not see them
+            return None
         if right == bool(errors):
             return f"auto conversion is {'right' if right else 'wrong'}, lint says {errors}"
         self.agreed[right] += 1
@@ -129,7 +133,8 @@ class Campaign:
             f"{self.warm} in predicted warm-up, {self.invariant} independent of the chunks, "
             f"{self.uncompared} streams that warm up to their end; "
             f"auto conversions judged rightly: {self.agreed[True]} right, {self.agreed[False]} "
-            f"wrong ones; {len(self.unrunnable)} offline files that the chip cannot run"
+            f"wrong ones, {self.cut_off} with wrong frames that a tail cuts off; "
+            f"{len(self.unrunnable)} offline files that the chip cannot run"
         )
 
 
