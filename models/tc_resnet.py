@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 
 BINS = 20
 CHANNELS = (16, 24, 24, 32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 
 CHANNELS = 16
 HIDDEN = 32

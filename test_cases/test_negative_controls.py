@@ -5,8 +5,8 @@ A control that finds nothing to break (a model without state has no order to los
 
 import pytest
 
-from harness.device.errors import StaleArtifactError
-from harness.plugin import Hil
+from espdl_hil.device.errors import StaleArtifactError
+from espdl_hil.plugin import Hil
 
 pytestmark = pytest.mark.negative
 

@@ -2,7 +2,7 @@
 //
 // The simulated devkit gives the core what a chip would give it (facts about
 // the device, the bytes of the models partition, something that runs models) and
-// moves bytes. The core speaks harness/wire/protocol.md on the other side.
+// moves bytes. The core speaks harness/espdl_hil/wire/protocol.md on the other side.
 //
 //   core = hil_core_create(&config, &runner);
 //   loop:  n = hil_core_feed(core, data, size);        // received from the port

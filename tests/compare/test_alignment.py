@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.compare import Outcome, cut_offline, describe_alignment, judge, skipped_frames
-from harness.errors import HarnessError
+from espdl_hil.compare import Outcome, cut_offline, describe_alignment, judge, skipped_frames
+from espdl_hil.errors import HarnessError
 
 
 def alignment(**changes):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.compare import EXACT, Fidelity, NotComparableError, Tolerance, compare
+from espdl_hil.compare import EXACT, Fidelity, NotComparableError, Tolerance, compare
 
 
 def ramp(shape=(1, 8, 4), dtype=np.int8):

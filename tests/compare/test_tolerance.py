@@ -1,7 +1,7 @@
 import pytest
 
-from harness.compare import Tolerance, parse_tolerance
-from harness.errors import ConfigError
+from espdl_hil.compare import Tolerance, parse_tolerance
+from espdl_hil.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.compare import Outcome, Tolerance, judge
+from espdl_hil.compare import Outcome, Tolerance, judge
 
 AXES = {"y": 1}
 

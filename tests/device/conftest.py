@@ -15,12 +15,12 @@ import pytest
 import serial
 from serial import rfc2217
 
-from harness.device import rfc2217_handler
-from harness.device.dut import Dut, DutConfig
-from harness.device.timing import Timing
-from harness.espdl import write_package
-from harness.simulator.devkit import Devkit
-from harness.simulator.image import build_app
+from espdl_hil.device import rfc2217_handler
+from espdl_hil.device.dut import Dut, DutConfig
+from espdl_hil.device.timing import Timing
+from espdl_hil.espdl import write_package
+from espdl_hil.simulator.devkit import Devkit
+from espdl_hil.simulator.image import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

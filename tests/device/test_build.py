@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.device.build import build_firmware, variants_for
-from harness.errors import ConfigError
+from espdl_hil.device.build import build_firmware, variants_for
+from espdl_hil.errors import ConfigError
 
 IDF_PY = """
 import os, pathlib, sys, time
@@ -149,7 +149,7 @@ def test_a_killed_parent_takes_the_build_with_it(idf, project, tmp_path):
     pid_file = tmp_path / "pid"
     (project / "endless").write_text(str(pid_file))
     script = (
-        "import pathlib, sys; from harness.device.build import build_firmware;"
+        "import pathlib, sys; from espdl_hil.device.build import build_firmware;"
         f"build_firmware('esp32s3', pathlib.Path({str(project)!r}), "
         f"pathlib.Path({str(tmp_path / 'out')!r}))"
     )

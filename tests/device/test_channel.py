@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.device.channel import Channel
-from harness.device.console import Console
-from harness.device.errors import BootError, HandshakeError, RequestError, TransportError
-from harness.device.timing import Timing
-from harness.wire.framing import Decoder, Packet, cobs_decode, cobs_encode, encode_packet
-from harness.wire.messages import (
+from espdl_hil.device.console import Console
+from espdl_hil.device.errors import BootError, HandshakeError, RequestError, TransportError
+from espdl_hil.device.timing import Timing
+from espdl_hil.device.transport import Channel
+from espdl_hil.wire.framing import Decoder, Packet, cobs_decode, cobs_encode, encode_packet
+from espdl_hil.wire.messages import (
     Booted,
     ErrorCode,
     ErrorReply,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from harness.device.console import RING_BYTES, Console
+from espdl_hil.device.console import RING_BYTES, Console
 
 
 def test_everything_reaches_the_log_and_the_sink(tmp_path):

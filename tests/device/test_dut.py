@@ -19,21 +19,21 @@ from pathlib import Path
 import pytest
 import serial
 
-from harness.device.dut import MAX_RECOVERIES, Dut, DutConfig
-from harness.device.errors import (
+from espdl_hil.device.dut import MAX_RECOVERIES, Dut, DutConfig
+from espdl_hil.device.errors import (
     BootError,
     DeviceFault,
     HandshakeError,
     StaleArtifactError,
     TransportError,
 )
-from harness.device.lease import PortLease
-from harness.device.rfc2217_handler import event_url
-from harness.errors import ArtifactError, ConfigError, DeviceError
-from harness.espdl import write_package
-from harness.simulator.devkit import Devkit
-from harness.simulator.faults import BrownoutLoop, Panic, SilentPort, StuckBoot
-from harness.simulator.image import build_app
+from espdl_hil.device.port_lock import PortLease
+from espdl_hil.device.rfc2217_handler import event_url
+from espdl_hil.errors import ArtifactError, ConfigError, DeviceError
+from espdl_hil.espdl import write_package
+from espdl_hil.simulator.devkit import Devkit
+from espdl_hil.simulator.faults import BrownoutLoop, Panic, SilentPort, StuckBoot
+from espdl_hil.simulator.image import build_app
 
 from .conftest import QUICK
 
@@ -336,7 +336,7 @@ def test_a_devkit_that_vanishes_is_a_transport_fault(build_dir, monkeypatch):
         dut.__enter__()
     with pytest.raises(TransportError, match=r"the port failed: .*connection lost"):
         dut.session.memory()
-    monkeypatch.setattr("harness.device.board.REAPPEAR_S", 0.2)
+    monkeypatch.setattr("espdl_hil.device.board.REAPPEAR_S", 0.2)
     with pytest.raises(TransportError, match=r"the port did not come back within 0\.2 s"):
         dut.recover("unplugged")
     assert [incident.action for incident in dut.incidents] == ["soft reset", "EN reset", "reflash"]
@@ -445,7 +445,7 @@ def test_leaving_closes_everything_even_after_a_failure(config, devkit):
 KILLED = """
 import sys
 from pathlib import Path
-from harness.device.dut import Dut, DutConfig
+from espdl_hil.device.dut import Dut, DutConfig
 with Dut(DutConfig("esp32s3", Path(sys.argv[1]), port=sys.argv[2])) as dut:
     print(dut.info.boot_nonce, flush=True)
     sys.stdin.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.device.faults import decode_boot_failure, decode_fault
+from espdl_hil.device.panic_decoder import decode_boot_failure, decode_fault
 
 PANIC = """\
 Guru Meditation Error: Core  0 panic'ed (LoadProhibited). Exception was unhandled.

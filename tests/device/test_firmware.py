@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from harness.device.firmware import Firmware
-from harness.errors import ArtifactError, ConfigError
-from harness.simulator.image import app_sha256
+from espdl_hil.device.firmware import Firmware
+from espdl_hil.errors import ArtifactError, ConfigError
+from espdl_hil.simulator.image import app_sha256
 
 
 @pytest.fixture

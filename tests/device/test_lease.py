@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from harness.device.lease import PortLease
-from harness.errors import ConfigError
+from espdl_hil.device.port_lock import PortLease
+from espdl_hil.errors import ConfigError
 
 HOLDER = """
 import sys
-from harness.device.lease import PortLease
+from espdl_hil.device.port_lock import PortLease
 lease = PortLease(sys.argv[1]).acquire()
 print("held", flush=True)
 sys.stdin.read()

@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from harness.device.partitions import Partition, find_partition, parse_partition_table
-from harness.errors import ArtifactError
+from espdl_hil.errors import ArtifactError
+from espdl_hil.formats.partition_table import Partition, find_partition, parse_partition_table
 
 END = b"\xff" * 32
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from esptool.util import FatalError
 
-from harness.device import rfc2217_handler
-from harness.device.lease import PortLease
-from harness.device.ports import find_port, list_usb_ports, probe_chip
-from harness.errors import ConfigError
+from espdl_hil.device import rfc2217_handler
+from espdl_hil.device.port_lock import PortLease
+from espdl_hil.device.ports import find_port, list_usb_ports, probe_chip
+from espdl_hil.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ import serial
 from esp_rfc2217_server.esp_port_manager import EspPortManager
 from pytest_embedded_serial.serial import Serial
 
-from harness.device import rfc2217_handler
-from harness.device.rfc2217_handler import telnet
-from harness.device.rfc2217_handler.telnet import ComPort, Negotiation, TelnetParser
+from espdl_hil.device import rfc2217_handler
+from espdl_hil.formats import telnet_client as telnet
+from espdl_hil.formats.telnet_client import ComPort, Negotiation, TelnetParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.device.dut import Dut, DutConfig
-from harness.device.errors import RequestError, StaleArtifactError, TransportError
-from harness.device.session import edl_bytes, model_digest
-from harness.errors import ArtifactError
-from harness.simulator.devkit import Devkit
-from harness.simulator.faults import CorruptBytes, DropBytes, DuplicateBytes
-from harness.wire.messages import WatchMode
+from espdl_hil.device.dut import Dut, DutConfig
+from espdl_hil.device.errors import RequestError, StaleArtifactError, TransportError
+from espdl_hil.device.session import edl_bytes, model_digest
+from espdl_hil.errors import ArtifactError
+from espdl_hil.simulator.devkit import Devkit
+from espdl_hil.simulator.faults import CorruptBytes, DropBytes, DuplicateBytes
+from espdl_hil.wire.messages import WatchMode
 
 from .conftest import QUICK, Golden
 
@@ -159,7 +159,7 @@ def test_watched_tensors_come_with_each_step(model, streaming):
 
 
 def test_what_exceeds_a_packet_travels_in_pieces(config, devkit, monkeypatch):
-    monkeypatch.setattr("harness.simulator.core.MAX_PAYLOAD_BYTES", 1024)
+    monkeypatch.setattr("espdl_hil.simulator.core.MAX_PAYLOAD_BYTES", 1024)
     large = Golden("avgpool2d.esp32s3.int16")  # 8112 bytes in, 2352 out
     with Dut(config) as own:
         own.reset()  # a core that was started before does not know of it

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.device.tensors import TensorSpec, pack, unpack
-from harness.wire.messages import WireTensor
+from espdl_hil.device.tensors import TensorSpec, pack, unpack
+from espdl_hil.wire.messages import WireTensor
 
 INT8 = TensorSpec("x", np.dtype("i1"), (1, 2, 3), -4)
 INT16 = TensorSpec("y", np.dtype("<i2"), (2,), None)

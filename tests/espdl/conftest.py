@@ -8,7 +8,7 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from harness.espdl.graph import Graph, Header, Node, Span, Tensor, TensorInfo
+from espdl_hil.espdl.graph import Graph, Header, Node, Span, Tensor, TensorInfo
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DTYPE_CODES = {"float32": 1, "uint8": 2, "int8": 3, "int16": 5, "int32": 6, "int64": 7, "bool": 9}

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from harness.errors import ConfigError, UnsupportedOpError
-from harness.espdl import check_graph, load_graph
-from harness.espdl.graph import Node
-from harness.espdl.operators import OPERATORS
+from espdl_hil.errors import ConfigError, UnsupportedOpError
+from espdl_hil.espdl import load_graph
+from espdl_hil.espdl.graph import Node
+from espdl_hil.operators import check_graph
+from espdl_hil.operators.table import OPERATORS
 
 
 def test_every_golden_file_passes(golden, golden_names):

@@ -6,9 +6,9 @@ import struct
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from harness.errors import ArtifactError, ConfigError
-from harness.espdl import PackageEntry, load_graph, read_package, write_package
-from harness.espdl.container import read_edl, select_model
+from espdl_hil.errors import ArtifactError, ConfigError
+from espdl_hil.espdl import PackageEntry, load_graph, read_package, write_package
+from espdl_hil.espdl.container import read_edl, select_model
 
 KEY = bytes(range(100, 116))
 

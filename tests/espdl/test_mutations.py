@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import ArtifactError
-from harness.espdl import load_graph, read_package, write_package
-from harness.interpreter import load
+from espdl_hil.errors import ArtifactError
+from espdl_hil.espdl import load_graph, read_package, write_package
+from espdl_hil.interpreter import load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # One file of each operator family, both widths, streaming and packages of two included.

@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from harness.errors import ArtifactError, ConfigError
-from harness.espdl import load_graph, patch_initializer, write_package
-from harness.espdl.graph import Tensor
+from espdl_hil.errors import ArtifactError, ConfigError
+from espdl_hil.espdl import load_graph, patch_initializer, write_package
+from espdl_hil.espdl.graph import Tensor
 
 
 def test_every_golden_file_opens(golden, golden_names):

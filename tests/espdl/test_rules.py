@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
-from harness.espdl import check_graph
-from harness.espdl.check import RULES
-from harness.espdl.graph import Tensor, TensorInfo
-from harness.espdl.rules_elementwise import merged_loops
-from harness.espdl.rules_movement import _chip_indices
+from espdl_hil.errors import UnsupportedOpError
+from espdl_hil.espdl.graph import Tensor, TensorInfo
+from espdl_hil.operators import check_graph
+from espdl_hil.operators.check import RULES
+from espdl_hil.operators.rules_elementwise import merged_loops
+from espdl_hil.operators.rules_movement import _chip_indices
 
 
 def act(*shape, e=-4, dtype="int8"):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from harness.errors import ArtifactError, ConfigError, UnsupportedOpError
-from harness.espdl import infer_shapes, load_graph
-from harness.espdl.graph import Node
-from harness.espdl.operators import OPERATORS
-from harness.espdl.shapes import RULES
+from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
+from espdl_hil.espdl import load_graph
+from espdl_hil.espdl.graph import Node
+from espdl_hil.operators import infer_shapes
+from espdl_hil.operators.shapes import RULES
+from espdl_hil.operators.table import OPERATORS
 
 
 def test_every_recorded_tensor_has_the_inferred_shape(golden, golden_names):

@@ -5,14 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.espdl import (
-    load_graph,
-    pack_filter,
-    pack_matrices,
-    unpack_filter,
-    unpack_matrices,
-)
-from harness.espdl.weights import filter_shape
+from espdl_hil.espdl import load_graph, pack_filter, pack_matrices, unpack_filter, unpack_matrices
+from espdl_hil.espdl.weights import filter_shape
 
 CHANNELS = [1, 7, 8, 9, 15, 16, 17, 31, 33]
 TARGETS = ["esp32s3", "esp32p4", "c"]

@@ -9,8 +9,17 @@ from math import floor
 import numpy as np
 import pytest
 
-from harness.espdl import Graph, Header, Node, Span, Tensor, TensorInfo, pack_filter, pack_matrices
-from harness.interpreter import load
+from espdl_hil.espdl import (
+    Graph,
+    Header,
+    Node,
+    Span,
+    Tensor,
+    TensorInfo,
+    pack_filter,
+    pack_matrices,
+)
+from espdl_hil.interpreter import load
 
 TARGETS = ("esp32s3", "esp32p4", "c")
 HEADER = Header("EDL2", encrypted=False, data=Span(16, 10**6), file_bytes=10**6)

@@ -118,7 +118,7 @@ def quantize(module, shape, target, bits, folder):
 
 def make(seed, target, bits, folder):
     """Arrays of one graph."""
-    from harness.espdl import load_graph
+    from espdl_hil.espdl import load_graph
 
     rng = random.Random(seed)
     torch.manual_seed(seed)

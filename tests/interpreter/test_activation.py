@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.interpreter import tables
+from espdl_hil.operators import tables
 
 FUNCTIONS = {
     "Sigmoid": lambda x: 1 / (1 + math.exp(-x)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
-from harness.interpreter import load
+from espdl_hil.errors import UnsupportedOpError
+from espdl_hil.interpreter import load
 
 
 def cache(lab, shape, window, axis, dtype=np.int8):

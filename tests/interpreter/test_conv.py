@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
-from harness.interpreter import accumulate, conv, depthwise
+from espdl_hil.errors import UnsupportedOpError
+from espdl_hil.operators import accumulate, conv, depthwise
 
 CHANNELS = {"int8": (1, 15, 16, 17, 31, 33), "int16": (1, 7, 8, 9, 15, 17)}
 

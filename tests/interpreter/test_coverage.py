@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from harness.espdl.operators import OPERATORS, WIDTHS
-from harness.interpreter import coverage
-from harness.interpreter.registry import BUILDERS
+from espdl_hil.operators import coverage
+from espdl_hil.operators.registry import BUILDERS
+from espdl_hil.operators.table import OPERATORS, WIDTHS
 
 
 def test_the_table_is_not_stale():
     assert coverage.TABLE.read_text() == coverage.table(), (
-        "run python -m harness.interpreter.coverage"
+        "run python -m espdl_hil.operators.coverage"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.interpreter.division import merged_inner
+from espdl_hil.operators.division import merged_inner
 
 
 def test_div_by_zero_saturates_by_sign(lab, chip, dtype):

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
+from espdl_hil.errors import UnsupportedOpError
 
 SHAPES = [
     ((2, 3, 4), (2, 3, 4)),

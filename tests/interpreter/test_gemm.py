@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
+from espdl_hil.errors import UnsupportedOpError
 
 CHANNELS = {"int8": (1, 15, 16, 17, 31, 33), "int16": (1, 7, 8, 9, 15, 17)}
 
@@ -103,7 +103,7 @@ def test_a_computed_operand_in_native_layout_is_refused(lab):
         activation="Linear",
         input1_layout="native_kn",
     )
-    from harness.interpreter import load
+    from espdl_hil.interpreter import load
 
     with pytest.raises(UnsupportedOpError, match="multiplies other elements"):
         load(graph, "esp32s3")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.interpreter import load
+from espdl_hil.interpreter import load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.name.removesuffix(".npz") for path in GOLDEN.glob("*.npz"))

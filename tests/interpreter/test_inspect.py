@@ -1,4 +1,4 @@
-"""``python -m harness inspect``: what it prints, what it runs, what it says to mistakes."""
+"""``espdl-hil inspect``: what it prints, what it runs, what it says to mistakes."""
 
 import argparse
 import json
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from harness.__main__ import main
-from harness.espdl import load_graph, write_package
-from harness.interpreter.cli import parse_key
+from espdl_hil.__main__ import main
+from espdl_hil.cli.inspect import parse_key
+from espdl_hil.espdl import load_graph, write_package
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STREAM = "stream_stack.streaming.esp32s3.int8"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.interpreter import load
-from harness.interpreter.lane import LANE_LIMIT
+from espdl_hil.interpreter import load
+from espdl_hil.operators.s3_accumulator import LANE_LIMIT
 
 
 def dense(lab, channels, outputs, weight, *, bias=0, chip="esp32s3", dtype=np.int8):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
+from espdl_hil.errors import UnsupportedOpError
 
 
 @pytest.fixture(params=["int8", "int16", "float32"])
@@ -50,7 +50,7 @@ def test_views(lab, tensor, kind, others, attributes, shape):
 
 
 def test_a_view_costs_nothing(lab):
-    from harness.interpreter import load
+    from espdl_hil.interpreter import load
 
     graph = lab.graph("Flatten", [lab.q(np.ones((1, 2, 3)))], [(np.int8, 0)], axis=1)
     session = load(graph, "c")

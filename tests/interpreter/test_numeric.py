@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.espdl.attributes import NodeProblem
-from harness.interpreter import numeric
-from harness.targets import TARGETS, Rounding
+from espdl_hil.operators import numeric
+from espdl_hil.operators.node_view import NodeProblem
+from espdl_hil.targets import TARGETS, Rounding
 
 EVEN, UP = Rounding.HALF_EVEN, Rounding.HALF_UP
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.interpreter import load
+from espdl_hil.interpreter import load
 
 SCRIPT = Path(__file__).parent / "ppq_graphs.py"
 DEFAULT_GRAPHS = 12

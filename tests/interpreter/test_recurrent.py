@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.interpreter.numeric import sigmoid32, tanh32
-from harness.interpreter.recurrent import SIGMOID_EDGE, TANH_EDGE, gate_table
+from espdl_hil.operators.numeric import sigmoid32, tanh32
+from espdl_hil.operators.recurrent import SIGMOID_EDGE, TANH_EDGE, gate_table
 
 GATE = -9
 
@@ -140,7 +140,7 @@ def test_layout_1_is_the_same_with_batch_first(lab, rng, kind):
 
 
 def test_state_does_not_survive_a_run(lab, rng):
-    from harness.interpreter import load
+    from espdl_hil.interpreter import load
 
     x, w, r, b, _ = parts(rng, 3, "int8")
     xe, we, re, he = EXPONENTS["int8"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedOpError
+from espdl_hil.errors import UnsupportedOpError
 
 
 def resize(lab, x, chip, *, exponents=(-3, -3), sizes=None, scales=None, mode, transform):

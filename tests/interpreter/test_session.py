@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import ArtifactError, ConfigError, UnsupportedOpError
-from harness.espdl import load_graph, write_package
-from harness.interpreter import load
+from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
+from espdl_hil.espdl import load_graph, write_package
+from espdl_hil.interpreter import load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -139,7 +139,7 @@ def test_a_session_can_move_to_another_thread(session, feeds):
 
 
 def test_what_would_hang_the_chip_names_the_node(lab, monkeypatch):
-    from harness.interpreter import numeric
+    from espdl_hil.operators import numeric
 
     graph = lab.graph("ReduceL2", [lab.q([[1, 2]], 0)], [(np.int8, 0)], keepdims=0)
     session = load(graph, "c")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness import StreamingModel
-from harness.errors import ConfigError
+from espdl_hil import StreamingModel
+from espdl_hil.errors import ConfigError
 
 GOOD: dict[str, Any] = {
     "name": "m",

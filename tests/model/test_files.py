@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import ConfigError
-from harness.model import load_model, load_models
+from espdl_hil.errors import ConfigError
+from espdl_hil.model import load_model, load_models
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPLATE = """
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 MODEL = StreamingModel(
     name={name!r}, build=print, input_shape=(1, 4, 12), frame_axis=2, chunk_frames=(3,)
 )
@@ -59,12 +59,12 @@ def test_helpers_beside_a_model_do_not_leak_into_another_folder(tmp_path: Path) 
         ("x = 1\n", ": no MODEL, expected MODEL = StreamingModel(...)"),
         ("MODEL = 1\n", ": MODEL is a int, expected MODEL = StreamingModel(...)"),
         (
-            "from harness import StreamingModel\n\nMODEL = StreamingModel(\n    name='m',"
+            "from espdl_hil import StreamingModel\n\nMODEL = StreamingModel(\n    name='m',"
             " build=print, input_shape=(1, 4, 12), frame_axis=2, chunk_frames=(5,))\n",
             ":3: model 'm': a chunk of 5 frames does not divide the 12 frames of the input",
         ),
         (
-            "from harness import StreamingModel\nMODEL = StreamingModel(name='m')\n",
+            "from espdl_hil import StreamingModel\nMODEL = StreamingModel(name='m')\n",
             ":2: TypeError: StreamingModel.__init__() missing 4 required positional arguments",
         ),
     ],
@@ -100,6 +100,6 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_public_name_costs_neither_torch_nor_numpy() -> None:
-    check = "import sys, harness; print(sorted({'torch', 'esp_ppq', 'numpy'} & set(sys.modules)))"
-    command = [sys.executable, "-c", f"{check}; harness.StreamingModel"]
+    check = "import sys, espdl_hil; print(sorted({'torch', 'esp_ppq', 'numpy'} & set(sys.modules)))"
+    command = [sys.executable, "-c", f"{check}; espdl_hil.StreamingModel"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.espdl import load_graph
-from harness.model import StreamingModel, load_models
-from harness.quantize import Artifacts, Recipe, Store, prepare
-from harness.targets import DEVKIT_TARGETS
+from espdl_hil.espdl import load_graph
+from espdl_hil.model import StreamingModel, load_models
+from espdl_hil.quantize import Artifacts, Recipe, Store, prepare
+from espdl_hil.targets import DEVKIT_TARGETS
 
 FOLDER = Path(__file__).parents[2] / "models"
 MODELS = load_models([FOLDER])
@@ -36,7 +36,7 @@ def test_the_zoo_is_complete() -> None:
 
 def test_loading_the_zoo_does_not_import_torch() -> None:
     check = (
-        "import sys; from harness.model import load_models; load_models([sys.argv[1]]);"
+        "import sys; from espdl_hil.model import load_models; load_models([sys.argv[1]]);"
         "print(sorted({'torch', 'esp_ppq', 'onnx'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", check, str(FOLDER)]

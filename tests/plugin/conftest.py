@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 MODEL = """
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 
 def build():
     from torch import nn

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 MODEL = """
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 
 def build():
     import torch
@@ -31,8 +31,8 @@ MODEL = StreamingModel(
 
 TEST = """
 import pytest
-from harness.espdl import load_graph
-from harness.simulator import faults
+from espdl_hil.espdl import load_graph
+from espdl_hil.simulator import faults
 
 def graph(hil):
     return load_graph(hil.expected.artifacts.streaming[3])
@@ -81,11 +81,11 @@ def test_every_fault_is_named_and_its_bundle_replays(project):
     for text in said:
         assert len(text.splitlines()) <= 14, text
         assert re.search(r"^next      ", text, re.MULTILINE), text
-        assert re.search(r"^replay    python -m harness replay ", text, re.MULTILINE), text
+        assert re.search(r"^replay    espdl-hil replay ", text, re.MULTILINE), text
 
     (bundle,) = (project.folder / "hil-report" / "repro").iterdir()
     replay = subprocess.run(
-        [sys.executable, "-m", "harness", "replay", str(bundle)],
+        [sys.executable, "-m", "espdl_hil", "replay", str(bundle)],
         capture_output=True,
         text=True,
         check=False,
@@ -94,7 +94,7 @@ def test_every_fault_is_named_and_its_bundle_replays(project):
     assert "not reproduced: this run gives the expected values" in replay.stdout
     bundle.write_bytes(bundle.read_bytes()[:-50])
     replay = subprocess.run(
-        [sys.executable, "-m", "harness", "replay", str(bundle)],
+        [sys.executable, "-m", "espdl_hil", "replay", str(bundle)],
         capture_output=True,
         text=True,
         check=False,

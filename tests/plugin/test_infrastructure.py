@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 SETUP = """
 import time
 import pytest
-from harness.simulator import faults
+from espdl_hil.simulator import faults
 
 def observe(hil, *injected):
     hil.devkit.clear()

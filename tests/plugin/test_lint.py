@@ -1,8 +1,8 @@
 """A refusal, shown as a finding of the lint."""
 
-from harness.plugin.lint import finding_of
-from harness.streaming import rules
-from harness.streaming.rules import refuse
+from espdl_hil.cli.lint import finding_of
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.rules import refuse
 
 
 def test_a_refusal_names_its_rule_and_node_once():

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import interpreter
-from harness.compare import Cause, diagnose, judge
-from harness.compare.case import Case, Facts
-from harness.compare.host import Stream, digest
-from harness.device.dut import Dut, DutConfig
-from harness.espdl import load_graph
-from harness.plugin.probe import DeviceProbe, canary_remark
-from harness.simulator import Devkit, build_app
-from harness.simulator.faults import (
+from espdl_hil import interpreter
+from espdl_hil.compare import judge
+from espdl_hil.device.dut import Dut, DutConfig
+from espdl_hil.diagnosis import Cause, diagnose
+from espdl_hil.diagnosis.mismatch import Case, Facts
+from espdl_hil.diagnosis.replay import Stream, digest
+from espdl_hil.espdl import load_graph
+from espdl_hil.proof.probe import DeviceProbe, canary_remark
+from espdl_hil.simulator import Devkit, build_app
+from espdl_hil.simulator.faults import (
     LutEntry,
     OutputUnwritten,
     SaturationWrap,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.report import validate_results
+from espdl_hil.report import validate_results
 
 
 def results(project):
@@ -30,7 +30,7 @@ def test_a_sound_model_passes_on_both_simulated_devkits(project):
 
 
 BROKEN = """
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 
 def build():
     from torch import nn

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.plugin.hil import Hil
+from espdl_hil.proof.hil import Hil
 
 
 class Differing(Hil):

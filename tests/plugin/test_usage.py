@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.plugin.rootdir import join_path_options
+from espdl_hil.plugin.rootdir import join_path_options
 
 USAGE_ERROR = 4
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness.errors import QuantizeError
-from harness.espdl import load_graph
-from harness.quantize.check import check_alive, check_same_calibration, check_state
+from espdl_hil.errors import QuantizeError
+from espdl_hil.espdl import load_graph
+from espdl_hil.quantize.check import check_alive, check_same_calibration, check_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harness.espdl import Graph
+    from espdl_hil.espdl import Graph
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import StreamingModel
-from harness.errors import QuantizeError
-from harness.quantize.data import CALIBRATION_BATCHES, make_calibration, make_stimulus
+from espdl_hil import StreamingModel
+from espdl_hil.errors import QuantizeError
+from espdl_hil.quantize.stimulus import CALIBRATION_BATCHES, make_calibration, make_stimulus
 
 
 def declare(**changes: Any) -> StreamingModel:

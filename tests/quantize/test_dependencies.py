@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from harness.quantize.dependencies import Dependencies
+from espdl_hil.quantize.dependencies import Dependencies
 
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))

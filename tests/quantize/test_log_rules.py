@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.quantize.log_rules import RULES, UNKNOWN, Finding, Verdict, classify
+from espdl_hil.quantize.log_rules import RULES, UNKNOWN, Finding, Verdict, classify
 
 # One line a rule, worded as esp-ppq 1.3.12 words it.
 LINES = {

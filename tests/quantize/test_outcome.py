@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import (
+from espdl_hil.errors import (
     ArtifactError,
     ConfigError,
     DeviceError,
@@ -16,7 +16,7 @@ from harness.errors import (
     StreamingError,
     UnsupportedOpError,
 )
-from harness.quantize.outcome import OUTCOME, Outcome, crash_error
+from espdl_hil.quantize.outcome import OUTCOME, Outcome, crash_error
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
-from harness.espdl import load_graph
-from harness.model import StreamingModel, load_model
-from harness.quantize import Artifacts, Recipe, Store, Verdict, prepare
+from espdl_hil.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
+from espdl_hil.espdl import load_graph
+from espdl_hil.model import StreamingModel, load_model
+from espdl_hil.quantize import Artifacts, Recipe, Store, Verdict, prepare
 
 HEAD = """
 import os, signal
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 
 def declare(build, **changes):
     fields = dict(name={name!r}, build=build, input_shape=(1, 4, 12), frame_axis=2,
@@ -488,8 +488,8 @@ RUNNER = """
 import signal
 import sys
 from pathlib import Path
-from harness.model import load_model
-from harness.quantize import Recipe, Store, prepare
+from espdl_hil.model import load_model
+from espdl_hil.quantize import Recipe, Store, prepare
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 recipe = Recipe.of(load_model(sys.argv[1]), "esp32s3", 8)
 print("started", flush=True)

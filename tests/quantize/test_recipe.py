@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import StreamingModel
-from harness.errors import ConfigError
-from harness.model import load_model
-from harness.quantize import Recipe
-from harness.quantize import recipe as recipe_module
+from espdl_hil import StreamingModel
+from espdl_hil.errors import ConfigError
+from espdl_hil.model import load_model
+from espdl_hil.quantize import Recipe
+from espdl_hil.quantize import recipe as recipe_module
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL = """
-from harness import StreamingModel
+from espdl_hil import StreamingModel
 MODEL = StreamingModel(
     name="m", build=print, input_shape=(1, 4, 12), frame_axis=2, chunk_frames=(3, 4), bits=(8, 16)
 )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import Timeout
 
-from harness.errors import ConfigError
-from harness.quantize import Recipe, Store
-from harness.quantize.artifacts import LOG
+from espdl_hil.errors import ConfigError
+from espdl_hil.quantize import Recipe, Store
+from espdl_hil.quantize.artifacts import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def test_an_entry_counts_only_while_the_files_that_it_read_are_the_same(
 
 
 def _write(path: Path, text: str) -> str:
-    from harness.quantize.recipe import hash_file
+    from espdl_hil.quantize.recipe import hash_file
 
     path.write_text(text)
     return hash_file(path)

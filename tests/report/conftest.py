@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.compare import Fidelity, judge
-from harness.report import Details, Device, Results, Row
+from espdl_hil.compare import Fidelity, judge
+from espdl_hil.report import Details, Device, Results, Row
 
 
 def stream(seed=0):

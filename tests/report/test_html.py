@@ -1,7 +1,7 @@
 import re
 from html.parser import HTMLParser
 
-from harness.report import Details, Results, render_html
+from espdl_hil.report import Details, Results, render_html
 
 VOID = {"meta", "input", "br"}
 

@@ -4,9 +4,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from harness.compare import Outcome, Tolerance
-from harness.errors import ArtifactError
-from harness.report import Repro, read_repro, write_repro
+from espdl_hil.compare import Outcome, Tolerance
+from espdl_hil.errors import ArtifactError
+from espdl_hil.report import Repro, read_repro, write_repro
 
 
 def bundle(**changes):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.compare import Outcome, compare, judge
-from harness.report import Details, Device, Latency, Results, ResultsError, Row, validate_results
+from espdl_hil.compare import Outcome, compare, judge
+from espdl_hil.report import Details, Device, Latency, Results, ResultsError, Row, validate_results
 
 # The schema's own list, written out: a field that is lost must be noticed.
 # fmt: off

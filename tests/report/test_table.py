@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from harness.report import Latency, Results, render_table
+from espdl_hil.report import Latency, Results, render_table
 
 
 def render(results, width, **options):

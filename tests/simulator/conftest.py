@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 import serial
 
-from harness.device import rfc2217_handler
-from harness.espdl import write_package
-from harness.simulator import Devkit, abi, build_app
-from harness.simulator.build import core_library
-from harness.simulator.chips import CHIPS
-from harness.simulator.core import Core, DeviceFacts
-from harness.simulator.flash import NorFlash
-from harness.simulator.injection import Injection
-from harness.simulator.partitions import read_table
-from harness.simulator.runner import ModelRunner
-from harness.targets import DEVKIT_TARGETS
-from harness.wire import framing, messages
+from espdl_hil.device import rfc2217_handler
+from espdl_hil.espdl import write_package
+from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.simulator import Devkit, abi, build_app
+from espdl_hil.simulator.build import core_library
+from espdl_hil.simulator.chips import CHIPS
+from espdl_hil.simulator.core import Core, DeviceFacts
+from espdl_hil.simulator.flash import NorFlash
+from espdl_hil.simulator.injection import Injection
+from espdl_hil.simulator.runner import ModelRunner
+from espdl_hil.targets import DEVKIT_TARGETS
+from espdl_hil.wire import framing, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.simulator.chips import Chip
+    from espdl_hil.simulator.chips import Chip
 
 FLASH_BYTES = 16 << 20
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -6,10 +6,10 @@ import random
 import re
 import struct
 
-from harness.simulator.boot import boot, download_banner
-from harness.simulator.chips import CHIPS, Reset
-from harness.simulator.espimage import Header, Segment, build_image
-from harness.simulator.partitions import read_table
+from espdl_hil.formats.esp_image import Header, Segment, build_image
+from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.simulator.boot import boot, download_banner
+from espdl_hil.simulator.chips import CHIPS, Reset
 
 APP_OFFSET = 0x10000
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.errors import ConfigError
-from harness.simulator import abi, build, sources
-from harness.simulator.build import core_library
+from espdl_hil.errors import ConfigError
+from espdl_hil.simulator import abi, build, sources
+from espdl_hil.simulator.build import core_library
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_library_of_another_abi(cache, one_file, monkeypatch):
         abi.bind(core_library())
     assert str(error.value) == (
         f"the firmware core has ABI version 99, the simulated devkit speaks {abi.ABI_VERSION}\n"
-        "  hint: update harness/simulator/abi.py together with firmware/host/hil_host.h"
+        "  hint: update harness/espdl_hil/simulator/abi.py together with firmware/host/hil_host.h"
     )
 
 
@@ -149,9 +149,9 @@ def test_a_list_that_names_a_missing_file(tmp_path, monkeypatch):
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """Makes the package look as if it lay alone in a folder."""
-    package = tmp_path / "harness"
-    package.mkdir()
-    monkeypatch.setattr(sources.harness, "__file__", str(package / "__init__.py"))
+    package = tmp_path / "harness" / "espdl_hil"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(sources.espdl_hil, "__file__", str(package / "__init__.py"))
     return package
 
 
@@ -161,11 +161,11 @@ def test_an_installed_package_brings_the_firmware(installed):
     assert sources.firmware_dir() == installed / "_firmware"
 
 
-def test_no_firmware_at_all(installed):
+def test_no_firmware_at_all(installed, tmp_path):
     with pytest.raises(ConfigError) as error:
         sources.firmware_dir()
     assert str(error.value) == (
         f"the firmware sources are missing: no host/sources.txt in {installed / '_firmware'} "
-        f"or {installed.parent / 'firmware'}\n"
+        f"or {tmp_path / 'firmware'}\n"
         "  hint: reinstall espdl-hil, or run from a checkout of the project"
     )

@@ -1,4 +1,4 @@
-"""``python -m harness simulate`` as a process: its one line, its signals, its end."""
+"""``espdl-hil simulate`` as a process: its one line, its signals, its end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import time
 import pytest
 import serial
 
-from harness.__main__ import main
-from harness.device import rfc2217_handler
-from harness.simulator.port import SerialPort
+from espdl_hil.__main__ import main
+from espdl_hil.device import rfc2217_handler
+from espdl_hil.simulator.port import SerialPort
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def simulate():
 
     def start(*arguments, stdin=subprocess.DEVNULL):
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "simulate", *arguments],
+            [sys.executable, "-m", "espdl_hil", "simulate", *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

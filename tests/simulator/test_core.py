@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.espdl import read_package, write_package
-from harness.wire import messages
-from harness.wire.messages import ErrorCode, TensorKind, WatchItem, WatchMode
+from espdl_hil.espdl import read_package, write_package
+from espdl_hil.wire import messages
+from espdl_hil.wire.messages import ErrorCode, TensorKind, WatchItem, WatchMode
 
 CASES = [
     f"stream_residual.streaming.{target}.{width}"

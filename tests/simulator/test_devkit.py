@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ConfigError, DeviceError
-from harness.espdl import load_graph
-from harness.simulator import Devkit, application, rom
-from harness.simulator import devkit as devkit_module
-from harness.simulator.faults import (
+from espdl_hil.errors import ConfigError, DeviceError
+from espdl_hil.espdl import load_graph
+from espdl_hil.simulator import Devkit, application, rom
+from espdl_hil.simulator import devkit as devkit_module
+from espdl_hil.simulator.faults import (
     BrownoutLoop,
     CorruptBytes,
     DropBytes,
@@ -26,8 +26,8 @@ from harness.simulator.faults import (
     StuckBoot,
     WrongShift,
 )
-from harness.simulator.port import SerialPort
-from harness.wire import framing, messages
+from espdl_hil.simulator.port import SerialPort
+from espdl_hil.wire import framing, messages
 
 CASE = "stream_residual.streaming.esp32s3.int8"
 MAIN = b"I (0) main_task: Calling app_main()\r\n"

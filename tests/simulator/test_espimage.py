@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from esptool.bin_image import LoadFirmwareImage
 
-from harness.simulator.espimage import (
+from espdl_hil.formats.esp_image import (
     APP_DESC,
     AppDescription,
     Header,

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from harness.errors import ConfigError
-from harness.simulator.flash import NorFlash
+from espdl_hil.errors import ConfigError
+from espdl_hil.simulator.flash import NorFlash
 
 MIB = 1 << 20
 

@@ -11,12 +11,12 @@ import pytest
 from esptool.bin_image import LoadFirmwareImage
 from pytest_embedded_idf.app import IdfApp
 
-from harness.errors import ConfigError
-from harness.simulator import image, sources
-from harness.simulator.chips import CHIPS
-from harness.simulator.espimage import AppDescription
-from harness.simulator.image import app_sha256, build_app
-from harness.simulator.partitions import read_table
+from espdl_hil.errors import ConfigError
+from espdl_hil.formats.esp_image import AppDescription
+from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.simulator import image, sources
+from espdl_hil.simulator.chips import CHIPS
+from espdl_hil.simulator.image import app_sha256, build_app
 
 
 @pytest.fixture

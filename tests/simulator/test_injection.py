@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.simulator.faults import (
+from espdl_hil.simulator.faults import (
     BrownoutLoop,
     CorruptBytes,
     DropBytes,
@@ -15,7 +15,7 @@ from harness.simulator.faults import (
     StuckBoot,
     WrongShift,
 )
-from harness.simulator.injection import Injection
+from espdl_hil.simulator.injection import Injection
 
 DATA = bytes(range(256)) * 40
 

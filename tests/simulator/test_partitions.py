@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from harness.errors import ConfigError
-from harness.simulator.partitions import (
+from espdl_hil.errors import ConfigError
+from espdl_hil.formats.partition_csv import (
     Partition,
     PartitionTableError,
     build_table,

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from harness.errors import ConfigError
-from harness.simulator.port import EnableLow, PowerOff, SerialPort
+from espdl_hil.errors import ConfigError
+from espdl_hil.simulator.port import EnableLow, PowerOff, SerialPort
 
 RTS = {True: bytes.fromhex("fffa2c050bfff0"), False: bytes.fromhex("fffa2c050cfff0")}
 DTR = {True: bytes.fromhex("fffa2c0508fff0"), False: bytes.fromhex("fffa2c0509fff0")}

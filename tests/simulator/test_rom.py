@@ -11,10 +11,10 @@ import esptool
 import pytest
 from esptool.util import FatalError
 
-from harness.device import rfc2217_handler
-from harness.simulator import Devkit
-from harness.simulator import devkit as devkit_module
-from harness.targets import DEVKIT_TARGETS
+from espdl_hil.device import rfc2217_handler
+from espdl_hil.simulator import Devkit
+from espdl_hil.simulator import devkit as devkit_module
+from espdl_hil.targets import DEVKIT_TARGETS
 
 TITLES = {"esp32s3": "ESP32-S3 (QFN56) (revision v0.2)", "esp32p4": "ESP32-P4 (revision v3.1)"}
 

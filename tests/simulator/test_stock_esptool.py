@@ -1,4 +1,4 @@
-"""Stock esptool over stock pyserial against `python -m harness simulate`.
+"""Stock esptool over stock pyserial against `espdl-hil simulate`.
 
 pyserial's own client waits 50 ms for every acknowledgement, so a command takes
 about twenty seconds; the quick tests of the loader use a port handler that
@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from harness.targets import DEVKIT_TARGETS
+from espdl_hil.targets import DEVKIT_TARGETS
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", params=DEVKIT_TARGETS)
 def run(request):
     served = subprocess.Popen(
-        [sys.executable, "-m", "harness", "simulate", "--target", request.param],
+        [sys.executable, "-m", "espdl_hil", "simulate", "--target", request.param],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

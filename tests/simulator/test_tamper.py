@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness import espdl, interpreter
-from harness.errors import ConfigError
-from harness.simulator.faults import (
+from espdl_hil import espdl, interpreter
+from espdl_hil.errors import ConfigError
+from espdl_hil.simulator.faults import (
     LutEntry,
     OutputUnwritten,
     SaturationWrap,
@@ -17,8 +17,8 @@ from harness.simulator.faults import (
     WrongRounding,
     WrongShift,
 )
-from harness.simulator.tamper import tamper
-from harness.wire import messages
+from espdl_hil.simulator.tamper import tamper
+from espdl_hil.wire import messages
 
 CASES = [
     f"stream_residual.streaming.{target}.{width}"

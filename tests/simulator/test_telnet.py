@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from harness.simulator.telnet import Line, TelnetServer, escape
+from espdl_hil.formats.telnet_server import Line, TelnetServer, escape
 
 EVERY_BYTE = bytes(range(256))
 ASK_BAUD = bytes.fromhex("fffa2c0100000000fff0")

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import HarnessError
+from espdl_hil.errors import HarnessError
 
 HERE = Path(__file__).parent
 

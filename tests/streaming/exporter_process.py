@@ -27,8 +27,8 @@ from esp_ppq.api.espdl_interface import get_target_platform  # noqa: E402
 from esp_ppq.parser.espdl.espdl_streaming import StreamingTable  # noqa: E402
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo  # noqa: E402
 
-from harness.errors import StreamingError  # noqa: E402
-from harness.quantize.apply import make_offline_pass, make_pass  # noqa: E402
+from espdl_hil.errors import StreamingError  # noqa: E402
+from espdl_hil.quantize.plan_pass import make_offline_pass, make_pass  # noqa: E402
 
 CALIBRATION_BATCHES = 2
 

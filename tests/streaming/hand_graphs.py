@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.espdl import Node
-from harness.streaming import NeutralGraph
+from espdl_hil.espdl import Node
+from espdl_hil.streaming import NeutralGraph
 
 
 class Builder:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.espdl import load_graph
-from harness.interpreter import load
+from espdl_hil.espdl import load_graph
+from espdl_hil.interpreter import load
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from export_bench import Request
 
-from harness.streaming import Alignment, StreamingPlan
+from espdl_hil.streaming import Alignment, StreamingPlan
 
 
 def alignments(export, network, shapes, axes, chunk, **options):

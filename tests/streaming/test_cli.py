@@ -1,4 +1,4 @@
-"""``python -m harness lint``."""
+"""``espdl-hil lint``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 from export_bench import Request
 
-from harness.__main__ import main
+from espdl_hil.__main__ import main
 
 FRAMES = [[1, 4, 24]]
 

@@ -6,8 +6,8 @@ import pytest
 from export_bench import Request
 from stream_compare import compare
 
-from harness.espdl import load_graph
-from harness.streaming import Severity, StreamingPlan, lint
+from espdl_hil.espdl import load_graph
+from espdl_hil.streaming import Severity, StreamingPlan, lint
 
 FRAMES = [[1, 4, 24]]
 WITH_STATE = [[1, 4, 24], [1, 1, 8]]

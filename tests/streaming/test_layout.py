@@ -11,8 +11,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from harness.streaming.ops import layout
-from harness.streaming.ops.layout import follow_axis
+from espdl_hil.streaming.transfer import layout
+from espdl_hil.streaming.transfer.layout import follow_axis
 
 
 def test_examples():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from export_bench import Request
 
-from harness.errors import ConfigError
-from harness.espdl import Node, Tensor, TensorInfo, load_graph
-from harness.streaming import Severity, lint, lint_offline
+from espdl_hil.errors import ConfigError
+from espdl_hil.espdl import Node, Tensor, TensorInfo, load_graph
+from espdl_hil.streaming import Severity, lint, lint_offline
 
 FRAMES = [[1, 4, 24]]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hand_graphs import Builder
 
-from harness.errors import ConfigError, StreamingError
-from harness.streaming import RULES, StreamingPlan, plan_streaming
-from harness.streaming.state import find_state
+from espdl_hil.errors import ConfigError, StreamingError
+from espdl_hil.streaming import RULES, StreamingPlan, plan_streaming
+from espdl_hil.streaming.state import find_state
 
 T = 24
 INPUT = (1, T, 8)

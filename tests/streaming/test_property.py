@@ -9,9 +9,10 @@ import randomnet
 from export_bench import Request
 from stream_compare import compare
 
-from harness.errors import HarnessError, UnsupportedOpError
-from harness.espdl import check_graph, load_graph
-from harness.streaming import Severity, StreamingPlan, lint
+from espdl_hil.errors import HarnessError, UnsupportedOpError
+from espdl_hil.espdl import load_graph
+from espdl_hil.operators import check_graph
+from espdl_hil.streaming import Severity, StreamingPlan, lint
 
 FRAMES = 48
 CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # divisors of FRAMES

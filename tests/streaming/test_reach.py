@@ -7,9 +7,9 @@ import pytest
 from export_bench import Request
 from stream_compare import Stream, compare
 
-from harness.espdl import load_graph
-from harness.interpreter import load
-from harness.streaming import StreamingPlan
+from espdl_hil.espdl import load_graph
+from espdl_hil.interpreter import load
+from espdl_hil.streaming import StreamingPlan
 
 FRAMES = [[1, 4, 24]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.streaming import RULES, Severity
-from harness.streaming.rules_doc import render
+from espdl_hil.streaming import RULES, Severity
+from espdl_hil.streaming.rules_doc import render
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_documentation_is_that_of_the_registry():
     written = (ROOT / "docs" / "rules.md").read_text()
 
-    assert written == render(), "run: python -m harness.streaming.rules_doc > docs/rules.md"
+    assert written == render(), "run: python -m espdl_hil.streaming.rules_doc > docs/rules.md"
 
 
 def test_every_rule_is_documented():

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from harness.streaming.timing import Flow, Window
+from espdl_hil.streaming.timing import Flow, Window
 
 
 def windows_of_stream(window, delay_in, held, frames, chunks):

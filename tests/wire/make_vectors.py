@@ -1,4 +1,4 @@
-"""Writes ``harness/wire/vectors.json``. Run it after changing the protocol, and read the diff."""
+"""Writes ``wire/vectors.json``. Run it after changing the protocol, and read the diff."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import random
 from pathlib import Path
 
-from harness.wire import framing
-from harness.wire import messages as m
+from espdl_hil.wire import framing
+from espdl_hil.wire import messages as m
 
 VECTORS = Path(m.__file__).with_name("vectors.json")
 HASH = bytes(range(32))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import WireError
-from harness.wire.framing import (
+from espdl_hil.errors import WireError
+from espdl_hil.wire.framing import (
     MAX_LENGTH,
     Decoder,
     Fault,

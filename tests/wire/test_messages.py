@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import WireError
-from harness.wire import messages as m
-from harness.wire.framing import Decoder, Packet, encode_packet
+from espdl_hil.errors import WireError
+from espdl_hil.wire import messages as m
+from espdl_hil.wire.framing import Decoder, Packet, encode_packet
 
 VECTORS = json.loads(Path(m.__file__).with_name("vectors.json").read_text())
 MAKER = runpy.run_path(str(Path(__file__).with_name("make_vectors.py")))

@@ -1,4 +1,4 @@
-"""Turns ``harness/wire/vectors.json`` into C++ that checks it. Used by the build.
+"""Turns ``harness/espdl_hil/wire/vectors.json`` into C++ that checks it. Used by the build.
 
 Usage: vectors_to_cpp.py VECTORS.json OUTPUT.cpp
 """

@@ -1,0 +1,327 @@
+"""How fast the interpreter is, as ratios to esp-ppq's TorchExecutor on the same models and inputs.
+
+Usage: ``python benchmarks/interpreter.py [--threads N] [--only NAME ...] [--profile]``
+
+One process quantizes each network once, then both sides run the same input; a figure is the median
+of five runs. Both sides get the same number of threads: torch by its own setting, the BLAS behind
+NumPy by the environment, which is why the script starts itself again when it is not set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+
+RUNS = 5
+RUN_S = 0.3  # each run repeats until this much time has passed
+TARGET = "esp32s3"
+
+
+@dataclass(frozen=True)
+class Net:
+    """One line of the table.
+
+    Attributes:
+        name: How it is called.
+        build: Returns the torch module.
+        shape: The module's input, batch 1, channels first.
+        goal: Ratio to reach.
+        frames: Other lengths to run the same file at, such as a chunk.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    shape: tuple[int, ...]
+    goal: float
+    frames: tuple[int, ...] = ()
+
+
+def layers() -> Any:
+    import torch
+
+    return torch.nn
+
+
+def tcn() -> Any:
+    """The tutorial's TCN: causal depthwise-separable blocks with SiLU, residual, causal average."""
+    import torch
+
+    nn = layers()
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.depthwise = nn.Conv1d(inputs, inputs, 3, dilation=2, groups=inputs)
+            self.pointwise = nn.Conv1d(inputs, outputs, 1)
+            self.norm = nn.BatchNorm1d(outputs)
+
+        def forward(self, x: Any) -> Any:
+            x = self.depthwise(nn.functional.pad(x, (4, 0)))
+            return nn.functional.silu(self.norm(self.pointwise(x)))
+
+    class Tcn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.widen = Block(16, 32)
+            self.middle = Block(32, 32)
+            self.narrow = Block(32, 16)
+            self.pool = nn.AvgPool1d(3, 1)
+            self.head = nn.Conv1d(16, 16, 1)
+
+        def forward(self, x: Any) -> Any:
+            wide = self.widen(x)
+            wide = wide + self.middle(wide)
+            mean = self.pool(nn.functional.pad(self.narrow(wide), (2, 0)))
+            return torch.sigmoid(self.head(mean[:, :, -3:]))
+
+    return Tcn()
+
+
+def ds_cnn() -> Any:
+    """A keyword-spotting DS-CNN: one convolution, four depthwise-separable blocks, a classifier."""
+    nn = layers()
+
+    def separable() -> list[Any]:
+        return [
+            nn.Conv2d(64, 64, 3, padding=1, groups=64),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 1),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+        ]
+
+    first = [nn.Conv2d(1, 64, (10, 4), stride=2, padding=(5, 1)), nn.BatchNorm2d(64), nn.ReLU()]
+    blocks = [layer for _ in range(4) for layer in separable()]
+    return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 12))
+
+
+def conv_stack() -> Any:
+    """Eight 1-D convolutions, about 10 million multiply-accumulates."""
+    nn = layers()
+    stack = [nn.Conv1d(40, 64, 3, padding=1), nn.ReLU()]
+    for _ in range(7):
+        stack += [nn.Conv1d(64, 64, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*stack)
+
+
+def mobilenet() -> Any:
+    """A network of MobileNetV2's size and blocks, for 224 x 224 pictures."""
+    nn = layers()
+
+    def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[Any]:
+        padding = kernel // 2
+        return [
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+
+    class Inverted(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
+            super().__init__()
+            wide = inputs * expand
+            widen = [*conv(inputs, wide, 1), nn.ReLU6()] if expand != 1 else []
+            self.path = nn.Sequential(
+                *widen,
+                *conv(wide, wide, 3, stride, wide),
+                nn.ReLU6(),
+                *conv(wide, outputs, 1),
+            )
+            self.shortcut = stride == 1 and inputs == outputs
+
+        def forward(self, x: Any) -> Any:
+            return x + self.path(x) if self.shortcut else self.path(x)
+
+    plan = [
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ]
+    blocks, inputs = [*conv(3, 32, 3, 2), nn.ReLU6()], 32
+    for expand, outputs, count, stride in plan:
+        for i in range(count):
+            blocks.append(Inverted(inputs, outputs, stride if i == 0 else 1, expand))
+            inputs = outputs
+    tail = [*conv(320, 1280, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*blocks, *tail, nn.Linear(1280, 1000))
+
+
+NETS = (
+    Net("tcn", tcn, (1, 16, 24), goal=3.0, frames=(3,)),
+    Net("ds_cnn", ds_cnn, (1, 1, 49, 10), goal=2.0),
+    Net("conv_stack", conv_stack, (1, 40, 112), goal=1.0),
+    Net("mobilenet_v2", mobilenet, (1, 3, 224, 224), goal=1.0),
+)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Drop what is printed; the exporter talks a lot, past `sys.stdout`."""
+    sys.stdout.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+        os.close(nothing)
+
+
+def quantize(net: Net, folder: Path) -> tuple[Any, Path]:
+    """The quantized graph and the exported file."""
+    import torch
+    from esp_ppq.api import espdl_quantize_torch
+
+    torch.manual_seed(0)
+    module = net.build().eval()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.running_var, 0.2, 2.0)
+            torch.nn.init.uniform_(layer.running_mean, -0.3, 0.3)
+    path = folder / f"{net.name}.espdl"
+    data = [torch.randn(net.shape) for _ in range(2)]
+    graph = espdl_quantize_torch(
+        model=module,
+        espdl_export_file=str(path),
+        calib_dataloader=data,
+        calib_steps=len(data),
+        input_shape=list(net.shape),
+        target=TARGET,
+        num_of_bits=8,
+        device="cpu",
+        error_report=False,
+        export_test_values=False,
+        verbose=0,
+    )
+    return graph, path
+
+
+def median_s(call: Callable[[], object]) -> float:
+    """Seconds a call takes: median of `RUNS` runs."""
+    call()
+    figures = []
+    for _ in range(RUNS):
+        count, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < RUN_S:
+            call()
+            count += 1
+        figures.append(spent / count)
+    return statistics.median(figures)
+
+
+def measure(net: Net, folder: Path, *, profile: bool) -> list[tuple[str, float, float, str]]:
+    """Rows of (name, interpreter seconds, TorchExecutor seconds, agreement)."""
+    import torch
+
+    from espdl_hil.interpreter import load
+
+    with silence():
+        from esp_ppq.executor import TorchExecutor
+
+        graph, path = quantize(net, folder)
+    executor = TorchExecutor(graph=graph, device="cpu")
+    rows = []
+    for frames in (net.shape[-1], *net.frames):
+        x = torch.randn((*net.shape[:-1], frames))
+        quantized, session = prepared(load, path, x)
+        step, forward = partial(session.step, quantized), partial(executor.forward, x)
+        same = agreement(session, step(), forward())
+        name = f"{net.name} [{', '.join(map(str, x.shape))}]"
+        rows.append((name, median_s(step), median_s(forward), same))
+        if profile:
+            print_profile(name, session, quantized)
+    return rows
+
+
+def prepared(load: Callable[..., Any], path: Path, x: torch.Tensor) -> tuple[dict[str, Any], Any]:
+    """The input as the file takes it, and a session of that shape."""
+    last = np.moveaxis(x.numpy(), 1, -1)
+    first = load(path, TARGET)
+    info = first.inputs[0]
+    session = load(path, TARGET, input_shapes={info.name: last.shape})
+    scaled = np.floor(last / 2.0**info.exponent + 0.5)
+    return {info.name: np.ascontiguousarray(scaled.clip(-128, 127).astype(np.int8))}, session
+
+
+def agreement(session: Any, ours: dict[str, Any], theirs: list[torch.Tensor]) -> str:
+    """How many output elements differ between the two sides."""
+    differing = elements = 0
+    for info, tensor in zip(session.outputs, theirs, strict=True):
+        real = ours[info.name] * 2.0 ** info.exponents[0]
+        other = tensor.detach().numpy()
+        if other.shape != real.shape:
+            other = np.moveaxis(other, 1, -1)
+        differing += int((np.abs(other - real) > 1e-6 * 2.0 ** info.exponents[0]).sum())
+        elements += real.size
+    return f"{differing} of {elements} differ"
+
+
+def print_profile(name: str, session: Any, inputs: dict[str, Any]) -> None:
+    """Where the time of a step goes, by operator."""
+    spent: dict[str, float] = {}
+    for node, kernel in session.kernels:
+        spent[node.op_type] = spent.get(node.op_type, 0.0) + median_s(kernel)
+    total = median_s(lambda: session.step(inputs))
+    print(f"  {name}: {total * 1e6:.0f} us a step")
+    for kind, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"    {kind:20} {seconds * 1e6:9.0f} us  {seconds / total:5.0%}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1, help="on both sides")
+    parser.add_argument("--only", nargs="*", choices=[net.name for net in NETS])
+    parser.add_argument("--profile", action="store_true", help="time by operator")
+    options = parser.parse_args()
+    wanted = str(options.threads)
+    if os.environ.get("OMP_NUM_THREADS") != wanted:
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(names, wanted)}
+        return subprocess.call([sys.executable, *sys.argv], env=environment)
+    import torch
+
+    torch.set_num_threads(options.threads)
+    short = False
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        print(f"{options.threads} thread(s), {TARGET}, int8, median of {RUNS} runs")
+        print(f"{'network':32} {'interpreter':>12} {'TorchExecutor':>14} {'ratio':>7} {'goal':>5}")
+        for net in NETS:
+            if options.only and net.name not in options.only:
+                continue
+            for name, ours, theirs, same in measure(net, Path(folder), profile=options.profile):
+                ratio = theirs / ours
+                short |= ratio < net.goal
+                print(
+                    f"{name:32} {ours * 1e6:9.0f} us {theirs * 1e6:11.0f} us "
+                    f"{ratio:6.1f}x {net.goal:4.0f}x  {same}"
+                )
+    return int(short)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,357 @@
+"""``espdl-hil inspect``: print a model file as people read it, or run it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espdl_hil.errors import ConfigError, UnsupportedOpError
+from espdl_hil.espdl import load_graph, read_package
+from espdl_hil.espdl.reader import read_bytes
+from espdl_hil.operators import check_graph
+from espdl_hil.operators.describe import describe
+from espdl_hil.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from espdl_hil.espdl import Array, Graph, TensorInfo
+
+PIPE_COLUMNS = 100  # width where there is no terminal to ask
+DETAILS = {  # attributes that a reader looks for, and what to print before them
+    "kernel_shape": "kernel ",
+    "strides": "stride ",
+    "dilations": "dilation ",
+    "pads": "pads ",
+    "group": "group ",
+    "activation": "",
+    "window_size": "window ",
+    "frame_axis": "frame axis ",
+    "axis": "axis ",
+    "perm": "perm ",
+    "hidden_size": "hidden ",
+    "original_op_type": "",
+    "mode": "",
+    "lut": "table ",
+}
+UNREMARKABLE = (1, "Linear")  # a stride, dilation or group of 1; no activation
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``inspect``.
+
+    Args:
+        subparsers: Of ``espdl-hil``.
+    """
+    parser = subparsers.add_parser(
+        "inspect",
+        help="print an .espdl file, or run it",
+        description="Print an .espdl model or package: tensors, nodes, caches, sizes. With "
+        "--run, execute it bit for bit as ESP-DL would.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help=".espdl model or package")
+    parser.add_argument("--model", metavar="NAME", help="name or index of a model in a package")
+    parser.add_argument("--key", type=parse_key, metavar="HEX", help="AES-128 key, 32 hex digits")
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    parser.add_argument(
+        "--target",
+        choices=sorted(TARGETS),
+        help="say whether ESP-DL runs the model on this target; files do not name theirs",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="IN.npz",
+        help="execute on arrays named like the graph inputs, in the file's layout and type; "
+        "one leading axis more runs that many chunks in order",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.npz", help="results of --run")
+    parser.add_argument("--all", action="store_true", help="with --run: every node's output too")
+    parser.set_defaults(func=inspect)
+
+
+def parse_key(text: str) -> bytes:
+    """Parse a key as ``00112233…`` or as esp-ppq prints it, ``0x00, 0x11, …``.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not 16 bytes in hexadecimal.
+    """
+    digits = text.replace("0x", "").replace(",", "").replace(" ", "")
+    try:
+        key = bytes.fromhex(digits)
+    except ValueError:
+        key = b""
+    if len(key) != 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 16 bytes; give 32 hexadecimal digits")
+    return key
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Run the command.
+
+    Args:
+        options: What `add_parser` defined.
+
+    Returns:
+        0, or 1 when ``--target`` was given and ESP-DL cannot run the model there.
+
+    Raises:
+        HarnessError: The file cannot be read, or an option does not fit it.
+    """
+    if (options.run is None) != (options.output is None) or (options.all and not options.run):
+        raise ConfigError("--run IN.npz and -o OUT.npz belong together; --all needs them")
+    if options.run is not None and options.target is None:
+        raise ConfigError("--run needs --target: an .espdl file does not say what it is for")
+    entries = read_package(read_bytes(options.file), label=str(options.file))
+    if options.model is None and len(entries) != 1:
+        _list_package(options, [(entry.name, len(entry.data)) for entry in entries])
+        return 0
+    model = options.model
+    if model is not None and model.isdecimal() and model not in {entry.name for entry in entries}:
+        model = int(model)
+    graph = load_graph(options.file, key=options.key, model=model)
+    if options.run is not None:
+        return _run(graph, options)
+    refusal = None if options.target is None else _refusal(graph, options.target)
+    if options.json:
+        print(json.dumps(describe(graph) | _verdict(options.target, refusal), indent=2))
+    else:
+        _print_graph(graph, options.target, refusal)
+    return 0 if refusal is None else 1
+
+
+def _refusal(graph: Graph, target: str) -> str | None:
+    try:
+        check_graph(graph, target)
+    except UnsupportedOpError as error:
+        return str(error)
+    return None
+
+
+def _verdict(target: str | None, refusal: str | None) -> dict[str, Any]:
+    return {} if target is None else {"checked": {"target": target, "refusal": refusal}}
+
+
+def _list_package(options: argparse.Namespace, models: list[tuple[str, int]]) -> None:
+    if options.json:
+        listed = [{"name": name, "bytes": size} for name, size in models]
+        print(json.dumps({"file": str(options.file), "models": listed}, indent=2))
+        return
+    console = _console()
+    console.print(f"{options.file}: {len(models)} models", soft_wrap=True, markup=False)
+    table = _table("", ("#", "name", "bytes"), right=(0, 2))
+    for i, (name, size) in enumerate(models):
+        table.add_row(str(i), name, f"{size:,}")
+    console.print(table)
+    console.print("Select one with --model NAME or --model INDEX.", markup=False)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+
+
+def _table(title: str, columns: Iterable[str], *, right: Iterable[int] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    heading = Text(title) if title else None
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        justify = "right" if i in tuple(right) else "left"
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _print_graph(graph: Graph, target: str | None, refusal: str | None) -> None:
+    from rich.text import Text
+
+    console, facts = _console(), describe(graph)
+    for line in _header_lines(facts):
+        console.print(line, markup=False, soft_wrap=True)
+    for title in ("inputs", "outputs"):
+        table = _table(title, ("name", "type", "shape", "exponent"))
+        for tensor in facts[title]:
+            table.add_row(Text(tensor["name"]), tensor["type"], _shape(tensor), _exponents(tensor))
+        console.print(table)
+    console.print(_node_table(facts))
+    if facts["caches"]:
+        console.print(_cache_table(facts))
+    for line in _size_lines(facts):
+        console.print(line, markup=False)
+    for problem in facts["problems"] if target is None else ():
+        console.print(f"ESP-DL cannot run {problem}", markup=False, style="red", soft_wrap=True)
+    if refusal is not None:
+        console.print(f"{target}: {refusal}", markup=False, style="red", soft_wrap=True)
+    elif target is not None:
+        console.print(f"{target}: every node is supported", markup=False, style="green")
+
+
+def _header_lines(facts: dict[str, Any]) -> list[str]:
+    file, targets = facts["file"], facts["targets"]
+    kind = f"{file['format']}, {'AES-128' if file['encrypted'] else 'plain'}"
+    made = f", by {file['producer']}" if file["producer"] else ""
+    lines = [
+        f"{file['path']}: {kind}, {file['bytes']:,} bytes{made}",
+        f"graph {file['graph']!r}, model version {file['model_version']}",
+        f"target: {targets[0]}, by its contents"
+        if len(targets) == 1
+        else f"target: not in the file; by its filters {' or '.join(targets)}",
+    ]
+    if file["doc_string"]:
+        lines.append(file["doc_string"])
+    lines += [f"{name}: {value}" for name, value in facts["metadata"].items()]
+    return [*lines, ""]
+
+
+def _node_table(facts: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    columns = ("#", "operator", "name", "output", "exp", "details", "MACs")
+    table = _table("nodes, in order of execution", columns, right=(0, 4, 6))
+    for i, node in enumerate(facts["nodes"]):
+        outputs = node["outputs"]
+        table.add_row(
+            str(i),
+            node["operator"],
+            Text(node["name"]),
+            "\n".join(_shape(tensor) for tensor in outputs),
+            "\n".join(_exponents(tensor) for tensor in outputs),
+            Text(", ".join(_details(node["attributes"]))),
+            f"{node['macs']:,}" if node["macs"] else "",
+        )
+    return table
+
+
+def _details(attributes: dict[str, Any]) -> list[str]:
+    found = []
+    for name, label in DETAILS.items():
+        value = attributes.get(name)
+        values = value if isinstance(value, list) else [value]
+        plain = (0,) if name == "pads" else UNREMARKABLE if name != "frame_axis" else ()
+        if value is None or all(item in plain for item in values):
+            continue
+        shown = "x".join(map(str, values)) if name == "kernel_shape" else _join(values)
+        found.append(f"{label}{shown}")
+    return found
+
+
+def _join(values: list[Any]) -> str:
+    return " ".join(map(str, values))
+
+
+def _cache_table(facts: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    columns = ("cache", "of tensor", "window, frames", "frame axis", "state, bytes")
+    table = _table("caches", columns, right=(2, 3, 4))
+    for cache in facts["caches"]:
+        table.add_row(
+            Text(cache["node"]),
+            Text(cache["tensor"]),
+            str(cache["window_frames"]),
+            str(cache["frame_axis"]),
+            f"{cache['state_bytes']:,}",
+        )
+    return table
+
+
+def _size_lines(facts: dict[str, Any]) -> list[str]:
+    sizes, tests = facts["sizes"], facts["tests"]
+    lines = []
+    if sizes is not None:
+        lines = [
+            f"{len(facts['nodes'])} nodes, {sizes['macs']:,} multiply-accumulates a run",
+            f"{len(facts['constants'])} constants, {sizes['parameter_bytes']:,} bytes; "
+            f"activations {sizes['activation_bytes']:,} bytes; "
+            f"state {sizes['state_bytes']:,} bytes",
+        ]
+    if tests["inputs"] or tests["outputs"]:
+        lines.append(f"embedded test values: {_join(tests['inputs'] + tests['outputs'])}")
+    return lines
+
+
+def _shape(tensor: dict[str, Any]) -> str:
+    return "x".join("?" if dim < 0 else str(dim) for dim in tensor["shape"]) or "scalar"
+
+
+def _exponents(tensor: dict[str, Any]) -> str:
+    exponents = tensor["exponents"]
+    if tensor["type"].startswith("float"):
+        return ""
+    low, high = min(exponents), max(exponents)
+    return str(low) if low == high else f"{low}..{high}"
+
+
+def _run(graph: Graph, options: argparse.Namespace) -> int:
+    """Execute the graph chunk by chunk and store the results."""
+    import numpy as np
+
+    from espdl_hil.interpreter import load
+
+    inputs, chunks = _read_inputs(options.run, graph)
+    session = load(graph, options.target)
+    results: dict[str, list[Array]] = {}
+    for chunk in range(chunks or 1):
+        step = {name: array if chunks is None else array[chunk] for name, array in inputs.items()}
+        made = session.step(step)
+        if options.all:
+            made = {**session.trace, **made}
+        for name, array in made.items():
+            results.setdefault(name, []).append(array.copy())
+    stored = {n: a[0] if chunks is None else np.stack(a) for n, a in results.items()}
+    _write_arrays(options.output, stored)
+    runs = "1 run" if chunks is None else f"{chunks} chunks"
+    print(f"{options.output}: {len(stored)} tensors of {runs} on {options.target}")
+    return 0
+
+
+def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
+    """Like ``numpy.savez``, which cannot store a tensor that is named ``file``."""
+    import numpy as np
+
+    try:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _read_inputs(path: Path, graph: Graph) -> tuple[dict[str, Array], int | None]:
+    """Arrays by input name, and the number of chunks, or None for a single run."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    names = {info.name for info in graph.inputs}
+    if set(arrays) != names:
+        raise ConfigError(f"{path} holds {sorted(arrays)}, the graph inputs are {sorted(names)}")
+    counts = {_chunks(arrays[info.name], info, path) for info in graph.inputs}
+    if len(counts) != 1:
+        raise ConfigError(f"{path}: the inputs do not have the same number of chunks")
+    return arrays, counts.pop()
+
+
+def _chunks(array: Array, info: TensorInfo, path: Path) -> int | None:
+    shape = array.shape
+    if array.dtype != info.dtype or info.shape not in (shape, shape[1:]) or not array.size:
+        raise ConfigError(
+            f"{path}: {info.name!r} is {array.dtype} {shape}, the graph takes {info.dtype} "
+            f"{info.shape}",
+            hint="quantize to integers in the file's layout; add one leading axis for chunks",
+        )
+    return None if shape == info.shape else shape[0]

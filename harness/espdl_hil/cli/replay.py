@@ -1,0 +1,69 @@
+"""``espdl-hil replay``: a failed row again, on a simulated devkit."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espdl_hil.report import read_repro
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from espdl_hil.report import Repro
+
+    Tensors = Mapping[str, NDArray[np.generic]]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``replay``."""
+    parser = subparsers.add_parser(
+        "replay",
+        help="run a repro bundle again on a simulated devkit",
+        description="Runs the artifact and stimulus of a repro bundle on a simulated devkit of the "
+        "same target, and compares with what was expected and what was observed then. "
+        "Exit code 0: this run gives what was recorded; 1: it does not.",
+    )
+    parser.add_argument("bundle", type=Path, help="hil-report/repro/ID.zip")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay a bundle and print what came of it.
+
+    Returns:
+        0 if this run gives what was recorded, else 1.
+
+    Raises:
+        ArtifactError: the bundle is damaged.
+    """
+    repro = read_repro(options.bundle)
+    print(f"{repro.id}: recorded on {repro.device_kind}, replayed on a simulated {repro.target}")
+    replay = repro.replayed(run_simulated(repro))
+    print(replay)
+    if repro.diagnosis:
+        print(f"diagnosis then:\n{repro.diagnosis['text']}")
+    return 0 if replay.reproduced else 1
+
+
+def run_simulated(repro: Repro) -> Sequence[Tensors]:
+    """Run the bundle's artifact over its stimulus on a simulated devkit.
+
+    Returns:
+        For each chunk, graph output name to array.
+    """
+    from espdl_hil.device.dut import Dut, DutConfig
+    from espdl_hil.simulator import Devkit, build_app
+
+    with tempfile.TemporaryDirectory(prefix="espdl-hil-") as folder, Devkit(repro.target) as devkit:
+        build_dir = build_app(repro.target, Path(folder))
+        with Dut(DutConfig(repro.target, build_dir, port=devkit.url)) as dut:
+            model = dut.session.upload(repro.artifacts[repro.main])
+            if repro.state:
+                model.bind_state({output: into for into, output in repro.state.items()})
+            return [step.outputs for step in model.stream(repro.stimulus, reset=True)]

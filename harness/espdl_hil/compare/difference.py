@@ -1,0 +1,276 @@
+"""Element-by-element comparison of one tensor. Knows arrays, not streams."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espdl_hil.compare.tolerance import EXACT, Tolerance
+from espdl_hil.errors import HarnessError
+
+Tensor = NDArray[np.generic]
+
+
+class NotComparableError(HarnessError):
+    """Two tensors differ in shape or type, so no element can be compared."""
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """The first element, in memory order, that is out of tolerance.
+
+    Attributes:
+        chunk: Number of the chunk, from 0.
+        frame: Frame of the output stream, counted from the stream's start.
+        channel: Index on the last axis that is not the frame axis.
+        expected: The expected value, a quantization level or a float.
+        observed: The observed value.
+        output: Name of the tensor; empty when there is but one.
+        index: Index of the element in its own tensor.
+    """
+
+    chunk: int
+    frame: int
+    channel: int
+    expected: int | float
+    observed: int | float
+    output: str = ""
+    index: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        of = f" of {self.output}" if self.output else ""
+        return (
+            f"first at frame {self.frame}, channel {self.channel}{of}: "
+            f"expected {self.expected:g}, observed {self.observed:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How much of a reference survives in an approximation; sums, so that chunks add up.
+
+    Attributes:
+        signal: Energy of the reference.
+        noise: Energy of the difference.
+        cross: Inner product of both.
+        energy: Energy of the approximation.
+    """
+
+    signal: float = 0.0
+    noise: float = 0.0
+    cross: float = 0.0
+    energy: float = 0.0
+
+    @classmethod
+    def of(cls, reference: Tensor, approximation: Tensor) -> Fidelity:
+        """Measure two tensors of one shape, in any numeric type and the same unit.
+
+        >>> Fidelity.of(np.array([3.0, 4.0]), np.array([3.0, 4.5])).sqnr_db
+        20.0
+        """
+        a = np.asarray(reference, dtype=np.float64).ravel()
+        b = np.asarray(approximation, dtype=np.float64).ravel()
+        with np.errstate(invalid="ignore", over="ignore"):  # a model may well say inf
+            noise = b - a
+            return cls(float(a @ a), float(noise @ noise), float(a @ b), float(b @ b))
+
+    def __add__(self, other: Fidelity) -> Fidelity:
+        return Fidelity(
+            self.signal + other.signal,
+            self.noise + other.noise,
+            self.cross + other.cross,
+            self.energy + other.energy,
+        )
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """Signal to quantization noise ratio; None without signal, or without any noise."""
+        if not (0 < self.signal < math.inf and 0 < self.noise < math.inf):
+            return None
+        return 10 * math.log10(self.signal / self.noise)
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of the angle between both; None where one of them is all zero."""
+        scale = math.sqrt(self.signal) * math.sqrt(self.energy)
+        return min(1.0, max(-1.0, self.cross / scale)) if 0 < scale < math.inf else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a comparison of two tensors found.
+
+    Attributes:
+        elements: Elements compared; 0 means *not compared*, which is never equal.
+        differing: Elements that are not the same; a float counts once it is out of tolerance.
+        beyond: Elements out of tolerance.
+        max_lsb: Largest difference of an integer tensor, in steps; None for a float tensor.
+        max_relative: Largest relative difference of a float tensor; None for integers.
+        first: The first element out of tolerance, else the first that differs, else None.
+        fidelity: Energies, for SQNR and cosine.
+        constant: Every expected element has one value: equality here proves little.
+    """
+
+    elements: int
+    differing: int
+    beyond: int
+    max_lsb: int | None
+    max_relative: float | None
+    first: FirstDifference | None
+    fidelity: Fidelity
+    constant: bool
+
+    @property
+    def compared(self) -> bool:
+        """Whether there was anything to compare."""
+        return self.elements > 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether there was something to compare and all of it is within tolerance."""
+        return self.compared and self.beyond == 0
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """SQNR of observed against expected; None when they are the same."""
+        return self.fidelity.sqnr_db
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of observed against expected."""
+        return self.fidelity.cosine
+
+    def __str__(self) -> str:
+        return summarize(
+            self.elements, self.differing, self.max_lsb, self.max_relative, self.first
+        ) + (" (every expected element is the same)" if self.constant else "")
+
+
+def summarize(
+    elements: int,
+    differing: int,
+    max_lsb: int | None,
+    max_relative: float | None,
+    first: FirstDifference | None,
+) -> str:
+    """Say in one line what a comparison found.
+
+    >>> summarize(4096, 3, 2, None, FirstDifference(5, 17, 5, 12, 14))
+    '3 of 4096 differ, max 2 LSB; first at frame 17, channel 5: expected 12, observed 14'
+    >>> summarize(0, 0, 0, None, None)
+    'not compared: no elements'
+    """
+    if not elements:
+        return "not compared: no elements"
+    if not differing:
+        return f"all {elements} equal"
+    sizes = [] if not max_lsb else [f"max {max_lsb} LSB"]
+    sizes += [] if not max_relative else [f"max {max_relative:.2g} relative"]
+    where = "" if first is None else f"; {first}"
+    return ", ".join([f"{differing} of {elements} differ", *sizes]) + where
+
+
+def compare(
+    expected: Tensor,
+    observed: Tensor,
+    tolerance: Tolerance = EXACT,
+    *,
+    frame_axis: int | None = 1,
+    chunk: int = 0,
+    first_frame: int = 0,
+    output: str = "",
+) -> Difference:
+    """Compare every element of two tensors.
+
+    Args:
+        expected: What should be there: int8, int16, int32 or float32, any shape.
+        observed: What is there, of the same shape and type.
+        tolerance: Integers are compared in steps, floats relative to the expected value.
+        frame_axis: The time axis of both, for naming a frame; None if they have none.
+        chunk: Number of the chunk, for naming it.
+        first_frame: Frame of the output stream at which both tensors begin.
+        output: Name of the tensor, for naming it.
+
+    Returns:
+        Counts, the largest difference and the first element out of tolerance.
+
+    Raises:
+        NotComparableError: shapes or types differ.
+    """
+    require_alike(expected, observed, f"chunk {chunk}{' of ' + output if output else ''}")
+    if not expected.size:
+        return Difference(0, 0, 0, 0, None, None, Fidelity(), constant=False)
+    if expected.dtype.kind == "f":
+        size = _relative(expected, observed)
+        unequal = beyond = ~(size <= tolerance.relative)  # also true of NaN
+        max_lsb, max_relative = None, float(size.max())
+    else:
+        size = np.abs(np.subtract(observed, expected, dtype=np.int64))
+        unequal, beyond = size > 0, size > tolerance.max_lsb
+        max_lsb, max_relative = int(size.max()), None
+    differing, out_of_tolerance = int(unequal.sum()), int(beyond.sum())
+    first = None
+    if differing:
+        flat = int(np.argmax(beyond if out_of_tolerance else unequal))
+        first = _locate(expected, observed, flat, frame_axis, chunk, first_frame, output)
+    return Difference(
+        elements=expected.size,
+        differing=differing,
+        beyond=out_of_tolerance,
+        max_lsb=max_lsb,
+        max_relative=max_relative,
+        first=first,
+        fidelity=Fidelity.of(expected, observed),
+        constant=bool((expected == expected.flat[0]).all()),
+    )
+
+
+def require_alike(expected: Tensor, observed: Tensor, where: str) -> None:
+    """Refuse two tensors of different shape or type.
+
+    Raises:
+        NotComparableError: they differ; the message begins with *where*.
+    """
+    if expected.shape != observed.shape or expected.dtype != observed.dtype:
+        raise NotComparableError(
+            f"{where}: expected {_describe(expected)}, observed {_describe(observed)}"
+        )
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tensor.dtype}{list(tensor.shape)}"
+
+
+def _relative(expected: Tensor, observed: Tensor) -> NDArray[np.float64]:
+    """Relative differences; equal infinities and NaN in both places count as equal."""
+    a, b = np.asarray(expected, np.float64), np.asarray(observed, np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(all="ignore"):
+        size = np.abs(b - a) / np.maximum(np.abs(a), np.finfo(np.float32).tiny)
+    return np.where(same, 0.0, np.where(np.isnan(size), np.inf, size))
+
+
+def _locate(
+    expected: Tensor,
+    observed: Tensor,
+    flat: int,
+    frame_axis: int | None,
+    chunk: int,
+    first_frame: int,
+    output: str,
+) -> FirstDifference:
+    index = tuple(int(i) for i in np.unravel_index(flat, expected.shape))
+    axis = None if frame_axis is None or not index else frame_axis % len(index)
+    others = [position for number, position in enumerate(index) if number != axis]
+    return FirstDifference(
+        chunk=chunk,
+        frame=first_frame + (0 if axis is None else index[axis]),
+        channel=others[-1] if others else 0,
+        expected=expected.flat[flat].item(),
+        observed=observed.flat[flat].item(),
+        output=output,
+        index=index,
+    )

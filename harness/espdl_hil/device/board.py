@@ -1,0 +1,326 @@
+"""A devkit on a port, through pytest-embedded's classes: connect, flash, reset.
+
+pytest-embedded's redirect thread, manager queue and listener process are not
+started: the session reads the port, and :class:`Console` keeps the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from esptool import loader
+from esptool.reset import HardReset
+from esptool.util import FatalError
+from pytest_embedded_idf.app import FlashFile
+from pytest_embedded_idf.serial import IdfSerial
+
+from espdl_hil.device.errors import BootError, TransportError
+from espdl_hil.device.ports import ESPRESSIF_JTAG, UsbPort, list_usb_ports
+from espdl_hil.device.rfc2217_handler import event_url, register
+from espdl_hil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_embedded_idf.app import IdfApp
+
+    from espdl_hil.device.console import Console
+    from espdl_hil.device.firmware import Firmware
+    from espdl_hil.errors import HarnessError
+
+REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
+REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
+SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
+
+_WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
+
+
+class _Serial(IdfSerial):
+    """``IdfSerial`` that leaves reading to the session."""
+
+    def start_redirect_thread(self) -> None:
+        """The session has a reader of its own."""
+
+
+class Board:
+    """A connected devkit; owns the open port until :meth:`close`.
+
+    Args:
+        port: Device path or pyserial URL, as the user names it.
+        firmware: What is flashed when it is connected, as far as it differs.
+        console: Gets esptool's output.
+        baud: Baud rate of the console and of the session.
+        models: Models package to flash in the same go; None leaves the partition alone.
+
+    Raises:
+        ConfigError: The port cannot be opened, another chip is behind it, or *models* is too large.
+        BootError: No ROM loader answers.
+        TransportError: The port went away, or flashing failed.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        firmware: Firmware,
+        console: Console,
+        *,
+        baud: int,
+        models: bytes | None = None,
+    ) -> None:
+        register()
+        self.name = port
+        self.flashed: list[int] = []  # bytes of each file written, in order
+        self._firmware = firmware
+        self._usb = _usb_identity(port)
+        self._output = _Output(console)
+        if models is not None:
+            self.check(models)
+        with self._esptool(), self._app(models) as app:
+            self._serial = _Serial(
+                pexpect_proc=None,
+                msg_queue=self._output,
+                app=app,
+                target=firmware.target,
+                port=event_url(port),
+                baud=baud,
+            )
+        self.reopen_if_gone()
+
+    @property
+    def port(self) -> Any:
+        """The open pyserial port."""
+        return self._serial.proc
+
+    @property
+    def is_usb_jtag(self) -> bool:
+        """The port is the chip's own USB-Serial/JTAG: it may vanish in a reset."""
+        return self._usb is not None and (self._usb.vid, self._usb.pid) == ESPRESSIF_JTAG
+
+    def check(self, models: bytes) -> None:
+        """Refuse a package that cannot be flashed.
+
+        Raises:
+            ConfigError: It does not fit the partition.
+        """
+        partition = self._firmware.models
+        if len(models) > partition.size:
+            raise ConfigError(
+                f"the models package has {len(models)} bytes, the partition "
+                f"{partition.name!r} {partition.size}",
+                hint="test fewer models at once, or enlarge the partition",
+            )
+
+    def flash(self, models: bytes | None = None, *, everything: bool = False) -> None:
+        """Flash what differs by content, then start the app.
+
+        Args:
+            models: Models package for the ``models`` partition, as :meth:`check` accepts it.
+            everything: Bootloader, partition table and app as well.
+
+        Raises:
+            BootError: No ROM loader answers.
+            TransportError: The port went away, or flashing failed.
+        """
+        with self._esptool(), self._app(models, base=everything) as app:
+            self._serial.flash(app)
+        self.reopen_if_gone()
+
+    def reset(self) -> None:
+        """Pulse EN: the app starts anew. What was received before is dropped.
+
+        Not through ``EspSerial.hard_reset``: esptool's loaders talk to the chip first, which
+        costs 3 s when an app is running instead of them.
+        """
+        with self._esptool():
+            self.port.reset_input_buffer()
+            HardReset(self.port, uses_usb=self.is_usb_jtag)()
+        self.reopen_if_gone()
+
+    def reopen_if_gone(self) -> None:
+        """Open the port again if USB or network dropped it.
+
+        Raises:
+            TransportError: It did not come back.
+        """
+        if _is_alive(self.port):
+            return
+        self.port.close()
+        self.port.rts = self.port.dtr = False  # opening must not reset the chip again
+        deadline = time.monotonic() + REAPPEAR_S
+        while time.monotonic() < deadline:
+            device = self._find_again()
+            if device is not None:
+                with contextlib.suppress(OSError):
+                    self.port.port = device
+                    self.port.open()
+                    return
+            time.sleep(REAPPEAR_POLL_S)
+        raise TransportError(
+            f"the port did not come back within {REAPPEAR_S:g} s",
+            port=self.name,
+            hint="USB-Serial/JTAG can hang in a reset: press EN (RST) on the board, or replug it"
+            if self.is_usb_jtag
+            else "check cable and power, or the server of the remote port",
+        )
+
+    def _find_again(self) -> str | None:
+        """Where the port is now; a USB device may come back under another name."""
+        if self._usb is None:
+            return str(self.port.port)
+        same = (found for found in list_usb_ports() if _same_device(found, self._usb))
+        return next((found.device for found in same), None)
+
+    def close(self) -> None:
+        """Close the port; closing twice does nothing."""
+        self._serial.close()
+
+    @contextlib.contextmanager
+    def _app(self, models: bytes | None, *, base: bool = True) -> Iterator[IdfApp]:
+        """The files to flash, as pytest-embedded wants them."""
+        app = copy.copy(self._firmware.app)
+        arguments = dict(app.flash_args)
+        arguments["write_flash_args"] = [*arguments["write_flash_args"], SKIP_UNCHANGED]
+        app.flash_args = arguments
+        files = list(app.flash_files) if base else []
+        with tempfile.TemporaryDirectory(prefix="espdl-hil-") as folder:
+            if models is not None:
+                package = Path(folder) / "models.pdl"
+                package.write_bytes(models)
+                files.append(FlashFile(self._firmware.models.offset, str(package)))
+            app.flash_files = files
+            yield app
+
+    @contextlib.contextmanager
+    def _esptool(self) -> Iterator[None]:
+        """Collect esptool's output, and turn its failures into ours."""
+        output = self._output
+        output.text = ""
+        try:
+            with (
+                contextlib.redirect_stdout(output),
+                contextlib.redirect_stderr(output),
+                _without_hex_dumps(),
+            ):
+                yield
+        except FatalError as error:
+            _close_forgotten_port(error)
+            raise self._explain(str(error)) from None
+        except SystemExit as error:
+            raise TransportError(
+                f"esptool ended with {error.code}", port=self.name, console_tail=output.tail()
+            ) from None
+        except OSError as error:
+            raise TransportError(f"the port failed: {error}", port=self.name) from None
+        finally:
+            self.flashed = [int(size) for size in _WROTE.findall(output.text)]
+
+    def _explain(self, reason: str) -> HarnessError:
+        first = reason.strip().splitlines()[0]
+        if "Could not open" in reason:
+            detail = reason.strip().splitlines()[1:2]
+            return ConfigError(
+                f"port {self.name} cannot be opened {detail[0] if detail else ''}".strip(),
+                hint="check the name, that the board is connected, that no other program has the "
+                "port open, and your permission (group dialout)",
+            )
+        if "Wrong chip argument" in reason:
+            return ConfigError(
+                f"port {self.name}: {first.split(' Wrong chip')[0]}",
+                hint="name the board's own --target, or another --port",
+            )
+        if "Failed to connect" in reason:
+            return BootError(
+                f"no ROM loader answers: {first}",
+                port=self.name,
+                hint="hold BOOT, tap EN (RST), release BOOT, and try again; check the cable",
+            )
+        return TransportError(f"flashing failed: {first}", port=self.name)
+
+
+def _close_forgotten_port(error: FatalError) -> None:
+    """Close the port that esptool leaves open when it meets another chip than it was told."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        failed = frame.f_locals.get("self")
+        if isinstance(failed, loader.ESPLoader):
+            failed._port.close()  # noqa: SLF001 - esptool has no other way
+
+
+class _NoDump:
+    """Stands in for esptool's ``HexFormatter``; prints nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __str__(self) -> str:
+        return ""
+
+
+@contextlib.contextmanager
+def _without_hex_dumps() -> Iterator[None]:
+    """Spare esptool the hex dump of each packet, which it formats even when it traces nothing.
+
+    That is three quarters of the processor time of flashing, more than a second a MiB.
+    """
+    formatter = getattr(loader, "HexFormatter", None)
+    loader.HexFormatter = _NoDump
+    try:
+        yield
+    finally:
+        loader.HexFormatter = formatter
+
+
+class _Output:
+    """Takes what esptool prints, to the log and to look at; stands in for a ``MessageQueue``."""
+
+    encoding = "utf-8"
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.text = ""
+
+    def put(self, text: str | bytes) -> None:
+        text = text if isinstance(text, str) else text.decode("utf-8", errors="replace")
+        self.text += text
+        self._console.log(text)
+
+    def write(self, text: str) -> int:
+        self.put(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """The log is not buffered."""
+
+    def isatty(self) -> bool:
+        return False
+
+    def tail(self) -> str:
+        return "\n".join(self.text.strip().splitlines()[-5:])
+
+
+def _usb_identity(port: str) -> UsbPort | None:
+    if "://" in port:
+        return None
+    wanted = str(Path(port).resolve())
+    return next((found for found in list_usb_ports() if found.device in (port, wanted)), None)
+
+
+def _is_alive(port: Any) -> bool:
+    try:
+        return bool(port.is_open) and port.in_waiting >= 0
+    except OSError:
+        return False
+
+
+def _same_device(found: UsbPort, wanted: UsbPort) -> bool:
+    return (found.vid, found.pid, found.serial_number) == (
+        wanted.vid,
+        wanted.pid,
+        wanted.serial_number,
+    )

@@ -1,0 +1,369 @@
+"""The device under test: one object that owns port, flash, boot, session and recovery."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from espdl_hil.device.console import Console, Sink
+from espdl_hil.device.errors import HandshakeError, StaleArtifactError, TransportError, is_retryable
+from espdl_hil.device.firmware import Firmware
+from espdl_hil.device.ports import find_port
+from espdl_hil.device.session import DeviceInfo, Session, model_digest
+from espdl_hil.device.timing import Timing
+from espdl_hil.device.transport import Channel
+from espdl_hil.errors import DeviceError, HarnessError
+from espdl_hil.espdl import read_package
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from espdl_hil.device.board import Board
+    from espdl_hil.device.emulator import Attached
+    from espdl_hil.device.port_lock import PortLease
+
+DEFAULT_BAUD: Final = 115200
+MAX_RECOVERIES: Final = 8  # of one DUT; a board that needs more is broken
+SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
+REMOTE_SCHEME: Final = "://"
+
+
+@dataclass(frozen=True)
+class DutConfig:
+    """Which device, and what belongs on it.
+
+    Attributes:
+        target: ESP-IDF target name.
+        build_dir: Finished build of the firmware.
+        port: Device path, pyserial URL, pattern with ``*``, or None to look for a board.
+        baud: Baud rate of the device's console.
+        log_path: File that gets the console and esptool's output; None for none.
+        timing: Deadlines.
+    """
+
+    target: str
+    build_dir: Path
+    port: str | None = None
+    baud: int = DEFAULT_BAUD
+    log_path: Path | None = None
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """One attempt to bring the device back.
+
+    Attributes:
+        reason: What had happened.
+        action: ``soft reset``, ``EN reset`` or ``reflash``.
+        outcome: ``recovered``, or why it did not help.
+        seconds: How long the attempt took.
+    """
+
+    reason: str
+    action: str
+    outcome: str
+    seconds: float
+
+
+class Dut:
+    """A devkit, flashed, booted and greeted, until the ``with`` block ends.
+
+    Entering finds and locks the port, flashes what differs by content through
+    pytest-embedded's classes, and boots. Leaving closes session, port and lock.
+
+    Args:
+        config: Which device.
+        models: Models package to flash at the start; None leaves the partition alone.
+        sink: Also gets every console byte, for instance a pytest-embedded ``msg_queue.put``.
+
+    Attributes:
+        config: As given.
+        console: The device's text.
+        incidents: What :meth:`recover` did, oldest first.
+    """
+
+    def __init__(
+        self, config: DutConfig, *, models: bytes | None = None, sink: Sink | None = None
+    ) -> None:
+        self.config = config
+        self.console = Console(config.log_path, sink)
+        self.incidents: list[Incident] = []
+        self._models = models
+        self._expected: dict[str, str] = {}
+        self._firmware: Firmware | None = None
+        self._lease: PortLease | None = None
+        self._board: Board | Attached | None = None
+        self._session: Session | None = None
+        self._channel: Channel | None = None
+
+    # -- life ----------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Connect, flash, boot, greet.
+
+        Raises:
+            ConfigError: No such port, no board, another chip, no build.
+            ArtifactError: The models package or the build is damaged.
+            DeviceError: The device does not come up, see ``device/errors.py``.
+        """
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close session, port, log and lock, in this order; closing twice does nothing."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.console.close)
+            if self._lease is not None:
+                stack.callback(self._lease.release)
+            if self._board is not None:
+                stack.callback(self._board.close)
+            stack.callback(self._end_session)
+
+    def _open(self) -> None:
+        from espdl_hil.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
+        from espdl_hil.device.emulator import SCHEME, Attached
+
+        config = self.config
+        self._expected = _digests(self._models)
+        self._firmware = Firmware.read(config.build_dir, config.target)
+        self._lease = find_port(config.target, config.port)
+        port = self._lease.port
+        if port.startswith(SCHEME):
+            self._board = Attached(port)
+        else:
+            self._board = Board(
+                port, self._firmware, self.console, baud=config.baud, models=self._models
+            )
+        try:
+            self._begin_session(config.timing.boot_s)
+        except DeviceError as error:
+            if not is_retryable(error):
+                raise
+            self.recover(error.message)
+
+    # -- what it offers --------------------------------------------------------
+
+    @property
+    def session(self) -> Session:
+        """The session with the firmware; a new one after each flash and recovery."""
+        if self._session is None:
+            raise TransportError("no session: the device is not up", port=self._port_name)
+        return self._session
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What the device said of itself when it was greeted last."""
+        return self.session.info
+
+    @property
+    def log_path(self) -> Path | None:
+        """The log file."""
+        return self.config.log_path
+
+    def flash(self, models: bytes) -> bool:
+        """Put a models package into the ``models`` partition, unless it is there already.
+
+        Args:
+            models: The package (PDL), or one ``.espdl`` file.
+
+        Returns:
+            Whether anything was written; then :attr:`session` is a new one.
+
+        Raises:
+            ArtifactError: *models* is no package.
+            ConfigError: It does not fit the partition.
+            DeviceError: Flashing or booting failed.
+        """
+        if self._session is not None and self._models == models:
+            return False
+        expected = _digests(models)
+        board = self._need_board()
+        board.check(models)
+        self._end_session()
+        self._models, self._expected = models, expected
+        board.flash(models)
+        written = bool(board.flashed)
+        self._begin_session(self.config.timing.boot_s)
+        self._check_stored()
+        return written
+
+    def expect(self, pattern: str | re.Pattern[str], timeout_s: float = 10.0) -> re.Match[str]:
+        """Wait for *pattern* on the console, in text that no earlier ``expect`` has passed.
+
+        Raises:
+            DeviceError: It did not come in time.
+        """
+        match = self.console.expect(pattern, timeout_s)
+        if match is None:
+            text = pattern if isinstance(pattern, str) else pattern.pattern
+            raise DeviceError(
+                f"{text!r} did not appear on the console within {timeout_s:g} s",
+                port=self._port_name,
+                console_tail=self.console.tail(),
+            )
+        return match
+
+    def reset(self) -> None:
+        """Pulse EN and greet the device anew; the old session's models are gone."""
+        self._end_session()
+        self._en_reset()
+
+    # -- recovery ----------------------------------------------------------------
+
+    def recover(self, reason: str) -> None:
+        """Bring the device back after an infrastructure fault, gently first.
+
+        Tries a soft reset, then EN, then flashing everything. Each attempt is kept in
+        :attr:`incidents`. Afterwards :attr:`session` is a new one without loaded models.
+
+        Args:
+            reason: What had happened.
+
+        Raises:
+            DeviceError: Nothing helped, or this device has been recovered too often.
+        """
+        if sum(i.outcome == "recovered" for i in self.incidents) >= MAX_RECOVERIES:
+            raise TransportError(
+                f"the device has been brought back {MAX_RECOVERIES} times already; "
+                f"not tried again after: {_headline(reason)}",
+                port=self._port_name,
+                console_tail=self.console.tail(),
+                hint="check cable, supply and board",
+            )
+        ladder: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("soft reset", self._soft_reset),
+            ("EN reset", self._en_reset),
+            ("reflash", self._reflash),
+        )
+        last: HarnessError | None = None
+        for action, attempt in ladder:
+            started = time.monotonic()
+            outcome = "recovered"
+            try:
+                self._end_session()
+                attempt()
+            except HarnessError as error:
+                last, outcome = error, _headline(error.message)
+            seconds = time.monotonic() - started
+            self.incidents.append(Incident(_headline(reason), action, outcome, seconds))
+            if outcome == "recovered":
+                return
+            if last is not None and not is_retryable(last):
+                break
+        if last is None:
+            raise AssertionError("the ladder has steps")
+        raise last
+
+    def _soft_reset(self) -> None:
+        """Greet; a device that answers restarts its firmware on request."""
+        self._need_board().reopen_if_gone()
+        self._begin_session(SOFT_GREETING_S)
+        self.session.reboot()
+        self._end_session()
+        self._begin_session(self.config.timing.boot_s)
+
+    def _en_reset(self) -> None:
+        board = self._need_board()
+        board.reopen_if_gone()
+        board.reset()
+        self._begin_session(self.config.timing.boot_s)
+
+    def _reflash(self) -> None:
+        board = self._need_board()
+        board.reopen_if_gone()
+        board.flash(self._models, everything=True)
+        self._begin_session(self.config.timing.boot_s)
+
+    # -- the session ---------------------------------------------------------------
+
+    def _begin_session(self, timeout_s: float) -> None:
+        """Read what has come since the device started, and greet it."""
+        board = self._need_board()
+        name = self._port_name
+        is_uart = REMOTE_SCHEME not in name and not board.is_usb_jtag
+        self._channel = Channel(
+            board.port,
+            name,
+            self.console,
+            baud=self.config.baud if is_uart else 0,
+            timing=self.config.timing,
+        )
+        info = DeviceInfo.from_hello(self._channel.greet(timeout_s), name)
+        self._check_identity(info)
+        self._session = Session(self._channel, info, self._expected)
+
+    def _end_session(self) -> None:
+        self._session = None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.stop()
+
+    def _check_identity(self, info: DeviceInfo) -> None:
+        if self._firmware is None:
+            raise AssertionError("greeted before the firmware was read")
+        wanted = self._firmware
+        if info.target != wanted.target:
+            raise HandshakeError(
+                f"the device is an {info.target}, expected {wanted.target}",
+                port=info.port,
+                hint="name the board's own --target, or another --port",
+            )
+        if info.app_sha256 != wanted.app_sha256:
+            raise HandshakeError(
+                f"the device runs an app with hash {info.app_sha256[:16]}…, "
+                f"{wanted.build_dir} has {wanted.app_sha256[:16]}…",
+                port=info.port,
+                hint="something else boots on this device: erase its flash "
+                f"(esptool --port {info.port} erase-flash) and run again",
+            )
+
+    def _check_stored(self) -> None:
+        stored = {model.name: model.sha256 for model in self.session.models()}
+        if stored != self._expected:
+            raise StaleArtifactError(
+                f"the models partition holds {_list(stored)}, flashed were {_list(self._expected)}",
+                port=self._port_name,
+                hint="the flash may be worn or the partition table wrong: erase it and run again",
+            )
+
+    def _need_board(self) -> Board | Attached:
+        if self._board is None:
+            raise TransportError("the device is not connected", port=self._port_name)
+        return self._board
+
+    @property
+    def _port_name(self) -> str:
+        return self._lease.port if self._lease is not None else self.config.port or "no port"
+
+
+def _headline(text: str) -> str:
+    """An error without its console tail."""
+    return text.splitlines()[0] if text else ""
+
+
+def _digests(package: bytes | None) -> dict[str, str]:
+    if package is None:
+        return {}
+    return {entry.name: model_digest(entry.data) for entry in read_package(package)}
+
+
+def _list(models: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({digest[:8]}…)" for name, digest in models.items()) or "nothing"

@@ -1,0 +1,149 @@
+"""A finished build of the firmware: what goes where in flash, and which app it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from espdl_hil.errors import ArtifactError, ConfigError
+from espdl_hil.formats.partition_table import Partition, find_partition, parse_partition_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_embedded_idf.app import IdfApp
+
+MODELS_PARTITION: Final = "models"
+APP_DESC_OFFSET: Final = 0x20  # after image header and first segment header
+APP_DESC_MAGIC: Final = 0xABCD5432  # ESP-IDF ESP_APP_DESC_MAGIC_WORD
+APP_ELF_SHA256: Final = slice(
+    0xB0, 0xD0
+)  # app_elf_sha256 in the image, as pytest-embedded reads it
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """One build directory, read and checked.
+
+    Attributes:
+        build_dir: The directory.
+        target: ESP-IDF target it was built for.
+        app: pytest-embedded's view of it.
+        app_sha256: SHA-256 of the ELF file that the app reports, hex.
+        models: The partition that takes the models package.
+    """
+
+    build_dir: Path
+    target: str
+    app: IdfApp
+    app_sha256: str
+    models: Partition
+
+    @classmethod
+    def read(cls, build_dir: Path, target: str) -> Firmware:
+        """Read a build directory.
+
+        Args:
+            build_dir: What ``idf.py build`` left, or what stands in for it.
+            target: The target that it must be for.
+
+        Raises:
+            ConfigError: There is no build, or it is for another target.
+            ArtifactError: A file of it is damaged, or it has no ``models`` partition.
+        """
+        arguments = _read_flasher_args(build_dir)
+        app = _parse(build_dir)
+        if app.target != target:
+            raise ConfigError(
+                f"{build_dir} was built for {app.target}, the device is an {target}",
+                hint=f"idf.py set-target {target} && idf.py build, or name another --hil-build-dir",
+            )
+        table_file = _file(build_dir, arguments, "partition-table", "partition_table")
+        table = parse_partition_table(table_file.read_bytes(), label=str(table_file))
+        return cls(
+            build_dir=build_dir,
+            target=target,
+            app=app,
+            app_sha256=_elf_sha256(_file(build_dir, arguments, "app")),
+            models=find_partition(table, MODELS_PARTITION, label=str(table_file)),
+        )
+
+
+def _read_flasher_args(build_dir: Path) -> dict[str, Any]:
+    path = build_dir / "flasher_args.json"
+    hint = "build the firmware with idf.py build, and name its build folder with --hil-build-dir"
+    try:
+        arguments = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{build_dir} is no finished ESP-IDF build: {path.name} cannot be read "
+            f"({error.strerror})",
+            hint=hint,
+        ) from None
+    except ValueError as error:
+        raise ArtifactError(f"not JSON: {error}", path=str(path), hint=hint) from None
+    if not isinstance(arguments, dict):
+        raise ArtifactError("not a JSON object", path=str(path), hint=hint)
+    return arguments
+
+
+def _parse(build_dir: Path) -> IdfApp:
+    from pytest_embedded_idf.app import IdfApp
+
+    class App(IdfApp):
+        """``IdfApp`` that closes the file it reads, which warnings as errors insist on."""
+
+        _sdkconfig: dict[str, Any] | None
+
+        @property
+        def sdkconfig(self) -> dict[str, Any]:
+            file = build_dir / "config" / "sdkconfig.json"
+            if self._sdkconfig is None and file.is_file():
+                self._sdkconfig = json.loads(file.read_text(encoding="utf-8"))
+            return self._sdkconfig or {}
+
+    with _quiet():
+        try:
+            return App(app_path=str(build_dir), build_dir=str(build_dir.resolve()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ArtifactError(
+                f"pytest-embedded cannot read the build ({type(error).__name__}: {error})",
+                path=str(build_dir),
+                hint="build the firmware again",
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """pytest-embedded warns on the root logger about files that are optional."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _file(build_dir: Path, arguments: dict[str, Any], *names: str) -> Path:
+    for name in names:
+        entry = arguments.get(name)
+        if isinstance(entry, dict) and isinstance(entry.get("file"), str):
+            path = build_dir / str(entry["file"])
+            if path.is_file():
+                return path
+            raise ArtifactError(f"{entry['file']} is missing", path=str(build_dir))
+    raise ArtifactError(f"flasher_args.json names no {names[0]}", path=str(build_dir))
+
+
+def _elf_sha256(image: Path) -> str:
+    data = image.read_bytes()
+    magic = int.from_bytes(data[APP_DESC_OFFSET : APP_DESC_OFFSET + 4], "little")
+    if magic != APP_DESC_MAGIC:
+        raise ArtifactError(
+            f"app description starts with 0x{magic:08x}, expected 0x{APP_DESC_MAGIC:08x}",
+            path=str(image),
+            offset=APP_DESC_OFFSET,
+        )
+    return data[APP_ELF_SHA256].hex()

@@ -1,0 +1,39 @@
+"""Runs ``idf-build-apps`` in a process of its own that cannot outlive the one that started it.
+
+``python -m espdl_hil.device.idf_launcher ARGUMENTS``. Its standard input is a
+pipe that the parent holds open: when that closes, because the build is over, was
+interrupted or the parent was killed, the whole process group ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> None:
+    """Build with the Python of the ESP-IDF environment, which has what ``idf.py`` needs."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    environment = os.environ.get("IDF_PYTHON_ENV_PATH")
+    if environment:
+        for name in ("bin/python", "Scripts/python.exe"):
+            if (Path(environment) / name).is_file():
+                sys.executable = str(Path(environment) / name)  # idf-build-apps runs idf.py with it
+    from idf_build_apps.main import main as build
+
+    build()
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 4096):  # not sys.stdin: its lock must be free when the interpreter ends
+        pass
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

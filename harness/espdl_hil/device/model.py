@@ -1,0 +1,235 @@
+"""One loaded model: describe, reset, bind, watch, stream, read, unload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from espdl_hil.device.errors import StaleArtifactError
+from espdl_hil.device.stream import Stream
+from espdl_hil.device.tensors import Array, StepResult, TensorSpec, pack
+from espdl_hil.wire.messages import (
+    BindState,
+    BindStateReply,
+    Describe,
+    DescribeReply,
+    Message,
+    ReadTensor,
+    ReadTensorReply,
+    Reset,
+    ResetReply,
+    Start,
+    StartFlag,
+    StartReply,
+    StatePair,
+    TensorKind,
+    Unload,
+    UnloadReply,
+    Watch,
+    WatchItem,
+    WatchMode,
+    WatchReply,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from espdl_hil.device.transport import Channel
+    from espdl_hil.wire.messages import LoadReply, UploadEndReply, WireTensor
+
+_Reply = TypeVar("_Reply", bound=Message)
+
+
+@dataclass(frozen=True)
+class Description:
+    """The interface of a model.
+
+    Attributes:
+        inputs: Graph inputs in the file's order.
+        outputs: Graph outputs in the file's order.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Model:
+    """A model in the device's memory, until :meth:`unload` or the end of the session.
+
+    Args:
+        channel: The session's channel.
+        name: What errors call it.
+        loaded: The device's answer to loading it.
+    """
+
+    def __init__(self, channel: Channel, name: str, loaded: LoadReply | UploadEndReply) -> None:
+        self.name = name
+        self.sha256 = loaded.sha256.hex()
+        self.size = loaded.size
+        self.internal_bytes = loaded.internal_bytes
+        self.psram_bytes = loaded.psram_bytes
+        self._channel = channel
+        self._handle = loaded.handle
+        self._bound: frozenset[str] = frozenset()
+        self._watched: tuple[tuple[TensorSpec, WatchMode], ...] = ()
+
+    # -- what it is --------------------------------------------------------------
+
+    def describe(self) -> Description:
+        """Graph inputs and outputs; asked once."""
+        return self._description
+
+    def intermediates(self) -> dict[str, TensorSpec]:
+        """Every node output by name, in execution order; asked once."""
+        return self._intermediates
+
+    @cached_property
+    def _description(self) -> Description:
+        return Description(self._list(TensorKind.INPUT), self._list(TensorKind.OUTPUT))
+
+    @cached_property
+    def _intermediates(self) -> dict[str, TensorSpec]:
+        return {spec.name: spec for spec in self._list(TensorKind.NODE_OUTPUT)}
+
+    def _list(self, kind: TensorKind) -> tuple[TensorSpec, ...]:
+        found: list[TensorSpec] = []
+        while True:
+            request = Describe(handle=self._handle, kind=kind, first=len(found))
+            reply = self._ask(request, DescribeReply)
+            found += [self._spec(tensor) for tensor in reply.tensors]
+            if len(found) >= reply.total or not reply.tensors:
+                return tuple(found)
+
+    # -- state ---------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Zero caches and bound state."""
+        self._ask(Reset(handle=self._handle), ResetReply)
+
+    def bind_state(self, pairs: Mapping[str, str]) -> int:
+        """Feed graph outputs back into graph inputs on the device; replaces earlier bindings.
+
+        A bound input is not sent any more. State starts from zero.
+
+        Args:
+            pairs: Graph output to the graph input that it becomes at the next step.
+
+        Returns:
+            Bytes of state.
+
+        Raises:
+            RequestError: Shape, type or exponent of a pair differ, or a name is unknown.
+        """
+        items = tuple(StatePair(output=source, input=sink) for source, sink in pairs.items())
+        reply = self._ask(BindState(handle=self._handle, pairs=items), BindStateReply)
+        self._bound = frozenset(pairs.values())
+        return reply.state_bytes
+
+    def watch(self, names: Iterable[str], mode: WatchMode = WatchMode.VALUE) -> None:
+        """Record tensors at each step of the streams to come; replaces the earlier list.
+
+        Args:
+            names: Node outputs, graph inputs or graph outputs; none ends watching.
+            mode: Whole values, or a CRC-32 of each.
+
+        Raises:
+            RequestError: A name is unknown, or there are too many.
+        """
+        wanted = tuple(names)
+        items = tuple(WatchItem(mode=mode, name=name) for name in wanted)
+        reply = self._ask(Watch(handle=self._handle, items=items), WatchReply)
+        self._watched = tuple(
+            (self._spec(tensor, name), mode)
+            for tensor, name in zip(reply.tensors, wanted, strict=True)
+        )
+
+    # -- running -------------------------------------------------------------------
+
+    def stream(
+        self, chunks: Sequence[Mapping[str, Array]], *, reset: bool = False, retain: bool = False
+    ) -> list[StepResult]:
+        """Run one step per chunk, pipelined.
+
+        Args:
+            chunks: Arrays by graph input, each exactly of the described type and shape.
+            reset: Zero the state first; otherwise it goes on from the step before.
+            retain: Keep every node output for :meth:`read` (slow).
+
+        Returns:
+            One result a chunk, in order.
+
+        Raises:
+            ValueError: An array does not fit its input; nothing was run.
+            StaleArtifactError: The device runs another model, or restarted in between.
+            RequestError: A step failed on the device.
+        """
+        described = self.describe()
+        inputs = [spec for spec in described.inputs if spec.name not in self._bound]
+        blocks = [pack(inputs, chunk) for chunk in chunks]
+        flags = (StartFlag.RESET if reset else 0) | (StartFlag.RETAIN if retain else 0)
+        started = self._ask(Start(handle=self._handle, flags=flags), StartReply)
+        self._check_fresh(started)
+        stream = Stream(self._channel, self.name, started, described.outputs, self._watched)
+        return stream.run(blocks)
+
+    def run(self, inputs: Mapping[str, Array], *, reset: bool = False) -> StepResult:
+        """Run one step; arguments and errors as :meth:`stream`."""
+        return self.stream([inputs], reset=reset)[0]
+
+    def read(self, name: str) -> Array:
+        """Read a tensor of the last step: a graph output or input, or what was watched or retained.
+
+        Raises:
+            ValueError: The model has no such tensor.
+            RequestError: The device did not keep it.
+        """
+        described = self.describe()
+        specs = {spec.name: spec for spec in (*described.inputs, *described.outputs)}
+        spec = specs.get(name) or self.intermediates().get(name)
+        if spec is None:
+            known = ", ".join((*specs, *self.intermediates()))
+            raise ValueError(f"model {self.name!r} has no tensor {name!r}; there are: {known}")
+        data = bytearray()
+        while len(data) < spec.nbytes:
+            request = ReadTensor(
+                handle=self._handle, offset=len(data), length=spec.nbytes - len(data), name=name
+            )
+            piece = self._ask(request, ReadTensorReply).data
+            if not piece:
+                raise self._channel.symptoms.transport(
+                    f"tensor {name!r} ends after {len(data)} bytes"
+                )
+            data += piece
+        return spec.to_array(bytes(data))
+
+    def unload(self) -> None:
+        """Free the model's memory."""
+        self._ask(Unload(handle=self._handle), UnloadReply)
+
+    def _check_fresh(self, started: StartReply) -> None:
+        """What is about to run is what was loaded, on the boot that was greeted."""
+        hello = self._channel.hello
+        if hello is None or started.boot_nonce != hello.boot_nonce:
+            raise StaleArtifactError(
+                f"model {self.name!r}: the device has restarted since it was greeted",
+                port=self._channel.name,
+                hint="open a new session and load the model again",
+            )
+        if started.model_sha256.hex() != self.sha256:
+            raise StaleArtifactError(
+                f"model {self.name!r}: the device runs bytes with hash "
+                f"{started.model_sha256.hex()[:16]}…, loaded were {self.sha256[:16]}…",
+                port=self._channel.name,
+                hint="load the model again; if it happens again, the device's memory is damaged",
+            )
+
+    def _spec(self, tensor: WireTensor, name: str | None = None) -> TensorSpec:
+        try:
+            return TensorSpec.from_wire(tensor, name)
+        except ValueError as error:
+            raise self._channel.symptoms.transport(f"model {self.name!r}: {error}") from error
+
+    def _ask(self, request: Message, expected: type[_Reply]) -> _Reply:
+        pending = self._channel.submit(request, self._channel.timing.reply_s)
+        return self._channel.expect(pending, expected)

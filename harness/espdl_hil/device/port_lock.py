@@ -1,0 +1,108 @@
+"""One process per port: a lock file in the user's runtime directory, freed by the kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock, Timeout
+
+from espdl_hil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+APP_NAME = "espdl-hil"
+
+
+def lock_directory() -> Path:
+    """Directory of the lock files, the same for all processes of a user.
+
+    ``ESPDL_HIL_RUNTIME_DIR`` overrides it.
+    """
+    override = os.environ.get("ESPDL_HIL_RUNTIME_DIR")
+    if override:
+        return Path(override) / "ports"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    for candidate in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate) / APP_NAME / "ports"
+    return Path(tempfile.gettempdir()) / f"{APP_NAME}-{user}" / "ports"
+
+
+class PortLease:
+    """The right to use one port, until :meth:`release` or the end of the process.
+
+    A process that is killed leaves the lock *file*, never the lock.
+
+    Args:
+        port: Device path or pyserial URL; links to one device share one lease.
+    """
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        name = _identity(port)
+        directory = lock_directory()
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-40:]
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        self._lock = FileLock(directory / f"{readable}-{digest}.lock", thread_local=False)
+        self._owner = directory / f"{readable}-{digest}.owner"
+
+    def try_acquire(self, timeout_s: float = 0.0) -> bool:
+        """Take the port; say whether that was possible within *timeout_s*."""
+        try:
+            self._lock.acquire(timeout=timeout_s, poll_interval=0.02)
+        except Timeout:
+            return False
+        self._owner.write_text(str(os.getpid()), encoding="ascii")
+        return True
+
+    def acquire(self, timeout_s: float = 0.0) -> Self:
+        """Take the port.
+
+        Raises:
+            ConfigError: Another process has it, named by its process id.
+        """
+        if not self.try_acquire(timeout_s):
+            raise ConfigError(
+                f"port {self.port} is in use by another process of this harness ({self.owner()})",
+                hint="wait for it to end, or name another port with --port",
+            )
+        return self
+
+    def owner(self) -> str:
+        """Who holds the port, as far as it is known."""
+        try:
+            return f"pid {int(self._owner.read_text(encoding='ascii'))}"
+        except (OSError, ValueError):
+            return "pid unknown"
+
+    def release(self) -> None:
+        """Give the port back; releasing twice does nothing."""
+        if self._lock.is_locked:
+            self._owner.unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _identity(port: str) -> str:
+    """The name that all spellings of a port share."""
+    if "://" in port:
+        scheme, _, rest = port.partition("://")
+        return f"{scheme.lower()}://{rest.partition('?')[0].rstrip('/').lower()}"
+    return os.path.realpath(port)

@@ -1,0 +1,246 @@
+"""The session with the firmware: its models, its memory, and who it is."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from espdl_hil.device.errors import RequestError, StaleArtifactError
+from espdl_hil.device.model import Model
+from espdl_hil.errors import ArtifactError
+from espdl_hil.targets import TARGETS
+from espdl_hil.wire.messages import (
+    DeviceFlag,
+    HelloReply,
+    ListModels,
+    ListModelsReply,
+    Load,
+    LoadReply,
+    Memory,
+    Message,
+    QueryMemory,
+    QueryMemoryReply,
+    Reboot,
+    RebootReply,
+    UploadBegin,
+    UploadBeginReply,
+    UploadData,
+    UploadDataReply,
+    UploadEnd,
+    UploadEndReply,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from espdl_hil.device.transport import Channel
+
+_Reply = TypeVar("_Reply", bound=Message)
+_EDL_HEADER_BYTES = {b"EDL1": 12, b"EDL2": 16}
+_UPLOAD_FIELDS = 4  # bytes of UploadData before its data
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What the device says it is, and where it is.
+
+    Attributes:
+        target: ESP-IDF target name.
+        kind: ``simulated`` or ``serial``.
+        chip: The chip's name as people write it.
+        revision: Chip revision, major * 100 + minor.
+        port: The port as the user names it.
+        app_sha256: SHA-256 of the running app's ELF file, hex.
+        boot_nonce: Drawn anew at each boot, 16 hex digits.
+        idf_version: ESP-IDF that the app was built with.
+        espdl_version: ESP-DL that it was built with.
+        app_version: The firmware's own version.
+        cpu_mhz: CPU clock.
+        measures_time: Whether latencies mean anything.
+        memory: Heap at the greeting, bytes.
+        max_upload: Largest model that can be uploaded, bytes.
+    """
+
+    target: str
+    kind: str
+    chip: str
+    revision: int
+    port: str
+    app_sha256: str
+    boot_nonce: str
+    idf_version: str
+    espdl_version: str
+    app_version: str
+    cpu_mhz: int
+    measures_time: bool
+    memory: Memory
+    max_upload: int
+
+    @classmethod
+    def from_hello(cls, hello: HelloReply, port: str) -> DeviceInfo:
+        """Read the greeting."""
+        known = TARGETS.get(hello.target)
+        return cls(
+            target=hello.target,
+            kind="simulated" if hello.flags & DeviceFlag.SIMULATED else "serial",
+            chip=known.title if known else hello.target,
+            revision=hello.chip_revision,
+            port=port,
+            app_sha256=hello.app_sha256.hex(),
+            boot_nonce=f"{hello.boot_nonce:016x}",
+            idf_version=hello.idf_version,
+            espdl_version=hello.espdl_version,
+            app_version=hello.app_version,
+            cpu_mhz=hello.cpu_mhz,
+            measures_time=bool(hello.flags & DeviceFlag.MEASURES_TIME),
+            memory=hello.memory,
+            max_upload=hello.max_upload,
+        )
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model in the device's ``models`` partition.
+
+    Attributes:
+        name: Its name in the package.
+        size: Bytes.
+        sha256: What the device computed over them, hex.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+def edl_bytes(data: bytes) -> bytes:
+    """The part of an ``.espdl`` file that counts: header and announced data, no padding.
+
+    Raises:
+        ArtifactError: Not an EDL file, or cut short.
+    """
+    header = _EDL_HEADER_BYTES.get(data[:4])
+    if header is None or len(data) < header:
+        raise ArtifactError(f"not an .espdl model: it starts with {data[:4]!r}", offset=0)
+    (length,) = struct.unpack_from("<I", data, 8)
+    if len(data) < header + length:
+        raise ArtifactError(
+            f"the model is cut short: {header + length} bytes announced, {len(data)} there",
+            offset=8,
+        )
+    return data[: header + length]
+
+
+def model_digest(data: bytes) -> str:
+    """SHA-256 (hex) that a device must report for the model *data*; raises as :func:`edl_bytes`."""
+    return hashlib.sha256(edl_bytes(data)).hexdigest()
+
+
+class Session:
+    """Requests to a greeted device. One thread at a time.
+
+    Args:
+        channel: A channel on which :meth:`Channel.greet` has succeeded.
+        info: What the greeting said.
+        expected: SHA-256 (hex) by name of the models that were flashed.
+    """
+
+    def __init__(self, channel: Channel, info: DeviceInfo, expected: Mapping[str, str]) -> None:
+        self.info = info
+        self._channel = channel
+        self._expected = dict(expected)
+        if channel.hello is None:
+            raise ValueError("the channel has not greeted the device")
+        self._hello = channel.hello
+
+    # -- models ----------------------------------------------------------------
+
+    def models(self) -> tuple[StoredModel, ...]:
+        """List the ``models`` partition, with hashes computed on the device."""
+        found: list[StoredModel] = []
+        while True:
+            reply = self._ask(ListModels(first=len(found)), ListModelsReply, slow=True)
+            found += [StoredModel(m.name, m.size, m.sha256.hex()) for m in reply.models]
+            if len(found) >= reply.total or not reply.models:
+                return tuple(found)
+
+    def load(self, name: str, expected: bytes | str | None = None) -> Model:
+        """Load a model of the ``models`` partition; nothing is sent again.
+
+        Args:
+            name: Its name in the package.
+            expected: The model's bytes or their SHA-256 (hex); None means those that this
+                session flashed.
+
+        Raises:
+            ValueError: What to expect is not known.
+            StaleArtifactError: The device loaded other bytes.
+            RequestError: There is no such model, or ESP-DL refuses it.
+        """
+        digest = model_digest(expected) if isinstance(expected, bytes) else expected
+        digest = digest or self._expected.get(name)
+        if digest is None:
+            raise ValueError(f"no expected hash for model {name!r}: flash it, or pass its bytes")
+        loaded = self._ask(Load(name=name), LoadReply, slow=True)
+        return self._adopt(name, loaded, digest)
+
+    def upload(self, data: bytes, name: str = "uploaded") -> Model:
+        """Send a model into the device's memory and load it.
+
+        Args:
+            data: An ``.espdl`` file.
+            name: What the device calls it.
+
+        Raises:
+            ArtifactError: *data* is no ``.espdl`` file.
+            StaleArtifactError: The device loaded other bytes.
+            RequestError: It does not fit, or ESP-DL refuses it.
+        """
+        model = edl_bytes(data)
+        digest = hashlib.sha256(model)
+        begin = UploadBegin(size=len(model), sha256=digest.digest(), name=name)
+        self._ask(begin, UploadBeginReply)
+        piece = self._hello.max_payload - _UPLOAD_FIELDS
+        pending = [
+            self._channel.submit(
+                UploadData(offset=at, data=model[at : at + piece]), self._channel.timing.reply_s
+            )
+            for at in range(0, len(model), piece)
+        ]
+        try:
+            for sent in pending:
+                self._channel.expect(sent, UploadDataReply)
+        except RequestError:
+            self._channel.drain()
+            raise
+        loaded = self._ask(UploadEnd(), UploadEndReply, slow=True)
+        return self._adopt(name, loaded, digest.hexdigest())
+
+    def _adopt(self, name: str, loaded: LoadReply | UploadEndReply, digest: str) -> Model:
+        model = Model(self._channel, name, loaded)
+        if loaded.sha256.hex() != digest:
+            model.unload()
+            raise StaleArtifactError(
+                f"model {name!r}: the device loaded bytes with hash {loaded.sha256.hex()[:16]}…, "
+                f"meant were {digest[:16]}…",
+                port=self.info.port,
+                hint="the models partition is stale: flash it again",
+            )
+        return model
+
+    # -- the device --------------------------------------------------------------
+
+    def memory(self) -> Memory:
+        """The heap now, bytes."""
+        return self._ask(QueryMemory(), QueryMemoryReply).memory
+
+    def reboot(self) -> None:
+        """Ask the firmware to restart; the session ends with it."""
+        self._ask(Reboot(), RebootReply)
+
+    def _ask(self, request: Message, expected: type[_Reply], *, slow: bool = False) -> _Reply:
+        timing = self._channel.timing
+        deadline_s = timing.slow_reply_s if slow else timing.reply_s
+        return self._channel.expect(self._channel.submit(request, deadline_s), expected)

@@ -1,0 +1,184 @@
+"""One stream of chunks: fragments out, result blocks in, many steps on their way at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from espdl_hil.device.errors import RequestError
+from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, unpack
+from espdl_hil.wire.messages import (
+    Chunk,
+    ChunkFlag,
+    ChunkReply,
+    ReadResult,
+    ReadResultReply,
+    WatchMode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from espdl_hil.device.timing import Pending
+    from espdl_hil.device.transport import Channel
+    from espdl_hil.wire.messages import StartReply
+
+CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data
+CHUNK_REPLY_FIELDS: Final = 30  # of a ChunkReply
+READ_REPLY_FIELDS: Final = 4  # of a ReadResultReply
+DIGEST_BYTES: Final = 4
+
+
+class Stream:
+    """Runs blocks of input through a started stream.
+
+    Args:
+        channel: The session's channel.
+        model: The model's name, for errors.
+        started: The device's answer to START.
+        outputs: Graph outputs in their order.
+        watched: Watched tensors in their order, with their mode.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        model: str,
+        started: StartReply,
+        outputs: Sequence[TensorSpec],
+        watched: Sequence[tuple[TensorSpec, WatchMode]],
+    ) -> None:
+        if channel.hello is None:
+            raise ValueError("the channel has not greeted the device")
+        self._channel = channel
+        self._model = model
+        self._started = started
+        self._outputs = outputs
+        self._watched = watched
+        self._max_payload = channel.hello.max_payload
+
+    def run(self, blocks: Sequence[bytes]) -> list[StepResult]:
+        """Run one step per block.
+
+        Args:
+            blocks: The step's input block each, ``input_bytes`` long.
+
+        Returns:
+            One result a block, in order.
+
+        Raises:
+            RequestError: A step failed; names its chunk.
+        """
+        wanted = self._started.input_bytes
+        steps: list[tuple[list[Pending], list[Pending]]] = []
+        results: list[StepResult] = []
+        try:
+            for index, block in enumerate(blocks):
+                if len(block) != wanted:
+                    raise self._channel.symptoms.transport(
+                        f"model {self._model!r} takes {wanted} bytes a step, "
+                        f"its inputs have {len(block)}"
+                    )
+                steps.append((self._send(index, block), self._request_rest(index)))
+            for sent, rest in steps:
+                results.append(self._collect(sent, rest))
+        except RequestError as error:
+            self._channel.drain()
+            raise RequestError(
+                f"model {self._model!r}, chunk {len(results)}: {error.reason}",
+                code=error.code,
+                port=error.port,
+                console_tail=error.console_tail,
+                hint=error.hint,
+            ) from error
+        return results
+
+    def _send(self, index: int, block: bytes) -> list[Pending]:
+        piece = self._max_payload - CHUNK_FIELDS
+        return [
+            self._channel.submit(
+                Chunk(
+                    stream=self._started.stream,
+                    index=index,
+                    offset=at,
+                    data=block[at : at + piece],
+                ),
+                self._channel.timing.step_s,
+            )
+            for at in range(0, max(1, len(block)), piece)
+        ]
+
+    def _request_rest(self, index: int) -> list[Pending]:
+        """Ask for what does not fit the chunk's reply, before the next step replaces it."""
+        total = self._started.result_bytes
+        piece = self._max_payload - READ_REPLY_FIELDS
+        return [
+            self._channel.submit(
+                ReadResult(
+                    stream=self._started.stream,
+                    index=index,
+                    offset=at,
+                    length=min(piece, total - at),
+                ),
+                self._channel.timing.reply_s,
+            )
+            for at in range(self._max_payload - CHUNK_REPLY_FIELDS, total, piece)
+        ]
+
+    def _collect(self, sent: Sequence[Pending], rest: Sequence[Pending]) -> StepResult:
+        for fragment in sent[:-1]:
+            self._channel.expect(fragment, ChunkReply)
+        reply = self._channel.expect(sent[-1], ChunkReply)
+        data = bytearray(reply.data)
+        for pending in rest:
+            part = self._channel.expect(pending, ReadResultReply)
+            if part.offset != len(data):
+                raise self._channel.symptoms.transport(
+                    f"result of model {self._model!r} continues at byte {part.offset}, "
+                    f"expected {len(data)}"
+                )
+            data += part.data
+        if not reply.flags & ChunkFlag.EXECUTED or len(data) != self._started.result_bytes:
+            raise self._channel.symptoms.transport(
+                f"model {self._model!r} gave {len(data)} bytes, "
+                f"announced were {self._started.result_bytes}"
+            )
+        size = self._started.output_bytes
+        return StepResult(
+            outputs=self._unpack(bytes(data[:size])),
+            latency_us=None if reply.flags & ChunkFlag.NO_TIMING else reply.latency_us,
+            watched=self._split_watched(bytes(data[size:])),
+            unwritten=self._unwritten(reply),
+            suspect=bool(reply.flags & ChunkFlag.SUSPECT),
+        )
+
+    def _unpack(self, data: bytes) -> dict[str, Array]:
+        try:
+            return unpack(self._outputs, data)
+        except ValueError as error:
+            raise self._channel.symptoms.transport(f"model {self._model!r}: {error}") from error
+
+    def _split_watched(self, data: bytes) -> dict[str, Array | int]:
+        records: dict[str, Array | int] = {}
+        at = 0
+        for spec, mode in self._watched:
+            size = DIGEST_BYTES if mode == WatchMode.DIGEST else spec.nbytes
+            record = data[at : at + size]
+            if len(record) != size:
+                raise self._channel.symptoms.transport(
+                    f"watch record of {spec.name!r} is cut short"
+                )
+            digest = mode == WatchMode.DIGEST
+            records[spec.name] = (
+                int.from_bytes(record, "little") if digest else spec.to_array(record)
+            )
+            at += size
+        return records
+
+    def _unwritten(self, reply: ChunkReply) -> Unwritten | None:
+        if not reply.flags & ChunkFlag.UNWRITTEN:
+            return None
+        known = reply.unwritten_output < len(self._outputs)
+        name = self._outputs[reply.unwritten_output].name if known else "?"
+        return Unwritten(
+            reply.unwritten_tensors, name, reply.unwritten_offset, reply.unwritten_bytes
+        )

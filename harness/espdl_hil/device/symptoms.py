@@ -1,0 +1,158 @@
+"""From what a session saw to the error that says it: console text, damaged frames, silence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from espdl_hil.device.console import TAIL_LINES, readable_lines
+from espdl_hil.device.errors import (
+    BootError,
+    DeviceFault,
+    HandshakeError,
+    RequestError,
+    TransportError,
+)
+from espdl_hil.device.panic_decoder import Fault, decode_boot_failure, decode_fault
+from espdl_hil.wire.framing import FaultReason
+from espdl_hil.wire.messages import ErrorCode, ErrorReply, Message
+
+if TYPE_CHECKING:
+    from espdl_hil.device.console import Console
+    from espdl_hil.errors import DeviceError
+    from espdl_hil.wire.framing import Decoder
+
+REPORT_LINE_BYTES: Final = 512  # no line that tells of a crash is longer
+
+
+class Symptoms:
+    """Builds the errors of one session.
+
+    Args:
+        port: The port as the user names it.
+        console: Text since now belongs to this session.
+        decoder: Counts the damaged frames.
+    """
+
+    def __init__(self, port: str, console: Console, decoder: Decoder) -> None:
+        self._port = port
+        self._console = console
+        self._decoder = decoder
+        self._mark = console.mark()
+
+    @property
+    def tail(self) -> str:
+        """The session's last console lines."""
+        return self._console.tail(self._mark)
+
+    def is_suspicious(self, seen: int) -> bool:
+        """Whether text after the console's mark *seen* belongs to a crash report; a quick look."""
+        recent = self._console.since(max(self._mark, seen - REPORT_LINE_BYTES))
+        return decode_fault(recent) is not None
+
+    def crash(self) -> Fault | None:
+        """The first crash report on the console since the session began."""
+        return decode_fault(self._whole_lines())
+
+    def crashed(self, fault: Fault) -> DeviceFault:
+        """The device crashed; shows the report, though the next boot may follow it already."""
+        report = readable_lines(self._whole_lines()[fault.at :])[:TAIL_LINES]
+        return DeviceFault(
+            f"the device crashed: {fault.text}",
+            kind=fault.kind,
+            port=self._port,
+            console_tail="\n".join(report),
+            hint=fault.hint,
+        )
+
+    def restarted(self) -> DeviceError:
+        """The device has forgotten the session; a crash report explains it, if there is one."""
+        fault = self.crash()
+        if fault is not None:
+            return self.crashed(fault)
+        return self.transport(
+            "the device restarted, or another program opened a session with it",
+            hint="check the supply voltage, and that no serial monitor has the port open",
+        )
+
+    def timed_out(self, request: Message, deadline_s: float, repeats: int) -> DeviceError:
+        """*request* was never answered."""
+        fault = self.crash()
+        if fault is not None:
+            return self.crashed(fault)
+        return self.transport(
+            f"no reply to {type(request).__name__} within {deadline_s:g} s ({repeats} repeats)",
+            hint="reset the board; if it happens again, check cable and baud rate",
+        )
+
+    def transport(self, message: str, hint: str | None = None) -> TransportError:
+        """Packets do not get through; counts those that were damaged."""
+        counts = ", ".join(
+            f"{self._decoder.faults[reason]} frames damaged ({reason.value})"
+            for reason in FaultReason
+            if self._decoder.faults[reason]
+        )
+        return TransportError(
+            f"{message}; {counts}" if counts else message,
+            port=self._port,
+            console_tail=self.tail,
+            hint=hint,
+        )
+
+    def refused(self, request: Message, reply: ErrorReply) -> DeviceError:
+        """The firmware answered with an error."""
+        if reply.code == ErrorCode.VERSION:
+            return self._other_version(reply.text)
+        try:
+            code = ErrorCode(reply.code).name
+        except ValueError:
+            code = f"error {reply.code}"
+        words = f" ({reply.text})" if reply.text else ""
+        return RequestError(
+            f"{type(request).__name__} was refused: {code}{words}",
+            code=code,
+            port=self._port,
+            console_tail=self.tail,
+        )
+
+    def boot_failure(self, waited_s: float | None) -> DeviceError | None:
+        """Why HELLO will not be answered.
+
+        Args:
+            waited_s: The time that is now over; None while there is some left.
+
+        Returns:
+            The error; None when waiting longer may still help.
+        """
+        failure = decode_boot_failure(self._whole_lines())
+        if failure is not None and (waited_s is not None or failure.is_final):
+            return BootError(
+                f"the app did not start: {failure.text}",
+                port=self._port,
+                console_tail=self.tail,
+                hint=failure.hint,
+            )
+        if waited_s is None:
+            return None
+        if self._decoder.faults[FaultReason.VERSION]:
+            return self._other_version("")
+        damaged = sum(self._decoder.faults.values())
+        came = f"{damaged} damaged packets" if damaged else "text" if self.tail else "nothing"
+        return BootError(
+            f"no answer to HELLO within {waited_s:g} s; {came} came",
+            port=self._port,
+            console_tail=self.tail,
+            hint="check that the firmware of this harness is flashed, that it talks on this port, "
+            "and that the baud rate fits; then reset the board",
+        )
+
+    def _other_version(self, words: str) -> HandshakeError:
+        return HandshakeError(
+            "the device speaks another version of the protocol" + (f": {words}" if words else ""),
+            port=self._port,
+            console_tail=self.tail,
+            hint="build and flash the firmware that belongs to this harness",
+        )
+
+    def _whole_lines(self) -> str:
+        text = self._console.since(self._mark)
+        return text[: text.rfind("\n") + 1]  # a line that is not over may still change

@@ -1,0 +1,58 @@
+"""How long a session waits, and what for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espdl_hil.wire.framing import Packet
+    from espdl_hil.wire.messages import Message
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Deadlines of a session, seconds.
+
+    Attributes:
+        boot_s: From reset to the answer to HELLO.
+        hello_interval_s: Between two HELLOs while the device boots.
+        repeat_s: Until a request is sent again; doubles each time.
+        reply_s: Until an ordinary request is given up.
+        slow_reply_s: The same for requests that read flash or allocate a model.
+        step_s: The same for one model step.
+        write_s: Until the port must have taken a packet.
+    """
+
+    boot_s: float = 10.0
+    hello_interval_s: float = 0.25
+    repeat_s: float = 1.0
+    reply_s: float = 8.0
+    slow_reply_s: float = 30.0
+    step_s: float = 30.0
+    write_s: float = 10.0
+
+
+class Pending:
+    """A request on its way. Read *reply* after :meth:`Channel.wait`."""
+
+    __slots__ = (
+        "deadline",
+        "deadline_s",
+        "frame",
+        "repeat_at",
+        "repeats",
+        "reply",
+        "request",
+        "seq",
+    )
+
+    def __init__(self, request: Message, frame: bytes, seq: int, deadline_s: float) -> None:
+        self.request = request
+        self.frame = frame
+        self.seq = seq
+        self.deadline_s = deadline_s
+        self.deadline = 0.0  # set when it becomes the oldest: the device executes in order
+        self.repeat_at = 0.0
+        self.repeats = 0
+        self.reply: Packet | None = None

@@ -1,0 +1,369 @@
+"""Reliable requests over a port that may lose or damage bytes: ``wire/protocol.md`` section 2.
+
+A reader thread turns bytes into packets and console text. Requests are sent by
+the caller's thread, which also repeats them: nothing here sends on its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+from espdl_hil.device.errors import TransportError
+from espdl_hil.device.symptoms import Symptoms
+from espdl_hil.device.timing import Pending
+from espdl_hil.errors import DeviceError, WireError
+from espdl_hil.wire.framing import Decoder, Fault, Packet
+from espdl_hil.wire.messages import (
+    Booted,
+    ErrorCode,
+    ErrorReply,
+    Hello,
+    HelloReply,
+    Message,
+    Reject,
+    decode,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from espdl_hil.device.console import Console
+    from espdl_hil.device.timing import Timing
+
+_Reply = TypeVar("_Reply", bound=Message)
+
+READ_TIMEOUT_S: Final = 0.5  # a line silent for this long inside a frame has lost its end
+JOIN_TIMEOUT_S: Final = 5.0
+CRASH_GRACE_S: Final = 0.3  # for the backtrace that follows the first line of a crash
+RESEND_SOON_S: Final = 0.05  # after one packet was lost, those behind it were dropped as well
+BITS_PER_BYTE: Final = 10  # on a UART: start bit, eight data bits, stop bit
+
+
+class Channel:
+    """One session on one open port.
+
+    Owns the reader thread, not the port. One thread at a time may call it. The first
+    failure latches: every later call raises it again.
+
+    Args:
+        port: Open pyserial port.
+        name: The port as the user names it, for errors.
+        console: Takes the text between packets.
+        baud: For the time that packets need on the line; 0 when it is not a UART.
+        timing: Deadlines.
+    """
+
+    def __init__(
+        self, port: Any, name: str, console: Console, *, baud: int, timing: Timing
+    ) -> None:
+        self.name = name
+        self.timing = timing
+        self.stats: Counter[str] = Counter()
+        self.hello: HelloReply | None = None
+        self._port = port
+        self._console = console
+        self._baud = baud
+        self._decoder = Decoder()
+        self.symptoms = Symptoms(name, console, self._decoder)
+        self._changed = threading.Condition()  # guards everything below
+        self._in_flight: dict[int, Pending] = {}  # by sequence number, oldest first
+        self._credits = 1
+        self._session = 0
+        self._next_seq = 0
+        self._resend_from: int | None = None
+        self._failure: DeviceError | None = None
+        self._lost: str | None = None  # why the reader thread ended
+        self._restarted = False
+        self._booted = False  # the app has just said that it is up
+        self._console_seen = console.mark()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._read_loop, name=f"dut {name}", daemon=True)
+        port.timeout = READ_TIMEOUT_S
+        port.write_timeout = timing.write_s
+        self._thread.start()
+
+    # -- life ----------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the reader thread; the port stays open."""
+        with self._changed:
+            self._stopping = True
+            self._failure = self._failure or TransportError("the session is closed", port=self.name)
+            self._changed.notify_all()
+        cancel = getattr(self._port, "cancel_read", None)
+        if cancel is not None and self._port.is_open:
+            cancel()
+        self._thread.join(JOIN_TIMEOUT_S)
+        if self._thread.is_alive():
+            raise TransportError("the reader thread does not end", port=self.name)
+
+    def greet(self, timeout_s: float) -> HelloReply:
+        """Open a session: HELLO until it is answered.
+
+        Args:
+            timeout_s: How long the device may take to boot and answer.
+
+        Raises:
+            BootError: No answer in time, or the console says why there will be none.
+            HandshakeError: The device speaks another version of the protocol.
+            TransportError: The port went away.
+        """
+        session = secrets.randbelow(2**32 - 1) + 1
+        frame = encode(Hello(), session=session, seq=0)
+        pending = Pending(Hello(), frame, 0, timeout_s)
+        with self._changed:
+            self._session = session
+            self._in_flight = {0: pending}
+        deadline = time.monotonic() + timeout_s
+        while pending.reply is None:
+            self._send(frame)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: pending.reply is not None or self._booted or self._lost is not None,
+                    min(self.timing.hello_interval_s, max(0.0, deadline - time.monotonic())),
+                )
+                self._booted = False
+                if pending.reply is None:
+                    self._check_alive(booting=True)
+                    over = time.monotonic() >= deadline
+                    failure = self.symptoms.boot_failure(timeout_s if over else None)
+                    if failure is not None:
+                        self._fail(failure)
+        self.hello = reply = self.expect(pending, HelloReply)
+        self._decoder.max_length = reply.max_payload
+        with self._changed:
+            self._next_seq = 1
+            self._restarted = False
+        return reply
+
+    # -- requests ------------------------------------------------------------
+
+    def submit(self, request: Message, deadline_s: float) -> Pending:
+        """Send a request as soon as the window has room for it.
+
+        Args:
+            request: The request.
+            deadline_s: How long the device may take, from when it has answered those before.
+
+        Raises:
+            DeviceError: As :meth:`wait`, for a request before this one.
+        """
+        self._drive(self._has_room)
+        with self._changed:
+            seq = self._next_seq
+            frame = encode(request, session=self._session, seq=seq)
+            pending = Pending(request, frame, seq, deadline_s)
+            self._next_seq = (seq + 1) % 2**32
+            self._in_flight[seq] = pending
+            if len(self._in_flight) == 1:
+                self._start_clock(pending)
+        self._send(frame)
+        return pending
+
+    def wait(self, pending: Pending) -> Message:
+        """Wait for the reply to *pending*.
+
+        Raises:
+            RequestError: The firmware refused the request.
+            DeviceFault: The device crashed.
+            TransportError: Repeats did not help, the device restarted, or the port went away.
+        """
+        self._drive(lambda: pending.reply is not None)
+        return self._interpret(pending)
+
+    def expect(self, pending: Pending, kind: type[_Reply]) -> _Reply:
+        """Wait for a reply of one kind; raises as :meth:`wait`."""
+        reply = self.wait(pending)
+        if not isinstance(reply, kind):
+            raise self.symptoms.transport(
+                f"{type(pending.request).__name__} was answered with {type(reply).__name__}"
+            )
+        return reply
+
+    def drain(self) -> None:
+        """Wait for what is in flight and drop the replies: an error ended a pipeline."""
+        self._drive(lambda: not self._in_flight)
+
+    # -- the caller's side -----------------------------------------------------
+
+    def _drive(self, done: Callable[[], bool]) -> None:
+        """Wait until *done*, repeating what is overdue."""
+        while True:
+            with self._changed:
+                if self._failure is not None:
+                    raise self._failure
+                if done():  # even if the device restarts after its reply: REBOOT is answered
+                    return
+                self._check_alive()
+                frames = self._overdue()
+                if not frames:
+                    oldest = next(iter(self._in_flight.values()))
+                    until = min(oldest.repeat_at, oldest.deadline)
+                    self._changed.wait(max(0.0, until - time.monotonic()))
+                    continue
+            for frame in frames:
+                self._send(frame)
+
+    def _has_room(self) -> bool:
+        """The window begins at the oldest unanswered request: so many replies the device keeps."""
+        oldest = next(iter(self._in_flight), self._next_seq)
+        return (self._next_seq - oldest) % 2**32 < self._credits
+
+    def _overdue(self) -> list[bytes]:
+        """Frames to send again now. Called with the lock held."""
+        if self._resend_from is not None:
+            start, self._resend_from = self._resend_from, None
+            again = [p for p in self._in_flight.values() if (p.seq - start) % 2**32 < 2**31]
+            self.stats["resent"] += len(again)
+            return [pending.frame for pending in again]
+        oldest = next(iter(self._in_flight.values()))
+        now = time.monotonic()
+        if now >= oldest.deadline:
+            self._fail(self.symptoms.timed_out(oldest.request, oldest.deadline_s, oldest.repeats))
+        if now < oldest.repeat_at:
+            return []
+        oldest.repeats += 1
+        oldest.repeat_at = now + self._patience(oldest) * 2**oldest.repeats
+        self.stats["repeated"] += 1
+        return [oldest.frame]
+
+    def _start_clock(self, pending: Pending) -> None:
+        now = time.monotonic()
+        line_s = self._patience(pending) - self.timing.repeat_s
+        pending.deadline = now + pending.deadline_s + line_s
+        pending.repeat_at = now + self.timing.repeat_s + line_s
+
+    def _patience(self, pending: Pending) -> float:
+        """Seconds until a repeat makes sense: requests and reply must cross the line first."""
+        if not self._baud:
+            return self.timing.repeat_s
+        queued = sum(len(other.frame) for other in self._in_flight.values()) or len(pending.frame)
+        reply = self.hello.max_payload if self.hello is not None else 0
+        return self.timing.repeat_s + (queued + reply) * BITS_PER_BYTE / self._baud
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            self._port.write(frame)
+        except OSError as error:
+            with self._changed:
+                self._fail(self.symptoms.transport(f"the port failed: {error}"))
+
+    def _interpret(self, pending: Pending) -> Message:
+        if pending.reply is None:
+            raise AssertionError("interpreted before it was answered")
+        try:
+            reply = decode(pending.reply)
+        except WireError as error:
+            raise self.symptoms.transport(f"unreadable reply: {error.message}") from error
+        if isinstance(reply, ErrorReply):
+            if reply.code == ErrorCode.NO_SESSION:
+                with self._changed:
+                    self._fail(self.symptoms.restarted())
+            raise self.symptoms.refused(pending.request, reply)
+        return reply
+
+    # -- failures ----------------------------------------------------------------
+
+    def _fail(self, error: DeviceError) -> NoReturn:
+        self._failure = self._failure or error
+        raise self._failure
+
+    def _check_alive(self, *, booting: bool = False) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if not booting:
+            self._check_console()
+        if self._lost is not None:
+            self._fail(self.symptoms.transport(f"the port failed: {self._lost}"))
+        if self._restarted:
+            self._fail(self.symptoms.restarted())
+
+    def _check_console(self) -> None:
+        """Raise DeviceFault once a crash shows on the console."""
+        mark, seen = self._console.mark(), self._console_seen
+        if mark == seen:
+            return
+        self._console_seen = mark
+        if not self.symptoms.is_suspicious(seen):
+            return
+        fault = self.symptoms.crash()
+        if fault is not None and fault.ends_app:
+            self._changed.wait_for(lambda: self._restarted or self._lost, CRASH_GRACE_S)
+            self._fail(self.symptoms.crashed(self.symptoms.crash() or fault))
+
+    # -- the reader thread ---------------------------------------------------------
+
+    def _read_loop(self) -> None:
+        try:
+            while not self._stopping:
+                data = self._port.read(1)
+                if data:
+                    data += self._port.read(self._port.in_waiting)
+                    events = self._decoder.feed(data)
+                else:
+                    events = self._decoder.flush()
+                for event in events:
+                    self._take(event)
+        except OSError as error:
+            reason = str(error)
+        except TypeError:  # pyserial's own, when the port is closed under a read
+            reason = "closed"
+        else:
+            return
+        with self._changed:
+            self._lost = reason
+            self._changed.notify_all()
+
+    def _take(self, event: Packet | Fault | bytes) -> None:
+        if isinstance(event, bytes):
+            self._console.feed(event)
+        with self._changed:
+            if isinstance(event, Packet):
+                self._take_packet(event)
+            elif isinstance(event, Fault):
+                self.stats["damaged"] += 1
+                self._hurry()  # it was a reply, most likely
+            self._changed.notify_all()
+
+    def _hurry(self) -> None:
+        oldest = next(iter(self._in_flight.values()), None)
+        if oldest is not None:
+            oldest.repeat_at = min(oldest.repeat_at, time.monotonic() + RESEND_SOON_S)
+
+    def _take_packet(self, packet: Packet) -> None:
+        if packet.type in (Booted.TYPE, Reject.TYPE):
+            self._take_event(packet)
+            return
+        pending = self._in_flight.get(packet.seq)
+        if packet.session != self._session or pending is None:
+            self.stats["duplicates"] += 1
+            return
+        self._credits = max(1, packet.credits)
+        del self._in_flight[packet.seq]
+        pending.reply = packet
+        following = next(iter(self._in_flight.values()), None)
+        if following is not None and not following.deadline:
+            self._start_clock(following)
+            if pending.repeats:
+                following.repeat_at = time.monotonic() + RESEND_SOON_S
+                following.repeats = 1  # so that the next one in line is hurried as well
+
+    def _take_event(self, packet: Packet) -> None:
+        try:
+            message = decode(packet)
+        except WireError:
+            self.stats["damaged"] += 1
+            return
+        if isinstance(message, Booted):
+            self._booted = True
+            if self.hello is not None and message.boot_nonce != self.hello.boot_nonce:
+                self._restarted = True
+        elif isinstance(message, Reject) and packet.session in (self._session, 0):
+            self.stats["rejected"] += 1
+            if message.expected in self._in_flight:
+                self._resend_from = message.expected

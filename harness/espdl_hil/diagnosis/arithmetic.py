@@ -1,0 +1,178 @@
+"""Does other arithmetic of the node reproduce what was observed? Rounding, exponents, limits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.diagnosis.accumulator import exact_product
+from espdl_hil.diagnosis.cause import Cause, Explanation
+from espdl_hil.diagnosis.replay import OTHER_ROUNDING, rounding_name, shift_exponents
+
+if TYPE_CHECKING:
+    from espdl_hil.diagnosis.accumulator import Mode, Sums
+    from espdl_hil.diagnosis.mismatch import Array
+    from espdl_hil.diagnosis.node_replay import Suspect
+
+MODES: tuple[Mode, ...] = (
+    "halves up",
+    "halves to even",
+    "halves away from zero",
+    "down",
+    "to zero",
+)
+SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8, -8)
+NEAR = 4  # of these, the shifts that are tried on parts: an exponent goes wrong by a step or two
+TABLES = ("LUT",)  # table nodes neither round nor shift at run time
+
+
+def rounding(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+    """Another rounding of the node's result."""
+    usual = rounding_name(suspect.case.target)
+    other = OTHER_ROUNDING.get(suspect.case.target)
+    if other and suspect.explained_by(suspect.replay(target=other)):
+        return _rounds(suspect, rounding_name(other), usual)
+    for mode in MODES if sums else ():
+        assert sums
+        if mode != sums.mode and _matches(suspect, sums.evaluate(mode=mode)):
+            return _rounds(suspect, mode, sums.mode)
+    return None if sums else _exact_product(suspect)
+
+
+def _exact_product(suspect: Suspect) -> Explanation | None:
+    """An int16 Mul that shifts its exact product; ESP-DL's C code rounds it to float32 first."""
+    product = exact_product(suspect)
+    for mode in MODES if product else ():
+        assert product
+        if _matches(suspect, product.evaluate(mode=mode)):
+            return _rounds(suspect, f"the exact product {mode}", "its float32 value")
+    return None
+
+
+def _rounds(suspect: Suspect, mode: str, usual: str) -> Explanation:
+    fact = f"rounding {mode} instead of {usual} reproduces {suspect.span}"
+    return Explanation(Cause.ROUNDING, (fact,))
+
+
+def _matches(suspect: Suspect, values: Array) -> bool:
+    return np.array_equal(values, suspect.rows)
+
+
+def exponent(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+    """A shift that is wrong: of the whole tensor, of single channels, or of the bias."""
+    if suspect.quantized:
+        for by in SHIFTS:
+            if suspect.explained_by(_shifted_again(suspect, by)):
+                return _shifted(suspect, "a shift of the finished result", by)
+            edit = partial(shift_exponents, name=suspect.output, by=by)
+            if suspect.explained_by(suspect.replay(edit)):
+                return _shifted(suspect, "the output exponent", by)
+    if sums is None:
+        return None
+    for by in SHIFTS:
+        if _matches(suspect, sums.evaluate(shift_by=by)):
+            return _shifted(suspect, "the shift", by)
+    return _of_bias(suspect, sums) or _per_channel(suspect, sums)
+
+
+def _shifted_again(suspect: Suspect, by: int) -> Array:
+    """The expected result, shifted right once more, rounding down; left if *by* is negative."""
+    low, high = suspect.limits
+    wide = suspect.expected.astype(np.int64)
+    moved = wide >> by if by > 0 else wide << -by
+    return moved.clip(low, high).astype(suspect.expected.dtype)
+
+
+def _of_bias(suspect: Suspect, sums: Sums) -> Explanation | None:
+    """The bias added at another exponent; a bias that is gone altogether is no matter of shift."""
+    if sums.products is None:
+        return None
+    bias = sums.products.bias
+    for by in SHIFTS[:NEAR]:
+        shifted = bias << by if by > 0 else bias >> -by
+        if not shifted.any():
+            continue
+        if _matches(suspect, sums.evaluate(values=sums.products.sums(bias=shifted))):
+            return _shifted(suspect, "the bias exponent", by)
+    return None
+
+
+def _shifted(suspect: Suspect, what: str, by: int) -> Explanation:
+    fact = f"{what} off by {by:+d} reproduces {suspect.span}"
+    return Explanation(Cause.EXPONENT, (fact,))
+
+
+def _per_channel(suspect: Suspect, sums: Sums) -> Explanation | None:
+    """Each channel that differs has a shift that reproduces it."""
+    observed = suspect.rows
+    if sums.shift.ndim == 0 or len(suspect.channels) == observed.shape[1]:
+        return None
+    found: dict[int, int] = {}
+    for by in SHIFTS[:NEAR]:
+        same = (sums.evaluate(shift_by=by) == observed).all(0)
+        found |= {int(c): by for c in suspect.channels if same[c] and int(c) not in found}
+    if len(found) < len(suspect.channels):
+        return None
+    channels = ", ".join(f"{channel} by {by:+d}" for channel, by in sorted(found.items())[:6])
+    fact = f"filter exponents off in channel {channels}: reproduces {suspect.span}"
+    return Explanation(Cause.EXPONENT, (fact,))
+
+
+def saturation(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+    """Another treatment of what leaves the output's range, or the accumulator's."""
+    if not suspect.quantized or suspect.node.op_type in TABLES:
+        return None
+    low, high = suspect.limits
+    at_limit = (suspect.expected == low) | (suspect.expected == high)
+    found = _by_sums(suspect, sums) if sums else None
+    if found is None and bool(at_limit[suspect.differs].all()):
+        found = _wrapped(suspect) or _clamped(suspect)
+    if found is None:
+        return None
+    limit, count = int(at_limit[suspect.differs].sum()), int(suspect.differs.sum())
+    where = f"{count} elements differ; {low} or {high} is expected in {limit} of them"
+    return Explanation(Cause.SATURATION, (found, where))
+
+
+def _by_sums(suspect: Suspect, sums: Sums) -> str | None:
+    if _matches(suspect, sums.evaluate(overflow="wraps")):
+        return f"a result that wraps instead of saturating reproduces {suspect.span}"
+    if _matches(suspect, sums.evaluate(overflow="clamps symmetrically")):
+        return f"saturating at {-suspect.limits[1]} reproduces {suspect.span}"
+    if _matches(suspect, sums.evaluate(relu=not sums.relu)):
+        change = "without" if sums.relu else "with"
+        return f"the result {change} a clamp at 0 (Relu) reproduces {suspect.span}"
+    lanes = suspect.case.target == "esp32s3" and suspect.expected.dtype == np.int8
+    if sums.products is None or not lanes:
+        return None
+    if _matches(suspect, sums.evaluate(values=sums.products.in_lanes())):
+        return f"sums in 20-bit saturating lanes reproduce {suspect.span}"
+    return None
+
+
+def _wrapped(suspect: Suspect) -> str | None:
+    """Compare with the result at a coarser exponent, which does not saturate, modulo the range."""
+    size = 1 << (8 * suspect.expected.dtype.itemsize)
+    for by in (3, 2, 1):
+        coarse = suspect.replay(partial(shift_exponents, name=suspect.output, by=by))
+        if coarse is None:
+            return None
+        away = suspect.observed.astype(np.int64) - (coarse.astype(np.int64) << by)
+        away = (away + size // 2) % size - size // 2
+        if bool((np.abs(away) <= (1 << by))[suspect.differs].all()):
+            return "every differing element is the unsaturated result modulo the range"
+    return None
+
+
+def _clamped(suspect: Suspect) -> str | None:
+    """Where one limit is expected, another value stands, the same one each time."""
+    expected, observed = suspect.expected[suspect.differs], suspect.observed[suspect.differs]
+    stops = {int(limit): np.unique(observed[expected == limit]) for limit in np.unique(expected)}
+    low, high = suspect.limits
+    telling = len(observed) > 1 or int(observed[0]) in (low, high, -high)
+    if not telling or any(len(values) > 1 for values in stops.values()):
+        return None
+    pairs = " and ".join(f"{values[0]} instead of {limit}" for limit, values in stops.items())
+    return f"at the limit the result is {pairs}, each time"

@@ -1,0 +1,164 @@
+"""What a diagnosis says. Knows words, not how causes are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+EVIDENCE_LINES = 5  # with the five other lines and a rule, a dozen at most
+
+
+class Cause(StrEnum):
+    """Why a device, or an export, gives other numbers than it should."""
+
+    EXPORT = "export or plan"
+    EXPONENT = "exponent or requantization"
+    ROUNDING = "rounding mode"
+    SATURATION = "saturation"
+    LUT = "look-up table"
+    WEIGHTS = "weight or packing corruption"
+    STALE = "stale artifact"
+    NOT_RESET = "state not reset"
+    DROPPED = "state dropped"
+    PHASE = "stride phase"
+    WARM_UP = "warm-up"
+    ORDER = "chunk order"
+    UNWRITTEN = "unwritten output"
+    TRANSPORT = "transport"
+    UNEXPLAINED = "unexplained"
+
+
+NEXT_STEP = {
+    Cause.EXPORT: "run `espdl-hil lint` on the model and make the edit that it suggests",
+    Cause.EXPONENT: "compare the exponents of this node in the flashed file (`inspect`) with those "
+    "that the kernel uses",
+    Cause.ROUNDING: "check that firmware and artifact are built for this chip, and how the kernel "
+    "of this node rounds",
+    Cause.SATURATION: "check how the kernel narrows its accumulator; a wider range at calibration "
+    "stays clear of the limit",
+    Cause.LUT: "read the table back from flash and compare; then the kernel's index arithmetic",
+    Cause.WEIGHTS: "flash the models partition again; if it returns, test flash and PSRAM; check "
+    "which target the file was exported for",
+    Cause.STALE: "flash the models partition again and compare the hashes",
+    Cause.NOT_RESET: "reset the model before the stream; if it was, check that the reset of the "
+    "firmware reaches every cache",
+    Cause.DROPPED: "keep one model instance for the whole stream and bind every state output to "
+    "its input",
+    Cause.PHASE: "choose chunk_frames as a multiple of the total stride",
+    Cause.WARM_UP: "declare the warm-up, or pad the offline model as a cold cache does",
+    Cause.ORDER: "send every chunk once, in order; check what repeats a request",
+    Cause.UNWRITTEN: "check that the runner copies this output after every step",
+    Cause.TRANSPORT: "check cable, baud rate and the fault counters of the session; then replay",
+    Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "
+    "kernel of this node on the chip",
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cause that reproduces what was observed.
+
+    Attributes:
+        cause: See ``Cause``.
+        evidence: Facts, one a line, the strongest first.
+        rule: Lint rule that names the defect; empty if none does.
+        next_step: Overrides ``NEXT_STEP``.
+    """
+
+    cause: Cause
+    evidence: tuple[str, ...]
+    rule: str = ""
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a difference is first seen.
+
+    Attributes:
+        chunk: Number of the chunk, from 0; None if it does not matter.
+        frame: Frame of the tensor's stream.
+        channel: Index on its last axis.
+        operator: Operator that computed the tensor; empty if no operator is at fault.
+        node: The operator's name.
+        tensor: The tensor's name.
+    """
+
+    chunk: int | None = None
+    frame: int | None = None
+    channel: int | None = None
+    operator: str = ""
+    node: str = ""
+    tensor: str = ""
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name} {value}"
+            for name in ("chunk", "frame", "channel")
+            if (value := getattr(self, name)) is not None
+        ]
+        return ", ".join(parts) or "everywhere"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer to *why does it differ*.
+
+    Attributes:
+        model: The model's name.
+        target: The chip.
+        bits: Quantization width.
+        summary: What differs, in one line.
+        place: Where it begins.
+        explanation: The cause and what speaks for it.
+    """
+
+    model: str
+    target: str
+    bits: int
+    summary: str
+    place: Place
+    explanation: Explanation
+
+    @property
+    def cause(self) -> Cause:
+        """The cause."""
+        return self.explanation.cause
+
+    @property
+    def next_step(self) -> str:
+        """What to do now."""
+        return self.explanation.next_step or NEXT_STEP[self.cause]
+
+    @property
+    def text(self) -> str:
+        """All of it in a dozen lines."""
+        place, found = self.place, self.explanation
+        operator = f"{place.operator} {place.node}" if place.node else "none: outside the graph"
+        lines = [
+            f"{self.model} on {self.target}, int{self.bits}: {self.summary}",
+            f"cause     {self.cause}" + (f" [{found.rule}]" if found.rule else ""),
+            f"operator  {operator}",
+            f"begins    {place}" + (f", tensor {place.tensor}" if place.tensor else ""),
+        ]
+        for number, fact in enumerate(found.evidence[:EVIDENCE_LINES]):
+            lines.append(f"{'' if number else 'evidence':<9} {fact}")
+        return "\n".join([*lines, f"next      {self.next_step}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``results.json`` keeps."""
+        place = self.place
+        return {
+            "cause": str(self.cause),
+            "rule": self.explanation.rule,
+            "chunk": place.chunk,
+            "frame": place.frame,
+            "channel": place.channel,
+            "operator": place.operator,
+            "node": place.node,
+            "tensor": place.tensor,
+            "evidence": list(self.explanation.evidence),
+            "next_step": self.next_step,
+            "text": self.text,
+        }

@@ -1,0 +1,120 @@
+"""The node under suspicion: what it was given, what it should give and what it gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.diagnosis.replay import activations, cut_node, run_steps
+from espdl_hil.errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from espdl_hil.diagnosis.mismatch import Array, Case, Tensors
+    from espdl_hil.espdl import Graph, Node
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One node over the chunks in which the device fed it what it should.
+
+    Attributes:
+        case: The stream that went wrong.
+        node: The node.
+        output: Name of its output that differs.
+        numbers: The chunks, ascending.
+        inputs: For each chunk, the node's inputs.
+        expected: What it should give, one chunk after the other on a new first axis.
+        observed: What it gave, likewise.
+    """
+
+    case: Case
+    node: Node
+    output: str
+    numbers: tuple[int, ...]
+    inputs: tuple[Tensors, ...]
+    expected: Array
+    observed: Array
+
+    @cached_property
+    def differs(self) -> Array:
+        """Where observed is not expected."""
+        mask: Array = self.observed != self.expected
+        return mask
+
+    @cached_property
+    def channels(self) -> Array:
+        """Channels (last axis) in which anything differs."""
+        last = self.expected.shape[-1]
+        found: Array = np.flatnonzero(self.differs.reshape(-1, last).any(0))
+        return found
+
+    @cached_property
+    def rows(self) -> Array:
+        """What was observed, ``(M, N)`` with channels last."""
+        matrix: Array = self.observed.reshape(-1, self.expected.shape[-1])
+        return matrix
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest integer of the output."""
+        info = np.iinfo(self.expected.dtype)
+        return int(info.min), int(info.max)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the output is an integer tensor."""
+        return self.expected.dtype.kind == "i"
+
+    @cached_property
+    def alone(self) -> Graph:
+        """The node cut out of its graph."""
+        tensors = {**self.inputs[0], self.output: self.expected[0]}
+        return cut_node(self.case.graph, self.node, tensors)
+
+    @property
+    def sources(self) -> list[str]:
+        """The node's inputs that are no constants."""
+        return activations(self.case.graph, self.node)
+
+    def replay(
+        self,
+        edit: Callable[[Graph], Graph] = lambda graph: graph,
+        *,
+        target: str | None = None,
+        inputs: Sequence[Tensors] | None = None,
+    ) -> Array | None:
+        """Execute the node again on what the device fed it.
+
+        Args:
+            edit: Changes the node's graph first.
+            target: Another target than the case's.
+            inputs: Other inputs than the node was given.
+
+        Returns:
+            Like ``observed``; None if the target cannot run that graph.
+        """
+        try:
+            return run_steps(
+                self.case.load,
+                edit(self.alone),
+                target or self.case.target,
+                inputs or self.inputs,
+                self.output,
+            )
+        except HarnessError:
+            return None
+
+    def explained_by(self, alternative: Array | None) -> bool:
+        """Whether *alternative* is what was observed, in every element of every chunk."""
+        return alternative is not None and np.array_equal(alternative, self.observed)
+
+    @property
+    def span(self) -> str:
+        """What an explanation covers, for evidence."""
+        chunks = len(self.numbers)
+        return f"all {self.expected.size} elements in {chunks} chunk{'s' * (chunks > 1)}"

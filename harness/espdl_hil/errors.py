@@ -1,0 +1,110 @@
+"""The exception tree, ordered by who must act.
+
+Every message says what failed, what was expected and what to do next; the
+plugin prints it as it is, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of every error that the harness raises on purpose.
+
+    Args:
+        message: What failed and what was expected.
+        hint: What to do next; printed on a line of its own.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  hint: {self.hint}"
+
+
+class ConfigError(HarnessError):
+    """The user's options, model file or environment; becomes ``pytest.UsageError``."""
+
+
+class ArtifactError(HarnessError):
+    """A file that an exporter wrote is damaged or says something impossible.
+
+    Args:
+        message: What was found and what was expected.
+        path: The file, or a label for bytes that came from elsewhere.
+        offset: Byte offset of the fault in the file; None when it has none.
+        hint: What to do next.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        offset: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        where = "" if path is None else f"{path}: "
+        at = "" if offset is None else f" (at byte {offset})"
+        super().__init__(f"{where}{message}{at}", hint=hint)
+        self.path = path
+        self.offset = offset
+
+
+class UnsupportedOpError(ArtifactError):
+    """The graph holds operators, types or attributes that ESP-DL cannot run, or runs wrongly."""
+
+
+class StreamingError(HarnessError):
+    """The model cannot stream as written; the model's author must edit it.
+
+    Args:
+        message: Why this node cannot stream.
+        rule: Rule id, stable, see ``docs/rules.md``.
+        node: Name of the node at fault.
+        hint: The edit that would help.
+    """
+
+    def __init__(self, message: str, *, rule: str, node: str, hint: str | None = None) -> None:
+        super().__init__(f"[{rule}] {node}: {message}", hint=hint)
+        self.rule = rule
+        self.node = node
+
+
+class QuantizeError(HarnessError):
+    """The quantize worker failed.
+
+    Args:
+        message: What failed, with the exporter's own words where it has any.
+        stage: ``build``, ``calibrate``, ``plan``, ``export`` or ``check``.
+        hint: What to do next.
+    """
+
+    def __init__(self, message: str, *, stage: str, hint: str | None = None) -> None:
+        super().__init__(f"quantize ({stage}): {message}", hint=hint)
+        self.stage = stage
+
+
+class WireError(HarnessError):
+    """Bytes or packets that break the protocol; ``harness/espdl_hil/wire`` refines it."""
+
+
+class DeviceError(HarnessError):
+    """The device under test, its port or its firmware misbehaved.
+
+    Args:
+        message: What failed and what was expected.
+        port: The port as the user names it.
+        console_tail: The last console lines of the device; empty when there were none.
+        hint: What to do next.
+    """
+
+    def __init__(
+        self, message: str, *, port: str, console_tail: str = "", hint: str | None = None
+    ) -> None:
+        tail = f"\n  console: {console_tail}" if console_tail else ""
+        super().__init__(f"{port}: {message}{tail}", hint=hint)
+        self.port = port
+        self.console_tail = console_tail

@@ -1,0 +1,19 @@
+"""Streaming models: what an author declares, and the files that hold the declarations.
+
+Import from here; the modules inside are free to move.
+"""
+
+from espdl_hil.model.checks import INPUT
+from espdl_hil.model.declaration import Shape, Source, StreamingModel
+from espdl_hil.model.files import describe_error, importing_from, load_model, load_models
+
+__all__ = [
+    "INPUT",
+    "Shape",
+    "Source",
+    "StreamingModel",
+    "describe_error",
+    "importing_from",
+    "load_model",
+    "load_models",
+]

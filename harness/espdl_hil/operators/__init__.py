@@ -1,0 +1,10 @@
+"""ESP-DL's operators: what each accepts, its shapes, what the chip gets wrong, and its kernel.
+
+Import from here; the modules inside are free to move.
+"""
+
+from espdl_hil.operators.check import check_graph
+from espdl_hil.operators.inference import infer_shapes
+from espdl_hil.operators.table import OPERATORS
+
+__all__ = ["OPERATORS", "check_graph", "infer_shapes"]

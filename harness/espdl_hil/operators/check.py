@@ -1,0 +1,261 @@
+"""The one place that decides what ESP-DL runs, and runs rightly. Kernels trust its word.
+
+`check_graph` looks at every node before anything is computed: operator, types, attributes, shapes
+and exponents. It refuses what ESP-DL has no kernel for, and what ESP-DL would compute wrongly on
+the chip, and names all such nodes at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from espdl_hil.errors import ConfigError, UnsupportedOpError
+from espdl_hil.operators import rules_convolution as convolution
+from espdl_hil.operators import rules_elementwise as elementwise
+from espdl_hil.operators import rules_movement as movement
+from espdl_hil.operators import rules_normalization as normalization
+from espdl_hil.operators.inference import refusal, try_shapes
+from espdl_hil.operators.node_view import NodeProblem, NodeView
+from espdl_hil.operators.shapes import output_shapes
+from espdl_hil.operators.site import Site
+from espdl_hil.operators.stats import activation_bytes, node_macs
+from espdl_hil.operators.table import CASTS, COMPARISONS, OPERATORS, PICKS, REDUCTIONS, WIDTHS
+from espdl_hil.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from espdl_hil.espdl.graph import Graph, Node, Shape, TensorInfo
+    from espdl_hil.operators.site import Rule
+    from espdl_hil.operators.table import Operator, Role
+
+MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
+# Bounds on what a damaged length can ask for. PSRAM is 32 MiB at most and ESP-DL reuses it; a
+# small file whose tensors exceed this together is damaged. Large models get more.
+ACTIVATION_BYTES = 24 * 2**20
+ACTIVATION_FACTOR = 64  # bytes of tensors for each byte of the file; public models need 23
+WORK_MACS = 2**30
+WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file; public models need 1,700
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Add", "Sub", "Pow"), elementwise.binary),
+    **dict.fromkeys(COMPARISONS, elementwise.compare),
+    **dict.fromkeys(elementwise.TABLE_OPERATORS, elementwise.table),
+    **dict.fromkeys((*REDUCTIONS, *PICKS), movement.reduce),
+    **dict.fromkeys(CASTS, movement.requantize),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), normalization.layer_norm),
+    **dict.fromkeys(normalization.GATES, normalization.recurrent),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), normalization.softmax),
+    **dict.fromkeys(("AveragePool", "MaxPool"), convolution.pool),
+    "Clip": elementwise.clip,
+    "Conv": convolution.conv,
+    "DepthToSpace": movement.depth_to_space,
+    "Div": elementwise.div,
+    "Gather": movement.gather,
+    "Gemm": convolution.gemm,
+    "GlobalAveragePool": convolution.global_pool,
+    "LpNormalization": normalization.lp_norm,
+    "MatMul": convolution.matmul,
+    "Mod": elementwise.mod,
+    "Mul": elementwise.mul,
+    "PRelu": elementwise.prelu,
+    "Pad": movement.pad,
+    "Resize": convolution.resize,
+    "ReverseSequence": movement.reverse_sequence,
+    "ScatterND": movement.scatter_nd,
+    "Slice": movement.slices,
+    "StreamingCache": movement.streaming_cache,
+}
+
+
+def check_graph(
+    graph: Graph, target: str, input_shapes: Mapping[str, Shape] | None = None
+) -> dict[str, Shape]:
+    """Insist that ESP-DL runs the graph, and runs it rightly.
+
+    Args:
+        graph: A graph from `load_graph`.
+        target: Name in `TARGETS`.
+        input_shapes: See `infer_shapes`.
+
+    Returns:
+        Shapes of all tensors by name, as `infer_shapes` gives them.
+
+    Raises:
+        UnsupportedOpError: Names every offending node, says what the chip would do and what is
+            supported.
+        ConfigError: There is no such target, or *input_shapes* does not fit.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"unknown target {target!r}; there are {', '.join(TARGETS)}")
+    shapes, mismatches = try_shapes(graph, input_shapes)
+    misfits = {node.name: reason for node, reason in mismatches}
+    problems: list[tuple[Node, str]] = []
+    for node in graph.nodes:
+        found = list(_examine(node, graph, target, shapes, misfits.get(node.name)))
+        problems += [(node, reason) for reason in found]
+    if problems:
+        raise refusal(graph, problems, supported=_supported(problems))
+    _check_inputs(graph)
+    if not input_shapes:  # lengths that the caller chose are no damage
+        _check_size(graph, shapes)
+    return shapes
+
+
+def _examine(
+    node: Node, graph: Graph, target: str, shapes: Mapping[str, Shape], misfit: str | None
+) -> Iterator[str]:
+    """Reasons against one node; *misfit* is what shape inference said of it."""
+    operator = OPERATORS.get(node.op_type)
+    if operator is None:
+        yield "there is no such operator"
+        return
+    width = node.attributes.get("quant_type")
+    if not isinstance(width, str) or width not in operator.widths:
+        yield f"quant_type {width!r}"
+        return
+    mismatches = list(_types(node, graph, operator, width))
+    yield from mismatches
+    inputs = tuple(shapes.get(name) for name in node.inputs)
+    unknown = any(shape is None and name for shape, name in zip(inputs, node.inputs, strict=True))
+    if misfit:
+        yield misfit
+    if mismatches or unknown or misfit:
+        return
+    exponents = list(_exponents(node, graph, operator))
+    yield from exponents
+    if exponents:
+        return
+    results = tuple(output_shapes(NodeView(node, graph, inputs)))
+    site = Site(node, graph, inputs, TARGETS[target], width, results)
+    rule = RULES.get(node.op_type)
+    if rule is not None:
+        try:
+            yield from rule(site)
+        except NodeProblem as problem:
+            yield str(problem)
+
+
+def _types(node: Node, graph: Graph, operator: Operator, width: str) -> Iterator[str]:
+    for i, name in enumerate(node.inputs):
+        role = _role(operator, i)
+        if not name:
+            if role is None or not role.optional:
+                yield f"input {i} is missing"
+        elif role is None:
+            yield f"input {i} is not read by ESP-DL"
+        else:
+            yield from _type(role, graph.info(name), f"input {i}", width)
+            if role.constant and name not in graph.initializers:
+                yield f"input {i} must be a constant, ESP-DL reads it at load"
+    required = [i for i, role in enumerate(operator.inputs) if not role.optional]
+    if len(node.inputs) <= required[-1]:
+        yield f"{len(node.inputs)} inputs, ESP-DL takes {required[-1] + 1} or more"
+    for i, name in enumerate(node.outputs):
+        if not name:
+            yield f"output {i} has no name; the chip gives it no memory and writes to it"
+        elif i < len(operator.outputs) or operator.fans_out:
+            role = operator.outputs[min(i, len(operator.outputs) - 1)]
+            yield from _type(role, graph.value_info[name], f"output {i}", width)
+        else:
+            yield f"output {i} is not made by ESP-DL"
+    if operator.by_tensor and operator.copies:
+        yield from _one_type(node, graph)
+
+
+def _role(operator: Operator, index: int) -> Role | None:
+    if index < len(operator.inputs):
+        return operator.inputs[index]
+    return operator.inputs[-1] if operator.variadic else None
+
+
+def _type(role: Role, info: TensorInfo, what: str, width: str) -> Iterator[str]:
+    expected = role.dtypes[width]
+    if info.dtype.name not in expected:
+        allowed = " or ".join(expected) if expected else "nothing"
+        yield f"{what} is {info.dtype.name}, a node of quant_type {width} takes {allowed}"
+
+
+def _one_type(node: Node, graph: Graph) -> Iterator[str]:
+    names = [name for name in (*node.inputs[:1], *node.outputs) if name]
+    if len({graph.info(name).dtype for name in names}) > 1:
+        yield "input and output types differ"
+
+
+def _exponents(node: Node, graph: Graph, operator: Operator) -> Iterator[str]:
+    """Exponents of activations: one a tensor, within reach, equal where integers are copied."""
+    activations: list[TensorInfo] = []
+    for i, name in enumerate(node.inputs):
+        role = _role(operator, i)
+        if name and role is not None and not role.weight and not _is_index(role):
+            activations.append(graph.info(name))
+    activations += [graph.value_info[name] for name in node.outputs]
+    quantized = [info for info in activations if info.dtype.kind == "i"]
+    for info in quantized:
+        if len(info.exponents) != 1:
+            yield f"{info.name!r} has an exponent per channel, which only filters may have"
+        if any(abs(exponent) > MAX_EXPONENT for exponent in info.exponents):
+            yield (
+                f"{info.name!r} has exponent {info.exponents}; the chip computes 1 << exponent, "
+                f"{MAX_EXPONENT} is the most"
+            )
+    if operator.copies and len({info.exponents for info in quantized}) > 1:
+        named = ", ".join(f"{info.name!r}: {info.exponents[0]}" for info in quantized)
+        yield (
+            f"its tensors have different exponents ({named}); the chip ignores them and takes "
+            "the integers as they are"
+        )
+
+
+def _is_index(role: Role) -> bool:
+    return all(name in ("int32", "int64") for names in role.dtypes.values() for name in names)
+
+
+def _supported(problems: list[tuple[Node, str]]) -> str:
+    """What ESP-DL offers in place of what *problems* name."""
+    lines = []
+    for name in sorted({node.op_type for node, _ in problems}):
+        operator = OPERATORS.get(name)
+        if operator is not None:
+            types = ", ".join(WIDTHS[width] for width in operator.widths)
+            lines.append(f"{name}: {types}" + (f"; {operator.limits}" if operator.limits else ""))
+    if any(node.op_type not in OPERATORS for node, _ in problems):
+        lines.append(f"operators of ESP-DL 3.3: {', '.join(sorted(OPERATORS))}")
+    return "supported: " + "\n    ".join(lines)
+
+
+def _check_inputs(graph: Graph) -> None:
+    read = {name for node in graph.nodes for name in node.inputs}
+    idle = [info.name for info in graph.inputs if info.name not in read]
+    if idle:
+        raise UnsupportedOpError(
+            f"no node reads the graph inputs {idle}; the chip has no tensor to assign to",
+            path=graph.path,
+        )
+
+
+def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
+    held = activation_bytes(graph, shapes)
+    room = max(ACTIVATION_BYTES, ACTIVATION_FACTOR * graph.header.file_bytes)
+    if held > room:
+        raise UnsupportedOpError(
+            f"its tensors take {held} bytes, the most for a file of {graph.header.file_bytes} "
+            f"bytes is {room}",
+            path=graph.path,
+        )
+    work = sum(_work(node, graph, shapes) for node in graph.nodes)
+    most = max(WORK_MACS, WORK_FACTOR * graph.header.file_bytes)
+    if work > most:
+        raise UnsupportedOpError(
+            f"one run takes {work} multiply-accumulates, the most for a file of "
+            f"{graph.header.file_bytes} bytes is {most}",
+            path=graph.path,
+        )
+
+
+def _work(node: Node, graph: Graph, shapes: Mapping[str, Shape]) -> int:
+    if node.op_type in ("AveragePool", "MaxPool"):
+        kernel = NodeView(node, graph, ()).integers("kernel_shape")
+        return math.prod(shapes[node.outputs[0]]) * math.prod(kernel)
+    return node_macs(node, shapes)

@@ -1,0 +1,160 @@
+"""Conv: windows copied into rows, one exact float GEMM over blocks of rows.
+
+::
+
+    input (H, W, C) -> padded -> rows (OH*OW, KH*KW*C + 1) @ weights (KH*KW*C + 1, N) -> output
+                                                        ^ a column of ones meets the bias
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.espdl.weights import unpack_filter
+from espdl_hil.operators.accumulate import Products, ScaledWeights, integer_product, scaled_weights
+from espdl_hil.operators.depthwise import depthwise_kernel
+from espdl_hil.operators.gemm import matrix_kernel, products_of
+from espdl_hil.operators.prepare import in_order
+from espdl_hil.operators.s3_accumulator import watch
+from espdl_hil.operators.shapes import per_axis
+from espdl_hil.operators.windows import Geometry, geometry_of, padded_input, windows
+
+if TYPE_CHECKING:
+    from espdl_hil.espdl import Array
+    from espdl_hil.operators.prepare import Kernel, Op
+
+BLOCK_ELEMENTS = 128 * 1024  # rows of one block and their sums stay in a core's second-level cache
+DENSE_MACS = 200_000  # a small depthwise filter is cheaper as a dense one: fewer numpy calls
+
+
+def build_conv(op: Op) -> Kernel:
+    """Conv, one or two spatial axes, dense or depthwise.
+
+    ``sat(round(sum(x * w) + bias) * 2**-shift)``, pads contribute 0, shift per output channel.
+
+    Matches: ``base::conv2d``, ``base::depthwise_conv2d``.
+    """
+    group = op.view.integer("group", 1)
+    stored = op.input(1)
+    taps = unpack_filter(
+        stored.array.reshape(-1), stored.shape, op.target.name, depthwise=group != 1
+    )
+    n, kh, kw, _ = taps.shape
+    spatial = len(op.input().shape) - 2
+    kernel = (kh, kw)[2 - spatial :]
+    geometry = geometry_of(op, kernel, per_axis(op.view, "dilations", spatial, (1,) * spatial))
+    products = products_of(op, taps.reshape(n, -1).T)
+    watch(op, products, partial(_columns, op, geometry, group), depthwise=group != 1)
+    if group == 1:
+        return dense_kernel(op, geometry, products)
+    rows = geometry.output_shape[0] * geometry.output_shape[1]
+    if rows * kh * kw * n * n <= DENSE_MACS:
+        return dense_kernel(op, geometry, _as_dense(products))
+    return depthwise_kernel(op, geometry, products)
+
+
+def _columns(op: Op, geometry: Geometry, group: int) -> Array:
+    """The input's windows as rows, (M, K), or (M, taps, C) for depthwise."""
+    source = op.input().array
+    padded = padded_input(source, geometry, source.dtype)
+    if padded.load is not None:
+        padded.load()
+    views = windows(padded.array, geometry)
+    rows, channels = views.shape[0] * views.shape[1], views.shape[-1]
+    return views.reshape((rows, -1) if group == 1 else (rows, -1, channels))
+
+
+def _as_dense(products: Products) -> Products:
+    """A depthwise filter (K, N) as a dense one (K * N, N), mostly zero."""
+    k, n = products.weights.shape
+    weights = np.zeros((k, n, n), products.weights.dtype)
+    weights[:, np.arange(n), np.arange(n)] = products.weights
+    return Products(
+        weights=weights.reshape(k * n, n),
+        bias=products.bias,
+        shift=products.shift,
+        rounding=products.rounding,
+        relu=products.relu,
+        out_type=products.out_type,
+    )
+
+
+def dense_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
+    """A kernel for a dense convolution.
+
+    Args:
+        op: The node; its first input and output are read and written.
+        geometry: The windows.
+        products: KH * KW * C by N.
+    """
+    source, channels = op.input().array, products.weights.shape[1]
+    oh, ow = geometry.output_shape
+    destination = op.out.array.reshape(oh * ow, channels)
+    if geometry.kernel == (1, 1) and geometry.strides == (1, 1) and not geometry.padded:
+        rows = source.reshape(oh * ow, -1)
+        if rows.size + destination.size <= 2 * BLOCK_ELEMENTS:
+            return matrix_kernel(products, rows, destination)
+    padded = padded_input(source, geometry, source.dtype)
+    views = windows(padded.array, geometry)
+    scaled = scaled_weights(products)
+    if scaled is None:
+        kernels = [_integer_rows(products, views, destination)]
+    else:
+        kernels = _blocks(scaled, views, destination)
+    if padded.load is not None:
+        kernels.insert(0, padded.load)
+    return in_order(kernels)
+
+
+def _integer_rows(products: Products, views: Array, destination: Array) -> Kernel:
+    columns = np.empty((len(destination), len(products.weights)), views.dtype)
+    gathered = columns.reshape(views.shape)
+    finish = integer_product(products, columns, destination)
+
+    def run() -> None:
+        gathered[...] = views
+        finish()
+
+    return run
+
+
+def _blocks(scaled: ScaledWeights, views: Array, destination: Array) -> list[Kernel]:
+    """One kernel for every few output lines; they share their buffers."""
+    oh, ow = views.shape[:2]
+    k, n = scaled.matrix.shape
+    lines = max(1, min(oh, BLOCK_ELEMENTS // (ow * max(k, n))))
+    columns = np.ones((lines * ow, k), scaled.matrix.dtype)
+    sums = np.empty((lines * ow, n), scaled.matrix.dtype)
+    kernels = []
+    for first in range(0, oh, lines):
+        count = min(lines, oh - first)
+        rows = slice(0, count * ow)
+        kernels.append(
+            _block(
+                scaled,
+                views[first : first + count],
+                columns[rows],
+                sums[rows],
+                destination[first * ow : (first + count) * ow],
+            )
+        )
+    return kernels
+
+
+def _block(
+    scaled: ScaledWeights, views: Array, columns: Array, sums: Array, destination: Array
+) -> Kernel:
+    matrix = scaled.matrix
+    gathered = columns[:, :-1].reshape(views.shape)
+    assert np.shares_memory(gathered, columns)
+    finish = scaled.finish(sums, destination)
+
+    def run() -> None:
+        gathered[...] = views
+        np.dot(columns, matrix, out=sums)
+        finish()
+
+    return run

@@ -1,0 +1,99 @@
+"""Depthwise Conv: one multiply-add of a shifted input for each tap, in exact floats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.operators.accumulate import Products, ScaledWeights, scaled_weights, settle_integers
+from espdl_hil.operators.prepare import in_order
+from espdl_hil.operators.windows import Geometry, padded_input, windows
+
+if TYPE_CHECKING:
+    from espdl_hil.espdl import Array
+    from espdl_hil.operators.prepare import Kernel, Op
+
+BLOCK_ELEMENTS = 16 * 1024  # one block's sums stay in the first cache levels over all taps
+
+
+def depthwise_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
+    """A kernel for a depthwise convolution.
+
+    Args:
+        op: The node; its first input and output are read and written.
+        geometry: The windows.
+        products: KH * KW by C.
+
+    Matches: ``base::depthwise_conv2d``.
+    """
+    scaled = scaled_weights(products)
+    kind = np.dtype(np.int64) if scaled is None else scaled.matrix.dtype
+    padded = padded_input(op.input().array, geometry, kind)
+    views = windows(padded.array, geometry)
+    taps = [views[:, :, i, j] for i in range(views.shape[2]) for j in range(views.shape[3])]
+    destination = op.out.array.reshape(taps[0].shape)
+    if scaled is None:
+        kernels = [_integer_taps(products, taps, destination)]
+    else:
+        kernels = _blocks(scaled, taps, destination)
+    assert padded.load is not None  # the input is never of the sums' type
+    kernels.insert(0, padded.load)
+    return in_order(kernels)
+
+
+def _integer_taps(products: Products, taps: list[Array], destination: Array) -> Kernel:
+    weights = products.weights.astype(np.int64)
+
+    def run() -> None:
+        sums = sum((tap * w for tap, w in zip(taps, weights, strict=True)), np.int64(0))
+        settle_integers(products, np.asarray(sums), destination)
+
+    return run
+
+
+def _blocks(scaled: ScaledWeights, taps: list[Array], destination: Array) -> list[Kernel]:
+    """One kernel for every few output lines; they share their buffers."""
+    oh, ow, channels = destination.shape
+    lines = max(1, min(oh, BLOCK_ELEMENTS // (ow * channels)))
+    # weights repeated along a line (a block, if lines are single elements) keep inner loops long
+    repeated = (lines if ow == 1 else 1, ow, channels)
+    weights = [np.ascontiguousarray(np.broadcast_to(row, repeated)) for row in scaled.matrix]
+    sums, product = (np.empty((lines, ow, channels), scaled.matrix.dtype) for _ in range(2))
+    kernels = []
+    for first in range(0, oh, lines):
+        count = min(lines, oh - first)
+        kernels.append(
+            _block(
+                scaled,
+                [tap[first : first + count] for tap in taps],
+                [row[:count] for row in weights],
+                sums[:count],
+                product[:count],
+                destination[first : first + count],
+            )
+        )
+    return kernels
+
+
+def _block(
+    scaled: ScaledWeights,
+    taps: list[Array],
+    weights: list[Array],
+    sums: Array,
+    product: Array,
+    destination: Array,
+) -> Kernel:
+    first, first_weight, bias = taps[0], weights[0], weights[-1]
+    others = list(zip(taps[1:], weights[1:-1], strict=True))
+    finish = scaled.finish(sums, destination)
+
+    def run() -> None:
+        np.multiply(first, first_weight, out=sums)
+        for tap, weight in others:
+            np.multiply(tap, weight, out=product)
+            np.add(sums, product, out=sums)
+        np.add(sums, bias, out=sums)
+        finish()
+
+    return run

@@ -1,0 +1,317 @@
+"""What a device should give for one case, computed on the host. Knows arrays, not devices."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espdl_hil import interpreter
+from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
+from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
+from espdl_hil.espdl import load_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.espdl import Graph
+    from espdl_hil.proof.case import Case
+    from espdl_hil.quantize import Artifacts
+    from espdl_hil.streaming import Alignment, StreamingPlan
+
+    Tensors = dict[str, NDArray[Any]]
+
+TAIL = "tail"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The stimulus of a case, cut into chunks, and what the models make of it.
+
+    All tensors are integers (or float32 where the file says so) in the file's own layout.
+
+    Attributes:
+        case: The row of the table.
+        artifacts: Its files.
+    """
+
+    case: Case
+    artifacts: Artifacts
+
+    @functools.cached_property
+    def plan(self) -> StreamingPlan:
+        """How the streaming file relates to the offline one.
+
+        Raises:
+            StreamingError: the analysis refuses the network, so nothing says what to expect.
+        """
+        plan = self.artifacts.plans.get(self.case.chunk_frames)
+        if plan is None:
+            raise StreamingError(
+                "the analysis finds no way to stream this network",
+                rule="S000",
+                node=self.case.model.name,
+                hint=f"espdl-hil lint {self.case.model.source}",
+            )
+        return plan
+
+    @property
+    def whole(self) -> Tensors:
+        """Every graph input of the offline model, the whole stimulus."""
+        return self.artifacts.inputs_q
+
+    @functools.cached_property
+    def chunks(self) -> list[Tensors]:
+        """The inputs of each step: slices of the stimulus; state inputs are left out.
+
+        A ragged last chunk is filled up with zeros.
+        """
+        count = self.case.model.chunk_count(self.case.chunk_frames)
+        steps: list[Tensors] = [{} for _ in range(count)]
+        for name, axis in self.plan.frame_axes.items():
+            frames = self.plan.chunk_frames[name]
+            filled = _fill(self.whole[name], axis, count * frames)
+            for step, part in zip(steps, np.split(filled, count, axis), strict=True):
+                step[name] = np.ascontiguousarray(part)
+        return steps
+
+    @functools.cached_property
+    def offline_graph(self) -> Graph:
+        """The offline file, read once."""
+        return load_graph(self.artifacts.offline)
+
+    @functools.cached_property
+    def streaming_graph(self) -> Graph:
+        """The streaming file of this chunk size, read once."""
+        return load_graph(self.artifacts.streaming[self.case.chunk_frames])
+
+    @functools.cached_property
+    def offline(self) -> Tensors:
+        """The interpreter's run of the offline file over the whole stimulus."""
+        session = interpreter.load(self.offline_graph, self.case.target)
+        return _copy(session.step(self.whole))
+
+    @property
+    def stream(self) -> list[Tensors]:
+        """The interpreter's run of the streaming file, one entry a chunk."""
+        return self._watched_stream[0]
+
+    @property
+    def lane_warnings(self) -> tuple[str, ...]:
+        """Nodes whose sums the stimulus could drive out of the ESP32-S3's 20-bit lanes."""
+        return self._watched_stream[1]
+
+    @functools.cached_property
+    def _watched_stream(self) -> tuple[list[Tensors], tuple[str, ...]]:
+        session = interpreter.load(self.streaming_graph, self.case.target, lane_check=True)
+        outputs = self._run(session, self.chunks)
+        return outputs, tuple(map(str, session.lane_warnings))
+
+    def stream_of(self, data: bytes) -> list[Tensors]:
+        """Run the stimulus through another build of the streaming file, from a cold state."""
+        return self._run(interpreter.load(data, self.case.target), self.chunks)
+
+    def _run(
+        self, session: interpreter.Session, chunks: Sequence[Mapping[str, NDArray[Any]]]
+    ) -> list[Tensors]:
+        """Step a streaming session, its recurrent state fed back and zero at first."""
+        state = {
+            info.name: np.zeros(info.shape, info.dtype)
+            for info in session.inputs
+            if info.name in self.plan.state
+        }
+        outputs = []
+        for chunk in chunks:
+            step = _copy(session.step({**chunk, **state}))
+            state = {name: step[self.plan.state[name]] for name in state}
+            outputs.append(step)
+        return outputs
+
+    def cut(self, offline: Mapping[str, NDArray[Any]]) -> list[Tensors]:
+        """What the stream should give at each chunk, by what the offline model gave.
+
+        Warm-up frames, in which a cold cache differs from offline padding by design, hold the
+        interpreter's prediction. A tail is compared with the offline run of its prefix: the
+        interpreter's, and for the last chunk the given one.
+
+        Args:
+            offline: Outputs of the offline model over the whole stimulus.
+
+        Returns:
+            One entry a chunk.
+        """
+        steps: list[Tensors] = [{} for _ in self.chunks]
+        for alignment in self._compared:
+            name = alignment.output
+            if alignment.kind == TAIL:
+                values = self._tail_values(alignment, offline[name])
+            else:
+                values = self._cut_frames(offline[name], alignment)
+            for step, value in zip(steps, values, strict=True):
+                step[name] = value
+        return steps
+
+    def trim(self, stream: Sequence[Mapping[str, NDArray[Any]]]) -> list[Tensors]:
+        """Drop what a ragged last chunk's filling gave, which nothing is compared with."""
+        steps = [dict(step) for step in stream]
+        for alignment in self._compared:
+            if steps and alignment.kind != TAIL:
+                keep = self._last_frames(alignment)
+                last = steps[-1][alignment.output]
+                steps[-1][alignment.output] = _take(last, alignment.frame_axis, keep)
+        return steps
+
+    @property
+    def frame_axes(self) -> dict[str, int | None]:
+        """The time axis of every output in the file's layout; None if it has none."""
+        return {a.output: a.frame_axis if a.frame_axis >= 0 else None for a in self._compared}
+
+    @property
+    def skip_frames(self) -> dict[str, int]:
+        """Leading frames of each output's stream without a counterpart."""
+        skip = {}
+        for alignment in self._compared:
+            if alignment.kind == TAIL:
+                per_chunk = max(alignment.out_frames_per_chunk, 1)
+                skip[alignment.output] = self._first_defined(alignment) * per_chunk
+            else:
+                skip[alignment.output] = skipped_frames(alignment, predicted=True)
+        return skip
+
+    @property
+    def silent_chunks(self) -> frozenset[int]:
+        """Chunks that lie wholly in skipped frames by design."""
+        skip = self.skip_frames
+        return frozenset(
+            chunk
+            for chunk in range(len(self.chunks))
+            if all(
+                (chunk + 1) * max(alignment.out_frames_per_chunk, 1) <= skip[alignment.output]
+                for alignment in self._compared
+            )
+        )
+
+    def fidelity(self, offline: Mapping[str, NDArray[Any]]) -> Fidelity:
+        """How close the quantized model is to the float one, over all outputs."""
+        exponents = {info.name: info.exponents for info in self.offline_graph.outputs}
+        total = Fidelity()
+        for name, value in self.artifacts.float_outputs.items():
+            if name in self.plan.state.values():
+                continue
+            observed = offline[name]
+            if observed.dtype.kind != "f":
+                observed = np.ldexp(observed.astype(np.float64), exponents[name][0])
+            total = total + Fidelity.of(value, observed)
+        return total
+
+    @functools.cached_property
+    def _compared(self) -> tuple[Alignment, ...]:
+        """Outputs that are compared; after a ragged last chunk recurrent state is not.
+
+        Raises:
+            ConfigError: the last chunk is ragged and an output is computed from the last frames.
+        """
+        if not self._ragged_frames:
+            return self.plan.alignments
+        tails = [a.output for a in self.plan.alignments if a.kind == TAIL and not a.state_input]
+        if tails:
+            raise ConfigError(
+                f"{self.case.id}: output {tails[0]} is computed from the last frames, which are "
+                "filling in a ragged last chunk",
+                hint="choose chunk_frames that divide the frames",
+            )
+        return tuple(a for a in self.plan.alignments if not a.state_input)
+
+    @property
+    def _ragged_frames(self) -> int:
+        """Frames of the first input in a ragged last chunk; 0 when chunks divide the stimulus."""
+        return self.case.model.frames % self.case.chunk_frames
+
+    @functools.cached_property
+    def _runs_at_other_lengths(self) -> bool:
+        """Whether the offline file runs on a part of the stimulus.
+
+        False when it holds its own frame count in a constant.
+        """
+        try:
+            self._run_prefix(len(self.chunks) - 2)
+        except UnsupportedOpError:
+            return False
+        return True
+
+    def _run_prefix(self, chunk: int) -> Tensors:
+        """The interpreter's offline run of the stimulus up to the end of *chunk*."""
+        inputs = dict(self.whole)
+        for name, axis in self.plan.frame_axes.items():
+            frames = (chunk + 1) * self.plan.chunk_frames[name]
+            inputs[name] = np.ascontiguousarray(_take(inputs[name], axis, frames))
+        session = interpreter.load(
+            self.offline_graph,
+            self.case.target,
+            input_shapes={name: value.shape for name, value in inputs.items()},
+        )
+        return _copy(session.step(inputs))
+
+    def _first_defined(self, alignment: Alignment) -> int:
+        """The first chunk that has a prefix to be compared with.
+
+        A recurrent state is compared at its end: what it was before shows in the outputs.
+        """
+        last = len(self.chunks) - 1
+        if alignment.state_input or last == 0 or not self._runs_at_other_lengths:
+            return last
+        ends = [(chunk + 1) * self.case.chunk_frames for chunk in range(last + 1)]
+        return next((i for i, end in enumerate(ends) if end >= alignment.min_prefix_frames), last)
+
+    def _tail_values(self, alignment: Alignment, last: NDArray[Any]) -> list[NDArray[Any]]:
+        """The value of a tail after each chunk; the stream's own where nothing is compared."""
+        first = self._first_defined(alignment)
+        unseen = [step[alignment.output] for step in self.stream[:first]]
+        prefixes = range(first, len(self.chunks) - 1)
+        return [*unseen, *(self._run_prefix(chunk)[alignment.output] for chunk in prefixes), last]
+
+    def _cut_frames(self, offline: NDArray[Any], alignment: Alignment) -> list[NDArray[Any]]:
+        count = len(self.chunks)
+        axis = alignment.frame_axis
+        needed = count * alignment.out_frames_per_chunk - alignment.latency_frames
+        values = cut_offline(_fill(offline, axis, needed), alignment, count)
+        values[-1] = _take(values[-1], axis, self._last_frames(alignment))
+        predicted = alignment.latency_frames + alignment.warmup_frames
+        for chunk, value in enumerate(values):
+            warm = min(
+                max(predicted - chunk * alignment.out_frames_per_chunk, 0), value.shape[axis]
+            )
+            if warm:
+                own = _take(self.stream[chunk][alignment.output], axis, warm)
+                rest = np.split(value, [warm], axis)[1]
+                values[chunk] = np.concatenate([own, rest], axis)
+        return values
+
+    def _last_frames(self, alignment: Alignment) -> int:
+        """Frames of the last chunk's output that real input frames gave."""
+        if not self._ragged_frames:
+            return alignment.out_frames_per_chunk
+        return alignment.out_frames_per_chunk * self._ragged_frames // self.case.chunk_frames
+
+
+def _copy(outputs: Mapping[str, NDArray[Any]]) -> Tensors:
+    """Copies, because the next step may reuse the interpreter's buffers."""
+    return {name: np.array(value) for name, value in outputs.items()}
+
+
+def _take(array: NDArray[Any], axis: int, frames: int) -> NDArray[Any]:
+    return array[(slice(None),) * axis + (slice(0, frames),)]
+
+
+def _fill(array: NDArray[Any], axis: int, frames: int) -> NDArray[Any]:
+    """*array*, continued with zeros to a length of *frames* where it is shorter."""
+    missing = frames - array.shape[axis]
+    if missing <= 0:
+        return array
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, missing)
+    return np.pad(array, widths)

@@ -1,0 +1,124 @@
+"""What the worker made of one recipe. Knows the files of a store entry, not how they came."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espdl_hil.quantize.log_rules import Finding
+from espdl_hil.streaming import StreamingPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+
+OFFLINE = "offline.espdl"
+ARRAYS = "arrays.npz"
+META = "meta.json"
+LOG = "exporter.log"
+GROUPS = ("stimulus", "inputs_q", "reference", "float_outputs")
+
+
+def streaming_name(chunk_frames: int) -> str:
+    """Return the name of the streaming file of one chunk size."""
+    return f"streaming-{chunk_frames}.espdl"
+
+
+def plan_name(chunk_frames: int) -> str:
+    """Return the name of the plan file of one chunk size."""
+    return f"plan-{chunk_frames}.json"
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """A verified store entry; its arrays are read when they are asked for.
+
+    Attributes:
+        directory: The entry. Owned by the store: read only.
+    """
+
+    directory: Path
+
+    @property
+    def offline(self) -> Path:
+        """The non-streaming file, whole sequence."""
+        return self.directory / OFFLINE
+
+    @functools.cached_property
+    def streaming(self) -> dict[int, Path]:
+        """The streaming file of each chunk size."""
+        return {chunk: self.directory / streaming_name(chunk) for chunk in self._chunks}
+
+    @functools.cached_property
+    def plans(self) -> dict[int, StreamingPlan]:
+        """The plan of each chunk size.
+
+        With ``streaming="auto"`` or a given conversion it is what the analysis expects of the
+        file, not what was done to it; missing where the analysis refuses the network.
+        """
+        plans = {chunk: self.directory / plan_name(chunk) for chunk in self._chunks}
+        return {
+            chunk: StreamingPlan.from_json(path.read_text())
+            for chunk, path in plans.items()
+            if path.exists()
+        }
+
+    @property
+    def stimulus(self) -> Arrays:
+        """Input name to float32, the whole sequence in the module's own layout."""
+        return self._arrays["stimulus"]
+
+    @property
+    def inputs_q(self) -> Arrays:
+        """Input name to the quantized stimulus, in the file's type, layout and exponent."""
+        return self._arrays["inputs_q"]
+
+    @property
+    def reference(self) -> Arrays:
+        """Output name to esp-ppq's own quantized execution, in the file's type and layout."""
+        return self._arrays["reference"]
+
+    @property
+    def float_outputs(self) -> Arrays:
+        """Output name to the torch module's float32 output, in the file's layout."""
+        return self._arrays["float_outputs"]
+
+    @functools.cached_property
+    def meta(self) -> dict[str, Any]:
+        """Versions, hashes, seconds a stage, and the exporter's log as ``findings``."""
+        data: dict[str, Any] = json.loads((self.directory / META).read_text())
+        return data
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the exporter logged, classified."""
+        return [Finding.from_json(finding) for finding in self.meta["findings"]]
+
+    @property
+    def _chunks(self) -> list[int]:
+        return list(self.meta["recipe"]["chunk_frames"])
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, Arrays]:
+        groups: dict[str, Arrays] = {group: {} for group in GROUPS}
+        with np.load(self.directory / ARRAYS, allow_pickle=False) as file:
+            for key in file.files:
+                group, name = key.split("/", 1)
+                groups[group][name] = file[key]
+        return groups
+
+
+def write_arrays(directory: Path, **groups: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays of an entry; one keyword a group of ``GROUPS``."""
+    flat: dict[str, Any] = {
+        f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()
+    }
+    np.savez(directory / ARRAYS, **flat)

@@ -1,0 +1,99 @@
+"""Seeded input sequences: the stimulus and the calibration batches. Knows shapes, not networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espdl_hil.errors import QuantizeError
+from espdl_hil.model import describe_error
+
+if TYPE_CHECKING:
+    from espdl_hil.model import Source, StreamingModel
+
+    Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+
+CALIBRATION_BATCHES = 8
+
+
+def make_stimulus(model: StreamingModel) -> Arrays:
+    """Make the test sequence of a model.
+
+    Args:
+        model: The model; its *seed* and *stimulus* decide.
+
+    Returns:
+        float32 by input name, shaped as ``model.inputs``; state inputs are zero.
+
+    Raises:
+        QuantizeError: stage ``build``; the model's own function raised, gave other shapes, or
+            the same frame over and over, of which every order and history looks alike.
+    """
+    stimulus = _make(model, model.stimulus, "stimulus", 0)
+    moving = [name for name, axis in model.frame_axes.items() if model.inputs[name][axis] > 1]
+    if moving and not any(np.ptp(stimulus[name], model.frame_axes[name]).any() for name in moving):
+        raise QuantizeError(
+            f"stimulus of model {model.name!r} is the same in every frame: a chunk in the wrong "
+            "place or a lost history would not show",
+            stage="build",
+            hint="give a recording, or leave stimulus out for noise",
+        )
+    return stimulus
+
+
+def make_calibration(model: StreamingModel) -> list[Arrays]:
+    """Make the calibration batches of a model.
+
+    Returns:
+        ``CALIBRATION_BATCHES`` batches like ``make_stimulus``'s, none of them equal to it. State
+        inputs are zero here too: what they hold later is for the network to say.
+
+    Raises:
+        QuantizeError: as for ``make_stimulus``.
+    """
+    source = model.calibration or model.stimulus
+    label = "calibration" if model.calibration else "stimulus"
+    return [_make(model, source, label, index + 1) for index in range(CALIBRATION_BATCHES)]
+
+
+def _make(model: StreamingModel, source: Source | None, label: str, index: int) -> Arrays:
+    random = np.random.default_rng([model.seed, index])
+    if source is None:
+        given: Any = {name: random.standard_normal(model.inputs[name]) for name in model.frame_axes}
+    else:
+        try:
+            given = source(random)
+        except Exception as error:
+            raise QuantizeError(
+                f"{label} of model {model.name!r} raised {describe_error(error)}", stage="build"
+            ) from error
+    arrays = dict(given) if isinstance(given, Mapping) else {next(iter(model.frame_axes)): given}
+    for name in model.state:
+        arrays.setdefault(name, np.zeros(model.inputs[name]))
+    if set(arrays) != set(model.inputs):
+        raise QuantizeError(
+            f"{label} of model {model.name!r} gave inputs {sorted(arrays)}, expected "
+            f"{sorted(model.inputs)}",
+            stage="build",
+        )
+    result: Arrays = {}
+    for name, shape in model.inputs.items():
+        try:
+            array = np.ascontiguousarray(arrays[name], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise QuantizeError(
+                f"{label} of model {model.name!r} gave no numbers for input {name!r} "
+                f"({describe_error(error)}), expected values of shape {shape}",
+                stage="build",
+            ) from error
+        if array.shape != shape or not np.isfinite(array).all():
+            found = f"shape {array.shape}" if array.shape != shape else "values that are not finite"
+            raise QuantizeError(
+                f"{label} of model {model.name!r} gave {found} for input {name!r}, expected "
+                f"finite values of shape {shape}",
+                stage="build",
+            )
+        result[name] = array
+    return result

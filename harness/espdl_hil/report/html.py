@@ -1,0 +1,62 @@
+"""The report as one page. Knows the JSON of the results and a template."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from espdl_hil.report.schema import OUTCOMES, SIMULATED
+from espdl_hil.report.table import SIMULATED_NOTE, explain
+
+if TYPE_CHECKING:
+    from espdl_hil.report.results import Results
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = resources.files("espdl_hil.report").joinpath("report.html.j2").read_text("utf-8")
+    return environment.from_string(text)
+
+
+def render_html(results: Results) -> str:
+    """Render results as a page that needs no other file and no network.
+
+    Args:
+        results: What the run found; none of it is trusted to be free of markup.
+
+    Returns:
+        The page, UTF-8 text.
+    """
+    content = results.to_json()
+    rows: list[dict[str, Any]] = content["rows"]
+    for row, source in zip(rows, results.rows, strict=True):
+        row["summary"] = "" if row["outcome"] == "passed" else explain(source)
+    rows.sort(key=lambda row: row["outcome"] == "passed")  # what needs a reader comes first
+    counts = Counter(row["outcome"] for row in rows)
+    return _template().render(
+        **content,
+        totals={
+            "outcomes": {outcome: counts[outcome] for outcome in OUTCOMES},
+            "elements": sum(row["elements"] for row in rows),
+            "differing": sum(row["differing"] for row in rows),
+            "models": len({row["model"] for row in rows}),
+            "targets": len({row["target"] for row in rows}),
+        },
+        choices={
+            name: sorted({str(row[name]) for row in rows})
+            for name in ("outcome", "target", "model", "bits")
+        },
+        simulated_note=SIMULATED_NOTE
+        if any(row["device_kind"] == SIMULATED for row in rows)
+        else "",
+    )

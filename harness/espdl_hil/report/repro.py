@@ -1,0 +1,239 @@
+"""Repro bundles: everything that a mismatch needs to be seen again, in one zip.
+
+::
+
+    manifest.json              who, where, with which versions; names and hashes of the rest
+    artifacts/<name>           the bytes that were flashed
+    {stimulus,expected,observed}.npz   one array a chunk and tensor, named by the manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, judge
+from espdl_hil.errors import ArtifactError
+from espdl_hil.report.results import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from espdl_hil.compare import Tensor
+
+    Chunks = Sequence[Mapping[str, Tensor]]
+
+SCHEMA = 1
+_STREAMS = ("stimulus", "expected", "observed")
+_UNREADABLE = (  # what zipfile, json, numpy and a strange manifest raise
+    *(OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+)
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest time: equal bundles have equal bytes
+
+
+@dataclass(frozen=True)
+class Repro:
+    """One mismatch, with all that is needed to see it again.
+
+    Attributes:
+        id: The row's id.
+        target: ``esp32s3`` or ``esp32p4``.
+        model: The model's name; the device knows the artifact by it.
+        device_kind: Where it was seen, ``simulated`` or ``serial``.
+        artifacts: File name to bytes.
+        main: The file of *artifacts* that ran.
+        stimulus: For each chunk, graph input name to array, the file's layout.
+        expected: For each chunk, graph output name to array.
+        observed: For each chunk, what the device gave.
+        frame_axes: Time axis of each output that is compared.
+        skip_frames: Leading frames of an output without a counterpart.
+        silent_chunks: Chunks that lie wholly in skipped frames.
+        state: Graph input fed back from a graph output, by name.
+        tolerance: What counts as equal.
+        versions: Component to version.
+        diagnosis: What was found then; None without.
+    """
+
+    id: str
+    target: str
+    model: str
+    device_kind: str
+    artifacts: Mapping[str, bytes]
+    main: str
+    stimulus: Chunks
+    expected: Chunks
+    observed: Chunks
+    frame_axes: Mapping[str, int | None]
+    skip_frames: Mapping[str, int] = field(default_factory=dict)
+    silent_chunks: Sequence[int] = ()
+    state: Mapping[str, str] = field(default_factory=dict)
+    tolerance: Tolerance = EXACT
+    versions: Mapping[str, str] = field(default_factory=dict)
+    diagnosis: Mapping[str, Any] | None = None
+
+    def judge(self, observed: Chunks) -> StreamVerdict:
+        """Judge another run of the bundle as the first was judged."""
+        return judge(
+            self.expected,
+            observed,
+            self.tolerance,
+            frame_axes=self.frame_axes,
+            skip_frames=self.skip_frames,
+            silent_chunks=self.silent_chunks,
+        )
+
+    def replayed(self, observed: Chunks) -> Replay:
+        """Compare another run with the recorded one.
+
+        Args:
+            observed: For each chunk, what the other device gave.
+        """
+        axes = dict(self.frame_axes)
+        return Replay(
+            verdict=self.judge(observed),
+            recorded=self.judge(self.observed),
+            against_recorded=judge(self.observed, observed, frame_axes=axes),
+        )
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What another run of a bundle gave.
+
+    Attributes:
+        verdict: The other run against the expected values.
+        recorded: The recorded run against the expected values.
+        against_recorded: The other run against the recorded one, exactly.
+    """
+
+    verdict: StreamVerdict
+    recorded: StreamVerdict
+    against_recorded: StreamVerdict
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the other run gave what the recorded one gave, element by element."""
+        return self.against_recorded.outcome is Outcome.PASSED
+
+    def __str__(self) -> str:
+        if self.reproduced:
+            conclusion = "reproduced: this run gives what was recorded"
+        elif self.verdict.outcome is Outcome.PASSED:
+            conclusion = (
+                "not reproduced: this run gives the expected values, so the cause is in the "
+                "device or on its way, not in the artifact"
+            )
+        else:
+            conclusion = f"differs from the recorded run: {self.against_recorded}"
+        return f"recorded: {self.recorded}\nthis run: {self.verdict}\n{conclusion}"
+
+
+def write_repro(directory: Path, repro: Repro) -> Path:
+    """Write a bundle, whole or not at all.
+
+    Returns:
+        ``<directory>/<id>.zip``, with what a file name cannot hold replaced.
+    """
+    files = {f"artifacts/{name}": data for name, data in repro.artifacts.items()}
+    tensors: dict[str, list[list[str]]] = {}
+    for stream in _STREAMS:
+        chunks: Chunks = getattr(repro, stream)
+        tensors[stream] = [list(chunk) for chunk in chunks]
+        files[f"{stream}.npz"] = _pack(chunks)
+    manifest = {
+        "schema": SCHEMA,
+        **{name: getattr(repro, name) for name in ("id", "target", "model", "device_kind", "main")},
+        "frame_axes": dict(repro.frame_axes),
+        "skip_frames": dict(repro.skip_frames),
+        "silent_chunks": list(repro.silent_chunks),
+        "state": dict(repro.state),
+        "tolerance": asdict(repro.tolerance),
+        "versions": dict(repro.versions),
+        "diagnosis": repro.diagnosis,
+        "tensors": tensors,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    files = {"manifest.json": json.dumps(manifest, indent=1).encode() + b"\n", **files}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"[^\w.=-]+", "_", repro.id)
+    return write_atomically(directory / f"{stem}.zip", buffer.getvalue())
+
+
+def read_repro(path: Path) -> Repro:
+    """Read a bundle and check every hash.
+
+    Raises:
+        ArtifactError: *path* cannot be read, is no bundle, or was changed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read("manifest.json"))
+            if manifest["schema"] != SCHEMA:
+                raise _broken(path, f"schema {manifest['schema']!r}, this reader knows {SCHEMA}")
+            files = {name: archive.read(name) for name in manifest["files"]}
+        for name, digest in manifest["files"].items():
+            if hashlib.sha256(files[name]).hexdigest() != digest:
+                raise _broken(path, f"{name} is not what was bundled")
+        return _from_manifest(manifest, files)
+    except _UNREADABLE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _broken(path, f"not a repro bundle: {reason}") from error
+
+
+def _from_manifest(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Repro:
+    streams: dict[str, Any] = {
+        stream: _unpack(files[f"{stream}.npz"], manifest["tensors"][stream]) for stream in _STREAMS
+    }
+    artifacts = {
+        name.removeprefix("artifacts/"): data
+        for name, data in files.items()
+        if name.startswith("artifacts/")
+    }
+    if manifest["main"] not in artifacts:
+        raise ValueError(f"no artifact {manifest['main']}")
+    plain = ("id", "target", "model", "device_kind", "main", "frame_axes", "skip_frames", "state")
+    return Repro(
+        artifacts=artifacts,
+        **streams,
+        **{name: manifest[name] for name in (*plain, "versions", "diagnosis", "silent_chunks")},
+        tolerance=Tolerance(**manifest["tolerance"]),
+    )
+
+
+def _broken(path: Path, reason: str) -> ArtifactError:
+    hint = "take the bundle from hil-report/repro/ of the run that failed"
+    return ArtifactError(reason, path=str(path), hint=hint)
+
+
+def _pack(chunks: Chunks) -> bytes:
+    """Arrays under plain keys: a tensor's name may be no file name."""
+    buffer = io.BytesIO()
+    arrays = {
+        f"c{number}t{place}": tensor
+        for number, chunk in enumerate(chunks)
+        for place, tensor in enumerate(chunk.values())
+    }
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes, names: Sequence[Sequence[str]]) -> list[dict[str, Tensor]]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return [
+            {name: arrays[f"c{number}t{place}"] for place, name in enumerate(chunk)}
+            for number, chunk in enumerate(names)
+        ]

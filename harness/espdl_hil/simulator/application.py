@@ -1,0 +1,183 @@
+"""A booted application: its console, the firmware core behind the port, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from espdl_hil.simulator.chips import Chip, Reset
+from espdl_hil.simulator.core import Core, DeviceFacts
+from espdl_hil.simulator.faults import BrownoutLoop
+from espdl_hil.simulator.image import PROJECT
+from espdl_hil.simulator.runner import ModelRunner
+
+if TYPE_CHECKING:
+    import ctypes
+
+    from espdl_hil.simulator.boot import App
+    from espdl_hil.simulator.flash import NorFlash
+    from espdl_hil.simulator.injection import Injection
+    from espdl_hil.simulator.port import SerialPort
+
+ESPDL_VERSION = "none (simulated)"  # the interpreter runs the models
+CRASH_PAUSE_S = 0.1  # a chip that crashes for ever must not do it as fast as this host can
+SLOW_SLICE_S = 0.02
+
+
+@dataclass(frozen=True)
+class Board:
+    """What an application runs on.
+
+    Attributes:
+        port: The serial port.
+        chip: The chip.
+        revision: Chip revision, major * 100 + minor.
+        injection: Active faults.
+        core_api: The compiled firmware core.
+        core_sha256: Hash of an application built from the same sources.
+        boot_nonce: This boot's number, 64 bits.
+    """
+
+    port: SerialPort
+    chip: Chip
+    revision: int
+    injection: Injection
+    core_api: ctypes.CDLL
+    core_sha256: bytes
+    boot_nonce: int
+
+
+class _Restart(Exception):  # noqa: N818 - an event that unwinds the application, not an error
+    def __init__(self, reason: Reset) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def run(board: Board, app: App, flash: NorFlash) -> Reset:
+    """Run an application until it restarts the chip.
+
+    Returns:
+        The reason of the restart.
+
+    Raises:
+        EnableLow: The client pulled EN low.
+        PowerOff: The devkit is being closed.
+    """
+    return _Application(board, app).run(flash)
+
+
+class _Application:
+    def __init__(self, board: Board, app: App) -> None:
+        self._board = board
+        self._app = app
+
+    def run(self, flash: NorFlash) -> Reset:
+        self._board.injection.begin_boot()
+        try:
+            self._start()
+            models = self._app.models
+            contents = b"" if models is None else flash.read(models.offset, models.size)
+            runner = ModelRunner(self._board.chip, self._board.injection)
+            with Core(self._board.core_api, self._facts(), contents, runner) as core:
+                if core.store_error:
+                    self._log("W", "hil", f"models partition: {core.store_error}")
+                self._serve(core, runner)
+        except _Restart as restart:
+            return restart.reason
+
+    def _facts(self) -> DeviceFacts:
+        description = self._app.description
+        return DeviceFacts(
+            target=self._board.chip.name,
+            idf_version=description.idf_version,
+            espdl_version=ESPDL_VERSION,
+            app_version=description.version,
+            app_sha256=description.elf_sha256,
+            boot_nonce=self._board.boot_nonce,
+            chip_revision=self._board.revision,
+            cpu_mhz=self._board.chip.cpu_mhz,
+            max_upload=self._board.chip.psram_bytes,
+        )
+
+    def _start(self) -> None:
+        description = self._app.description
+        self._log("I", "cpu_start", "Multicore app")
+        self._log("I", "app_init", "Application information:")
+        self._log("I", "app_init", f"Project name:     {description.project}")
+        self._log("I", "app_init", f"App version:      {description.version}")
+        self._log("I", "app_init", f"ELF file SHA256:  {description.elf_sha256.hex()[:9]}...")
+        self._log("I", "app_init", f"ESP-IDF:          {description.idf_version}")
+        if description.project != PROJECT:
+            self._log(
+                "E",
+                "simulator",
+                f"this application was built for a real chip; a simulated devkit runs {PROJECT}",
+            )
+            self._board.port.halt()
+        if description.elf_sha256 != self._board.core_sha256:
+            self._log(
+                "W",
+                "simulator",
+                "the flashed application was built from other firmware sources than those "
+                "that run here; flash it again",
+            )
+        self._log("I", "main_task", "Calling app_main()")
+        if self._board.injection.strike(BrownoutLoop) is not None:
+            self._log("E", "BOD", "Brownout detector was triggered\r\n")
+            self._board.port.idle(CRASH_PAUSE_S)
+            raise _Restart(Reset.SOFTWARE)
+
+    def _serve(self, core: Core, runner: ModelRunner) -> NoReturn:
+        """Move bytes between port and core; the chip's thread spends its life here."""
+        port, injection = self._board.port, self._board.injection
+        pending = b""
+        while True:
+            pending = core.feed(pending) if pending else b""
+            busy = core.poll()
+            while runner.notes:
+                self._log("W", "simulator", runner.notes.pop(0))
+            while frame := core.drain():
+                self._send(frame)
+            if core.reboot_requested:
+                raise _Restart(Reset.SOFTWARE)
+            pending += injection.to_device(port.read(0 if busy or pending else None))
+
+    def _log(self, level: str, tag: str, message: str) -> None:
+        self._send(f"{level} (0) {tag}: {message}\r\n".encode())
+
+    def _send(self, data: bytes) -> None:
+        crash = self._board.injection.bytes_until_panic(len(data))
+        if crash is not None:
+            self._transmit(data[:crash])
+            self._transmit(self._panic_text())
+            self._board.port.idle(CRASH_PAUSE_S)
+            raise _Restart(Reset.PANIC)
+        self._transmit(data)
+
+    def _transmit(self, data: bytes) -> None:
+        data = self._board.injection.to_host(data)
+        rate = self._board.injection.bytes_per_s
+        if rate is None:
+            self._board.port.write(data)
+            return
+        step = max(1, int(rate * SLOW_SLICE_S))
+        for start in range(0, len(data), step):
+            piece = data[start : start + step]
+            self._board.port.idle(len(piece) / rate)
+            self._board.port.write(piece)
+
+    def _panic_text(self) -> bytes:
+        chip = self._board.chip
+        sha = self._app.description.elf_sha256.hex()[:9]
+        lines = (
+            "",
+            f"Guru Meditation Error: Core  0 panic'ed ({chip.fault}). Exception was unhandled.",
+            "",
+            "Core  0 register dump:",
+            f"{chip.program_counter:<8}: 0x{chip.code_base + 0x1234:08x}",
+            "",
+            f"ELF file SHA256: {sha}",
+            "",
+            "Rebooting...",
+        )
+        return "\r\n".join(lines).encode() + b"\r\n"

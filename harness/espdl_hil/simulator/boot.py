@@ -1,0 +1,332 @@
+"""Boot from flash: what ROM and second-stage bootloader check, and what they print.
+
+Lines are those of a chip, except the time stamps: a simulated devkit measures
+no chip time, so they are all zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from espdl_hil.formats.esp_image import (
+    APP_DESC,
+    DIGEST_BYTES,
+    HEADER,
+    MAGIC,
+    MAX_SEGMENTS,
+    REVISION_ANY,
+    SEGMENT,
+    AppDescription,
+    Header,
+    checksum,
+    unpack_bootloader_version,
+)
+from espdl_hil.formats.partition_csv import (
+    APP,
+    DATA,
+    FACTORY,
+    TABLE_BYTES,
+    Partition,
+    PartitionTableError,
+    read_table,
+)
+from espdl_hil.simulator.chips import Chip, Reset
+from espdl_hil.targets import PARTITION_TABLE_OFFSET
+
+if TYPE_CHECKING:
+    from espdl_hil.simulator.flash import NorFlash
+
+MODELS_LABEL = "models"
+ROM_HEADER_ATTEMPTS = 8  # how often the ROM tells of a bad header before its watchdog bites
+MAX_SEGMENT_BYTES = 0x1000000
+MAPPED_BELOW = 0x10000000  # segments loaded below this address are padding
+_FLASH_SIZES = {0: "1MB", 1: "2MB", 2: "4MB", 3: "8MB", 4: "16MB", 5: "32MB", 6: "64MB", 7: "128MB"}
+_USAGES = {
+    (0, 0x00): "factory app",
+    (0, 0x20): "test app",
+    (1, 0x00): "OTA data",
+    (1, 0x01): "RF data",
+    (1, 0x02): "WiFi data",
+    (1, 0x04): "NVS keys",
+    (1, 0x05): "efuse",
+}
+
+
+@dataclass(frozen=True)
+class App:
+    """An application that the bootloader has accepted.
+
+    Attributes:
+        description: What it says about itself.
+        models: The ``models`` partition; None when the table has none.
+    """
+
+    description: AppDescription
+    models: Partition | None
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How a start from flash ended.
+
+    Attributes:
+        console: Everything printed, CRLF line ends.
+        app: The application to run; None when there is none.
+        retry: The reset that follows a failure.
+    """
+
+    console: str
+    app: App | None
+    retry: Reset = Reset.WATCHDOG
+
+
+@dataclass(frozen=True)
+class _Image:
+    header: Header
+    segments: tuple[tuple[int, int, bytes], ...]  # (flash offset of the data, address, data)
+    checksum: int  # stored
+    digest: bytes  # stored; empty when the header announces none
+    hashed: bytes  # calculated
+
+
+class _RefusalError(Exception):
+    """An image is not accepted.
+
+    Args:
+        tag: Component of the bootloader that says so.
+        message: Its words.
+    """
+
+    def __init__(self, tag: str, message: str) -> None:
+        super().__init__(message)
+        self.tag = tag
+
+
+class _StageError(Exception):
+    """A stage gave up; the message is on the console already."""
+
+    def __init__(self, retry: Reset) -> None:
+        super().__init__()
+        self.retry = retry
+
+
+def boot(flash: NorFlash, chip: Chip, revision: int, reason: Reset) -> Boot:
+    """Start from flash.
+
+    Args:
+        flash: The flash as it is.
+        chip: The chip.
+        revision: Chip revision, major * 100 + minor.
+        reason: Why it starts.
+
+    Returns:
+        The console text, and the application or the reset that follows.
+    """
+    run = _Run(flash, chip, revision)
+    run.lines(*chip.rom, f"{chip.resets[reason]},{chip.flash_boot}")
+    try:
+        bootloader = run.rom_stage()
+        app = run.bootloader_stage(bootloader)
+    except _StageError as failed:
+        return Boot("".join(run.console), None, failed.retry)
+    return Boot("".join(run.console), app)
+
+
+def download_banner(chip: Chip, reason: Reset) -> str:
+    """What the ROM prints when it enters its download mode."""
+    lines = (*chip.rom, f"{chip.resets[reason]},{chip.download_boot}", "waiting for download")
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+class _Run:
+    def __init__(self, flash: NorFlash, chip: Chip, revision: int) -> None:
+        self.flash = flash
+        self.chip = chip
+        self.revision = revision
+        self.console: list[str] = []
+
+    def lines(self, *lines: str) -> None:
+        self.console.extend(f"{line}\r\n" for line in lines)
+
+    def log(self, level: str, tag: str, message: str) -> None:
+        self.lines(f"{level} (0) {tag}: {message}")
+
+    def rom_stage(self) -> _Image:
+        offset = self.chip.target.bootloader_offset
+        head = self.flash.read(offset, HEADER.size)
+        if head[0] != MAGIC or not 0 < head[1] <= MAX_SEGMENTS:
+            word = int.from_bytes(head[:4], "little")
+            self.lines(*[f"invalid header: 0x{word:08x}"] * ROM_HEADER_ATTEMPTS)
+            raise _StageError(Reset.WATCHDOG)
+        self.lines(*self.chip.spi_mode)
+        try:
+            image = self._read_image(offset, PARTITION_TABLE_OFFSET - offset)
+        except _RefusalError:
+            image = None
+        for _, address, data in image.segments if image else ():
+            self.lines(f"load:0x{address:08x},len:0x{len(data):x}")
+        if image is None or image.header.chip_id != self.chip.target.chip_id:
+            self.lines("ets_loader.c 78 ")  # segments that are not in this chip's memory
+            raise _StageError(Reset.WATCHDOG)
+        calculated = checksum([data for _, _, data in image.segments])
+        if calculated != image.checksum:
+            self.lines(
+                f"Checksum failure. Calculated 0x{calculated:02x} stored 0x{image.checksum:02x}",
+                "ets_main.c 329 ",
+            )
+            raise _StageError(Reset.WATCHDOG)
+        if image.digest != image.hashed:
+            self.lines(
+                "SHA-256 comparison failed:",
+                f"Calculated: {image.hashed.hex()}",
+                f"Expected: {image.digest.hex()}",
+                "Attempting to boot anyway...",
+            )
+        self.lines(f"entry 0x{image.header.entry:08x}")
+        return image
+
+    def bootloader_stage(self, image: _Image) -> App:
+        version = unpack_bootloader_version(image.segments[0][2]) or "(unknown)"
+        self.log("I", "boot", f"ESP-IDF {version} 2nd stage bootloader")
+        self.log("I", "boot", "Multicore bootloader")
+        self.log("I", "boot", f"chip revision: {_revision(self.revision)}")
+        try:
+            self._check_chip(replace(image.header, max_revision=REVISION_ANY))
+        except _RefusalError as refusal:
+            self.log("E", refusal.tag, str(refusal))
+            raise _StageError(Reset.SOFTWARE) from None
+        tag = f"boot.{self.chip.name}"
+        size = _FLASH_SIZES.get(image.header.flash[1] >> 4, "2MB")
+        speed = "Boot SPI Speed :" if self.chip.name == "esp32s3" else "SPI Speed      :"
+        self.log("I", tag, f"{speed} 80MHz")
+        self.log("I", tag, "SPI Mode       : DIO")
+        self.log("I", tag, f"SPI Flash Size : {size}")
+        self.log("I", "boot", "Enabling RNG early entropy source...")
+        partitions = self._partition_table()
+        for factory in [p for p in partitions if (p.type, p.subtype) == (APP, FACTORY)][-1:]:
+            try:
+                description = self._load_app(factory)
+            except _RefusalError as refusal:
+                self.log("E", refusal.tag, str(refusal))
+                self.log("E", "boot", "Factory app partition is not bootable")
+            else:
+                self.log("I", "boot", f"Loaded app from partition at offset 0x{factory.offset:x}")
+                self.log("I", "boot", "Disabling RNG early entropy source...")
+                models = [p for p in partitions if (p.type, p.label) == (DATA, MODELS_LABEL)]
+                return App(description, models[0] if models else None)
+        self.log("E", "boot", "No bootable app partitions in the partition table")
+        raise _StageError(Reset.SOFTWARE)
+
+    def _partition_table(self) -> tuple[Partition, ...]:
+        table = self.flash.read(PARTITION_TABLE_OFFSET, TABLE_BYTES)
+        try:
+            partitions = read_table(table, flash_bytes=self.flash.size)
+        except PartitionTableError as error:
+            self.log("E", "flash_parts", str(error))
+            self.log("E", "boot", "Failed to verify partition table")
+            self.log("E", "boot", "load partition table error!")
+            raise _StageError(Reset.SOFTWARE) from None
+        self.log("I", "boot", "Partition Table:")
+        self.log("I", "boot", "## Label            Usage          Type ST Offset   Length")
+        for index, entry in enumerate(partitions):
+            self.log(
+                "I",
+                "boot",
+                f"{index:2d} {entry.label:<16} {_usage(entry):<16} {entry.type:02x} "
+                f"{entry.subtype:02x} {entry.offset:08x} {entry.size:08x}",
+            )
+        self.log("I", "boot", "End of partition table")
+        return partitions
+
+    def _load_app(self, partition: Partition) -> AppDescription:
+        where = f"image at 0x{partition.offset:x}"
+        header = Header.unpack(self.flash.read(partition.offset, HEADER.size))
+        if header.magic != MAGIC:
+            raise _RefusalError(
+                "esp_image", f"{where} has invalid magic byte (nothing flashed here?)"
+            )
+        self._check_chip(header)
+        if header.segments > MAX_SEGMENTS:
+            raise _RefusalError(
+                "esp_image", f"{where} segment count {header.segments} exceeds max {MAX_SEGMENTS}"
+            )
+        image = self._read_image(partition.offset, partition.size)
+        for index, (offset, address, data) in enumerate(image.segments):
+            self.log(
+                "I",
+                "esp_image",
+                f"segment {index}: paddr={offset:08x} vaddr={address:08x} "
+                f"size={len(data):05x}h ({len(data):6d}) {self._use(address)}",
+            )
+        calculated = checksum([data for _, _, data in image.segments])
+        if calculated != image.checksum:
+            raise _RefusalError(
+                "esp_image",
+                f"Checksum failed. Calculated 0x{calculated:x} read 0x{image.checksum:x}",
+            )
+        if image.digest != image.hashed:
+            raise _RefusalError("esp_image", "Image hash failed - image is corrupt")
+        first = image.segments[0][2] if image.segments else b""
+        description = AppDescription.unpack(first) if len(first) >= APP_DESC.size else None
+        if description is None:
+            raise _RefusalError("esp_image", "Failed to fetch app description header!")
+        return description
+
+    def _check_chip(self, header: Header) -> None:
+        expected, found = self.chip.target.chip_id, _revision(self.revision)
+        low, high = header.min_revision, header.max_revision
+        if header.chip_id != expected:
+            message = f"mismatch chip ID, expected {expected}, found {header.chip_id}"
+        elif self.revision < low:
+            message = f"chip revision check failed. Required >= {_revision(low)}, found {found}."
+        elif high not in (0, REVISION_ANY) and self.revision > high:
+            message = f"chip revision check failed. Required <= {_revision(high)}, found {found}."
+        else:
+            return
+        raise _RefusalError("boot_comm", message)
+
+    def _use(self, address: int) -> str:
+        if address < MAPPED_BELOW:
+            return ""
+        return "map" if any(address in mapped for mapped in self.chip.mapped) else "load"
+
+    def _read_image(self, offset: int, limit: int) -> _Image:
+        """Read an image that starts at *offset* and may take *limit* bytes."""
+        header = Header.unpack(self.flash.read(offset, HEADER.size))
+        size = HEADER.size
+        places: list[tuple[int, int, int]] = []
+        for _ in range(header.segments):
+            prefix = self.flash.read(offset + size, SEGMENT.size).ljust(SEGMENT.size, b"\xff")
+            address, length = SEGMENT.unpack(prefix)
+            if length % 4 or length >= MAX_SEGMENT_BYTES:
+                raise _RefusalError("esp_image", f"invalid segment length 0x{length:x}")
+            size += SEGMENT.size
+            places.append((offset + size, address, length))
+            size += length
+        size += 16 - size % 16  # the checksum is the last byte of the padding
+        total = size + (DIGEST_BYTES if header.digest else 0)
+        if total > limit:
+            raise _RefusalError(
+                "esp_image", f"Image length {total} doesn't fit in partition length {limit}"
+            )
+        body = self.flash.read(offset, size)
+        return _Image(
+            header=header,
+            segments=tuple((at, to, self.flash.read(at, length)) for at, to, length in places),
+            checksum=body[-1],
+            digest=self.flash.read(offset + size, total - size),
+            hashed=hashlib.sha256(body).digest() if header.digest else b"",
+        )
+
+
+def _usage(partition: Partition) -> str:
+    if partition.type == APP and 0x10 <= partition.subtype < 0x20:
+        return "OTA app"
+    unknown = {APP: "Unknown app", DATA: "Unknown data"}.get(partition.type, "unknown")
+    return _USAGES.get((partition.type, partition.subtype), unknown)
+
+
+def _revision(revision: int) -> str:
+    return f"v{revision // 100}.{revision % 100}"

@@ -1,0 +1,259 @@
+"""The devkit's serial port as an RFC 2217 server. Knows sockets, modem lines and EN; not chips.
+
+Everything runs on the one thread that calls :meth:`SerialPort.read` and
+:meth:`SerialPort.write`: there is no queue between the client's socket and the
+chip, and no time-out but the caller's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from typing import NoReturn
+
+from espdl_hil.errors import ConfigError
+from espdl_hil.formats.telnet_server import Line, TelnetServer, escape
+
+HOST = "127.0.0.1"
+RECEIVE_BYTES = 1 << 16
+
+
+class EnableLow(Exception):  # noqa: N818 - an event that unwinds the chip, not an error
+    """EN went low: whatever the chip was doing has ended."""
+
+
+class PowerOff(Exception):  # noqa: N818 - an event that unwinds the chip, not an error
+    """The devkit is being closed."""
+
+
+class SerialPort:
+    """One serial port, for one client at a time.
+
+    EN follows the usual two-transistor circuit with its capacitor: asserting
+    RTS while DTR is not asserted pulls EN low, whatever DTR does then keeps it
+    low, and releasing RTS lets it rise; IO0 is low while DTR is asserted. A
+    client that leaves releases both lines.
+
+    Bytes for a client that is not there are lost, as on a UART. A second
+    client waits in the listen queue until the first has left.
+
+    Args:
+        port: TCP port on 127.0.0.1; 0 takes a free one.
+
+    Raises:
+        ConfigError: The TCP port is taken.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._listener.bind((HOST, port))
+        except OSError as error:
+            self._listener.close()
+            raise ConfigError(
+                f"cannot serve a simulated devkit on {HOST}:{port}: {error.strerror}",
+                hint="choose another --port, or leave it out to take a free one",
+            ) from None
+        self._listener.listen(4)
+        self._listener.setblocking(False)
+        self.number: int = self._listener.getsockname()[1]
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._client: socket.socket | None = None
+        self._telnet = TelnetServer()
+        self._received = bytearray()
+        self._unsent = bytearray()
+        self._lines = {"dtr": False, "rts": False}
+        self._off = False
+        self._boot_pin_low = False  # IO0 when EN rose last
+        self.enable_low = False  # EN is held low
+
+    def power_off(self) -> None:
+        """Make the chip's thread leave with :class:`PowerOff`; from any thread."""
+        self._off = True
+        self._wake_out.send(b"\x00")
+
+    def close(self) -> None:
+        """Free the TCP port and drop the client; the chip's thread has ended."""
+        self._drop_client()
+        self._selector.close()
+        for endpoint in (self._listener, self._wake_in, self._wake_out):
+            _hang_up(endpoint)
+
+    def read(self, timeout_s: float | None) -> bytes:
+        """Wait for bytes from the client.
+
+        Args:
+            timeout_s: Seconds to wait at most; None waits for ever, 0 only looks.
+
+        Returns:
+            All bytes that have come; empty after *timeout_s*.
+
+        Raises:
+            EnableLow: EN went low; bytes before it, and while it stays low, are lost.
+            PowerOff: The devkit is being closed.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            self._pump(_remaining(deadline))
+            if self._received:
+                data = bytes(self._received)
+                self._received.clear()
+                return data
+            if deadline is not None and time.monotonic() >= deadline:
+                return b""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client, if there is one; waits while it does not take them.
+
+        Raises:
+            EnableLow: EN went low meanwhile.
+            PowerOff: The devkit is being closed.
+        """
+        if self._client is None:
+            return
+        self._unsent += escape(data)
+        self._flush()
+        while self._unsent:
+            self._pump(None)
+
+    def idle(self, seconds: float) -> None:
+        """Let time pass; bytes that come meanwhile wait for :meth:`read`.
+
+        Raises:
+            EnableLow: EN went low.
+            PowerOff: The devkit is being closed.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._pump(_remaining(deadline))
+
+    def halt(self) -> NoReturn:
+        """Do nothing until a reset; bytes that come are lost.
+
+        Raises:
+            EnableLow: EN went low.
+            PowerOff: The devkit is being closed.
+        """
+        while True:
+            self.read(None)
+
+    def hang_up(self) -> None:
+        """Drop the client, so that it does not wait for a chip that is gone."""
+        self._drop_client()
+
+    def wait_enable_high(self) -> bool:
+        """Wait until EN is high.
+
+        Returns:
+            True when IO0 was low as EN rose: the chip enters its download mode.
+
+        Raises:
+            PowerOff: The devkit is being closed.
+        """
+        while self.enable_low:
+            self._pump(None)
+        return self._boot_pin_low
+
+    def _pump(self, timeout_s: float | None) -> None:
+        """Handle what the sockets have, waiting up to *timeout_s* for something."""
+        if self._off:
+            raise PowerOff
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj is self._listener:
+                self._accept()
+            elif key.fileobj is self._client:
+                self._serve_client()
+        if self._off:
+            raise PowerOff
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # it left while it waited
+            return
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client = client
+        self._telnet = TelnetServer()
+        self._selector.unregister(self._listener)
+        self._selector.register(client, selectors.EVENT_READ)
+        self._unsent += self._telnet.take_replies()
+        self._flush()
+
+    def _serve_client(self) -> None:
+        assert self._client is not None
+        try:
+            data = self._client.recv(RECEIVE_BYTES)
+        except BlockingIOError:  # only writable
+            self._flush()
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop_client()
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._drive(Line("rts", False))
+            self._drive(Line("dtr", False))
+            return
+        went_low = False
+        for event in self._telnet.feed(data):
+            if isinstance(event, Line):
+                went_low |= self._drive(event)
+            else:
+                self._received += event
+        self._unsent += self._telnet.take_replies()
+        self._flush()
+        if went_low:
+            raise EnableLow
+
+    def _drive(self, line: Line) -> bool:
+        """Apply a line change; True when it took EN low."""
+        self._lines[line.name] = line.asserted
+        if self.enable_low and not self._lines["rts"]:
+            self.enable_low = False
+            self._boot_pin_low = self._lines["dtr"]
+            self._received.clear()
+        elif self._lines["rts"] and not self._lines["dtr"] and not self.enable_low:
+            self.enable_low = True
+            return True
+        return False
+
+    def _flush(self) -> None:
+        if self._client is None:
+            self._unsent.clear()
+            return
+        try:
+            while self._unsent:
+                del self._unsent[: self._client.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:  # the client left; reading will say so
+            self._unsent.clear()
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        if self._selector.get_key(self._client).events != wanted:
+            self._selector.modify(self._client, wanted)
+
+    def _drop_client(self) -> None:
+        if self._client is not None:
+            self._selector.unregister(self._client)
+            _hang_up(self._client)
+            self._client = None
+            self._unsent.clear()
+
+
+def _hang_up(endpoint: socket.socket) -> None:
+    """Close a socket for everyone, children that were forked with a copy included."""
+    with contextlib.suppress(OSError):
+        endpoint.shutdown(socket.SHUT_RDWR)
+    endpoint.close()
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,78 @@
+"""A graph that planner and lint read alike, whether it came from a file or from the exporter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from espdl_hil.espdl import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from espdl_hil.espdl import Array, Graph, Shape
+
+__all__ = ["NeutralGraph", "Node", "from_espdl"]
+
+
+@dataclass(frozen=True)
+class NeutralGraph:
+    """Nodes and constants in the file's own layout (NWC / NHWC), nothing of where they came from.
+
+    Attributes:
+        nodes: In topological order.
+        constants: By name, in the shape that is stored; filters may be packed, so that only
+            their shape means something here.
+        shapes: Shapes of the graph inputs. What a file says of other tensors is not to be
+            trusted (a streaming export keeps offline lengths), so it is not kept.
+        inputs: Names of the graph inputs that are not constants.
+        outputs: Names of the graph outputs.
+        exponents: ``real = q * 2**exponent`` by tensor name, where it is known.
+        itemsizes: Bytes of one element by tensor name, where it is known.
+    """
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    shapes: Mapping[str, Shape]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    itemsizes: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        """The node that writes each tensor."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[tuple[Node, int]]]:
+        """The nodes that read each tensor, with the index of the input."""
+        found: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for index, name in enumerate(node.inputs):
+                if name:
+                    found.setdefault(name, []).append((node, index))
+        return found
+
+
+def from_espdl(graph: Graph) -> NeutralGraph:
+    """Take over a graph that was read from a file.
+
+    Args:
+        graph: An offline or a streaming file.
+
+    Returns:
+        The same graph; arrays are shared, not copied.
+    """
+    constants = {name: tensor.array for name, tensor in graph.initializers.items()}
+    infos = {**graph.value_info, **{name: t.info for name, t in graph.initializers.items()}}
+    return NeutralGraph(
+        nodes=graph.nodes,
+        constants=constants,
+        shapes={info.name: info.shape for info in graph.inputs},
+        inputs=tuple(info.name for info in graph.inputs),
+        outputs=tuple(info.name for info in graph.outputs),
+        exponents={name: info.exponents for name, info in infos.items()},
+        itemsizes={name: info.dtype.itemsize for name, info in infos.items()},
+    )

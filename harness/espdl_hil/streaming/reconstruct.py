@@ -1,0 +1,72 @@
+"""The offline graph that a streaming file seems to come from, when only that file is at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from espdl_hil.streaming.attributes import integer, integers
+from espdl_hil.streaming.planner import analyze
+from espdl_hil.streaming.timing import Flow
+from espdl_hil.streaming.transfer.windowed import windows
+
+if TYPE_CHECKING:
+    from espdl_hil.espdl import Node
+    from espdl_hil.streaming.analysis import Clock, Walk
+    from espdl_hil.streaming.graph import NeutralGraph
+
+
+def presume_offline(streaming: NeutralGraph, clock: Clock) -> NeutralGraph:
+    """Undo a streaming conversion: drop the caches, pad each window on the left.
+
+    Args:
+        streaming: The streaming file.
+        clock: Its frame axes, and the chunk that it takes.
+
+    Returns:
+        A causal graph of one chunk's length. Every window along time is taken for causal: it
+        pads the frames that its cache holds, or as many as let it keep its frame count.
+    """
+    bare = _without_caches(streaming)
+    walk, _ = analyze(bare, clock)
+    held = {
+        node.outputs[0]: integer(node, "window_size", 1) - 1
+        for node in streaming.nodes
+        if node.op_type == "StreamingCache"
+    }
+    caches = {node.name: held.get(node.inputs[0], 0) for node in streaming.nodes if node.inputs}
+    return replace(bare, nodes=tuple(_padded(node, walk, caches) for node in bare.nodes))
+
+
+def _without_caches(streaming: NeutralGraph) -> NeutralGraph:
+    """Connect what reads a cache, or a Slice of its frames, to what the cache reads."""
+    sources: dict[str, str] = {}
+    nodes = []
+    for node in streaming.nodes:
+        reads_cache = node.inputs[0] in sources if node.inputs else False
+        if node.op_type == "StreamingCache" or (node.op_type == "Slice" and reads_cache):
+            sources[node.outputs[0]] = sources.get(node.inputs[0], node.inputs[0])
+            continue
+        inputs = tuple(sources.get(name, name) for name in node.inputs)
+        nodes.append(replace(node, inputs=inputs))
+    outputs = tuple(sources.get(name, name) for name in streaming.outputs)
+    return replace(streaming, nodes=tuple(nodes), outputs=outputs)
+
+
+def _padded(node: Node, walk: Walk, caches: dict[str, int]) -> Node:
+    if node.op_type not in ("Conv", "AveragePool", "MaxPool"):
+        return node
+    name = node.inputs[0]
+    timing = walk.timing.get(name)
+    shape = walk.shape.get(name, ())
+    if not isinstance(timing, Flow) or not 1 <= timing.axis < len(shape) - 1:
+        return node
+    filters = walk.shape[node.inputs[1]] if node.op_type == "Conv" else None
+    count, position = len(shape) - 2, timing.axis - 1
+    window = windows(node, len(shape), filters)[position]
+    least = max(0, window.extent - window.stride)
+    held = caches[node.name]
+    pads = list(integers(node, "pads", (0,) * (2 * count)))
+    pads[position] = held if least <= held < window.extent else least
+    pads[position + count] = 0
+    return replace(node, attributes={**node.attributes, "pads": tuple(pads)})

@@ -1,0 +1,367 @@
+"""Every rule that planner and lint can name, in one registry. Ids are stable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from espdl_hil.errors import StreamingError
+
+
+class Severity(Enum):
+    """How a finding is to be taken."""
+
+    ERROR = "error"  # the stream differs from the offline model, or does not load
+    WARNING = "warning"  # it differs in frames that are predicted, or on other runtimes
+    NOTE = "note"  # worth knowing; nothing differs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule, broken at one place.
+
+    Attributes:
+        rule: Id of the rule, such as ``S202``.
+        severity: How it is to be taken.
+        node: Name of the node at fault; empty for the whole file.
+        message: What is wrong here, with figures.
+        frames_affected: Which frames differ, in words; empty when none do.
+        edit: What to change.
+    """
+
+    rule: str
+    severity: Severity
+    node: str
+    message: str
+    frames_affected: str
+    edit: str
+
+    def __str__(self) -> str:
+        where = f" {self.node}" if self.node else ""
+        affected = f" [{self.frames_affected}]" if self.frames_affected else ""
+        return f"{self.rule} {self.severity.value}{where}: {self.message}{affected}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that can be wrong with a streaming model.
+
+    Attributes:
+        id: Stable; ``S1xx`` the model cannot stream, ``S2xx`` the export is wrong, ``S3xx``
+            what to expect.
+        severity: See ``Severity``.
+        title: A few words.
+        explanation: Why it breaks streaming.
+        edit: What the model's author should change.
+    """
+
+    id: str
+    severity: Severity
+    title: str
+    explanation: str
+    edit: str
+
+
+def refuse(rule: Rule, node: str, message: str) -> StreamingError:
+    """Make the error for a model that cannot stream as written.
+
+    Args:
+        rule: What is broken.
+        node: Name of the node at fault.
+        message: Why, with the figures of this node.
+
+    Returns:
+        The error; its hint is the rule's edit.
+    """
+    return StreamingError(f"{rule.title}: {message}", rule=rule.id, node=node, hint=rule.edit)
+
+
+def find(rule: Rule, node: str, message: str, frames_affected: str = "") -> Finding:
+    """Make a finding of a rule.
+
+    Args:
+        rule: What is broken.
+        node: Name of the node at fault; empty for the whole file.
+        message: Why, with the figures of this node.
+        frames_affected: Which frames differ, in words.
+    """
+    text = f"{rule.title}: {message}"
+    return Finding(rule.id, rule.severity, node, text, frames_affected, rule.edit)
+
+
+_E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+REDUCTION = Rule(
+    "S101",
+    _E,
+    "reduction over time",
+    "A reduction over the frame axis needs frames that have not arrived yet.",
+    "reduce over the channels only, or replace it by a causal average pool (AvgPool1d over a fixed "
+    "window with left padding)",
+)
+NORMALIZATION = Rule(
+    "S102",
+    _E,
+    "softmax or normalization over time",
+    "Its denominator needs frames that have not arrived yet.",
+    "normalize over the channel axis of each frame",
+)
+GLOBAL_POOL = Rule(
+    "S103",
+    _E,
+    "global pooling over time",
+    "A global pool needs frames that have not arrived yet; in a stream it would see one chunk.",
+    "use a causal average pool over a fixed window, or keep the last frames with x[:, :, -n:]",
+)
+ATTENTION = Rule(
+    "S104",
+    _E,
+    "matrix product over time",
+    "A product of two tensors that both carry time (attention), or one that contracts the frame "
+    "axis, mixes frames of the whole sequence.",
+    "use a convolution or a recurrent layer for context in time",
+)
+NONCAUSAL = Rule(
+    "S105",
+    _E,
+    "non-causal padding",
+    "Padding after the last frame makes an output depend on frames that come later; the stream "
+    "would need them before they arrive.",
+    "pad on the left only: F.pad(x, (dilation * (kernel_size - 1), 0)) before a convolution "
+    "without padding, or cut the surplus frames off the end",
+)
+RESIZE = Rule(
+    "S106",
+    _E,
+    "resize in time",
+    "Resize interpolates between frames across chunk borders, unless it repeats each frame a "
+    "whole number of times.",
+    'use mode="nearest" with a whole scale_factor (int8 only), or a ConvTranspose whose kernel '
+    "equals its stride",
+)
+PAD_MODE = Rule(
+    "S107",
+    _E,
+    "padding in time that is not zero",
+    "A streaming cache starts with zeros; reflected, repeated or constant frames before the first "
+    "one cannot be reproduced.",
+    "pad the frame axis with zeros",
+)
+FOLDED = Rule(
+    "S108",
+    _E,
+    "time folded into another axis",
+    "A reshape or flatten merges the frame axis with an axis that varies more slowly, so the "
+    "frames of a chunk are not contiguous, or all frames feed one output.",
+    "keep the last frames with x[:, :, -n:] before flattening, or transpose time to the front",
+)
+ABSOLUTE = Rule(
+    "S109",
+    _E,
+    "absolute position in time",
+    "The node picks or adds something at fixed frames of the offline sequence; a stream has no "
+    "such positions.",
+    "address frames from the end (x[:, :, -n:]), or drop the positional term",
+)
+ALONG_TIME = Rule(
+    "S110",
+    _E,
+    "concat, split or scatter along time",
+    "Joining or cutting tensors along the frame axis depends on the length of the sequence.",
+    "work along the channel axis; to pad, use F.pad(x, (frames, 0)) instead of joining zeros",
+)
+REVERSED = Rule(
+    "S111",
+    _E,
+    "frames in reverse order",
+    "A flip, or a reverse or bidirectional layer, starts at the last frame.",
+    "use a forward layer, and leave the frames in their order",
+)
+UNKNOWN = Rule(
+    "S112",
+    _E,
+    "operator without streaming rules",
+    "How this operator treats the frame axis is not known, so equality cannot be promised.",
+    "replace it, or give your own passes in StreamingModel.streaming",
+)
+UNBOUNDED = Rule(
+    "S113",
+    _E,
+    "cold frames enter a recurrence",
+    "Frames that differ at the start of a stream enter a recurrent state and never leave it.",
+    "remove the latency or the warm-up before the recurrent layer",
+)
+PHASE = Rule(
+    "S120",
+    _E,
+    "stride phase",
+    "The frames of a chunk are not a multiple of the total stride, so the phase slips from chunk "
+    "to chunk.",
+    "choose chunk_frames as a multiple of the total stride",
+)
+STATE_DROPPED = Rule(
+    "S130",
+    _E,
+    "recurrent state dropped",
+    "Each run starts from zero unless the state is a graph input fed from a graph output.",
+    "take the initial state as an input of forward, return the final state, and name both in "
+    'StreamingModel.state, such as {"h0": "hn"}',
+)
+STATE_EXPONENT = Rule(
+    "S131",
+    _E,
+    "state exponents differ",
+    "The state that goes out is fed back as it is; with another exponent on its way it is scaled, "
+    "rounded or clipped at each chunk.",
+    "calibrate with the states that the model itself leaves, and give each layer a state input and "
+    "output of its own",
+)
+
+USE_PLAN = (
+    "give the exporter's streaming conversion up for the planner's (streaming=\"plan\"), which "
+    "places one cache per consumer"
+)
+MISSING_CACHE = Rule(
+    "S201",
+    _E,
+    "history missing",
+    "A window over frames has neither padding nor a cache in front of it, so the first frames of "
+    "each chunk are lost.",
+    USE_PLAN,
+)
+SHARED_CACHE = Rule(
+    "S202",
+    _E,
+    "shared cache",
+    "A tensor feeds a window over frames and something else; the exporter moved all its consumers "
+    "behind one cache, so the other consumers see old frames again.",
+    USE_PLAN,
+)
+WRONG_WINDOW = Rule(
+    "S203",
+    _E,
+    "wrong window",
+    "The cache in front of this node holds another number of frames than its kernel and dilation "
+    "need.",
+    USE_PLAN,
+)
+WRONG_AXIS = Rule(
+    "S204",
+    _E,
+    "wrong frame axis",
+    "The cache keeps slices along an axis that is not time.",
+    USE_PLAN,
+)
+NOT_OUTERMOST = Rule(
+    "S205",
+    _E,
+    "frame axis not outermost",
+    "A cache copies bytes flatly, which is a concat in time only where every axis before the frame "
+    "axis has size 1.",
+    "place the cache where time comes first, before or after a Transpose; the planner does",
+)
+PADDED_CHUNKS = Rule(
+    "S206",
+    _E,
+    "padding in every chunk",
+    "Padding along time that stayed in the streaming file is applied to each chunk, where the "
+    "offline model pads the whole sequence once.",
+    USE_PLAN,
+)
+UPSAMPLING_GAP = Rule(
+    "S207",
+    _E,
+    "gap between upsampled chunks",
+    "The last frame of a chunk is not followed by its zeros, so upsampled chunks are too short.",
+    USE_PLAN,
+)
+OFFLINE_CONSTANT = Rule(
+    "S208",
+    _E,
+    "offline frame count in a constant",
+    "The target shape of a Reshape, or the bounds of a Slice or Gather, still name frames of the "
+    "offline sequence: the file does not load, or takes wrong frames.",
+    "let the planner rewrite it, or write the model with -1 for the time axis",
+)
+UNEXPECTED_CACHE = Rule(
+    "S209",
+    _E,
+    "unexpected cache",
+    "A cache stands where nothing needs history, for example a table entry that leaked from an "
+    "earlier export.",
+    "export each model in a fresh process, and check the streaming table for other models' names",
+)
+SKEWED = Rule(
+    "S210",
+    _E,
+    "branches out of step",
+    "Tensors of different latency meet, or an output lags by another number of frames than it "
+    "should.",
+    "put a delay line (a cache and a Slice of the first frames) into the faster branch; the "
+    "planner does",
+)
+WRONG_COUNT = Rule(
+    "S211",
+    _E,
+    "wrong number of frames",
+    "A graph output has more or fewer frames per chunk than it should.",
+    USE_PLAN,
+)
+COLD_HISTORY = Rule(
+    "S212",
+    _W,
+    "history computed from zeros",
+    "Frames before the first one are computed by earlier layers from a zero cache, where the "
+    "offline model pads with zeros: the first frames differ.",
+    "place the cache directly in front of the window that needs it",
+)
+REWIRED = Rule(
+    "S213",
+    _E,
+    "node not in the offline model",
+    "The streaming file has or lacks a node that the offline file does not explain.",
+    "export both files from the same calibrated graph",
+)
+TEST_VALUES = Rule(
+    "S214",
+    _E,
+    "embedded test values of another length",
+    "The file embeds a test input of the whole sequence, but takes one chunk; the runtime's own "
+    "test reads or compares beyond it.",
+    "export streaming files without test values",
+)
+POOL_START = Rule(
+    "S301",
+    _W,
+    "maximum over a cold cache",
+    "A MaxPool ignores its padding, but a cache holds zeros there: the first frames of the stream "
+    "are max(0, offline).",
+    "put a Relu before the pool, or pad with zeros explicitly: F.pad before an unpadded pool",
+)
+POOL_COUNT = Rule(
+    "S302",
+    _N,
+    "average counts its padding",
+    "count_include_pad=False is never read by the runtime, which always divides by the whole "
+    "kernel: both files differ from the float model in the first frames, and equal each other.",
+    "set count_include_pad=True",
+)
+LATENCY = Rule(
+    "S303",
+    _N,
+    "latency",
+    "An output lags: frames that have no offline counterpart come first.",
+    "pad on the left, so that the first output needs only the first frame",
+)
+WARMUP = Rule(
+    "S304",
+    _W,
+    "warm-up",
+    "The first frames of an output may differ from the offline model, because a cache is zero "
+    "where the offline model saw something else.",
+    "use left padding of zeros directly in front of each window",
+)
+
+RULES: dict[str, Rule] = {
+    rule.id: rule for rule in list(globals().values()) if isinstance(rule, Rule)
+}

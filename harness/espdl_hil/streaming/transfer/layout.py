@@ -1,0 +1,214 @@
+"""Operators that move elements and compute nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.attributes import integer, integers
+from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.timing import Flow, Shape, Tail, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from espdl_hil.streaming.analysis import Walk
+    from espdl_hil.streaming.graph import Node
+
+
+def transpose(walk: Walk, node: Node) -> None:
+    """Permute axes."""
+    name = node.inputs[0]
+    shape, timing = walk.shape[name], walk.timing[name]
+    order = transposed(node, len(shape))
+    if isinstance(timing, Flow) or (isinstance(timing, Tail) and timing.axis >= 0):
+        timing = replace(timing, axis=order.index(timing.axis))
+    walk.put(node.outputs[0], tuple(shape[axis] for axis in order), timing, node)
+
+
+def transposed(node: Node, rank: int) -> tuple[int, ...]:
+    """The order of axes after a Transpose."""
+    return integers(node, "perm", tuple(reversed(range(rank))))
+
+
+def squeeze(walk: Walk, node: Node) -> None:
+    """Drop axes of size 1."""
+    shape = walk.shape[node.inputs[0]]
+    axes = node_axes(walk, node, len(shape))
+    if axes is None:
+        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    kept = [axis for axis in range(len(shape)) if axis not in axes]
+    _move(walk, node, tuple(shape[axis] for axis in kept), {a: i for i, a in enumerate(kept)})
+
+
+def unsqueeze(walk: Walk, node: Node) -> None:
+    """Add axes of size 1."""
+    shape = walk.shape[node.inputs[0]]
+    count = node_axes(walk, node, 0) or ()
+    rank = len(shape) + len(count)
+    added = {axis % rank for axis in count}
+    kept = [axis for axis in range(rank) if axis not in added]
+    sizes = dict(zip(kept, shape, strict=True))
+    _move(walk, node, tuple(sizes.get(axis, 1) for axis in range(rank)), dict(enumerate(kept)))
+
+
+def node_axes(walk: Walk, node: Node, rank: int) -> tuple[int, ...] | None:
+    """The axes of Squeeze, Unsqueeze or a reduction: an attribute or the second input.
+
+    Args:
+        walk: The walk.
+        node: The node.
+        rank: Added to negative axes; 0 to leave them.
+    """
+    value = walk.constant(node, 1)
+    if value is not None:
+        axes = [int(axis) for axis in value.reshape(-1).tolist()]
+    elif node.attributes.get("axes") is not None:
+        axes = list(integers(node, "axes", ()))
+    else:
+        return None
+    return tuple(axis + rank if axis < 0 else axis for axis in axes)
+
+
+def _move(walk: Walk, node: Node, shape: Shape, axis_map: dict[int, int]) -> None:
+    timing = walk.timing[node.inputs[0]]
+    if isinstance(timing, Flow):
+        if timing.axis not in axis_map:
+            raise refuse(rules.FOLDED, node.name, "the frame axis is dropped")
+        timing = timing.moved(axis_map[timing.axis])
+    elif isinstance(timing, Tail):
+        timing = replace(timing, axis=axis_map.get(timing.axis, -1))
+    walk.put(node.outputs[0], shape, timing, node)
+
+
+def reshape(walk: Walk, node: Node) -> None:
+    """Reshape by a constant; the offline frame count in it becomes "whatever comes"."""
+    name = node.inputs[0]
+    shape = walk.shape[name]
+    target = walk.constant(node, 1)
+    if target is None:
+        raise refuse(rules.UNKNOWN, node.name, "its target shape is computed at run time")
+    wanted = [int(size) for size in target.reshape(-1).tolist()]
+    if not integer(node, "allowzero", 0):
+        wanted = [shape[i] if size == 0 else size for i, size in enumerate(wanted)]
+    if -1 in wanted:
+        rest = math.prod(size for size in wanted if size != -1)
+        wanted[wanted.index(-1)] = math.prod(shape) // max(1, rest)
+    if math.prod(wanted) != math.prod(shape):
+        raise refuse(
+            rules.ABSOLUTE, node.name, f"{shape} cannot become {tuple(target.reshape(-1))}"
+        )
+    _regroup(walk, node, tuple(wanted))
+    timing = walk.timing[node.outputs[0]]
+    if isinstance(timing, Flow):
+        wanted[timing.axis] = -1
+        walk.edit_constant(node, 1, wanted)
+        walk.edit_offline(node, 1, wanted)
+
+
+def flatten(walk: Walk, node: Node) -> None:
+    """Flatten to two axes."""
+    shape = walk.shape[node.inputs[0]]
+    axis = integer(node, "axis", 1)
+    axis = axis + len(shape) if axis < 0 else axis
+    _regroup(walk, node, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+
+
+def _regroup(walk: Walk, node: Node, wanted: Shape) -> None:
+    timing: Timing = walk.timing[node.inputs[0]]
+    if isinstance(timing, Flow):
+        timing = _regroup_flow(walk, node, timing, wanted)
+    elif isinstance(timing, Tail):
+        timing = replace(timing, axis=-1)
+    walk.put(node.outputs[0], wanted, timing, node)
+
+
+def _regroup_flow(walk: Walk, node: Node, flow: Flow, wanted: Shape) -> Flow:
+    """Follow the frame axis through a reshape."""
+    found = follow_axis(walk.shape[node.inputs[0]], wanted, flow.axis)
+    if found is None:
+        raise refuse(
+            rules.FOLDED,
+            node.name,
+            f"{walk.shape[node.inputs[0]]} to {wanted} merges time (axis {flow.axis}) "
+            "into an axis that varies more slowly",
+        )
+    axis, factor = found
+    if factor == 1:
+        return flow.moved(axis)
+    walk.require_causal(node.inputs[0], flow)
+    unit = factor.denominator
+    flow = walk.delay(node, 0, max(0, -(-flow.delay // unit) * unit))
+    return replace(
+        flow,
+        axis=axis,
+        rate=flow.rate * factor,
+        delay=int(flow.delay * factor),
+        valid=math.floor(flow.valid * factor),
+        warmup=math.ceil(flow.warmup * factor),
+        field=flow.field + (unit - 1) / flow.rate,
+    )
+
+
+def follow_axis(before: Shape, after: Shape, axis: int) -> tuple[int, Fraction] | None:
+    """Find an axis again after a reshape.
+
+    Args:
+        before: Shape before; ``before[axis]`` is more than 1.
+        after: Shape after, as many elements.
+        axis: The frame axis.
+
+    Returns:
+        The axis that frames advance along, and how many of its entries one frame makes;
+        None if frames are not contiguous any more.
+
+    Example:
+        >>> follow_axis((1, 24, 8), (24, 8), 1)
+        (0, Fraction(1, 1))
+        >>> follow_axis((1, 24, 2, 8), (1, 48, 8), 1)
+        (1, Fraction(2, 1))
+        >>> follow_axis((1, 8, 24), (1, 192), 2) is None
+        True
+    """
+    for (low, high), (new_low, new_high) in _groups(before, after):
+        if not low <= axis < high:
+            continue
+        if any(size != 1 for size in before[low:axis]):
+            return None
+        outer = next((i for i in range(new_low, new_high) if after[i] != 1), None)
+        if outer is None:
+            return None
+        inner = math.prod(after[outer + 1 : new_high])
+        factor = Fraction(math.prod(before[axis + 1 : high]), inner)
+        return outer, factor
+    return None
+
+
+def _groups(before: Shape, after: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Cut both shapes into the smallest runs of axes that hold the same number of elements."""
+    groups = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        low, new_low = i, j
+        size = new_size = 1
+        first = True
+        while first or size != new_size:
+            first = False
+            if (size <= new_size and i < len(before)) or j == len(after):
+                size, i = size * before[i], i + 1
+            else:
+                new_size, j = new_size * after[j], j + 1
+        groups.append(((low, i), (new_low, j)))
+    return groups
+
+
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+    "Transpose": transpose,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Reshape": reshape,
+    "Flatten": flatten,
+}

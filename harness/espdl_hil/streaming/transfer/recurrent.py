@@ -1,0 +1,84 @@
+"""GRU and LSTM: their state must travel from chunk to chunk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.attributes import integer, text
+from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.state import RECURRENT, feeds_back, state_source
+from espdl_hil.streaming.timing import Flow, Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from espdl_hil.streaming.analysis import Walk
+    from espdl_hil.streaming.graph import Node
+
+
+def recurrent(walk: Walk, node: Node) -> None:
+    """X ``(T, B, I)`` to Y ``(T, directions, B, H)`` and the last states ``(directions, B, H)``."""
+    shape, timing = walk.shape[node.inputs[0]], walk.timing_of(node, 0)
+    hidden = integer(node, "hidden_size", 0)
+    directions = 2 if text(node, "direction", "") == "bidirectional" else 1
+    outputs: list[tuple[int, ...]] = [
+        (shape[0], directions, shape[1], hidden),
+        *[(directions, shape[1], hidden)] * 2,
+    ]
+    last = timing
+    if isinstance(timing, Flow):
+        _check(walk, node, timing)
+        walk.require_causal(node.inputs[0], timing)
+        if timing.delay < 0:
+            timing = walk.delay(node, 0, 0)
+        if timing.delay > 0 or timing.warmup > 0:
+            raise refuse(
+                rules.UNBOUNDED,
+                node.name,
+                f"its input lags by {timing.delay} and warms up for {timing.warmup} frame(s)",
+            )
+        timing = replace(timing, field=math.inf, clean=True, nonnegative=False)
+        last = Tail(walk.prefix_for(timing, 1), -1, math.inf)
+    elif isinstance(timing, Tail):
+        last = timing = replace(timing, axis=-1)
+    for index, output in enumerate(node.outputs):
+        walk.put(output, outputs[index], timing if index == 0 else last, node)
+
+
+def _check(walk: Walk, node: Node, flow: Flow) -> None:
+    """Refuse a layer whose state does not travel from chunk to chunk."""
+    if flow.axis != 0:
+        raise refuse(rules.FOLDED, node.name, f"time is axis {flow.axis}, the layer runs along 0")
+    direction = text(node, "direction", "forward")
+    if direction not in ("forward", ""):
+        raise refuse(rules.REVERSED, node.name, f"direction {direction}")
+    for entry, end in RECURRENT[node.op_type]:
+        _check_state(walk, node, entry, end)
+
+
+def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
+    """Check the way of one state: graph input, initial state, last state, graph output."""
+    kind = "cell state" if entry == 6 else "hidden state"
+    source = state_source(walk.graph, node, entry)
+    if source not in walk.clock.state:
+        what = f"comes from {source!r}" if source else "comes from no graph input"
+        message = f"its initial {kind} {what}, which no state of the model names"
+        raise refuse(rules.STATE_DROPPED, node.name, message)
+    output = walk.clock.state[source]
+    if not feeds_back(walk.graph, node, entry, end, output):
+        message = (
+            f"graph output {output!r} is not its last {kind}, so {source!r} is fed something else"
+        )
+        raise refuse(rules.STATE_DROPPED, node.name, message)
+    way = (source, node.inputs[entry], node.outputs[end], output)
+    exponents = [walk.graph.exponents.get(name) for name in way]
+    if len(set(exponents)) > 1:
+        shown = ", ".join(f"{n} {e}" for n, e in zip(way, exponents, strict=True))
+        message = f"its {kind} changes exponent on its way: {shown}"
+        raise refuse(rules.STATE_EXPONENT, node.name, message)
+
+
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = dict.fromkeys(RECURRENT, recurrent)

@@ -1,0 +1,252 @@
+"""Operators that pick, cut, join or pad."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.analysis import END
+from espdl_hil.streaming.attributes import integer, text
+from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.timing import Flow, Shape, Tail
+from espdl_hil.streaming.transfer.pointwise import align_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from espdl_hil.streaming.analysis import Walk
+    from espdl_hil.streaming.graph import Node
+
+
+def slice_(walk: Walk, node: Node) -> None:
+    """Slice with constant bounds."""
+    name = node.inputs[0]
+    shape = list(walk.shape[name])
+    timing = walk.timing[name]
+    bounds = slice_bounds(node, tuple(shape), walk.graph.constants)
+    for axis, (start, end, step) in bounds.items():
+        if step < 0:
+            walk.refuse_flow(rules.REVERSED, node, f"step {step}")
+            start, end, step = end + 1, start + 1, -step
+        shape[axis] = max(0, -(-(end - start) // step))
+    frame_axis = timing.axis if isinstance(timing, Flow | Tail) else -1
+    if isinstance(timing, Flow) and frame_axis in bounds:
+        start, end, step = bounds[frame_axis]
+        timing = _slice_frames(walk, node, timing, start, end, step, alone=len(bounds) == 1)
+    walk.put(node.outputs[0], shape, timing, node)
+
+
+def slice_bounds(
+    node: Node, shape: Shape, constants: Mapping[str, NDArray[np.generic]]
+) -> dict[int, tuple[int, int, int]]:
+    """Start, end and step of each axis that a Slice cuts, counted from the first element.
+
+    Args:
+        node: The Slice.
+        shape: Shape of its input.
+        constants: Where its bounds are.
+
+    Raises:
+        StreamingError: a bound is computed at run time.
+    """
+    given = [constants.get(name) for name in node.inputs[1:5]] + [None] * (5 - len(node.inputs))
+    starts, ends, axes, steps = given[:4]
+    if starts is None or ends is None:
+        raise refuse(rules.UNKNOWN, node.name, "its bounds are computed at run time")
+    axis_list = range(starts.size) if axes is None else axes.reshape(-1).tolist()
+    step_list = [1] * starts.size if steps is None else steps.reshape(-1).tolist()
+    bounds = {}
+    for start, end, axis, step in zip(
+        starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), axis_list, step_list, strict=True
+    ):
+        size = shape[axis]
+        low = max(0, min(size, start + size if start < 0 else start))
+        high = max(-1, min(size, end + size if end < 0 else end))
+        bounds[axis % len(shape)] = (low, high, step)
+    return bounds
+
+
+def _slice_frames(
+    walk: Walk, node: Node, flow: Flow, start: int, end: int, step: int, *, alone: bool
+) -> Flow | Tail:
+    """Cut along time: the last frames, a few at either end, or every n-th.
+
+    A cut that keeps at most half is taken for "the last frames" (from the end) or for a
+    fixed position (from the start), one that keeps more for the trimming of padding; unless
+    what follows only makes sense for the last frames (see ``Walk.tails``).
+    """
+    length = walk.shape[node.inputs[0]][flow.axis]
+    from_end = 2 * start >= length or node.name in walk.tails
+    if start and not from_end and end == length:
+        walk.trims.append(node.name)
+    for index, values in _with_bounds(
+        walk, node, flow.axis, start - length if from_end else start, end - length or END, step
+    ):
+        walk.edit_offline(node, index, values)
+    if from_end:
+        return _tail(walk, node, flow, length - start, length - end)
+    if 2 * end <= length:
+        raise refuse(rules.ABSOLUTE, node.name, f"it keeps frames {start} to {end - 1} of {length}")
+    offset = flow.delay + start
+    if offset < 0 and node.outputs[0] in walk.graph.outputs:
+        flow = walk.delay(node, 0, -start)
+        offset = 0
+    kept = flow.trimmed(start, end, step)
+    walk.frames(kept, node)
+    if step > 1 or not alone or not walk.remove(node):
+        for index, values in _with_bounds(walk, node, flow.axis, offset % step, END, step):
+            walk.edit_constant(node, index, values)
+    return kept
+
+
+def _with_bounds(
+    walk: Walk, node: Node, axis: int, start: int, end: int, step: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The constants of a Slice with other bounds on one axis, as (input index, values)."""
+    rank = len(walk.shape[node.inputs[0]])
+    axes = walk.constant(node, 3)
+    listed = list(range(rank)) if axes is None else [int(a) % rank for a in axes.reshape(-1)]
+    position = listed.index(axis)
+    for index, value in ((1, start), (2, end), (4, step)):
+        constant = walk.constant(node, index)
+        if constant is None:
+            continue
+        values = [int(entry) for entry in constant.reshape(-1).tolist()]
+        if index != 2 or value != END or values[position] < END:
+            values[position] = value
+        yield index, values
+
+
+def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
+    """Keep frames counted from the end: from *first* before it up to *last* before it."""
+    name = node.inputs[0]
+    surplus = max(0, walk.shape[name][flow.axis] - flow.valid)
+    if surplus > last:
+        walk.require_causal(name, flow)
+    first, last = first - surplus, last - surplus
+    frames = walk.frames(flow, node)
+    walk.insert_cache(node, 0, max(0, first - frames))
+    for index, values in _with_bounds(walk, node, flow.axis, -first, -last or END, 1):
+        walk.edit_constant(node, index, values)
+    return Tail(
+        walk.prefix_for(flow, first), flow.axis, flow.field + (first - last - 1) / flow.rate
+    )
+
+
+def gather(walk: Walk, node: Node) -> None:
+    """Gather with constant indices; the runtime cannot count them from the end."""
+    name = node.inputs[0]
+    shape, timing = walk.shape[name], walk.timing[name]
+    given = walk.constant(node, 1)
+    axis = integer(node, "axis", 0) % len(shape)
+    if given is None:
+        walk.refuse_flow(rules.UNKNOWN, node, "its indices are computed at run time")
+        rank = len(walk.shape[node.inputs[1]])
+        picked = walk.shape[node.inputs[1]]
+    else:
+        rank, picked = given.ndim, given.shape
+        indices = [int(index) % shape[axis] for index in given.reshape(-1).tolist()]
+        if isinstance(timing, Flow) and timing.axis == axis:
+            timing, indices = _gather_frames(walk, node, timing, indices)
+        walk.edit_constant(node, 1, indices)
+        walk.edit_offline(node, 1, indices)
+    if isinstance(timing, Flow | Tail) and timing.axis >= axis:
+        timing = replace(timing, axis=-1 if timing.axis == axis else timing.axis - 1 + rank)
+    walk.put(node.outputs[0], (*shape[:axis], *picked, *shape[axis + 1 :]), timing, node)
+
+
+def _gather_frames(
+    walk: Walk, node: Node, flow: Flow, indices: list[int]
+) -> tuple[Tail, list[int]]:
+    """Pick from the last frames.
+
+    Returns:
+        The timing, and the indices within the last frames.
+    """
+    length = walk.shape[node.inputs[0]][flow.axis]
+    first = length - min(indices)
+    if 2 * first > length:
+        raise refuse(rules.ABSOLUTE, node.name, f"it picks frame {min(indices)} of {length}")
+    walk.require_causal(node.inputs[0], flow)
+    walk.insert_cache(node, 0, max(0, first - walk.frames(flow, node)))
+    walk.keep_last(node, 0, first)
+    tail = Tail(walk.prefix_for(flow, first), -1, flow.field + (first - 1) / flow.rate)
+    return tail, [index - (length - first) for index in indices]
+
+
+def split(walk: Walk, node: Node) -> None:
+    """Split into several outputs."""
+    name = node.inputs[0]
+    shape, timing = walk.shape[name], walk.timing[name]
+    axis = integer(node, "axis", 0) % len(shape)
+    if isinstance(timing, Flow) and timing.axis == axis:
+        raise refuse(rules.ALONG_TIME, node.name, "it splits the frame axis")
+    sizes = walk.constant(node, 1)
+    count = len(node.outputs)
+    parts = (
+        [int(size) for size in sizes.reshape(-1).tolist()]
+        if sizes is not None
+        else [math.ceil(shape[axis] / count)] * count
+    )
+    for output, part in zip(node.outputs, parts, strict=True):
+        walk.put(output, (*shape[:axis], part, *shape[axis + 1 :]), timing, node)
+
+
+def concat(walk: Walk, node: Node) -> None:
+    """Join tensors along an axis."""
+    shapes = [walk.shape[name] for name in node.inputs]
+    rank = len(shapes[0])
+    axis = integer(node, "axis", 0) % rank
+    flows = [flow for i in range(len(shapes)) if (flow := walk.flow(node, i))]
+    if any(flow.axis == axis for flow in flows):
+        raise refuse(rules.ALONG_TIME, node.name, "it joins tensors along the frame axis")
+    joined = sum(shape[axis] for shape in shapes)
+    shape = (*shapes[0][:axis], joined, *shapes[0][axis + 1 :])
+    walk.put(node.outputs[0], shape, align_inputs(walk, node, shape), node)
+
+
+def pad(walk: Walk, node: Node) -> None:
+    """Pad with constants; frames before the first become a matter of caches."""
+    name = node.inputs[0]
+    shape, timing = walk.shape[name], walk.timing[name]
+    rank = len(shape)
+    amounts = walk.constant(node, 1)
+    if amounts is None:
+        raise refuse(rules.UNKNOWN, node.name, "its padding is computed at run time")
+    pads = [int(amount) for amount in amounts.reshape(-1).tolist()]
+    out_shape = tuple(size + pads[i] + pads[rank + i] for i, size in enumerate(shape))
+    if isinstance(timing, Flow) and (pads[timing.axis] or pads[rank + timing.axis]):
+        timing = _pad_frames(walk, node, timing, pads)
+    walk.put(node.outputs[0], out_shape, timing, node)
+
+
+def _pad_frames(walk: Walk, node: Node, flow: Flow, pads: list[int]) -> Flow:
+    rank = len(pads) // 2
+    begin, end = pads[flow.axis], pads[rank + flow.axis]
+    value = walk.constant(node, 2)
+    mode = text(node, "mode", "constant")
+    if mode != "constant" or (value is not None and value.size and value.reshape(-1)[0] != 0):
+        what = mode if mode != "constant" else "a value other than zero"
+        raise refuse(rules.PAD_MODE, node.name, f"it pads {begin} frame(s) with {what}")
+    walk.require_causal(node.inputs[0], flow)
+    if node.outputs[0] in walk.graph.outputs:
+        flow = walk.delay(node, 0, max(begin, flow.delay))
+    pads = [0 if i % rank == flow.axis else amount for i, amount in enumerate(pads)]
+    if any(pads) or not walk.remove(node):
+        walk.edit_constant(node, 1, pads)
+    padded = flow.padded(begin)
+    return replace(padded, culprit=node.name) if end else padded
+
+
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+    "Slice": slice_,
+    "Gather": gather,
+    "Split": split,
+    "Concat": concat,
+    "Pad": pad,
+}

@@ -1,0 +1,147 @@
+"""Operators with a window over frames: Conv, pools, and the zeros that ConvTranspose inserts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.attributes import integer, integers, text
+from espdl_hil.streaming.rules import find, refuse
+from espdl_hil.streaming.timing import Flow, Shape, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from espdl_hil.streaming.analysis import Walk
+    from espdl_hil.streaming.graph import Node
+
+
+def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, ...]:
+    """The geometry of each spatial axis; axis ``1 + i`` of the tensor has the i-th.
+
+    Args:
+        node: Conv, AveragePool or MaxPool.
+        rank: Rank of its first input.
+        filter_shape: Stored shape of the filter, ``(W, C, N)`` or ``(H, W, C, N)``; None for pools.
+    """
+    count = rank - 2
+    sizes = (1,) * count if filter_shape is None else tuple(filter_shape[:count])
+    kernel = integers(node, "kernel_shape", sizes)
+    ones, zeros = (1,) * count, (0,) * (2 * count)
+    strides, dilations = integers(node, "strides", ones), integers(node, "dilations", ones)
+    pads = integers(node, "pads", zeros)
+    return tuple(
+        Window(dilations[i] * (kernel[i] - 1) + 1, strides[i], pads[i], pads[i + count])
+        for i in range(count)
+    )
+
+
+def conv(walk: Walk, node: Node) -> None:
+    """Convolution, plain or depthwise."""
+    filters = walk.shape[node.inputs[1]]
+    depthwise = integer(node, "group", 1) != 1
+    channels = walk.shape[node.inputs[0]][-1] if depthwise else filters[-1]
+    _window_op(walk, node, filters, channels)
+
+
+def pool(walk: Walk, node: Node) -> None:
+    """AveragePool and MaxPool."""
+    _window_op(walk, node, None, walk.shape[node.inputs[0]][-1])
+
+
+def _window_op(walk: Walk, node: Node, filters: Shape | None, channels: int) -> None:
+    name = node.inputs[0]
+    shape, timing = walk.shape[name], walk.timing[name]
+    geometry = windows(node, len(shape), filters)
+    spatial = tuple(w.frames_out(size) for w, size in zip(geometry, shape[1:-1], strict=True))
+    out_shape = (shape[0], *spatial, channels)
+    if isinstance(timing, Flow):
+        timing = _stream_window(walk, node, timing, geometry)
+    walk.put(node.outputs[0], out_shape, timing, node)
+
+
+def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, ...]) -> Flow:
+    """Replace padding along time by a cache."""
+    name = node.inputs[0]
+    position = flow.axis - 1
+    if not 0 <= position < len(geometry):
+        message = f"time is axis {flow.axis}, its channels; is frame_axis the axis of time?"
+        raise refuse(rules.FOLDED, node.name, message)
+    if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
+        raise refuse(rules.NONCAUSAL, node.name, f"auto_pad is {node.attributes['auto_pad']}")
+    walk.require_causal(name, flow)
+    window = geometry[position]
+    delay = window.delay_for(flow.delay)
+    held = window.state_for(flow.delay, delay)
+    out = flow.windowed(window, delay)
+    walk.frames(out, node)  # refuses a phase that slips
+    surplus = held + window.stride - window.extent  # behind the last window
+    walk.insert_cache(node, 0, held, drop=surplus if surplus >= window.stride else 0)
+    pads = list(integers(node, "pads", (0,) * (2 * len(geometry))))
+    pads[position] = pads[position + len(geometry)] = 0
+    if window.pad_begin or window.pad_end:
+        walk.edit_attribute(node, "pads", tuple(pads))
+    if window.pad_end:
+        out = replace(out, culprit=node.name)
+    if node.op_type == "Conv":
+        return replace(out, nonnegative=text(node, "activation", "") == "Relu")
+    return replace(_pool_start(walk, node, flow, window, out), nonnegative=flow.nonnegative)
+
+
+def ignored_frames(node: Node, flow: Flow, window: Window) -> int:
+    """Output frames at the start in which a MaxPool ignores padding that a cache holds as zero."""
+    if node.op_type != "MaxPool" or flow.nonnegative:
+        return 0
+    return -(-window.pad_begin // window.stride)
+
+
+def _pool_start(walk: Walk, node: Node, flow: Flow, window: Window, out: Flow) -> Flow:
+    """Account for how a pool treats its padding."""
+    ignored = ignored_frames(node, flow, window)
+    if ignored:
+        message = f"the first {ignored} frame(s) become max(0, offline value)"
+        walk.notes.append(find(rules.POOL_START, node.name, message, f"first {ignored}"))
+    padded = window.pad_begin and node.op_type == "AveragePool"
+    if padded and not integer(node, "count_include_pad", 0):
+        message = f"the first {-(-window.pad_begin // window.stride)} frame(s) count padding"
+        walk.notes.append(find(rules.POOL_COUNT, node.name, message))
+    return replace(out, warmup=max(out.warmup, ignored))
+
+
+def insert_zeros(walk: Walk, node: Node) -> None:
+    """The first half of a ConvTranspose: ``stride - 1`` zeros after each frame."""
+    name = node.inputs[0]
+    shape, timing = walk.shape[name], walk.timing[name]
+    count = len(shape) - 2
+    stride = integers(node, "stride", (1,) * count)
+    extra = integers(node, "output_padding", (0,) * count)
+    spatial = tuple(
+        (size - 1) * s + 1 + e for size, s, e in zip(shape[1:-1], stride, extra, strict=True)
+    )
+    if isinstance(timing, Flow):
+        position = timing.axis - 1
+        if not 0 <= position < count:
+            raise refuse(rules.FOLDED, node.name, f"time is axis {timing.axis}, not a spatial axis")
+        if timing.delay < 0:
+            timing = walk.delay(node, 0, 0)
+        s = stride[position]
+        padded = (*extra[:position], s - 1, *extra[position + 1 :])
+        walk.edit_attribute(node, "output_padding", padded)
+        timing = replace(
+            timing,
+            rate=timing.rate * s,
+            delay=timing.delay * s,
+            valid=timing.valid * s,
+            warmup=timing.warmup * s,
+            sparse=timing.sparse * s,
+        )
+    walk.put(node.outputs[0], (shape[0], *spatial, shape[-1]), timing, node)
+
+
+HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+    "Conv": conv,
+    "AveragePool": pool,
+    "MaxPool": pool,
+    "InsertZeros": insert_zeros,
+}
