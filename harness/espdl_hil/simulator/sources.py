@@ -25,7 +25,7 @@ def firmware_dir() -> Path:
             return candidate
     raise ConfigError(
         f"the firmware sources are missing: no {SOURCE_LIST} in {package / '_firmware'} "
-        f"or {package.parent / 'firmware'}",
+        f"or {package.parents[1] / 'firmware'}",
         hint="reinstall espdl-hil, or run from a checkout of the project",
     )
 
