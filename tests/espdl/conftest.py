@@ -1,36 +1,12 @@
-"""Model files and graphs built by hand, and the golden ones."""
+"""Model files built by hand."""
 
-import json
 import struct
-from pathlib import Path
 
 import flatbuffers
 import numpy as np
 import pytest
 
-from espdl_hil.espdl.graph import Graph, Header, Node, Span, Tensor, TensorInfo
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 DTYPE_CODES = {"float32": 1, "uint8": 2, "int8": 3, "int16": 5, "int32": 6, "int64": 7, "bool": 9}
-WIDTHS = {"int8": "S8", "int16": "S16", "float32": "F32"}
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """Function from a case's name to (bytes of the model, index, tensors by path)."""
-
-    def read(name):
-        with np.load(GOLDEN / f"{name}.npz") as stored:
-            index = json.loads(stored["index"].tobytes())
-            tensors = {path: stored[key] for key, path in index["tensors"].items()}
-        return tensors.pop("model").tobytes(), index, tensors
-
-    return read
-
-
-@pytest.fixture(scope="session")
-def golden_names():
-    return sorted(path.name.removesuffix(".npz") for path in GOLDEN.glob("*.npz"))
 
 
 class FlatWriter:
@@ -157,61 +133,3 @@ def relu_file(writer):
         )
 
     return write
-
-
-@pytest.fixture
-def build_graph():
-    """Function that makes a `Graph` from nodes and tensors, without a file.
-
-    Tensors are ``name: (dtype, shape, exponent or exponents)``, or an array, or (array,
-    exponents), which makes a constant. Tensors that no node makes are graph inputs.
-    """
-
-    def build(nodes, tensors, *, outputs=None, path="built", file_bytes=4096):
-        constants, infos = {}, {}
-        for name, value in tensors.items():
-            if isinstance(value, np.ndarray):
-                value = (value, 0)
-            if isinstance(value[0], np.ndarray):
-                info = _info(name, value[0].dtype, value[0].shape, value[1])
-                constants[name] = Tensor(info, value[0].reshape(-1))
-            else:
-                infos[name] = _info(name, *value)
-        made = [name for node in nodes for name in node.outputs if name]
-        return Graph(
-            name="built",
-            inputs=tuple(info for name, info in infos.items() if name not in made),
-            outputs=tuple(infos[name] for name in outputs or made[-1:]),
-            nodes=tuple(nodes),
-            initializers=constants,
-            value_info=infos,
-            test_inputs={},
-            test_outputs={},
-            metadata={},
-            header=Header("EDL2", False, Span(16, file_bytes - 16), file_bytes),
-            path=path,
-        )
-
-    return build
-
-
-def _info(name, dtype, shape, exponents=0):
-    exponents = exponents if isinstance(exponents, tuple) else (exponents,)
-    return TensorInfo(name, np.dtype(dtype), tuple(shape), exponents)
-
-
-@pytest.fixture
-def one_node(build_graph):
-    """Function that makes a graph of one node; the first tensor's type gives its quant_type."""
-
-    def build(op_type, inputs, outputs, attributes=None, **options):
-        tensors = inputs | outputs
-        first = next(iter(inputs.values()))
-        dtype = np.dtype(first.dtype if isinstance(first, np.ndarray) else first[0])
-        attributes = {"quant_type": WIDTHS.get(dtype.name, "S8")} | (attributes or {})
-        names = tuple("" if name.startswith("missing") else name for name in inputs)
-        node = Node("n", op_type, names, tuple(outputs), attributes)
-        known = {name: value for name, value in tensors.items() if not name.startswith("missing")}
-        return build_graph([node], known, **options)
-
-    return build

@@ -1,11 +1,9 @@
 """Damaged files give a typed error or a valid run; nothing else, quickly, in bounded memory."""
 
-import json
 import struct
 import time
 import tracemalloc
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from espdl_hil.errors import ArtifactError
 from espdl_hil.espdl import load_graph, read_package, write_package
 from espdl_hil.interpreter import load
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 # One file of each operator family, both widths, streaming and packages of two included.
 SOURCES = [
     "add.esp32s3.int8",
@@ -52,15 +49,9 @@ MAX_SECONDS = 2.0
 MAX_READ_FACTOR, READ_BASE = 64, 256 * 1024
 
 
-def model_bytes(name):
-    with np.load(GOLDEN / f"{name}.npz") as stored:
-        keys = json.loads(stored["index"].tobytes())["tensors"]
-        return stored[next(key for key, path in keys.items() if path == "model")].tobytes()
-
-
 @pytest.fixture(scope="module")
-def sources():
-    models = [model_bytes(name) for name in SOURCES]
+def sources(golden):
+    models = [golden(name)[0] for name in SOURCES]
     packages = [
         write_package([("a", first), ("b", second)])
         for first, second in zip(models[::9], models[1::9], strict=False)

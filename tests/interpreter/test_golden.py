@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +24,6 @@ class Difference:
     worst: float
 
 
-def read(name):
-    """A case's index, and its arrays by path."""
-    with np.load(GOLDEN / f"{name}.npz") as archive:
-        index = json.loads(archive["index"].tobytes())
-        return index, {path: archive[key] for key, path in index["tensors"].items()}
-
-
 def at(arrays, stream, step, side, tensor):
     return arrays[f"s{stream}/t{step}/{side}" + (tensor if tensor[0] == "/" else f"/{tensor}")]
 
@@ -52,26 +44,26 @@ def compare(expected, observed, tensor, tolerance_lsb):
     return Difference(tensor, int(outside.sum()), expected.size, float(error.max()))
 
 
-def run(index, arrays):
+def run(model, index, arrays):
     """Differences of every node of every step of every stream, and the elements compared."""
-    session = load(arrays["model"].tobytes(), index["target"])
-    recurrent = any(kind in arrays["model"].tobytes() for kind in (b"GRU", b"LSTM"))
-    wide = any(info.dtype == np.int16 for info in session.inputs)
+    execution = load(model, index["target"])
+    recurrent = any(kind in model for kind in (b"GRU", b"LSTM"))
+    wide = any(info.dtype == np.int16 for info in execution.inputs)
     tolerance = RECURRENT_LSB if recurrent and wide else 0
     differences, elements = [], 0
     for stream, plan in enumerate(index["streams"]):
-        session.reset()
+        execution.reset()
         for step in range(plan["steps"]):
             feeds = {name: at(arrays, stream, step, "in", name) for name in index["inputs"]}
-            outputs = session.step(feeds)
+            outputs = execution.step(feeds)
             assert sorted(outputs) == sorted(plan["outputs"])
             for tensor in plan["order"]:
                 expected = at(arrays, stream, step, "out", tensor)
                 elements += expected.size
-                found = compare(expected, session.trace[tensor], tensor, tolerance)
+                found = compare(expected, execution.trace[tensor], tensor, tolerance)
                 differences += [found] if found else []
             assert list(plan["exponents"].items()) == [
-                (name, _as_given(session.exponents[name], given))
+                (name, _as_given(execution.exponents[name], given))
                 for name, given in plan["exponents"].items()
             ]
     return differences, elements
@@ -86,37 +78,36 @@ def test_all_the_cases_are_here():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_golden(name):
-    differences, elements = run(*read(name))
+def test_golden(golden, name):
+    differences, elements = run(*golden(name))
     assert elements > 0
     assert not differences
 
 
-def test_golden_fails_on_another_rounding():
-    index, arrays = read("mul.esp32p4.int8")
-    differences, _ = run({**index, "target": "esp32s3"}, arrays)
+def test_golden_fails_on_another_rounding(golden):
+    model, index, arrays = golden("mul.esp32p4.int8")
+    differences, _ = run(model, {**index, "target": "esp32s3"}, arrays)
     assert differences
 
 
-def test_golden_fails_on_a_changed_weight():
-    index, arrays = read("tcn_res.esp32s3.int8")
-    model = bytearray(arrays["model"].tobytes())
+def test_golden_fails_on_a_changed_weight(golden):
+    data, index, arrays = golden("tcn_res.esp32s3.int8")
+    model = bytearray(data)
     weight = load(bytes(model), "esp32s3")._graph.initializers
     span = max((t for t in weight.values() if t.span), key=lambda t: t.info.size).span
     model[span.offset] ^= 0x40
-    arrays["model"] = np.frombuffer(bytes(model), np.uint8)
-    differences, _ = run(index, arrays)
+    differences, _ = run(bytes(model), index, arrays)
     assert differences
 
 
-def test_golden_fails_when_state_is_not_kept():
-    index, arrays = read("stream_stack.streaming.esp32s3.int8")
-    session = load(arrays["model"].tobytes(), "esp32s3")
+def test_golden_fails_when_state_is_not_kept(golden):
+    model, index, arrays = golden("stream_stack.streaming.esp32s3.int8")
+    execution = load(model, "esp32s3")
     plan = index["streams"][0]
     wrong = 0
     for step in range(plan["steps"]):
-        session.reset()
-        session.step({name: at(arrays, 0, step, "in", name) for name in index["inputs"]})
+        execution.reset()
+        execution.step({name: at(arrays, 0, step, "in", name) for name in index["inputs"]})
         for tensor in plan["order"]:
-            wrong += not np.array_equal(at(arrays, 0, step, "out", tensor), session.trace[tensor])
+            wrong += not np.array_equal(at(arrays, 0, step, "out", tensor), execution.trace[tensor])
     assert wrong

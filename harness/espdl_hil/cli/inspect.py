@@ -9,11 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espdl_hil.cli.describe import describe
 from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.espdl import load_graph, read_package
 from espdl_hil.espdl.reader import read_bytes
 from espdl_hil.operators import check_graph
-from espdl_hil.operators.describe import describe
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel
+    from espdl_hil.operators.kernel import Kernel
 
 LEFTMOST = -40  # shifting any product further left saturates just the same
 RIGHTMOST = 62
@@ -148,5 +148,30 @@ def integer_product(products: Products, columns: Array, destination: Array) -> K
 
     def run() -> None:
         settle_integers(products, columns.astype(np.int64) @ weights, destination)
+
+    return run
+
+
+def matrix_kernel(products: Products, rows: Array, destination: Array) -> Kernel:
+    """A kernel for ``destination = finish(rows @ weights)``.
+
+    Args:
+        products: What is multiplied, K x N.
+        rows: (M, K) of the input's type, a view of the input.
+        destination: (M, N) of the output's type, a view of the output.
+    """
+    scaled = scaled_weights(products)
+    if scaled is None:
+        return integer_product(products, rows, destination)
+    matrix = scaled.matrix
+    columns = np.ones((len(rows), len(matrix)), matrix.dtype)
+    inner = columns[:, :-1]
+    sums = np.empty((len(rows), matrix.shape[1]), matrix.dtype)
+    finish = scaled.finish(sums, destination)
+
+    def run() -> None:
+        inner[...] = rows
+        np.dot(columns, matrix, out=sums)
+        finish()
 
     return run

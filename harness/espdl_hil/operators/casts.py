@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.numeric import quantized, rounder, saturated
+from espdl_hil.operators.signature import ALL_WIDTHS, NUMBERS, Operator, fixed
 from espdl_hil.operators.tables import lookup, tabulate
 
 if TYPE_CHECKING:
-    from espdl_hil.operators.prepare import Kernel, Op
+    from collections.abc import Iterator
+
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import PlacedNode
 
 
-def build_requantize(op: Op) -> Kernel:
+def build_requantize(bound: BoundNode) -> Kernel:
     """``sat(round(x * 2**ei * 2**-eo))``; from and to float as well.
 
     With equal exponents integers are copied, and clipped when they get narrower.
 
     Matches: ``TensorBase::assign``.
     """
-    source, destination = op.input(), op.out
+    source, destination = bound.input(), bound.out
     x, y = source.array, destination.array
     if x.dtype == y.dtype and source.exponents == destination.exponents:
 
@@ -29,7 +34,7 @@ def build_requantize(op: Op) -> Kernel:
 
         return copy
     if source.is_float:
-        return _quantize(op)
+        return _quantize(bound)
     if destination.is_float:
         scale = source.scale
 
@@ -44,16 +49,16 @@ def build_requantize(op: Op) -> Kernel:
         x,
         y,
         tabulate(
-            lambda q: quantized(q.astype(np.float32) * scale * inverse, op.rounding, y.dtype),
+            lambda q: quantized(q.astype(np.float32) * scale * inverse, bound.rounding, y.dtype),
             x.dtype,
         ),
     )
 
 
-def _quantize(op: Op) -> Kernel:
-    x, y, rescale = op.input().array, op.out.array, op.out.rescale
+def _quantize(bound: BoundNode) -> Kernel:
+    x, y, rescale = bound.input().array, bound.out.array, bound.out.rescale
     scaled = np.empty(x.shape, np.float32)
-    settle = rounder(op.rounding)
+    settle = rounder(bound.rounding)
 
     def quantize() -> None:
         np.multiply(x, rescale, out=scaled)
@@ -61,3 +66,23 @@ def _quantize(op: Op) -> Kernel:
         y[...] = saturated(scaled, y.dtype)
 
     return quantize
+
+
+def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
+    """QuantizeLinear, DequantizeLinear and RequantizeLinear: the tensors' own exponents count."""
+    taken, made = placed.info(0), placed.output()
+    both_float = taken.dtype == made.dtype == "float32"
+    if both_float and taken.exponents != made.exponents:
+        yield "float to float with different exponents, the chip leaves the output as it was"
+
+
+_UNREAD = fixed("int8", "int16", "float32", optional=True, weight=True)
+_REQUANTIZE = Operator(
+    ALL_WIDTHS,
+    (NUMBERS, _UNREAD, _UNREAD),
+    (NUMBERS,),
+    build=build_requantize,
+    rules=_requantize_rules,
+    by_tensor=True,
+)
+OPERATORS = dict.fromkeys(("DequantizeLinear", "QuantizeLinear", "RequantizeLinear"), _REQUANTIZE)

@@ -7,27 +7,21 @@ the chip, and names all such nodes at once.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
-from espdl_hil.operators import rules_convolution as convolution
-from espdl_hil.operators import rules_elementwise as elementwise
-from espdl_hil.operators import rules_movement as movement
-from espdl_hil.operators import rules_normalization as normalization
 from espdl_hil.operators.inference import output_shapes, refusal, try_shapes
-from espdl_hil.operators.node_view import NodeProblem, NodeView
-from espdl_hil.operators.site import Site
-from espdl_hil.operators.stats import activation_bytes, node_macs
-from espdl_hil.operators.table import CASTS, COMPARISONS, OPERATORS, PICKS, REDUCTIONS, WIDTHS
+from espdl_hil.operators.node import NodeProblem, PlacedNode
+from espdl_hil.operators.registry import OPERATORS
+from espdl_hil.operators.signature import WIDTHS
+from espdl_hil.operators.sizes import activation_bytes, node_work
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from espdl_hil.espdl.graph import Graph, Node, Shape, TensorInfo
-    from espdl_hil.operators.site import Rule
-    from espdl_hil.operators.table import Operator, Role
+    from espdl_hil.espdl.graph import Array, Graph, Node, Shape, TensorInfo
+    from espdl_hil.operators.signature import Operator, Role
 
 MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
 # Bounds on what a damaged length can ask for. PSRAM is 32 MiB at most and ESP-DL reuses it; a
@@ -36,36 +30,6 @@ ACTIVATION_BYTES = 24 * 2**20
 ACTIVATION_FACTOR = 64  # bytes of tensors for each byte of the file; public models need 23
 WORK_MACS = 2**30
 WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file; public models need 1,700
-
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Add", "Sub", "Pow"), elementwise.binary),
-    **dict.fromkeys(COMPARISONS, elementwise.compare),
-    **dict.fromkeys(elementwise.TABLE_OPERATORS, elementwise.table),
-    **dict.fromkeys((*REDUCTIONS, *PICKS), movement.reduce),
-    **dict.fromkeys(CASTS, movement.requantize),
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), normalization.layer_norm),
-    **dict.fromkeys(normalization.GATES, normalization.recurrent),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), normalization.softmax),
-    **dict.fromkeys(("AveragePool", "MaxPool"), convolution.pool),
-    "Clip": elementwise.clip,
-    "Conv": convolution.conv,
-    "DepthToSpace": movement.depth_to_space,
-    "Div": elementwise.div,
-    "Gather": movement.gather,
-    "Gemm": convolution.gemm,
-    "GlobalAveragePool": convolution.global_pool,
-    "LpNormalization": normalization.lp_norm,
-    "MatMul": convolution.matmul,
-    "Mod": elementwise.mod,
-    "Mul": elementwise.mul,
-    "PRelu": elementwise.prelu,
-    "Pad": movement.pad,
-    "Resize": convolution.resize,
-    "ReverseSequence": movement.reverse_sequence,
-    "ScatterND": movement.scatter_nd,
-    "Slice": movement.slices,
-    "StreamingCache": movement.streaming_cache,
-}
 
 
 def check_graph(
@@ -90,10 +54,12 @@ def check_graph(
         raise ConfigError(f"unknown target {target!r}; there are {', '.join(TARGETS)}")
     shapes, mismatches = try_shapes(graph, input_shapes)
     misfits = {node.name: reason for node, reason in mismatches}
-    problems: list[tuple[Node, str]] = []
-    for node in graph.nodes:
-        found = list(_examine(node, graph, target, shapes, misfits.get(node.name)))
-        problems += [(node, reason) for reason in found]
+    constants = graph.constants
+    problems = [
+        (node, reason)
+        for node in graph.nodes
+        for reason in _examine(node, graph, constants, target, shapes, misfits.get(node.name))
+    ]
     if problems:
         raise refusal(graph, problems, supported=_supported(problems))
     _check_inputs(graph)
@@ -103,7 +69,12 @@ def check_graph(
 
 
 def _examine(
-    node: Node, graph: Graph, target: str, shapes: Mapping[str, Shape], misfit: str | None
+    node: Node,
+    graph: Graph,
+    constants: Mapping[str, Array],
+    target: str,
+    shapes: Mapping[str, Shape],
+    misfit: str | None,
 ) -> Iterator[str]:
     """Reasons against one node; *misfit* is what shape inference said of it."""
     operator = OPERATORS.get(node.op_type)
@@ -126,15 +97,12 @@ def _examine(
     yield from exponents
     if exponents:
         return
-    constants = graph.constants
     results = output_shapes(node, inputs, constants)
-    site = Site(node, inputs, constants, graph, TARGETS[target], width, results)
-    rule = RULES.get(node.op_type)
-    if rule is not None:
-        try:
-            yield from rule(site)
-        except NodeProblem as problem:
-            yield str(problem)
+    placed = PlacedNode(node, inputs, constants, graph, TARGETS[target], width, results)
+    try:
+        yield from operator.rules(placed)
+    except NodeProblem as problem:
+        yield str(problem)
 
 
 def _types(node: Node, graph: Graph, operator: Operator, width: str) -> Iterator[str]:
@@ -244,7 +212,7 @@ def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
             f"bytes is {room}",
             path=graph.path,
         )
-    work = sum(_work(node, shapes) for node in graph.nodes)
+    work = sum(node_work(node, shapes) for node in graph.nodes)
     most = max(WORK_MACS, WORK_FACTOR * graph.header.file_bytes)
     if work > most:
         raise UnsupportedOpError(
@@ -252,10 +220,3 @@ def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
             f"{graph.header.file_bytes} bytes is {most}",
             path=graph.path,
         )
-
-
-def _work(node: Node, shapes: Mapping[str, Shape]) -> int:
-    if node.op_type in ("AveragePool", "MaxPool"):
-        kernel = NodeView(node, (), {}).integers("kernel_shape")
-        return math.prod(shapes[node.outputs[0]]) * math.prod(kernel)
-    return node_macs(node, shapes)

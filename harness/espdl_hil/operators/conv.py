@@ -8,57 +8,110 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.espdl.weights import unpack_filter
-from espdl_hil.operators.accumulate import Products, ScaledWeights, integer_product, scaled_weights
+from espdl_hil.operators.accumulate import (
+    Products,
+    ScaledWeights,
+    integer_product,
+    matrix_kernel,
+    scaled_weights,
+)
 from espdl_hil.operators.depthwise import depthwise_kernel
-from espdl_hil.operators.gemm import matrix_kernel, products_of
-from espdl_hil.operators.prepare import in_order
-from espdl_hil.operators.s3_accumulator import watch
-from espdl_hil.operators.shapes import per_axis
-from espdl_hil.operators.windows import Geometry, geometry_of, padded_input, windows
+from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.node import NodeProblem
+from espdl_hil.operators.products import bias_rules, filter_rules, fused_rules, products_of, watch
+from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, Operator
+from espdl_hil.operators.windows import (
+    ONE_PICTURE,
+    Geometry,
+    geometry_of,
+    one_picture_rules,
+    padded_input,
+    per_axis,
+    spatial_rank,
+    window_lengths,
+    window_rules,
+    windows,
+)
 
 if TYPE_CHECKING:
-    from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op
+    from collections.abc import Iterator
+
+    from espdl_hil.espdl import Array, Shape
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
 BLOCK_ELEMENTS = 128 * 1024  # rows of one block and their sums stay in a core's second-level cache
 DENSE_MACS = 200_000  # a small depthwise filter is cheaper as a dense one: fewer numpy calls
 
 
-def build_conv(op: Op) -> Kernel:
+def _conv_shapes(view: NodeView) -> list[Shape]:
+    spatial, stored = spatial_rank(view), view.shape_of(1)
+    if len(stored) != spatial + 2:
+        raise NodeProblem(f"a filter of shape {stored} does not fit {spatial} spatial axes")
+    group, channels = view.integer("group", 1), view.shape[-1]
+    if group not in (1, channels):
+        raise NodeProblem(
+            f"group {group} with {channels} channels; ESP-DL takes group 1 or depthwise"
+        )
+    if stored[-2] != channels:
+        raise NodeProblem(f"a filter of shape {stored} does not fit {channels} channels")
+    dilations = per_axis(view, "dilations", spatial)
+    lengths = window_lengths(view, stored[:spatial], dilations)
+    return [(view.shape[0], *lengths, stored[-1] if group == 1 else channels)]
+
+
+def _conv_rules(placed: PlacedNode) -> Iterator[str]:
+    """Convolution, depthwise or not."""
+    depthwise = placed.integer("group", 1) != 1
+    channels = placed.shape_of(1)[-2 if depthwise else -1]
+    if depthwise and placed.shape_of(1)[-1] != 1:
+        yield f"a depthwise filter of shape {placed.shape_of(1)}, ESP-DL takes one of each channel"
+    yield from one_picture_rules(placed)
+    yield from fused_rules(placed)
+    spatial = spatial_rank(placed)
+    kernel, dilations = placed.shape_of(1)[:spatial], placed.integers("dilations")
+    yield from window_rules(placed, kernel, dilations)
+    yield from filter_rules(placed, channels)
+    yield from bias_rules(placed, channels, depthwise=depthwise)
+
+
+def build_conv(bound: BoundNode) -> Kernel:
     """Conv, one or two spatial axes, dense or depthwise.
 
     ``sat(round(sum(x * w) + bias) * 2**-shift)``, pads contribute 0, shift per output channel.
 
     Matches: ``base::conv2d``, ``base::depthwise_conv2d``.
     """
-    group = op.view.integer("group", 1)
-    stored = op.input(1)
+    group = bound.integer("group", 1)
+    stored = bound.input(1)
     taps = unpack_filter(
-        stored.array.reshape(-1), stored.shape, op.target.name, depthwise=group != 1
+        stored.array.reshape(-1), stored.shape, bound.target.name, depthwise=group != 1
     )
     n, kh, kw, _ = taps.shape
-    spatial = len(op.input().shape) - 2
+    spatial = len(bound.input().shape) - 2
     kernel = (kh, kw)[2 - spatial :]
-    geometry = geometry_of(op, kernel, per_axis(op.view, "dilations", spatial, (1,) * spatial))
-    products = products_of(op, taps.reshape(n, -1).T)
-    watch(op, products, partial(_columns, op, geometry, group), depthwise=group != 1)
+    geometry = geometry_of(bound, kernel, per_axis(bound, "dilations", spatial, (1,) * spatial))
+    products = products_of(bound, taps.reshape(n, -1).T)
+    watch(bound, products, partial(_columns, bound, geometry, group), depthwise=group != 1)
     if group == 1:
-        return dense_kernel(op, geometry, products)
+        return dense_kernel(bound, geometry, products)
     rows = geometry.output_shape[0] * geometry.output_shape[1]
     if rows * kh * kw * n * n <= DENSE_MACS:
-        return dense_kernel(op, geometry, _as_dense(products))
-    return depthwise_kernel(op, geometry, products)
+        return dense_kernel(bound, geometry, _as_dense(products))
+    return depthwise_kernel(bound, geometry, products)
 
 
-def _columns(op: Op, geometry: Geometry, group: int) -> Array:
+def _columns(bound: BoundNode, geometry: Geometry, group: int) -> Array:
     """The input's windows as rows, (M, K), or (M, taps, C) for depthwise."""
-    source = op.input().array
+    source = bound.input().array
     padded = padded_input(source, geometry, source.dtype)
     if padded.load is not None:
         padded.load()
@@ -82,17 +135,17 @@ def _as_dense(products: Products) -> Products:
     )
 
 
-def dense_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
+def dense_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
     """A kernel for a dense convolution.
 
     Args:
-        op: The node; its first input and output are read and written.
+        bound: The node; its first input and output are read and written.
         geometry: The windows.
         products: KH * KW * C by N.
     """
-    source, channels = op.input().array, products.weights.shape[1]
+    source, channels = bound.input().array, products.weights.shape[1]
     oh, ow = geometry.output_shape
-    destination = op.out.array.reshape(oh * ow, channels)
+    destination = bound.out.array.reshape(oh * ow, channels)
     if geometry.kernel == (1, 1) and geometry.strides == (1, 1) and not geometry.padded:
         rows = source.reshape(oh * ow, -1)
         if rows.size + destination.size <= 2 * BLOCK_ELEMENTS:
@@ -158,3 +211,24 @@ def _block(
         finish()
 
     return run
+
+
+def _conv_macs(view: NodeView, output: Shape) -> int:
+    weights = view.shape_of(1)
+    depthwise = view.integer("group", 1) != 1
+    return math.prod(output) * math.prod(weights[:-2] if depthwise else weights[:-1])
+
+
+OPERATORS = {
+    "Conv": Operator(
+        INTEGER_WIDTHS,
+        (TENSOR, WEIGHT, BIAS),
+        (TENSOR,),
+        build=build_conv,
+        shapes=_conv_shapes,
+        rules=_conv_rules,
+        limits=f"{ONE_PICTURE}, group 1 or depthwise, Relu or nothing behind it; exponents per "
+        "channel on esp32p4",
+        macs=_conv_macs,
+    )
+}

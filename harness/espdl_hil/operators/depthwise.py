@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.accumulate import Products, ScaledWeights, scaled_weights, settle_integers
-from espdl_hil.operators.prepare import in_order
+from espdl_hil.operators.kernel import in_order
 from espdl_hil.operators.windows import Geometry, padded_input, windows
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
 
 BLOCK_ELEMENTS = 16 * 1024  # one block's sums stay in the first cache levels over all taps
 
 
-def depthwise_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
+def depthwise_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
     """A kernel for a depthwise convolution.
 
     Args:
-        op: The node; its first input and output are read and written.
+        bound: The node; its first input and output are read and written.
         geometry: The windows.
         products: KH * KW by C.
 
@@ -29,10 +30,10 @@ def depthwise_kernel(op: Op, geometry: Geometry, products: Products) -> Kernel:
     """
     scaled = scaled_weights(products)
     kind = np.dtype(np.int64) if scaled is None else scaled.matrix.dtype
-    padded = padded_input(op.input().array, geometry, kind)
+    padded = padded_input(bound.input().array, geometry, kind)
     views = windows(padded.array, geometry)
     taps = [views[:, :, i, j] for i in range(views.shape[2]) for j in range(views.shape[3])]
-    destination = op.out.array.reshape(taps[0].shape)
+    destination = bound.out.array.reshape(taps[0].shape)
     if scaled is None:
         kernels = [_integer_taps(products, taps, destination)]
     else:

@@ -6,11 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espdl_hil.espdl.weights import VECTOR_BYTES
+from espdl_hil.operators.broadcast import broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.numeric import limits, rounder
+from espdl_hil.operators.signature import (
+    ALL_WIDTHS,
+    BROADCAST,
+    INTEGER_WIDTHS,
+    TENSOR,
+    Operator,
+    fixed,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import PlacedNode
+
 
 COMPARISONS: dict[str, np.ufunc] = {
     "Equal": np.equal,
@@ -21,22 +36,22 @@ COMPARISONS: dict[str, np.ufunc] = {
 }
 
 
-def build_add_sub(op: Op) -> Kernel:
+def build_add_sub(bound: BoundNode) -> Kernel:
     """Add or Sub: a saturating integer sum; exponents play no part.
 
     Matches: ``base::elemwise_add``, ``base::elemwise_sub``.
     """
-    combine = np.add if op.op_type == "Add" else np.subtract
-    a, b, y = op.input().array, op.input(1).array, op.out.array
-    if op.out.is_float:
+    combine = np.add if bound.op_type == "Add" else np.subtract
+    a, b, y = bound.input().array, bound.input(1).array, bound.out.array
+    if bound.out.is_float:
 
         def run_float() -> None:
             combine(a, b, out=y)
 
         return run_float
     wide = np.dtype(f"i{2 * y.dtype.itemsize}")
-    load_a, wide_a = widened(op, 0, wide)
-    load_b, wide_b = widened(op, 1, wide)
+    load_a, wide_a = widened(bound, 0, wide)
+    load_b, wide_b = widened(bound, 1, wide)
     sums = np.empty(y.shape, wide)
     low, high = (wide.type(bound) for bound in limits(y.dtype))
 
@@ -50,26 +65,26 @@ def build_add_sub(op: Op) -> Kernel:
     return run
 
 
-def build_mul(op: Op) -> Kernel:
+def build_mul(bound: BoundNode) -> Kernel:
     """Mul: ``sat(round(float32(a * b) * 2**(ea + eb - eo)))``.
 
     The product of two int16 is rounded to float32, as the C code does.
 
     Matches: ``base::elemwise_mul``.
     """
-    a, b, y = op.input(), op.input(1), op.out.array
-    if op.out.is_float:
+    a, b, y = bound.input(), bound.input(1), bound.out.array
+    if bound.out.is_float:
 
         def run_float() -> None:
             np.multiply(a.array, b.array, out=y)
 
         return run_float
     kind = np.dtype(np.float32)
-    load_a, real_a = widened(op, 0, kind)
-    load_b, real_b = widened(op, 1, kind)
-    scale = np.float32(a.scale * b.scale * op.out.rescale)
+    load_a, real_a = widened(bound, 0, kind)
+    load_b, real_b = widened(bound, 1, kind)
+    scale = np.float32(a.scale * b.scale * bound.out.rescale)
     products = np.empty(y.shape, np.float32)
-    settle = rounder(op.rounding)
+    settle = rounder(bound.rounding)
     low, high = (np.float32(bound) for bound in limits(y.dtype))
     # a power of two may multiply either side; the smaller one is cheaper
     smaller = real_a if real_a.size < real_b.size else real_b
@@ -86,13 +101,28 @@ def build_mul(op: Op) -> Kernel:
     return run
 
 
-def build_comparison(op: Op) -> Kernel:
+def _mul_rules(placed: PlacedNode) -> Iterator[str]:
+    """Products are shifted right by the vector kernels."""
+    yield from broadcast_rules(placed)
+    if not placed.quantized or not placed.target.packed_filters:
+        return
+    shift = placed.output().exponent - placed.info(0).exponent - placed.info(1).exponent
+    loops = merged_loops(placed.shape_of(0), placed.shape_of(1))
+    lanes = VECTOR_BYTES // placed.info(0).dtype.itemsize
+    if shift < 0 and loops and max(loops[-1]) >= lanes:
+        yield (
+            f"output exponent minus input exponents is {shift}: the product would be shifted "
+            f"left, which the vector kernels of {placed.target.name} cannot do"
+        )
+
+
+def build_comparison(bound: BoundNode) -> Kernel:
     """Equal, Greater, GreaterOrEqual, Less, LessOrEqual of the integers as they are.
 
     Matches: ``base::elemwise_equal`` and its kin.
     """
-    compare = COMPARISONS[op.op_type]
-    a, b, y = op.input().array, op.input(1).array, op.out.array
+    compare = COMPARISONS[bound.op_type]
+    a, b, y = bound.input().array, bound.input(1).array, bound.out.array
 
     def run() -> None:
         compare(a, b, out=y)
@@ -100,16 +130,61 @@ def build_comparison(op: Op) -> Kernel:
     return run
 
 
-def widened(op: Op, index: int, kind: np.dtype[Any]) -> tuple[Kernel, Array]:
+def _comparison_rules(placed: PlacedNode) -> Iterator[str]:
+    """Comparisons look at the integers alone."""
+    yield from broadcast_rules(placed)
+    if placed.info(0).exponents != placed.info(1).exponents:
+        yield (
+            f"the inputs have exponents {placed.info(0).exponents} and {placed.info(1).exponents}; "
+            "the chip compares the integers and ignores them"
+        )
+
+
+def widened(bound: BoundNode, index: int, kind: np.dtype[Any]) -> tuple[Kernel, Array]:
     """A copy of an input in a wider type.
 
     Returns:
         The kernel that fills the copy, and the copy.
     """
-    source = op.input(index).array
+    source = bound.input(index).array
     copy = np.empty(source.shape, kind)
 
     def load() -> None:
         copy[...] = source
 
     return load, copy
+
+
+_ALIGNED = Operator(
+    ALL_WIDTHS,
+    (TENSOR, TENSOR),
+    (TENSOR,),
+    build=build_add_sub,
+    shapes=broadcast_shapes,
+    rules=broadcast_rules,
+    limits=f"{BROADCAST}; one exponent",
+    copies=True,
+)
+_COMPARISON = Operator(
+    INTEGER_WIDTHS,
+    (TENSOR, TENSOR),
+    (fixed("bool"),),
+    build=build_comparison,
+    shapes=broadcast_shapes,
+    rules=_comparison_rules,
+    limits=BROADCAST,
+)
+OPERATORS = {
+    **dict.fromkeys(COMPARISONS, _COMPARISON),
+    "Add": _ALIGNED,
+    "Mul": Operator(
+        ALL_WIDTHS,
+        (TENSOR, TENSOR),
+        (TENSOR,),
+        build=build_mul,
+        shapes=broadcast_shapes,
+        rules=_mul_rules,
+        limits=BROADCAST,
+    ),
+    "Sub": _ALIGNED,
+}

@@ -2,117 +2,143 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.espdl.weights import unpack_filter, unpack_matrices
-from espdl_hil.operators.accumulate import Products, integer_product, scaled_weights
-from espdl_hil.operators.node_view import NodeProblem
+from espdl_hil.espdl.weights import block_size, unpack_filter, unpack_matrices
+from espdl_hil.operators.accumulate import matrix_kernel, scaled_weights
+from espdl_hil.operators.broadcast import broadcast
+from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.node import NodeProblem
 from espdl_hil.operators.numeric import limits
-from espdl_hil.operators.prepare import in_order
-from espdl_hil.operators.s3_accumulator import watch
+from espdl_hil.operators.products import (
+    bias_rules,
+    filter_rules,
+    fused_rules,
+    products_of,
+    shift_rules,
+    watch,
+)
+from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, Operator
 
 if TYPE_CHECKING:
-    from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op
+    from collections.abc import Iterator
+
+    from espdl_hil.espdl import Array, Shape
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
 
-def products_of(op: Op, weights: Array) -> Products:
-    """The node's products, with bias, shifts and activation.
-
-    Args:
-        op: Conv, Gemm or MatMul; inputs 0 and 1, and 2 for a bias.
-        weights: (K, N) in logical order.
-    """
-    channels = weights.shape[1]
-    bias = op.optional(2)
-    filter_exponents = np.array(op.input(1).exponents, np.int64)
-    shift = op.out.exponent - op.input().exponent - filter_exponents
-    return Products(
-        weights=weights,
-        bias=np.zeros(channels, np.int64) if bias is None else bias.array.astype(np.int64),
-        shift=np.broadcast_to(shift, (channels,)),
-        rounding=op.rounding,
-        relu=op.view.text("activation", "Linear") == "Relu",
-        out_type=op.out.dtype,
-    )
+def _gemm_shapes(view: NodeView) -> list[Shape]:
+    stored = view.shape_of(1)
+    if len(stored) != 4 or stored[:2] != (1, 1) or not view.shape:
+        raise NodeProblem(f"a filter of shape {stored}, ESP-DL takes (1, 1, C, N)")
+    if view.shape[-1] != stored[2]:
+        raise NodeProblem(f"the input {view.shape} has not the filter's {stored[2]} channels")
+    return [(*view.shape[:-1], stored[3])]
 
 
-def build_gemm(op: Op) -> Kernel:
+def _gemm_rules(placed: PlacedNode) -> Iterator[str]:
+    """Fully connected layer."""
+    channels = placed.shape_of(1)[-1]
+    for name, expected in (("transA", 0), ("transB", 0)):
+        if placed.integer(name, expected) != expected:
+            yield f"{name} is {placed.integer(name)}, the chip asserts that it is {expected}"
+    for name in ("alpha", "beta"):
+        if placed.number(name, 1.0) != 1.0:
+            yield f"{name} is {placed.number(name)}, the chip does not read it"
+    yield from fused_rules(placed)
+    yield from filter_rules(placed, channels)
+    yield from bias_rules(placed, channels, depthwise=False)
+
+
+def build_gemm(bound: BoundNode) -> Kernel:
     """Gemm over the last axis: ``sat(round((x @ w + b) * 2**-shift))``.
 
     Matches: ``Gemm::forward_template``, a 1 x 1 ``base::conv2d``.
     """
-    stored = op.input(1)
-    n_k = unpack_filter(stored.array.reshape(-1), stored.shape, op.target.name)
+    stored = bound.input(1)
+    n_k = unpack_filter(stored.array.reshape(-1), stored.shape, bound.target.name)
     weights = n_k.reshape(n_k.shape[0], -1).T
-    rows = op.input().array.reshape(-1, weights.shape[0])
-    products = products_of(op, weights)
-    watch(op, products, lambda: rows)
-    return matrix_kernel(products, rows, op.out.array.reshape(len(rows), -1))
+    rows = bound.input().array.reshape(-1, weights.shape[0])
+    products = products_of(bound, weights)
+    watch(bound, products, lambda: rows)
+    return matrix_kernel(products, rows, bound.out.array.reshape(len(rows), -1))
 
 
-def matrix_kernel(products: Products, rows: Array, destination: Array) -> Kernel:
-    """A kernel for ``destination = finish(rows @ weights)``.
-
-    Args:
-        products: What is multiplied, K x N.
-        rows: (M, K) of the input's type, a view of the input.
-        destination: (M, N) of the output's type, a view of the output.
-    """
-    scaled = scaled_weights(products)
-    if scaled is None:
-        return integer_product(products, rows, destination)
-    matrix = scaled.matrix
-    columns = np.ones((len(rows), len(matrix)), matrix.dtype)
-    inner = columns[:, :-1]
-    sums = np.empty((len(rows), matrix.shape[1]), matrix.dtype)
-    finish = scaled.finish(sums, destination)
-
-    def run() -> None:
-        inner[...] = rows
-        np.dot(columns, matrix, out=sums)
-        finish()
-
-    return run
+def _matmul_shapes(view: NodeView) -> list[Shape]:
+    first, second = view.shape_of(0), view.shape_of(1)
+    if not first or not second or max(len(first), len(second)) > 4:
+        raise NodeProblem(f"shapes {first} and {second}; ESP-DL takes 1 to 4 dimensions")
+    if first[-1] != second[max(len(second) - 2, 0)]:
+        raise NodeProblem(f"shapes {first} and {second} do not multiply")
+    if len(first) == len(second) == 1:
+        return [(1,)]
+    if len(second) == 1:
+        return [first[:-1]]
+    if len(first) == 1:
+        return [(*second[:-2], second[-1])]
+    return [(*broadcast(first[:-2], second[:-2]), first[-2], second[-1])]
 
 
-def build_matmul(op: Op) -> Kernel:
+def _matmul_rules(placed: PlacedNode) -> Iterator[str]:
+    """Matrix product; the second operand is read in packed order."""
+    yield from fused_rules(placed)
+    layout = placed.text("input1_layout", "packed")
+    if layout != "packed" and not _packing_is_identity(placed):
+        yield (
+            f"the second operand has layout {layout!r}; ESP-DL 3.3 does not read that attribute, "
+            "takes the rows for packed blocks and multiplies other elements"
+        )
+    shift = placed.output().exponent - placed.info(0).exponent - placed.info(1).exponent
+    yield from shift_rules(placed, shift, shift)
+
+
+def _packing_is_identity(placed: PlacedNode) -> bool:
+    shape = placed.shape_of(1)
+    if len(shape) < 2 or 1 in shape[-2:]:
+        return True
+    return placed.target.packed_filters and shape[-1] == block_size(placed.info(1).dtype)
+
+
+def build_matmul(bound: BoundNode) -> Kernel:
     """MatMul, broadcast over leading axes; the second operand is packed like a filter.
 
     Matches: ``MatMul::forward_template``, one 1 x 1 ``base::conv2d`` a matrix.
     """
-    first, second = op.input(), op.input(1)
+    first, second = bound.input(), bound.input(1)
     rows = first.array[None] if first.array.ndim == 1 else first.array
-    matrices = _logical(op)
+    matrices = _logical(bound)
     batch = np.broadcast_shapes(rows.shape[:-2], matrices.shape[:-2])
-    destination = op.out.array.reshape(*batch, rows.shape[-2], matrices.shape[-1])
+    destination = bound.out.array.reshape(*batch, rows.shape[-2], matrices.shape[-1])
     rows = np.broadcast_to(rows, (*batch, *rows.shape[-2:]))
     if second.constant is None:
-        return _computed_matmul(op, rows, destination)
+        return _computed_matmul(bound, rows, destination)
     matrices = np.broadcast_to(matrices, (*batch, *matrices.shape[-2:]))
     kernels = []
     for i in np.ndindex(*batch):
-        products = products_of(op, matrices[i])
-        watch(op, products, partial(rows.__getitem__, i))
+        products = products_of(bound, matrices[i])
+        watch(bound, products, partial(rows.__getitem__, i))
         kernels.append(matrix_kernel(products, rows[i], destination[i]))
     return in_order(kernels)
 
 
-def _logical(op: Op) -> Array:
+def _logical(bound: BoundNode) -> Array:
     """The second operand as matrices (..., K, N)."""
-    second = op.input(1)
-    matrices = unpack_matrices(second.array, second.shape, op.target.name)
+    second = bound.input(1)
+    matrices = unpack_matrices(second.array, second.shape, bound.target.name)
     return matrices[:, None] if matrices.ndim == 1 else matrices
 
 
-def _computed_matmul(op: Op, rows: Array, destination: Array) -> Kernel:
+def _computed_matmul(bound: BoundNode, rows: Array, destination: Array) -> Kernel:
     """MatMul whose second operand is computed by the graph; its weights are the worst case."""
-    second, matrices = op.input(1), _logical(op)
+    second, matrices = bound.input(1), _logical(bound)
     worst = np.full(matrices.shape[-2:], limits(second.dtype)[0], second.dtype)
-    products = products_of(op, worst)
+    products = products_of(bound, worst)
     scaled = scaled_weights(products)
     if scaled is None:
         raise NodeProblem(f"{len(worst)} products a sum are more than the interpreter can hold")
@@ -124,8 +150,40 @@ def _computed_matmul(op: Op, rows: Array, destination: Array) -> Kernel:
 
     def run() -> None:
         columns[...] = rows
-        np.matmul(columns, _logical(op) * factors, out=sums)
+        np.matmul(columns, _logical(bound) * factors, out=sums)
         np.add(sums, offset, out=sums)
         finish()
 
     return run
+
+
+def _gemm_macs(view: NodeView, output: Shape) -> int:
+    return math.prod(output) * math.prod(view.shape_of(1)[:-1])
+
+
+def _matmul_macs(view: NodeView, output: Shape) -> int:
+    return math.prod(output) * view.shape[-1]
+
+
+OPERATORS = {
+    "Gemm": Operator(
+        INTEGER_WIDTHS,
+        (TENSOR, WEIGHT, BIAS),
+        (TENSOR,),
+        build=build_gemm,
+        shapes=_gemm_shapes,
+        rules=_gemm_rules,
+        limits="no transA, transB, alpha, beta",
+        macs=_gemm_macs,
+    ),
+    "MatMul": Operator(
+        INTEGER_WIDTHS,
+        (TENSOR, TENSOR),
+        (TENSOR,),
+        build=build_matmul,
+        shapes=_matmul_shapes,
+        rules=_matmul_rules,
+        limits="1 to 4 dimensions, second operand packed",
+        macs=_matmul_macs,
+    ),
+}

@@ -1,4 +1,4 @@
-"""Shapes of a whole graph, from its inputs on. Knows order and names, not the operators.
+"""Shapes of one node and of a whole graph, from the inputs on. Knows no operator by name.
 
 A streaming file keeps the offline lengths in its ``value_info``, and an offline file may run at
 other lengths, so shapes always come from the inputs.
@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
-from espdl_hil.operators.node_view import INT32_MAX, NodeProblem, NodeView
-from espdl_hil.operators.shapes import RULES
+from espdl_hil.operators.node import INT32_MAX, NodeProblem, NodeView
+from espdl_hil.operators.registry import OPERATORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,10 +38,10 @@ def output_shapes(
     Raises:
         NodeProblem: ESP-DL has no such operator, or the inputs do not fit it.
     """
-    rule = RULES.get(node.op_type)
-    if rule is None:
+    operator = OPERATORS.get(node.op_type)
+    if operator is None:
         raise NodeProblem(f"ESP-DL has no operator {node.op_type}")
-    found = tuple(rule(NodeView(node, input_shapes, constants)))
+    found = tuple(operator.shapes(NodeView(node, input_shapes, constants)))
     if len(node.outputs) > len(found):
         raise NodeProblem(f"{len(node.outputs)} outputs, ESP-DL makes {len(found)}")
     for shape in found:

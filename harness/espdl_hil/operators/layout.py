@@ -1,221 +1,201 @@
-"""Operators that only move elements: reshapes, Transpose, Concat, Split, Slice, Pad, Gather.
+"""The same elements in another order or shape: reshapes, Transpose, DepthToSpace, SpaceToDepth.
 
 Reshapes are views of their input and cost nothing at a step.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from espdl_hil.operators.node_view import NodeProblem
-from espdl_hil.operators.numeric import limits
-from espdl_hil.operators.prepare import in_order
-from espdl_hil.operators.shapes import slice_ranges
+from espdl_hil.operators.kernel import copier
+from espdl_hil.operators.node import NodeProblem
+from espdl_hil.operators.signature import (
+    ALL_WIDTHS,
+    LENGTHS,
+    LENGTHS_OPTIONAL,
+    TENSOR,
+    Operator,
+    moves,
+    same_shape,
+)
 
 if TYPE_CHECKING:
-    from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op
+    from collections.abc import Iterator
+
+    from espdl_hil.espdl import Shape
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
 
-def copier(source: Array, destination: Array) -> Kernel:
-    """A kernel that copies a view into another."""
-
-    def copy() -> None:
-        destination[...] = source
-
-    return copy
-
-
-def build_view(op: Op) -> None:
+def build_view(bound: BoundNode) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze, Identity: the same elements in another shape.
 
     Matches: ``Reshape::forward`` and its kin, which share or copy the buffer.
     """
-    op.out.array = op.input().array.reshape(op.out.shape)
+    bound.out.array = bound.input().array.reshape(bound.out.shape)
 
 
-def build_transpose(op: Op) -> Kernel:
+def _flatten_shapes(view: NodeView) -> list[Shape]:
+    axis, rank = view.integer("axis", 1), len(view.shape)
+    if not -rank <= axis <= rank:
+        raise NodeProblem(f"axis {axis} is outside the {rank} dimensions")
+    axis = axis + rank if axis < 0 else axis
+    return [(math.prod(view.shape[:axis]), math.prod(view.shape[axis:]))]
+
+
+def _reshape_shapes(view: NodeView) -> list[Shape]:
+    wanted = view.constant_integers(1)
+    if wanted is None:
+        raise NodeProblem("there is no shape tensor")
+    size = math.prod(view.shape)
+    filled = []
+    for i, dim in enumerate(wanted):
+        if dim == 0 and view.integer("allowzero", 0) == 0 and i < len(view.shape):
+            filled.append(view.shape[i])
+        else:
+            filled.append(dim)
+    known = math.prod(dim for dim in filled if dim != -1)
+    free = filled.count(-1)
+    if any(dim < -1 for dim in filled) or free > 1 or known < 1:
+        raise NodeProblem(f"the shape tensor {wanted} is not a shape")
+    if (size % known if free else size - known) != 0:
+        raise NodeProblem(
+            f"the shape tensor {wanted} does not hold the {size} elements of {view.shape}; "
+            "a frame count of the offline model was kept, and the chip asserts at load"
+        )
+    return [tuple(size // known if dim == -1 else dim for dim in filled)]
+
+
+def _squeeze_shapes(view: NodeView) -> list[Shape]:
+    rank, axes = len(view.shape), view.constant_integers(1)
+    if axes is None:
+        return [tuple(dim for dim in view.shape if dim != 1)]
+    chosen = {view.axis(axis, rank) for axis in axes}
+    return [tuple(dim for i, dim in enumerate(view.shape) if dim != 1 or i not in chosen)]
+
+
+def _unsqueeze_shapes(view: NodeView) -> list[Shape]:
+    axes = view.constant_integers(1)
+    if axes is None:
+        raise NodeProblem("there is no axes tensor")
+    rank = len(view.shape) + len(axes)
+    chosen = {view.axis(axis, rank) for axis in axes}
+    if len(chosen) != len(axes):
+        raise NodeProblem(f"axes {axes} repeat")
+    rest = iter(view.shape)
+    return [tuple(1 if i in chosen else next(rest) for i in range(rank))]
+
+
+def _transpose_shapes(view: NodeView) -> list[Shape]:
+    rank = len(view.shape)
+    perm = tuple(view.axis(axis, rank) for axis in view.integers("perm"))
+    if sorted(perm) != list(range(rank)):
+        raise NodeProblem(f"perm {perm} does not fit the {rank} dimensions")
+    return [tuple(view.shape[axis] for axis in perm)]
+
+
+def build_transpose(bound: BoundNode) -> Kernel:
     """Transpose.
 
     Matches: ``TensorBase::transpose``.
     """
-    rank = len(op.input().shape)
-    perm = op.view.integers("perm", tuple(range(rank))[::-1])
-    return copier(op.input().array.transpose([axis % rank for axis in perm]), op.out.array)
+    rank = len(bound.input().shape)
+    perm = bound.integers("perm", tuple(range(rank))[::-1])
+    return copier(bound.input().array.transpose([axis % rank for axis in perm]), bound.out.array)
 
 
-def build_concat(op: Op) -> Kernel:
-    """Concat of raw elements.
-
-    Matches: ``Concat::forward_template``.
-    """
-    axis = op.view.axis(op.view.integer("axis"), len(op.out.shape))
-    parts = [op.input(i).array for i in range(len(op.inputs))]
-    ends = np.cumsum([part.shape[axis] for part in parts])[:-1].tolist()
-    places = np.split(op.out.array, ends, axis)
-    return in_order([copier(part, place) for part, place in zip(parts, places, strict=True)])
+def _block(view: NodeView) -> int:
+    if len(view.shape) != 4:
+        raise NodeProblem(f"input {view.shape}, ESP-DL takes (N, H, W, C)")
+    block = view.integer("blocksize")
+    if block < 1:
+        raise NodeProblem(f"blocksize {block}")
+    return block
 
 
-def build_split(op: Op) -> Kernel:
-    """Split along one axis, lengths from the split tensor.
-
-    Matches: ``Split::forward``.
-    """
-    source = op.input().array
-    axis = op.view.axis(op.view.integer("axis", 0), source.ndim)
-    ends = np.cumsum([out.shape[axis] for out in op.outputs])[:-1].tolist()
-    parts = np.split(source, ends, axis)
-    return in_order([copier(part, out.array) for part, out in zip(parts, op.outputs, strict=True)])
+def _depth_to_space_shapes(view: NodeView) -> list[Shape]:
+    block = _block(view)
+    batch, height, width, channels = view.shape
+    if channels % block**2:
+        raise NodeProblem(f"{channels} channels are not a multiple of blocksize {block} squared")
+    return [(batch, height * block, width * block, channels // block**2)]
 
 
-def build_slice(op: Op) -> Kernel:
-    """Slice.
-
-    Matches: ``TensorBase::slice``.
-    """
-    taken = tuple(
-        slice(indices.start, indices.stop if indices.stop >= 0 else None, indices.step)
-        for indices in slice_ranges(op.view)
-    )
-    return copier(op.input().array[taken], op.out.array)
-
-
-def build_pad(op: Op) -> Kernel:
-    """Pad: constant, edge or reflect.
-
-    Matches: ``base::pad4D`` and its lower ranks.
-    """
-    source, output, mode = op.input().array, op.out.array, op.view.text("mode", "constant")
-    pads, value = op.view.constant_integers(1), op.view.constant(2)
-    assert pads is not None  # the shapes were inferred from it
-    widths = list(zip(pads[: source.ndim], pads[source.ndim :], strict=True))
-    if mode != "constant":
-        indices = np.arange(source.size).reshape(source.shape)
-        return gatherer(op, np.pad(indices, widths, "edge" if mode == "edge" else "reflect"))
-    output[...] = 0 if value is None else value[0]
-    middle = tuple(
-        slice(before, before + length)
-        for (before, _), length in zip(widths, source.shape, strict=True)
-    )
-    return copier(source, output[middle])
+def _depth_to_space_rules(placed: PlacedNode) -> Iterator[str]:
+    """The DCR mode confuses block size and output channels."""
+    block = placed.integer("blocksize")
+    channels = placed.shape[3] // block**2
+    mode = placed.text("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        yield f"mode {mode!r}, ESP-DL has DCR and CRD"
+    elif mode == "DCR" and channels != block:
+        yield (
+            f"DCR with blocksize {block} and {channels} output channels: the chip takes one for "
+            "the other and writes elsewhere; CRD (torch.nn.PixelShuffle) works"
+        )
 
 
-def gatherer(op: Op, indices: Array) -> Kernel:
-    """A kernel that fills the output by flat *indices* into the input, made at load."""
-    source, output = op.input().array.reshape(-1), op.out.array.reshape(-1)
-    flat = np.ascontiguousarray(indices).reshape(-1).astype(np.intp)
-
-    def gather() -> None:
-        source.take(flat, out=output, mode="clip")
-
-    return gather
-
-
-def build_gather(op: Op) -> Kernel:
-    """Gather along one axis by constant indices.
-
-    Matches: ``Gather::forward_template``.
-    """
-    source, indices = op.input().array, op.input(1).array
-    axis = op.view.axis(op.view.integer("axis", 0), source.ndim)
-    output, places = op.out.array, indices.astype(np.intp)
-
-    def gather() -> None:
-        source.take(places, axis, out=output, mode="clip")
-
-    return gather
-
-
-def build_insert_zeros(op: Op) -> Kernel:
-    """InsertZeros: ``stride - 1`` zeros between elements of each spatial axis.
-
-    Matches: ``InsertZeros::forward_template``.
-    """
-    source, output = op.input().array, op.out.array
-    spatial = source.ndim - 2
-    strides = op.view.integers("stride")
-    strides = strides * spatial if len(strides) == 1 else strides
-    places = (
-        slice(None),
-        *(slice(0, (n - 1) * s + 1, s) for n, s in zip(source.shape[1:-1], strides, strict=True)),
-        slice(None),
-    )
-    return copier(source, output[places])
-
-
-def build_depth_to_space(op: Op) -> Kernel:
+def build_depth_to_space(bound: BoundNode) -> Kernel:
     """DepthToSpace in NHWC, mode CRD, or DCR with as many output channels as the block is wide.
 
     Matches: ``DepthToSpace::depth_to_space_crd``, ``depth_to_space_dcr``.
     """
-    source, block = op.input().array, op.view.integer("blocksize")
+    source, block = bound.input().array, bound.integer("blocksize")
     batch, height, width, channels = source.shape
     depth = channels // block**2
-    crd = op.view.text("mode", "DCR") == "CRD"
+    crd = bound.text("mode", "DCR") == "CRD"
     split = (depth, block, block) if crd else (block, block, depth)
     order = (0, 1, 4, 2, 5, 3) if crd else (0, 1, 3, 2, 4, 5)
     parts = source.reshape(batch, height, width, *split).transpose(order)
-    return copier(parts, op.out.array.reshape(parts.shape))
+    return copier(parts, bound.out.array.reshape(parts.shape))
 
 
-def build_space_to_depth(op: Op) -> Kernel:
+def _space_to_depth_shapes(view: NodeView) -> list[Shape]:
+    block = _block(view)
+    batch, height, width, channels = view.shape
+    if height % block or width % block:
+        raise NodeProblem(f"({height}, {width}) is not a multiple of blocksize {block}")
+    return [(batch, height // block, width // block, channels * block**2)]
+
+
+def build_space_to_depth(bound: BoundNode) -> Kernel:
     """SpaceToDepth in NHWC; output channels count channel first, then row, then column.
 
     Matches: ``SpaceToDepth::space_to_depth``.
     """
-    source, block = op.input().array, op.view.integer("blocksize")
+    source, block = bound.input().array, bound.integer("blocksize")
     batch, height, width, channels = source.shape
     parts = source.reshape(batch, height // block, block, width // block, block, channels)
     parts = parts.transpose(0, 1, 3, 5, 2, 4)
-    return copier(parts, op.out.array.reshape(parts.shape))
+    return copier(parts, bound.out.array.reshape(parts.shape))
 
 
-def build_reverse_sequence(op: Op) -> Kernel:
-    """ReverseSequence: the first ``length`` steps of each batch entry, reversed.
-
-    Matches: ``ReverseSequence::reverse_sequence_impl``.
-    """
-    source, output = op.input().array, op.out.array
-    lengths, batch = op.view.constant_integers(1), op.view.integer("batch_axis", 1)
-    assert lengths is not None  # ESP-DL reads a constant
-    if op.out.is_float:
-        raise NodeProblem("float32: the chip swaps elements through an int and cuts fractions off")
-    x, y = np.moveaxis(source, batch, 0), np.moveaxis(output, batch, 0)
-
-    def reverse() -> None:
-        y[...] = x
-        for i, length in enumerate(lengths):
-            y[i, :length] = x[i, :length][::-1]
-
-    return reverse
-
-
-REDUCTIONS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
-
-
-def build_scatter_nd(op: Op) -> Kernel:
-    """ScatterND with reduction none, add, mul, max or min; integers saturate, entry by entry.
-
-    Matches: ``ScatterND::forward_template``.
-    """
-    source, updates, output = op.input().array, op.input(2).array, op.out.array
-    indices = op.input(1).array
-    depth = indices.shape[-1]
-    places = [tuple(place) for place in indices.reshape(-1, depth).tolist()]
-    parts = updates.reshape(len(places), *source.shape[depth:])
-    combine = REDUCTIONS.get(op.view.text("reduction", "none"))
-    wide = np.dtype(np.float32 if op.out.is_float else np.int64)
-    low, high = (-np.inf, np.inf) if op.out.is_float else limits(source.dtype)
-
-    def scatter() -> None:
-        output[...] = source
-        for place, part in zip(places, parts, strict=True):
-            if combine is None:
-                output[place] = part
-            else:
-                current = np.asarray(output[place]).astype(wide)
-                output[place] = combine(current, part).clip(low, high)
-
-    return scatter
+OPERATORS = {
+    "DepthToSpace": Operator(
+        ALL_WIDTHS,
+        (TENSOR,),
+        (TENSOR,),
+        build=build_depth_to_space,
+        shapes=_depth_to_space_shapes,
+        rules=_depth_to_space_rules,
+        limits="(N, H, W, C)",
+        copies=True,
+    ),
+    "Flatten": moves(build=build_view, shapes=_flatten_shapes),
+    "Identity": moves(build=build_view, shapes=same_shape),
+    "Reshape": moves(LENGTHS, build=build_view, shapes=_reshape_shapes),
+    "SpaceToDepth": Operator(
+        ALL_WIDTHS,
+        (TENSOR,),
+        (TENSOR,),
+        build=build_space_to_depth,
+        shapes=_space_to_depth_shapes,
+        limits="(N, H, W, C)",
+        copies=True,
+    ),
+    "Squeeze": moves(LENGTHS_OPTIONAL, build=build_view, shapes=_squeeze_shapes),
+    "Transpose": moves(build=build_transpose, shapes=_transpose_shapes),
+    "Unsqueeze": moves(LENGTHS, build=build_view, shapes=_unsqueeze_shapes),
+}

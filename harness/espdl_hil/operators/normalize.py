@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.operators.numeric import quantized, sequential_sum, sqrt_newton
+from espdl_hil.operators.signature import ALL_WIDTHS, OPTIONAL, TENSOR, Operator, fixed
 
 if TYPE_CHECKING:
-    from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op, Operand
+    from collections.abc import Iterator
+
+    from espdl_hil.espdl import Array, Shape
+    from espdl_hil.operators.bound_node import BoundNode, Operand
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
 ONE = np.float32(1)
 
 
-def _slices(op: Op) -> tuple[int, int]:
+def _slices(bound: BoundNode) -> tuple[int, int]:
     """Number and length of the slices from the node's axis on."""
-    shape = op.input().shape
-    axis = op.view.axis(op.view.integer("axis", -1), len(shape))
+    shape = bound.input().shape
+    axis = bound.axis(bound.integer("axis", -1), len(shape))
     return int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))
 
 
@@ -28,18 +34,37 @@ def _real(operand: Operand) -> Array:
     return flat if operand.is_float else flat.astype(np.float32) * operand.scale
 
 
-def build_layer_normalization(op: Op) -> Kernel:
+def _layer_shapes(view: NodeView) -> list[Shape]:
+    rank = len(view.shape)
+    axis = view.axis(view.integer("axis", -1), rank)
+    per_slice = view.shape[:axis] + (1,) * (rank - axis)
+    return [view.shape, per_slice, per_slice]
+
+
+def _layer_rules(placed: PlacedNode) -> Iterator[str]:
+    """Normalization over the last axes, with a scale and a bias for each element."""
+    axis = placed.axis(placed.integer("axis", -1), len(placed.shape))
+    inner = math.prod(placed.shape[axis:])
+    for i in range(1, len(placed.node.inputs)):
+        if placed.has(i) and math.prod(placed.shape_of(i)) != inner:
+            yield f"input {i} has shape {placed.shape_of(i)}, expected {inner} elements"
+    epsilon = placed.number("epsilon", 1e-5)
+    if not 0 < epsilon < math.inf:
+        yield f"epsilon {epsilon} is not a positive number"
+
+
+def build_layer_normalization(bound: BoundNode) -> Kernel:
     """LayerNormalization: exact integer sum, float32 mean and variance, Newton's square root.
 
     Optional outputs: mean and inverse standard deviation of each slice.
 
     Matches: ``LayerNormalization::forward_template``.
     """
-    source = op.input()
-    x = source.array.reshape(_slices(op))
+    source = bound.input()
+    x = source.array.reshape(_slices(bound))
     count = np.float32(x.shape[1])
-    gain, bias = op.optional(1), op.optional(2)
-    epsilon = np.float32(op.view.number("epsilon", 1e-5))
+    gain, bias = bound.optional(1), bound.optional(2)
+    epsilon = np.float32(bound.number("epsilon", 1e-5))
     scale = np.float32(1) if source.is_float else source.scale
 
     def run() -> None:
@@ -53,35 +78,35 @@ def build_layer_normalization(op: Op) -> Kernel:
         inverse = ONE / sqrt_newton(variance + epsilon)
         result = (x * scale - mean * scale) * inverse
         result = result if gain is None else result * _real(gain)
-        _store(op, 0, result if bias is None else result + _real(bias))
+        _store(bound, 0, result if bias is None else result + _real(bias))
         for index, values in enumerate((mean * scale, inverse), start=1):
-            if index < len(op.outputs):
-                _store(op, index, values)
+            if index < len(bound.outputs):
+                _store(bound, index, values)
 
     return run
 
 
-def _store(op: Op, index: int, real: Array) -> None:
+def _store(bound: BoundNode, index: int, real: Array) -> None:
     """Write real values to an output, quantized if it is."""
-    output: Operand = op.outputs[index]
+    output: Operand = bound.outputs[index]
     values = real.reshape(output.shape)
     if output.is_float:
         output.array[...] = values
     else:
-        output.array[...] = quantized(values * output.rescale, op.rounding, output.dtype)
+        output.array[...] = quantized(values * output.rescale, bound.rounding, output.dtype)
 
 
-def build_rms_normalization(op: Op) -> Kernel:
+def build_rms_normalization(bound: BoundNode) -> Kernel:
     """RMSNormalization; the gain is float32 at every width.
 
     Matches: ``RMSNormalization::forward_int8`` and its kin, ``base::rms_norm``.
     """
-    source, output = op.input(), op.out
-    x = source.array.reshape(_slices(op))
+    source, output = bound.input(), bound.out
+    x = source.array.reshape(_slices(bound))
     y = output.array.reshape(x.shape)
     count = np.float32(x.shape[1])
-    gain = op.input(1).array.reshape(-1)
-    epsilon = np.float32(op.view.number("epsilon", 1e-5))
+    gain = bound.input(1).array.reshape(-1)
+    epsilon = np.float32(bound.number("epsilon", 1e-5))
 
     def run_float() -> None:
         squares = sequential_sum(x * x)[:, None] / count
@@ -95,23 +120,31 @@ def build_rms_normalization(op: Op) -> Kernel:
         exact = (x.astype(np.int64) ** 2).sum(1, keepdims=True).astype(np.float32)
         inverse = ONE / np.sqrt(exact * square_scale / count + epsilon)
         values = x.astype(np.float32) * (inverse * factor) * gain
-        y[...] = quantized(values, op.rounding, y.dtype)
+        y[...] = quantized(values, bound.rounding, y.dtype)
 
     return run
 
 
-def build_lp_normalization(op: Op) -> Kernel:
+def _lp_rules(placed: PlacedNode) -> Iterator[str]:
+    """Normalization along one axis."""
+    if len(placed.shape):
+        placed.axis(placed.integer("axis", -1), len(placed.shape))
+    if placed.integer("p", 2) not in (1, 2):
+        yield f"p is {placed.integer('p')}, the chip computes 2 for all but 1"
+
+
+def build_lp_normalization(bound: BoundNode) -> Kernel:
     """LpNormalization along one axis, p 1 or 2; a slice without a norm becomes 0.
 
     Matches: ``LpNormalization::forward_int8`` and its kin.
     """
-    source, output = op.input(), op.out
+    source, output = bound.input(), bound.out
     rank = len(source.shape)
     if rank == 0:
         return lambda: output.array.fill(0)
-    axis = op.view.axis(op.view.integer("axis", -1), rank)
+    axis = bound.axis(bound.integer("axis", -1), rank)
     x, y = np.moveaxis(source.array, axis, -1), np.moveaxis(output.array, axis, -1)
-    first_power = op.view.integer("p", 2) == 1
+    first_power = bound.integer("p", 2) == 1
 
     def inverse_norm(values: Array) -> Array:
         if first_power:
@@ -129,7 +162,7 @@ def build_lp_normalization(op: Op) -> Kernel:
         if source.is_float:
             y[...] = values
         else:
-            y[...] = quantized(values * output.rescale, op.rounding, y.dtype)
+            y[...] = quantized(values * output.rescale, bound.rounding, y.dtype)
 
     return run
 
@@ -144,3 +177,32 @@ def _unrolled_squares(values: Array, *, contiguous: bool) -> Array:
     fours = squares[..., :whole].reshape(*squares.shape[:-1], -1, 4)
     sums = np.concatenate([sequential_sum(fours), squares[..., whole:]], -1)
     return sequential_sum(sums)
+
+
+OPERATORS = {
+    "LayerNormalization": Operator(
+        ALL_WIDTHS,
+        (TENSOR, OPTIONAL, OPTIONAL),
+        (TENSOR, TENSOR, TENSOR),
+        build=build_layer_normalization,
+        shapes=_layer_shapes,
+        rules=_layer_rules,
+        limits="over the last axes",
+    ),
+    "LpNormalization": Operator(
+        ALL_WIDTHS,
+        (TENSOR,),
+        (TENSOR,),
+        build=build_lp_normalization,
+        rules=_lp_rules,
+        limits="p 1 or 2",
+    ),
+    "RMSNormalization": Operator(
+        ALL_WIDTHS,
+        (TENSOR, fixed("float32", constant=True)),
+        (TENSOR,),
+        build=build_rms_normalization,
+        rules=_layer_rules,
+        limits="over the last axes",
+    ),
+}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.node_view import NodeProblem
+from espdl_hil.operators.node import NodeProblem
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FLOAT_EXACT = 2**24  # every integer up to here is a float32
 DOUBLE_EXACT = 2**53  # every integer up to here is a float64
+MAX_SCALE_BITS = 6  # the int8 vector kernels multiply by 2**bits, as an int8
 HALF = np.float32(0.5)
 RoundInPlace = Callable[["Array"], None]
 

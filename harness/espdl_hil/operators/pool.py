@@ -2,53 +2,101 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.operators.numeric import limits, rounder
-from espdl_hil.operators.shapes import per_axis
-from espdl_hil.operators.windows import Geometry, geometry_of, padded_input, windows
+from espdl_hil.operators.products import fused_rules
+from espdl_hil.operators.signature import ALL_WIDTHS, INTEGER_WIDTHS, TENSOR, Operator
+from espdl_hil.operators.windows import (
+    ONE_PICTURE,
+    Geometry,
+    geometry_of,
+    one_picture_rules,
+    padded_input,
+    pads_of,
+    per_axis,
+    spatial_rank,
+    window_lengths,
+    window_rules,
+    windows,
+)
 
 if TYPE_CHECKING:
-    from espdl_hil.operators.prepare import Kernel, Op
+    from collections.abc import Iterator
+
+    from espdl_hil.espdl import Shape
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
 
-def build_pool(op: Op) -> Kernel:
-    """AveragePool or MaxPool.
+def _pool_shapes(view: NodeView) -> list[Shape]:
+    spatial = spatial_rank(view)
+    kernel = per_axis(view, "kernel_shape", spatial)
+    return [(view.shape[0], *window_lengths(view, kernel, (1,) * spatial), view.shape[-1])]
 
-    Matches: ``AveragePool::forward_template``, ``MaxPool::forward_template``.
+
+def _pool_rules(placed: PlacedNode) -> Iterator[str]:
+    """AveragePool and MaxPool."""
+    yield from one_picture_rules(placed)
+    yield from fused_rules(placed)
+    spatial = spatial_rank(placed)
+    kernel, ones = placed.integers("kernel_shape"), (1,) * spatial
+    if placed.integers("dilations", ones) != ones:
+        yield f"dilations {placed.integers('dilations')}, the chip does not read them"
+    yield from window_rules(placed, kernel, ones)
+    pads, strides = pads_of(placed, spatial), placed.integers("strides")
+    if placed.integer("ceil_mode", 0) and any(
+        (placed.shape[1 + i] + pads[i] + pads[spatial + i] - kernel[i]) % strides[i]
+        for i in range(spatial)
+    ):
+        yield "ceil_mode adds a window that the chip does not compute"
+
+
+def _pool_geometry(bound: BoundNode) -> Geometry:
+    return geometry_of(bound, per_axis(bound, "kernel_shape", len(bound.shape) - 2))
+
+
+def build_average(bound: BoundNode) -> Kernel:
+    """AveragePool.
+
+    Matches: ``AveragePool::forward_template``.
     """
-    spatial = len(op.input().shape) - 2
-    geometry = geometry_of(op, per_axis(op.view, "kernel_shape", spatial))
-    return _average(op, geometry) if op.op_type == "AveragePool" else _maximum(op, geometry)
+    return _average(bound, _pool_geometry(bound))
 
 
-def build_global_average(op: Op) -> Kernel:
+def _global_shapes(view: NodeView) -> list[Shape]:
+    return [(1,) * (1 + spatial_rank(view)) + (view.shape[-1],)]
+
+
+def build_global_average(bound: BoundNode) -> Kernel:
     """GlobalAveragePool: an AveragePool whose window is the input.
 
     Matches: ``GlobalAveragePool::forward_template``.
     """
-    height, width = (*op.input().shape[1:-1], 1)[:2]
+    height, width = (*bound.input().shape[1:-1], 1)[:2]
     geometry = Geometry(
         kernel=(height, width),
         strides=(1, 1),
         dilations=(1, 1),
         pads=(0, 0, 0, 0),
-        input_shape=(height, width, op.input().shape[-1]),
+        input_shape=(height, width, bound.input().shape[-1]),
         output_shape=(1, 1),
     )
-    return _average(op, geometry)
+    return _average(bound, geometry)
 
 
-def _average(op: Op, geometry: Geometry) -> Kernel:
+def _average(bound: BoundNode, geometry: Geometry) -> Kernel:
     """Sum of the valid elements times ``2**ei * (1 / area) * 2**-eo``, area of the whole window.
 
     Integer sums are exact; float sums are taken in the order of the C loops.
 
     Matches: ``base::avgpool2d_hwc``.
     """
-    source, destination = op.input(), op.out
+    source, destination = bound.input(), bound.out
     area = geometry.kernel[0] * geometry.kernel[1]
     kind = np.dtype(np.float32 if source.is_float else np.int32)
     padded = padded_input(source.array, geometry, kind)
@@ -77,7 +125,7 @@ def _average(op: Op, geometry: Geometry) -> Kernel:
         return run_float
     scale = source.scale * inverse * destination.rescale
     scaled = np.empty(sums.shape, np.float32)
-    settle = rounder(op.rounding)
+    settle = rounder(bound.rounding)
     low, high = (np.float32(bound) for bound in limits(destination.dtype))
 
     def run() -> None:
@@ -91,15 +139,15 @@ def _average(op: Op, geometry: Geometry) -> Kernel:
     return run
 
 
-def _maximum(op: Op, geometry: Geometry) -> Kernel:
-    """Largest valid element; exponents are ignored.
+def build_maximum(bound: BoundNode) -> Kernel:
+    """MaxPool: the largest valid element; exponents are ignored.
 
-    Matches: ``base::max_pool2d_hwc1``.
+    Matches: ``MaxPool::forward_template``, ``base::max_pool2d_hwc1``.
     """
-    source = op.input().array
+    source, geometry = bound.input().array, _pool_geometry(bound)
     padded = padded_input(source, geometry, source.dtype, border=limits(source.dtype)[0])
     views = windows(padded.array, geometry)
-    output = op.out.array.reshape(*views.shape[:2], views.shape[-1])
+    output = bound.out.array.reshape(*views.shape[:2], views.shape[-1])
 
     def run() -> None:
         if padded.load is not None:
@@ -107,3 +155,41 @@ def _maximum(op: Op, geometry: Geometry) -> Kernel:
         np.maximum.reduce(views, axis=(2, 3), out=output)
 
     return run
+
+
+def _visits(view: NodeView, output: Shape) -> int:
+    return math.prod(output) * math.prod(view.integers("kernel_shape"))
+
+
+OPERATORS = {
+    "AveragePool": Operator(
+        ALL_WIDTHS,
+        (TENSOR,),
+        (TENSOR,),
+        build=build_average,
+        shapes=_pool_shapes,
+        rules=_pool_rules,
+        limits=f"{ONE_PICTURE}, no dilation",
+        visits=_visits,
+    ),
+    "GlobalAveragePool": Operator(
+        ALL_WIDTHS,
+        (TENSOR,),
+        (TENSOR,),
+        build=build_global_average,
+        shapes=_global_shapes,
+        rules=one_picture_rules,
+        limits=ONE_PICTURE,
+    ),
+    "MaxPool": Operator(
+        INTEGER_WIDTHS,
+        (TENSOR,),
+        (TENSOR,),
+        build=build_maximum,
+        shapes=_pool_shapes,
+        rules=_pool_rules,
+        limits=f"{ONE_PICTURE}, no dilation",
+        copies=True,
+        visits=_visits,
+    ),
+}

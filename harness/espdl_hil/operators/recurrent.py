@@ -1,168 +1,106 @@
-"""GRU and LSTM: integer matrix-vector products, float gates from tables, state from zero a run.
-
-Gate sums are int16 at the gate exponent and wrap when biases are added. The products with the
-input do not depend on the state, so all frames are multiplied at once.
-"""
+"""GRU and LSTM: state from zero at every run, one frame after the other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.numeric import quantized, rescale_of, rounder, scale_of, sigmoid32, tanh32
+from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, Cell, cell_of, gate_table
+from espdl_hil.operators.node import NodeProblem
+from espdl_hil.operators.numeric import quantized, rounder, sigmoid32, tanh32
+from espdl_hil.operators.signature import (
+    ALL_WIDTHS,
+    OPTIONAL,
+    TENSOR,
+    WEIGHT,
+    Operator,
+    Role,
+    fixed,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op, Operand
+    from espdl_hil.espdl import Array, Shape
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
-SIGMOID_EDGE = np.float32(6.3)  # SigmoidLUT and TanhLUT are flat beyond
-TANH_EDGE = np.float32(3.5)
-INT16 = np.dtype(np.int16)
 ONE = np.float32(1)
+GATES = {"GRU": 3, "LSTM": 4}
+GATE_EXPONENTS = range(-15, 1)  # finer ones than int16, or coarser than 1, make no table
+MAX_FRAMES = 8192  # of one run; a longer sequence than any chip is given is a damaged length
+MAX_DOT_SHIFT = 30  # the portable dot product computes 1 << shift in an int
 
 
-@dataclass(frozen=True)
-class GateTable:
-    """A gate function of an integer at the gate exponent, odd around its centre and clamped.
-
-    Attributes:
-        values: float32 of indices 0 to the edge, the last of them for all beyond.
-        centre: 1 for sigmoid, which mirrors to ``1 - y``; 0 for tanh, which mirrors to ``-y``.
-    """
-
-    values: Array
-    centre: np.float32
-
-    def __call__(self, index: Array) -> Array:
-        """The gate, float32.
-
-        Matches: ``SigmoidLUT::get``, ``TanhLUT::get``.
-        """
-        found = self.values[np.minimum(np.abs(index.astype(np.int32)), len(self.values) - 1)]
-        result: Array = np.where(index >= 0, found, self.centre - found)
-        return result
+def _recurrent_shapes(view: NodeView) -> list[Shape]:
+    if len(view.shape) != 3:
+        raise NodeProblem(f"input {view.shape}, ESP-DL takes three dimensions")
+    hidden = view.integer("hidden_size")
+    directions = 2 if view.text("direction", "forward") == "bidirectional" else 1
+    frames, batch = view.shape[:2] if view.integer("layout", 0) == 0 else view.shape[1::-1]
+    state = (directions, batch, hidden)
+    outputs: list[Shape] = [(frames, directions, batch, hidden), state]
+    return [*outputs, state] if view.node.op_type == "LSTM" else outputs
 
 
-def gate_table(
-    function: Callable[[Array], Array], exponent: int, edge: np.float32, centre: float
-) -> GateTable:
-    """The table of *function* up to the edge.
-
-    Args:
-        function: ``sigmoid32`` or ``tanh32``.
-        exponent: Of the gates' integers.
-        edge: Real value where the table ends.
-        centre: See `GateTable`.
-
-    Matches: the constructors of ``SigmoidLUT`` and ``TanhLUT``.
-    """
-    scale = scale_of(exponent)
-    last = int(edge / scale) + 1
-    return GateTable(function(np.arange(last + 1).astype(np.float32) * scale), np.float32(centre))
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of one direction.
-
-    Attributes:
-        of_input: (gates, inputs), float64 holding integers, or float32 for a float model.
-        of_state: (gates, hidden), likewise.
-        input_bias: (gates,) int16 or float32.
-        state_bias: (gates,) int16 or float32.
-    """
-
-    of_input: Array
-    of_state: Array
-    input_bias: Array
-    state_bias: Array
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What GRU and LSTM share.
-
-    Attributes:
-        op: The node.
-        gates: Rows of the weights, 3 or 4 times the hidden size.
-        hidden: Hidden size.
-        directions: 1, or 2 for bidirectional.
-        exponent: Of the gates.
-        weights: One entry a direction.
-    """
-
-    op: Op
-    gates: int
-    hidden: int
-    directions: int
-    exponent: int
-    weights: tuple[Weights, ...]
-
-    @property
-    def is_float(self) -> bool:
-        """Whether the model is not quantized."""
-        return self.op.input().is_float
-
-    @property
-    def frames(self) -> Array:
-        """The input, (T, inputs)."""
-        x = self.op.input().array
-        return x.reshape(-1, x.shape[2])
-
-    def start(self, index: int, direction: int, like: Operand) -> Array:
-        """Initial state, (hidden,); zero when the node has no such input."""
-        state = self.op.optional(index)
-        if state is None:
-            return np.zeros(self.hidden, like.dtype)
-        chosen: Array = state.array.reshape(self.directions, self.hidden)[direction]
-        return chosen
-
-    def input_sums(self, weights: Weights) -> Array:
-        """Products of all frames with the input weights, (T, gates), bias not added."""
-        products = self.frames.astype(weights.of_input.dtype) @ weights.of_input.T
-        shift = self.exponent - self.op.input().exponent - self.op.input(1).exponent
-        return products if self.is_float else self._gate_integers(products, shift)
-
-    def state_sums(self, weights: Weights, state: Array) -> Array:
-        """Products of the state with the recurrent weights, (gates,), bias not added."""
-        products = weights.of_state @ state.astype(weights.of_state.dtype)
-        shift = self.exponent - self.op.outputs[1].exponent - self.op.input(2).exponent
-        return products if self.is_float else self._gate_integers(products, shift)
-
-    def _gate_integers(self, products: Array, shift: int) -> Array:
-        """Exact sums to int16 at the gate exponent.
-
-        Matches: ``base::dotprod_c``, which multiplies a float32.
-        """
-        return quantized(products.astype(np.float32) * rescale_of(shift), self.op.rounding, INT16)
+def _recurrent_rules(placed: PlacedNode) -> Iterator[str]:
+    """GRU and LSTM, one sequence at a time."""
+    gates, kind = GATES[placed.op_type], placed.op_type
+    hidden, (frames, directions, batch, _) = placed.integer("hidden_size"), placed.results[0]
+    if placed.integer("layout", 0) not in (0, 1):
+        yield f"layout {placed.integer('layout')}"
+    if frames > MAX_FRAMES:
+        yield f"{frames} frames in one run, {MAX_FRAMES} is the most"
+    if batch != 1:
+        yield f"a batch of {batch} sequences of {frames}, the chip computes one"
+    direction = placed.text("direction", "forward")
+    if direction not in ("forward", "bidirectional"):
+        yield f"direction {direction!r}, the chip runs forward"
+    if kind == "GRU" and placed.integer("linear_before_reset", 0) == 0:
+        yield "linear_before_reset is 0, ESP-DL computes PyTorch's GRU only"
+    for name in ("activations", "activation_alpha", "activation_beta", "clip", "input_forget"):
+        if placed.node.attributes.get(name):
+            yield f"{name} is set, the chip does not read it"
+    expected = {
+        1: (directions, gates * hidden, placed.shape[2]),
+        2: (directions, gates * hidden, hidden),
+        3: (directions, 2 * gates * hidden),
+        5: (directions, 1, hidden),
+        6: (directions, 1, hidden),
+    }
+    for i, shape in expected.items():
+        if placed.has(i) and placed.shape_of(i) != shape:
+            yield f"input {i} has shape {placed.shape_of(i)}, expected {shape}"
+    if len(placed.node.outputs) != len(placed.results):
+        yield f"{len(placed.node.outputs)} outputs, the chip writes {len(placed.results)}"
+    elif placed.quantized:
+        yield from _gate_exponents(placed)
 
 
-def cell_of(op: Op, gates: int) -> Cell:
-    """Read the node.
-
-    Args:
-        op: GRU or LSTM.
-        gates: 3 or 4.
-    """
-    x, w, r = op.input(), op.input(1), op.input(2)
-    hidden = op.view.integer("hidden_size")
-    directions = 2 if op.view.text("direction", "forward") == "bidirectional" else 1
-    rows = gates * hidden
-    kind = np.float32 if x.is_float else np.float64
-    bias = op.optional(3)
-    biases = np.zeros(2 * directions * rows, np.int16) if bias is None else bias.array
-    weights = tuple(
-        Weights(of_input.astype(kind), of_state.astype(kind), *pair)
-        for of_input, of_state, pair in zip(
-            w.array, r.array, biases.reshape(directions, 2, rows), strict=True
-        )
-    )
-    exponent = op.view.integer("gate_exponent", -8)
-    return Cell(op, rows, hidden, directions, exponent, weights)
+def _gate_exponents(placed: PlacedNode) -> Iterator[str]:
+    gate = placed.integer("gate_exponent", -8)
+    if gate not in GATE_EXPONENTS:
+        yield f"gate_exponent {gate}, expected -15 to 0"
+        return
+    state = placed.output(1).exponent
+    if placed.output(0).exponent != state:
+        yield "Y and Y_h have different exponents; the chip copies the integers"
+    if placed.has(5) and placed.info(5).exponent != state:
+        yield "initial_h and Y_h have different exponents; the chip copies the integers"
+    if placed.has(3) and set(placed.info(3).exponents) != {gate}:
+        yield f"the bias has exponent {placed.info(3).exponents}, the gates {gate}; the chip adds"
+    if placed.op_type == "LSTM":
+        cells = [placed.output(2), *([placed.info(6)] if placed.has(6) else [])]
+        if any(cell.exponents != (gate,) for cell in cells):
+            yield f"the cell state has not the gates' exponent {gate}; the chip asserts it"
+    for i, other in ((1, placed.info(0).exponent), (2, state)):
+        if len(placed.info(i).exponents) != 1:
+            yield f"input {i} has an exponent per channel"
+        elif abs(gate - other - placed.info(i).exponents[0]) > MAX_DOT_SHIFT:
+            yield f"input {i} is shifted by {gate - other - placed.info(i).exponents[0]} bits"
 
 
 def _over_time(cell: Cell, direction: int) -> range:
@@ -170,20 +108,20 @@ def _over_time(cell: Cell, direction: int) -> range:
     return range(frames) if direction == 0 else range(frames - 1, -1, -1)
 
 
-def build_gru(op: Op) -> Kernel:
+def build_gru(bound: BoundNode) -> Kernel:
     """GRU, gates z r n, ``linear_before_reset``.
 
     Matches: ``GRU::forward_template``, ``GRU::forward_float``.
     """
-    cell = cell_of(op, 3)
+    cell = cell_of(bound, 3)
     step = _gru_float(cell) if cell.is_float else _gru_integer(cell)
-    y = op.out.array.reshape(-1, cell.directions, cell.hidden)
-    last = op.outputs[1].array.reshape(cell.directions, cell.hidden)
+    y = bound.out.array.reshape(-1, cell.directions, cell.hidden)
+    last = bound.outputs[1].array.reshape(cell.directions, cell.hidden)
 
     def run() -> None:
         for direction, weights in enumerate(cell.weights):
             sums = cell.input_sums(weights) + weights.input_bias
-            state = cell.start(5, direction, op.outputs[1])
+            state = cell.start(5, direction, bound.outputs[1])
             for t in _over_time(cell, direction):
                 state = step(sums[t], cell.state_sums(weights, state) + weights.state_bias, state)
                 y[t, direction] = state
@@ -206,7 +144,7 @@ def _gru_float(cell: Cell) -> Callable[[Array, Array, Array], Array]:
 
 
 def _gru_integer(cell: Cell) -> Callable[[Array, Array, Array], Array]:
-    h, output, rounding = cell.hidden, cell.op.out, cell.op.rounding
+    h, output, rounding = cell.hidden, cell.bound.out, cell.bound.rounding
     sigmoid = gate_table(sigmoid32, cell.exponent, SIGMOID_EDGE, 1)
     tanh = gate_table(tanh32, cell.exponent, TANH_EDGE, 0)
     rescale, settle = output.rescale, rounder(rounding)
@@ -222,21 +160,21 @@ def _gru_integer(cell: Cell) -> Callable[[Array, Array, Array], Array]:
     return step
 
 
-def build_lstm(op: Op) -> Kernel:
+def build_lstm(bound: BoundNode) -> Kernel:
     """LSTM, gates i o f c; the cell state is int16 at the gate exponent and wraps.
 
     Matches: ``LSTM::forward_template``, ``LSTM::forward_float``.
     """
-    cell = cell_of(op, 4)
+    cell = cell_of(bound, 4)
     step = _lstm_float(cell) if cell.is_float else _lstm_integer(cell)
-    y = op.out.array.reshape(-1, cell.directions, cell.hidden)
-    last_h, last_c = (out.array.reshape(cell.directions, cell.hidden) for out in op.outputs[1:3])
+    y = bound.out.array.reshape(-1, cell.directions, cell.hidden)
+    last_h, last_c = (out.array.reshape(cell.directions, cell.hidden) for out in bound.outputs[1:3])
 
     def run() -> None:
         for direction, weights in enumerate(cell.weights):
             sums = cell.input_sums(weights) + weights.input_bias
-            state = cell.start(5, direction, op.outputs[1])
-            memory = cell.start(6, direction, op.outputs[2])
+            state = cell.start(5, direction, bound.outputs[1])
+            memory = cell.start(6, direction, bound.outputs[2])
             for t in _over_time(cell, direction):
                 # int16 arithmetic wraps, as the chip's does
                 gates = sums[t] + cell.state_sums(weights, state) + weights.state_bias
@@ -259,10 +197,10 @@ def _lstm_float(cell: Cell) -> Callable[[Array, Array], tuple[Array, Array]]:
 
 
 def _lstm_integer(cell: Cell) -> Callable[[Array, Array], tuple[Array, Array]]:
-    h, output, rounding = cell.hidden, cell.op.out, cell.op.rounding
+    h, output, rounding = cell.hidden, cell.bound.out, cell.bound.rounding
     sigmoid = gate_table(sigmoid32, cell.exponent, SIGMOID_EDGE, 1)
     tanh = gate_table(tanh32, cell.exponent, TANH_EDGE, 0)
-    rescale, cell_rescale = output.rescale, cell.op.outputs[2].rescale
+    rescale, cell_rescale = output.rescale, cell.bound.outputs[2].rescale
     settle = rounder(rounding)
 
     def step(gates: Array, memory: Array) -> tuple[Array, Array]:
@@ -273,3 +211,37 @@ def _lstm_integer(cell: Cell) -> Callable[[Array, Array], tuple[Array, Array]]:
         return quantized(o * tanh(memory) * rescale, rounding, output.dtype), memory
 
     return step
+
+
+def _recurrent_macs(view: NodeView, _: Shape) -> int:
+    rows = math.prod(view.shape_of(1)) + math.prod(view.shape_of(2))
+    return math.prod(view.shape[:2]) * rows
+
+
+_GATE: dict[str, tuple[str, ...]] = {"S8": ("int16",), "S16": ("int16",), "F32": ("float32",)}
+_GATE_BIAS = Role(_GATE, constant=True, optional=True, weight=True)
+_CELL_STATE = Role(_GATE, optional=True, weight=True)
+_NEVER = fixed(optional=True)
+_SHARED = (TENSOR, WEIGHT, WEIGHT, _GATE_BIAS, _NEVER, OPTIONAL)
+OPERATORS = {
+    "GRU": Operator(
+        ALL_WIDTHS,
+        _SHARED,
+        (TENSOR, TENSOR),
+        build=build_gru,
+        shapes=_recurrent_shapes,
+        rules=_recurrent_rules,
+        limits="batch 1, forward or bidirectional, linear_before_reset",
+        macs=_recurrent_macs,
+    ),
+    "LSTM": Operator(
+        ALL_WIDTHS,
+        (*_SHARED, _CELL_STATE, _NEVER),
+        (TENSOR, TENSOR, Role(_GATE, weight=True)),
+        build=build_lstm,
+        shapes=_recurrent_shapes,
+        rules=_recurrent_rules,
+        limits="batch 1, forward or bidirectional",
+        macs=_recurrent_macs,
+    ),
+}

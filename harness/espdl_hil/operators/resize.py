@@ -7,57 +7,123 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.layout import gatherer
-from espdl_hil.operators.numeric import quantized
+from espdl_hil.operators.kernel import gatherer
+from espdl_hil.operators.node import INT32_MAX, NodeProblem
+from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
+from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Operator, fixed
 from espdl_hil.operators.tables import lookup, tabulate
+from espdl_hil.operators.windows import ONE_PICTURE, one_picture_rules, spatial_rank
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.prepare import Kernel, Op
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
-HALF = np.float32(0.5)
 ONE = np.float32(1)
+SINGLE = {"pytorch_half_pixel": "half_pixel", "align_corners": "a division by zero"}
 
 
-def build_resize(op: Op) -> Kernel:
+def _resize_shapes(view: NodeView) -> list[Shape]:
+    spatial = spatial_rank(view)
+    sizes = view.constant_integers(3)
+    if sizes:
+        if len(sizes) != spatial + 2:
+            raise NodeProblem(f"sizes {sizes} do not fit the input {view.shape}")
+        return [(view.shape[0], *sizes[2:], view.shape[-1])]
+    scales = view.constant(2)
+    if scales is None or len(scales) != spatial + 2 or scales.dtype != "<f4":
+        raise NodeProblem("neither sizes nor float32 scales for every axis")
+    if not all(0 < scale < INT32_MAX for scale in scales.tolist()):
+        raise NodeProblem(f"scales {scales.tolist()} are not positive numbers")
+    # int(length * scale) in float32, as the chip computes it
+    lengths = (int(scales[2 + i] * scales.dtype.type(view.shape[1 + i])) for i in range(spatial))
+    return [(view.shape[0], *lengths, view.shape[-1])]
+
+
+def _resize_rules(placed: PlacedNode) -> Iterator[str]:
+    """Nearest and linear resizing of one picture."""
+    yield from one_picture_rules(placed)
+    if placed.has(1) and placed.info(1).size:
+        yield "a region of interest, the chip does not read it"
+    if placed.integer("antialias", 0):
+        yield "antialias, the chip does not read it"
+    scales = None if placed.constant_integers(3) else placed.constant(2)
+    if scales is not None and tuple(scales[:2].tolist()) != (1.0, 1.0):
+        yield f"scales {scales.tolist()} change the batch or the channels"
+    mode = placed.text("mode", "nearest")
+    if mode == "nearest":
+        yield from _nearest_rules(placed)
+    elif mode == "linear":
+        yield from _linear_rules(placed)
+    else:
+        yield f"mode {mode!r}, ESP-DL has nearest and linear"
+
+
+def _nearest_rules(placed: PlacedNode) -> Iterator[str]:
+    transform = placed.text("coordinate_transformation_mode", "half_pixel")
+    rounding = placed.text("nearest_mode", "round_prefer_floor")
+    if (transform, rounding) != ("asymmetric", "floor"):
+        yield f"nearest with {transform} and {rounding}, the chip does asymmetric and floor"
+    finer = placed.info(0).exponent - placed.output().exponent
+    if finer > 0 and not placed.target.packed_filters:
+        yield "the output is finer than the input; the portable kernel does not saturate"
+    if finer > MAX_SCALE_BITS:
+        yield f"the output is {finer} bits finer than the input, {MAX_SCALE_BITS} is the most"
+
+
+def _linear_rules(placed: PlacedNode) -> Iterator[str]:
+    transform = placed.text("coordinate_transformation_mode", "half_pixel")
+    if transform not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
+        yield f"linear with {transform}, the chip does half_pixel or align_corners"
+    lengths = placed.shape[1:-1]
+    if 1 in lengths:
+        yield f"linear over {lengths}: the chip reads outside an axis of length 1"
+    if transform != "half_pixel" and 1 in placed.results[0][1:-1]:
+        yield f"{transform} to a length of 1, which the chip computes as {SINGLE[transform]}"
+
+
+def build_resize(bound: BoundNode) -> Kernel:
     """Resize. The coordinate modes are two: ``align_corners`` and, for linear, half pixel.
 
     Nearest takes ``int(index / scale)``, whatever the node's ``nearest_mode`` says.
 
     Matches: ``Resize::forward_template``, ``base::resize<int8_t>``.
     """
-    mode = op.view.text("mode", "nearest")
-    return _nearest(op) if mode == "nearest" else _linear(op)
+    mode = bound.text("mode", "nearest")
+    return _nearest(bound) if mode == "nearest" else _linear(bound)
 
 
-def _scales(op: Op) -> list[np.float32]:
+def _scales(bound: BoundNode) -> list[np.float32]:
     """Scale of each spatial axis, float32."""
-    before, after = op.input().shape[1:-1], op.out.shape[1:-1]
-    if op.view.constant_integers(3):
+    before, after = bound.input().shape[1:-1], bound.out.shape[1:-1]
+    if bound.constant_integers(3):
         return [np.float32(m) / np.float32(n) for n, m in zip(before, after, strict=True)]
-    stored = op.view.constant(2)
+    stored = bound.constant(2)
     assert stored is not None  # the shapes were inferred from it
     return [np.float32(scale) for scale in stored[2:]]
 
 
-def _nearest(op: Op) -> Kernel:
-    source = op.input()
-    shape, output = source.shape[1:-1], op.out.shape[1:-1]
-    scales = _scales(op)
+def _nearest(bound: BoundNode) -> Kernel:
+    source = bound.input()
+    shape, output = source.shape[1:-1], bound.out.shape[1:-1]
+    scales = _scales(bound)
     rows = [
         np.minimum((np.arange(m).astype(np.float32) * (ONE / scale)).astype(np.int64), n - 1)
         for n, m, scale in zip(shape, output, scales, strict=True)
     ]
     places = np.arange(source.array.size).reshape(*shape, -1)
-    gather = gatherer(op, places[np.ix_(*rows)])
-    if source.exponent == op.out.exponent:
+    gather = gatherer(source.array, bound.out.array, places[np.ix_(*rows)])
+    if source.exponent == bound.out.exponent:
         return gather
-    ratio = np.ldexp(ONE, source.exponent - op.out.exponent)
+    ratio = np.ldexp(ONE, source.exponent - bound.out.exponent)
 
     table = tabulate(
-        lambda q: quantized(q.astype(np.float32) * ratio, op.rounding, q.dtype), source.dtype
+        lambda q: quantized(q.astype(np.float32) * ratio, bound.rounding, q.dtype), source.dtype
     )
-    rescale = lookup(op.out.array, op.out.array, table)
+    rescale = lookup(bound.out.array, bound.out.array, table)
 
     def run() -> None:
         gather()
@@ -106,13 +172,13 @@ def linear_axis(before: int, after: int, scale: np.float32, *, align_corners: bo
     return Axis(first, ONE - right, right)
 
 
-def _linear(op: Op) -> Kernel:
-    source, output = op.input(), op.out
-    corners = op.view.text("coordinate_transformation_mode", "half_pixel") == "align_corners"
+def _linear(bound: BoundNode) -> Kernel:
+    source, output = bound.input(), bound.out
+    corners = bound.text("coordinate_transformation_mode", "half_pixel") == "align_corners"
     shape: Shape = source.shape[1:-1]
     axes = [
         linear_axis(n, m, scale, align_corners=corners)
-        for n, m, scale in zip(shape, output.shape[1:-1], _scales(op), strict=True)
+        for n, m, scale in zip(shape, output.shape[1:-1], _scales(bound), strict=True)
     ]
     x, y, scale = source.array[0], output.array[0], source.scale
 
@@ -122,6 +188,24 @@ def _linear(op: Op) -> Kernel:
             weight = (slice(None), *(None,) * (real.ndim - 1 - axis))
             left = real.take(along.first, axis) * along.left[weight]
             real = left + real.take(along.first + 1, axis) * along.right[weight]
-        y[...] = quantized(real * output.rescale, op.rounding, y.dtype)
+        y[...] = quantized(real * output.rescale, bound.rounding, y.dtype)
 
     return run
+
+
+OPERATORS = {
+    "Resize": Operator(
+        ("S8",),
+        (
+            TENSOR,
+            fixed("float32", optional=True),
+            fixed("float32", constant=True, optional=True),
+            LENGTHS_OPTIONAL,
+        ),
+        (TENSOR,),
+        build=build_resize,
+        shapes=_resize_shapes,
+        rules=_resize_rules,
+        limits=f"{ONE_PICTURE}, nearest or linear",
+    )
+}

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Array
     from espdl_hil.operators.accumulate import Products
-    from espdl_hil.operators.prepare import Op
 
 LANE_LIMIT = 2**19 - 1  # largest value of a 20-bit lane; the smallest is -2**19
 LANE_CHANNELS = 16  # a block of output channels that the vector unit sums together
@@ -75,24 +74,24 @@ class LaneCheck:
         return LaneWarning(self.node, self.bound, self.observed)
 
 
-def watch(
-    op: Op, products: Products, columns: Callable[[], Array], *, depthwise: bool = False
-) -> None:
-    """Have a node checked, if it runs on an ESP32-S3 and some input could leave the lanes.
+def lane_check(
+    node: str, products: Products, columns: Callable[[], Array], *, depthwise: bool = False
+) -> LaneCheck | None:
+    """The check of a node on an ESP32-S3; None when no input could leave the lanes.
 
     Args:
-        op: An int8 Conv, Gemm or MatMul; gets the check.
+        node: Name of an int8 Conv, Gemm or MatMul.
         products: Its weights (K, N) and bias.
         columns: Returns the rows that meet the weights, (M, K), or (M, K, N) for depthwise.
         depthwise: Each output channel has its own K inputs; all channels are in lanes.
     """
     channels = products.weights.shape[1]
     lanes = channels if depthwise else channels // LANE_CHANNELS * LANE_CHANNELS
-    if op.target.name != "esp32s3" or products.out_type != np.int8 or lanes == 0:
-        return
+    if products.out_type != np.int8 or lanes == 0:
+        return None
     bound = int(products.bound[:lanes].max())
     if bound <= LANE_LIMIT:
-        return
+        return None
     weights = products.weights[:, :lanes].astype(np.float64)
     bias = products.bias[:lanes].astype(np.float64)
 
@@ -107,4 +106,4 @@ def watch(
         below = (magnitude - total) / 2 - bias
         return int(max(above.max(), below.max()))
 
-    op.lanes.append(LaneCheck(op.view.node.name, bound, reach))
+    return LaneCheck(node, bound, reach)

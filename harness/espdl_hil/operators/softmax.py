@@ -7,28 +7,41 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.numeric import exp32, log32, sequential_sum
+from espdl_hil.operators.signature import ALL_WIDTHS, TENSOR, Operator, fixed
 from espdl_hil.operators.tables import tabulate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.prepare import Kernel, Op
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import PlacedNode
 
 
-def build_softmax(op: Op) -> Kernel:
+def _softmax_rules(placed: PlacedNode) -> Iterator[str]:
+    """Softmax and LogSoftmax along one axis."""
+    rank = len(placed.shape)
+    if rank:
+        placed.axis(placed.integer("axis", -1), rank)
+    return iter(())
+
+
+def build_softmax(bound: BoundNode) -> Kernel:
     """Softmax or LogSoftmax along one axis, sums in index order.
 
     int8 takes ``expf`` of the values as they are, without subtracting the largest.
 
     Matches: ``Softmax::forward_lut``, ``forward_float``; ``LogSoftmax`` alike.
     """
-    source = op.input()
+    source = bound.input()
     rank = len(source.shape)
     if rank == 0:
-        return _scalar(op)
-    axis = op.view.axis(op.view.integer("axis", -1), rank)
+        return _scalar(bound)
+    axis = bound.axis(bound.integer("axis", -1), rank)
     x = np.moveaxis(source.array, axis, -1)
-    y = np.moveaxis(op.out.array, axis, -1)
-    logarithmic = op.op_type == "LogSoftmax"
+    y = np.moveaxis(bound.out.array, axis, -1)
+    logarithmic = bound.op_type == "LogSoftmax"
     if source.dtype == np.int8:
         scale = source.scale
         table = tabulate(lambda q: exp32(q.astype(np.float32) * scale), source.dtype)
@@ -51,11 +64,17 @@ def build_softmax(op: Op) -> Kernel:
     return run
 
 
-def _scalar(op: Op) -> Kernel:
-    output: Array = op.out.array
-    value = np.float32(0 if op.op_type == "LogSoftmax" else 1)
+def _scalar(bound: BoundNode) -> Kernel:
+    output: Array = bound.out.array
+    value = np.float32(0 if bound.op_type == "LogSoftmax" else 1)
 
     def run() -> None:
         output[...] = value
 
     return run
+
+
+OPERATORS = dict.fromkeys(
+    ("LogSoftmax", "Softmax"),
+    Operator(ALL_WIDTHS, (TENSOR,), (fixed("float32"),), build=build_softmax, rules=_softmax_rules),
+)

@@ -1,4 +1,4 @@
-"""Sliding windows over (H, W, C): geometry and strided views, no arithmetic."""
+"""Sliding windows over (H, W, C): geometry, what the chip asks of it, strided views. No sums."""
 
 from __future__ import annotations
 
@@ -7,12 +7,91 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.node_view import NodeProblem
-from espdl_hil.operators.shapes import pads_of, per_axis, spatial_rank
+from espdl_hil.operators.node import NodeProblem, NodeView, PlacedNode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.prepare import Kernel, Op
+    from espdl_hil.operators.bound_node import BoundNode
+    from espdl_hil.operators.kernel import Kernel
+
+ONE_PICTURE = "(1, W, C) or (1, H, W, C)"
+
+
+def pads_of(view: NodeView, spatial: int) -> Shape:
+    """Pads as (begin..., end...) over the *spatial* axes; ESP-DL takes 0, 2 or 4 of them.
+
+    Raises:
+        NodeProblem: Another number of pads.
+    """
+    pads = view.integers("pads", ())
+    if len(pads) == 0:
+        return (0,) * (2 * spatial)
+    if len(pads) != 2 * spatial:
+        raise NodeProblem(f"pads {pads} do not fit {spatial} spatial axes")
+    return pads
+
+
+def spatial_rank(view: NodeView) -> int:
+    """1 for (N, W, C), 2 for (N, H, W, C).
+
+    Raises:
+        NodeProblem: Another rank.
+    """
+    rank = len(view.shape)
+    if rank not in (3, 4):
+        raise NodeProblem(f"input of {rank} dimensions, ESP-DL takes (N, W, C) or (N, H, W, C)")
+    return rank - 2
+
+
+def per_axis(view: NodeView, name: str, spatial: int, default: Shape | None = None) -> Shape:
+    """One positive integer a spatial axis.
+
+    Raises:
+        NodeProblem: Too few, or one that is not positive.
+    """
+    values = view.integers(name, default)
+    if len(values) != spatial or any(v < 1 for v in values):
+        raise NodeProblem(f"attribute {name} {values} does not fit {spatial} spatial axes")
+    return values
+
+
+def window_lengths(view: NodeView, kernel: Shape, dilations: Shape) -> Shape:
+    """Spatial lengths of what a sliding window makes of the first input.
+
+    Raises:
+        NodeProblem: The window is longer than the padded input.
+    """
+    spatial = len(kernel)
+    pads, strides = pads_of(view, spatial), per_axis(view, "strides", spatial)
+    lengths = []
+    for i in range(spatial):
+        padded = view.shape[1 + i] + pads[i] + pads[spatial + i]
+        span = dilations[i] * (kernel[i] - 1) + 1
+        if span > padded:
+            raise NodeProblem(f"the kernel spans {span} of axis {1 + i}, padded to {padded}")
+        lengths.append((padded - span) // strides[i] + 1)
+    return tuple(lengths)
+
+
+def one_picture_rules(placed: PlacedNode) -> Iterator[str]:
+    """The chip takes a batch of 1."""
+    if placed.shape[0] != 1:
+        yield f"a batch of {placed.shape[0]}, the kernel computes the first one only"
+
+
+def window_rules(placed: PlacedNode, kernel: Shape, dilations: Shape) -> Iterator[str]:
+    """A window that lies in the padding alone gives the kernels a width of 0 or less."""
+    spatial = len(kernel)
+    pads, strides = pads_of(placed, spatial), placed.integers("strides")
+    for i in range(spatial):
+        length, span = placed.shape[1 + i], dilations[i] * (kernel[i] - 1) + 1
+        last = (placed.results[0][1 + i] - 1) * strides[i] - pads[i]
+        if min(pads[i], pads[spatial + i]) < 0:
+            yield f"pads {pads} are negative"
+        elif pads[i] >= span or last >= length:
+            yield f"a window of axis {1 + i} lies in the padding alone"
 
 
 @dataclass(frozen=True)
@@ -41,29 +120,29 @@ class Geometry:
         return any(self.pads)
 
 
-def geometry_of(op: Op, kernel: Shape, dilations: Shape | None = None) -> Geometry:
+def geometry_of(bound: BoundNode, kernel: Shape, dilations: Shape | None = None) -> Geometry:
     """The node's windows.
 
     Args:
-        op: A node with one spatial input of batch 1.
+        bound: A node with one spatial input of batch 1.
         kernel: Window, one entry a spatial axis.
         dilations: Like *kernel*; None for 1.
 
     Raises:
         NodeProblem: The chip would read behind the input.
     """
-    spatial = spatial_rank(op.view)
-    pads = pads_of(op.view, spatial)
-    strides = per_axis(op.view, "strides", spatial, (1,) * spatial)
-    _check_short_input(op.input().shape[1:-1], kernel, strides, dilations, pads)
+    spatial = spatial_rank(bound)
+    pads = pads_of(bound, spatial)
+    strides = per_axis(bound, "strides", spatial, (1,) * spatial)
+    _check_short_input(bound.input().shape[1:-1], kernel, strides, dilations, pads)
     ones, none = (1,) * (2 - spatial), (0,) * (2 - spatial)
     return Geometry(
         kernel=kernel + ones,
         strides=strides + ones,
         dilations=(dilations or (1,) * spatial) + ones,
         pads=pads[:spatial] + none + pads[spatial:] + none,
-        input_shape=op.input().shape[1:-1] + ones + op.input().shape[-1:],
-        output_shape=op.out.shape[1:-1] + ones,
+        input_shape=bound.input().shape[1:-1] + ones + bound.input().shape[-1:],
+        output_shape=bound.out.shape[1:-1] + ones,
     )
 
 

@@ -116,7 +116,7 @@ class Expected:
         return self._run(interpreter.load(data, self.case.target), self.chunks)
 
     def _run(
-        self, session: interpreter.Session, chunks: Sequence[Mapping[str, NDArray[Any]]]
+        self, session: interpreter.Execution, chunks: Sequence[Mapping[str, NDArray[Any]]]
     ) -> list[Tensors]:
         """Step a streaming session, its recurrent state fed back and zero at first."""
         state = {

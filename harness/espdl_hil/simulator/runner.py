@@ -66,7 +66,7 @@ class _Model:
     """
 
     name: str
-    session: interpreter.Session
+    session: interpreter.Execution
     size: int
     tensors: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
     steps: int = 0
@@ -223,7 +223,7 @@ class ModelRunner:
         return self._chip.psram_bytes - sum(model.size for model in self._models.values())
 
 
-def _node_outputs(graph: espdl.Graph, session: interpreter.Session) -> tuple[TensorInfo, ...]:
+def _node_outputs(graph: espdl.Graph, session: interpreter.Execution) -> tuple[TensorInfo, ...]:
     """Every node output in file order, with the shapes that a step really has."""
     shapes = infer_shapes(graph, None)
     return tuple(

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,23 +11,16 @@ from espdl_hil.__main__ import main
 from espdl_hil.cli.inspect import parse_key
 from espdl_hil.espdl import load_graph, write_package
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 STREAM = "stream_stack.streaming.esp32s3.int8"
 
 
-def golden(name):
-    with np.load(GOLDEN / f"{name}.npz") as stored:
-        index = json.loads(stored["index"].tobytes())
-        return index, {path: stored[key] for key, path in index["tensors"].items()}
-
-
 @pytest.fixture
-def model(tmp_path):
+def model(golden, tmp_path):
     """Function from a golden case's name to the path of its model file."""
 
     def write(name):
         path = tmp_path / f"{name}.espdl"
-        path.write_bytes(golden(name)[1]["model"].tobytes())
+        path.write_bytes(golden(name)[0])
         return path
 
     return write
@@ -105,11 +97,9 @@ def test_what_the_contents_say_of_the_target(model, capsys, name, targets):
         assert found == ["esp32s3", "esp32p4", "c"]
 
 
-def test_every_golden_file_prints(tmp_path, capsys):
-    for path in sorted(GOLDEN.glob("*.npz"))[::7]:
-        file = tmp_path / "m.espdl"
-        file.write_bytes(golden(path.name.removesuffix(".npz"))[1]["model"].tobytes())
-        assert run(file) == 0
+def test_every_golden_file_prints(model, golden_names, capsys):
+    for name in golden_names[::7]:
+        assert run(model(name)) == 0
         assert "nodes, in order of execution" in capsys.readouterr().out
 
 
@@ -153,8 +143,8 @@ def inputs_of(index, tensors, step):
     return found
 
 
-def test_chunks_are_run_in_order(model, tmp_path, capsys):
-    index, tensors = golden(STREAM)
+def test_chunks_are_run_in_order(golden, model, tmp_path, capsys):
+    _, index, tensors = golden(STREAM)
     stream = index["streams"][0]
     steps = stream["steps"] if isinstance(stream["steps"], int) else len(stream["steps"])
     chunks = [inputs_of(index, tensors, step) for step in range(steps)]
@@ -175,9 +165,9 @@ def test_chunks_are_run_in_order(model, tmp_path, capsys):
         assert set(stored.files) == set(stream["order"])
 
 
-def test_a_single_run(model, tmp_path):
+def test_a_single_run(golden, model, tmp_path):
     case = "conv1d_causal_k3.esp32p4.int16"
-    index, tensors = golden(case)
+    _, index, tensors = golden(case)
     np.savez(tmp_path / "in.npz", **inputs_of(index, tensors, 0))
     out = tmp_path / "out.npz"
     assert run(model(case), "--run", tmp_path / "in.npz", "--target", "esp32p4", "-o", out) == 0

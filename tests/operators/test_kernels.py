@@ -12,7 +12,7 @@ import pytest
 
 from espdl_hil.espdl import pack_filter, pack_matrices, unpack_filter, unpack_matrices
 from espdl_hil.interpreter import load
-from espdl_hil.operators.table import OPERATORS
+from espdl_hil.operators import OPERATORS
 
 VECTORS = Path(__file__).parent / "kernels" / "vectors.npz"
 TARGETS = {"half_even": ("esp32p4",), "half_up": ("esp32s3", "c")}

@@ -5,10 +5,9 @@ import pytest
 
 from espdl_hil.errors import UnsupportedOpError
 from espdl_hil.espdl.graph import Tensor, TensorInfo
-from espdl_hil.operators import check_graph
-from espdl_hil.operators.check import RULES
-from espdl_hil.operators.rules_elementwise import merged_loops
-from espdl_hil.operators.rules_movement import _chip_indices
+from espdl_hil.operators import OPERATORS, check_graph
+from espdl_hil.operators.select import chip_indices
+from espdl_hil.operators.signature import no_rules
 
 
 def act(*shape, e=-4, dtype="int8"):
@@ -665,29 +664,12 @@ def test_a_float_clip_without_a_lower_bound(sound):
 
 def test_every_rule_is_exercised():
     tested = {ALIASES.get(case.values[0], case.values[0]) for case in REFUSED}
-    assert {rule for name, rule in RULES.items() if name in tested} == set(RULES.values())
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "loops"),
-    [
-        ((2, 3, 4), (2, 3, 4), (24,)),
-        ((2, 3, 4), (4,), (6, 4)),
-        ((2, 3, 4), (3, 1), (2, 3, 4)),
-        ((2, 3, 1), (1, 1, 4), (6, 4)),
-        ((2, 1, 3, 1, 5), (1, 2, 1, 2, 1), (2, 2, 3, 2, 5)),
-        ((1, 1, 4), (1, 2, 4), (2, 4)),
-        ((1,), (1,), (1,)),
-        ((), (5,), (5,)),
-        ((), (), ()),
-    ],
-)
-def test_loops_of_an_elementwise_kernel(first, second, loops):
-    assert merged_loops(first, second) == merged_loops(second, first) == loops
+    with_rules = {name: operator.rules for name, operator in OPERATORS.items()}
+    assert {with_rules[name] for name in tested} | {no_rules} == set(with_rules.values())
 
 
 def test_the_chip_flips_after_it_has_taken():
-    assert _chip_indices(10, 2, 8, 3) == [2, 5]
-    assert _chip_indices(10, -1, -(2**31), -1) == list(range(9, -1, -1))
-    assert _chip_indices(10, 5, 2, -1) == [6, 5, 4]
-    assert _chip_indices(10, -1, -(2**31), -2) == [8, 6, 4, 2, 0]
+    assert chip_indices(10, 2, 8, 3) == [2, 5]
+    assert chip_indices(10, -1, -(2**31), -1) == list(range(9, -1, -1))
+    assert chip_indices(10, 5, 2, -1) == [6, 5, 4]
+    assert chip_indices(10, -1, -(2**31), -2) == [8, 6, 4, 2, 0]

@@ -8,10 +8,8 @@ import numpy as np
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.espdl import Graph, TensorInfo, load_graph
-from espdl_hil.operators import check_graph
-from espdl_hil.operators.node_view import NodeProblem, NodeView
-from espdl_hil.operators.prepare import Op, Operand
-from espdl_hil.operators.registry import BUILDERS
+from espdl_hil.operators import OPERATORS, NodeProblem, check_graph
+from espdl_hil.operators.bound_node import BoundNode, Operand
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from espdl_hil.espdl import Array, Node, Shape
-    from espdl_hil.operators.prepare import Kernel
+    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.s3_accumulator import LaneCheck, LaneWarning
 
 
@@ -31,7 +29,7 @@ def load(
     key: bytes | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     lane_check: bool = False,
-) -> Session:
+) -> Execution:
     """Prepare a model for execution as ESP-DL would execute it on *target*.
 
     Args:
@@ -44,7 +42,7 @@ def load(
         lane_check: Watch the S3's 20-bit accumulators at every step, see ``lane_warnings``.
 
     Returns:
-        A session with zeroed caches.
+        An execution with zeroed caches.
 
     Raises:
         ArtifactError: The file is damaged.
@@ -54,10 +52,10 @@ def load(
     graph = source if isinstance(source, Graph) else load_graph(source, key=key, model=model)
     shapes = check_graph(graph, target, input_shapes)
     with np.errstate(all="ignore"):
-        return Session(graph, target, shapes, lane_check=lane_check)
+        return Execution(graph, target, shapes, lane_check=lane_check)
 
 
-class Session:
+class Execution:
     """A model in execution. One thread at a time.
 
     Args:
@@ -70,8 +68,8 @@ class Session:
         inputs: Graph inputs with their shapes as inferred.
         outputs: Graph outputs with their shapes as inferred.
         exponents: By tensor name: graph inputs, node outputs and constants.
-        trace: Every node output of the last step, by name. Contiguous views of the session's own
-            memory, valid until the next step; not to be written to.
+        trace: Every node output of the last step, by name. Contiguous views of memory that
+            stays, valid until the next step; not to be written to.
     """
 
     def __init__(
@@ -91,8 +89,9 @@ class Session:
         for info in graph.inputs:
             self._operands[info.name] = self._allocate(info, shapes[info.name])
         self.trace: dict[str, Array] = {}
+        constants = graph.constants
         for node in graph.nodes:
-            self._prepare(node, shapes)
+            self._prepare(node, shapes, constants)
         self._feeds = {info.name: self._operands[info.name].array for info in graph.inputs}
         self._results = {info.name: self._operands[info.name].array for info in graph.outputs}
         self.inputs = tuple(self._described(info) for info in graph.inputs)
@@ -105,12 +104,13 @@ class Session:
     def _described(self, info: TensorInfo) -> TensorInfo:
         return TensorInfo(info.name, info.dtype, self._operands[info.name].shape, info.exponents)
 
-    def _prepare(self, node: Node, shapes: Mapping[str, Shape]) -> None:
-        view = NodeView(
-            node, tuple(shapes.get(name) for name in node.inputs), self._graph.constants
-        )
-        op = Op(
-            view=view,
+    def _prepare(
+        self, node: Node, shapes: Mapping[str, Shape], constants: Mapping[str, Array]
+    ) -> None:
+        bound = BoundNode(
+            node=node,
+            shapes=tuple(shapes.get(name) for name in node.inputs),
+            constants=constants,
             target=self._target,
             inputs=tuple(self._operands.get(name) for name in node.inputs),
             outputs=tuple(
@@ -118,15 +118,15 @@ class Session:
             ),
         )
         try:
-            kernel = BUILDERS[node.op_type](op)
+            kernel = OPERATORS[node.op_type].build(bound)
         except NodeProblem as problem:
             raise self._refusal(node, problem) from None
         if kernel is not None:
             self._nodes.append(node)
             self._kernels.append(kernel)
-        self._resets += op.resets
-        self._lanes += op.lanes
-        for operand in op.outputs:
+        self._resets += bound.resets
+        self._lanes += bound.lanes
+        for operand in bound.outputs:
             self._operands[operand.name] = operand
             self.trace[operand.name] = operand.array
 

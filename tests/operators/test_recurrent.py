@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, gate_table
 from espdl_hil.operators.numeric import sigmoid32, tanh32
-from espdl_hil.operators.recurrent import SIGMOID_EDGE, TANH_EDGE, gate_table
 
 GATE = -9
 

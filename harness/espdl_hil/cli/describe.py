@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.espdl.graph import Tensor
 from espdl_hil.operators.inference import try_shapes
-from espdl_hil.operators.stats import graph_stats, node_macs
+from espdl_hil.operators.sizes import graph_stats, node_macs
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:

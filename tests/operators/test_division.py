@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from espdl_hil.operators.division import merged_inner
-
 
 def test_div_by_zero_saturates_by_sign(lab, chip, dtype):
     info = np.iinfo(dtype)
@@ -72,21 +70,6 @@ def test_float_div(lab, rng):
     assert np.array_equal(found, a * (np.float32(1) / b))
     found = lab.one("Div", [lab.real(a), lab.real(a + 1)], np.float32, 0)
     assert np.array_equal(found, a / (a + 1))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "inner"),
-    [
-        ((2, 3, 4), (2, 3, 4), (24, 24)),
-        ((2, 3, 4), (4,), (4, 4)),
-        ((2, 3, 4), (2, 1, 1), (12, 1)),
-        ((2, 3, 4, 5), (2, 3, 1, 5), (5, 5)),
-        ((1,), (3, 4), (1, 12)),
-        ((1, 1), (1, 1), (1, 1)),
-    ],
-)
-def test_axes_that_broadcast_alike_become_one_loop(first, second, inner):
-    assert merged_inner(first, second) == inner
 
 
 def test_pow(lab, chip, dtype):

@@ -6,8 +6,7 @@ import pytest
 from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.espdl.graph import Node
-from espdl_hil.operators import check_graph
-from espdl_hil.operators.table import OPERATORS
+from espdl_hil.operators import OPERATORS, check_graph
 
 
 def test_every_golden_file_passes(golden, golden_names):

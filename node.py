@@ -1,4 +1,4 @@
-"""Typed access to what a node says. Knows names and types, not operators."""
+"""A node and what stands around it, with typed access. Knows names and types, not operators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from espdl_hil.espdl.graph import Array, Node, Shape
+    from espdl_hil.espdl.graph import Array, Graph, Node, Shape, Tensor, TensorInfo
+    from espdl_hil.targets import Target
 
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1  # ESP-DL keeps integers in int
@@ -31,6 +32,11 @@ class NodeView:
     node: Node
     shapes: Sequence[Shape | None]
     constants: Mapping[str, Array]
+
+    @property
+    def op_type(self) -> str:
+        """Operator, ONNX spelling."""
+        return self.node.op_type
 
     @property
     def shape(self) -> Shape:
@@ -147,3 +153,39 @@ class NodeView:
 
 def _fit_int32(values: Shape) -> bool:
     return all(INT32_MIN <= value <= INT32_MAX for value in values)
+
+
+@dataclass(frozen=True)
+class PlacedNode(NodeView):
+    """A node in its place, a graph on a target: what rules are given.
+
+    Attributes:
+        graph: The graph around the node.
+        target: The chip.
+        width: The node's quant_type: ``S8``, ``S16`` or ``F32``.
+        results: Inferred shapes of the outputs.
+    """
+
+    graph: Graph
+    target: Target
+    width: str
+    results: tuple[Shape, ...]
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the node computes on integers."""
+        return self.width != "F32"
+
+    def info(self, index: int) -> TensorInfo:
+        """What the file says about an input that is present."""
+        return self.graph.info(self.node.inputs[index])
+
+    def output(self, index: int = 0) -> TensorInfo:
+        """What the file says about an output."""
+        return self.graph.value_info[self.node.outputs[index]]
+
+    def stored(self, index: int) -> Tensor | None:
+        """The constant behind an input; None when it is missing or computed."""
+        if not self.has(index):
+            return None
+        return self.graph.initializers.get(self.node.inputs[index])

@@ -1,7 +1,6 @@
-"""The table of operators: what ESP-DL computes, and how much of it is tested. Made, not written.
+"""The page of operators, docs/operators.md: what ESP-DL computes, and how much of it is tested.
 
-``python -m espdl_hil.operators.coverage`` writes ``docs/operators.md``; a test fails when it is
-stale. It reads the vectors of the repository that this file stands in.
+Run it to write the page; a test says when the page is stale.
 """
 
 from __future__ import annotations
@@ -14,24 +13,25 @@ from pathlib import Path
 import numpy as np
 
 from espdl_hil.espdl import load_graph
-from espdl_hil.operators.table import OPERATORS, WIDTHS
+from espdl_hil.operators import OPERATORS
+from espdl_hil.operators.signature import WIDTHS
 from espdl_hil.targets import TARGETS
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "operators.md"
 GOLDEN = ROOT / "tests" / "golden"
-KERNELS = ROOT / "tests" / "interpreter" / "kernels" / "vectors.npz"
+KERNELS = ROOT / "tests" / "operators" / "kernels" / "vectors.npz"
 
 INTRODUCTION = """\
 # Operators
 
 Every operator of ESP-DL 3.3 as the interpreter computes it, and its tests. Written by
-`python -m espdl_hil.operators.coverage`; do not edit.
+`python tests/operators/coverage.py`; do not edit.
 
 A cell counts the vectors that ESP-DL's own C kernels made for this operator, type and target:
-random single nodes (`tests/interpreter/kernels`) + nodes of whole networks (`tests/golden`).
+random single nodes (`tests/operators/kernels`) + nodes of whole networks (`tests/golden`).
 Integers are compared exactly, floats to 1e-6 relative (1e-5 where they are sums). Besides, each
-family has tests against exact arithmetic of its own, `tests/interpreter/test_*.py`. A dash: ESP-DL
+family has tests against exact arithmetic of its own, `tests/operators/test_*.py`. A dash: ESP-DL
 has no such kernel, and `check_graph` refuses the node. `esp32s3` and `c` round a half up,
 `esp32p4` to even.
 """

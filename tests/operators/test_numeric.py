@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espdl_hil.operators import numeric
-from espdl_hil.operators.node_view import NodeProblem
+from espdl_hil.operators import NodeProblem, numeric
 from espdl_hil.targets import TARGETS, Rounding
 
 EVEN, UP = Rounding.HALF_EVEN, Rounding.HALF_UP

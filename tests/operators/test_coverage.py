@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from espdl_hil.operators import coverage
-from espdl_hil.operators.registry import BUILDERS
-from espdl_hil.operators.table import OPERATORS, WIDTHS
+import re
+from pathlib import Path
+
+from espdl_hil.operators import OPERATORS, registry
+from espdl_hil.operators.signature import WIDTHS
+
+from . import coverage
 
 
 def test_the_table_is_not_stale():
-    assert coverage.TABLE.read_text() == coverage.table(), (
-        "run python -m espdl_hil.operators.coverage"
-    )
+    assert coverage.TABLE.read_text() == coverage.table(), "run python tests/operators/coverage.py"
 
 
 def test_a_changed_table_is_stale(monkeypatch):
@@ -18,8 +20,14 @@ def test_a_changed_table_is_stale(monkeypatch):
     assert coverage.TABLE.read_text() != coverage.table()
 
 
-def test_every_operator_has_a_builder_and_no_other_has():
-    assert BUILDERS.keys() == OPERATORS.keys()
+def test_every_family_is_registered_and_no_operator_twice():
+    folder = Path(registry.__file__).parent
+    families = {
+        p.stem for p in folder.glob("*.py") if re.search("^OPERATORS = ", p.read_text(), re.M)
+    }
+    assert families == {family.__name__.rpartition(".")[2] for family in registry.FAMILIES}
+    names = [name for family in registry.FAMILIES for name in family.OPERATORS]
+    assert sorted(names) == sorted(OPERATORS)
 
 
 def test_every_supported_cell_is_tested():

@@ -1,22 +1,20 @@
-"""One node being prepared. Everything is decided here, at load; a kernel only computes."""
+"""A node bound to memory. Everything is decided from it, at load; a kernel only computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.node_view import NodeProblem, NodeView
+from espdl_hil.operators.node import NodeProblem, NodeView
 from espdl_hil.operators.numeric import rescale_of, scale_of
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array, Shape, Tensor
+    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.s3_accumulator import LaneCheck
     from espdl_hil.targets import Rounding, Target
-
-Kernel: TypeAlias = Callable[[], None]
 
 
 @dataclass
@@ -69,20 +67,18 @@ class Operand:
         return rescale_of(self.exponent)
 
 
-@dataclass
-class Op:
+@dataclass(frozen=True)
+class BoundNode(NodeView):
     """What a builder is given, and where it leaves what is not a kernel.
 
     Attributes:
-        view: The node with typed access to its attributes.
         target: The chip.
         inputs: In order; None for an optional input that is missing.
         outputs: In order, arrays allocated; a missing optional output has scratch memory.
-        resets: Called by ``Session.reset``.
+        resets: Called when caches are zeroed.
         lanes: Checks of the S3's 20-bit accumulators.
     """
 
-    view: NodeView
     target: Target
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand, ...]
@@ -93,11 +89,6 @@ class Op:
     def rounding(self) -> Rounding:
         """What an exact half becomes on the target."""
         return self.target.rounding
-
-    @property
-    def op_type(self) -> str:
-        """Operator, ONNX spelling."""
-        return self.view.node.op_type
 
     @property
     def out(self) -> Operand:
@@ -118,19 +109,3 @@ class Op:
     def optional(self, index: int) -> Operand | None:
         """An input that may be missing."""
         return self.inputs[index] if index < len(self.inputs) else None
-
-
-Builder: TypeAlias = Callable[[Op], Kernel | None]
-"""Prepares a node. Returns None when the output is a view of an input and nothing runs."""
-
-
-def in_order(kernels: list[Kernel]) -> Kernel:
-    """A kernel that runs others."""
-    if len(kernels) == 1:
-        return kernels[0]
-
-    def run() -> None:
-        for kernel in kernels:
-            kernel()
-
-    return run

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from espdl_hil.operators.node import NodeView
+from espdl_hil.operators.registry import OPERATORS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,18 +81,18 @@ def activation_bytes(graph: Graph, shapes: Mapping[str, Shape]) -> int:
 
 
 def node_macs(node: Node, shapes: Mapping[str, Shape]) -> int:
-    """Multiply-accumulates of one run of a node; 0 for all but Conv, Gemm, MatMul, GRU, LSTM."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul", "GRU", "LSTM"):
-        return 0
-    weights = shapes[node.inputs[1]]
-    if node.op_type in ("GRU", "LSTM"):
-        sequence = math.prod(shapes[node.inputs[0]][:2])
-        return sequence * (math.prod(weights) + math.prod(shapes[node.inputs[2]]))
-    outputs = math.prod(shapes[node.outputs[0]])
-    if node.op_type == "MatMul":
-        return outputs * shapes[node.inputs[0]][-1]
-    depthwise = node.op_type == "Conv" and node.attributes.get("group", 1) != 1
-    return outputs * math.prod(weights[:-2] if depthwise else weights[:-1])
+    """Multiply-accumulates of one run of a node; 0 for operators that hardly multiply."""
+    return OPERATORS[node.op_type].macs(*_view(node, shapes))
+
+
+def node_work(node: Node, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates and what pooling windows visit, of one run of a node."""
+    return node_macs(node, shapes) + OPERATORS[node.op_type].visits(*_view(node, shapes))
+
+
+def _view(node: Node, shapes: Mapping[str, Shape]) -> tuple[NodeView, Shape]:
+    inputs = tuple(shapes.get(name) for name in node.inputs)
+    return NodeView(node, inputs, {}), shapes[node.outputs[0]]
 
 
 def _cache(graph: Graph, node: Node, shapes: Mapping[str, Shape]) -> Cache:

@@ -176,5 +176,58 @@ def dtype(request):
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(7)
+def build_graph():
+    """Function that makes a `Graph` from nodes and tensors, without a file.
+
+    Tensors are ``name: (dtype, shape, exponent or exponents)``, or an array, or (array,
+    exponents), which makes a constant. Tensors that no node makes are graph inputs.
+    """
+
+    def build(nodes, tensors, *, outputs=None, path="built", file_bytes=4096):
+        constants, infos = {}, {}
+        for name, value in tensors.items():
+            if isinstance(value, np.ndarray):
+                value = (value, 0)
+            if isinstance(value[0], np.ndarray):
+                info = _info(name, value[0].dtype, value[0].shape, value[1])
+                constants[name] = Tensor(info, value[0].reshape(-1))
+            else:
+                infos[name] = _info(name, *value)
+        made = [name for node in nodes for name in node.outputs if name]
+        return Graph(
+            name="built",
+            inputs=tuple(info for name, info in infos.items() if name not in made),
+            outputs=tuple(infos[name] for name in outputs or made[-1:]),
+            nodes=tuple(nodes),
+            initializers=constants,
+            value_info=infos,
+            test_inputs={},
+            test_outputs={},
+            metadata={},
+            header=Header("EDL2", False, Span(16, file_bytes - 16), file_bytes),
+            path=path,
+        )
+
+    return build
+
+
+def _info(name, dtype, shape, exponents=0):
+    exponents = exponents if isinstance(exponents, tuple) else (exponents,)
+    return TensorInfo(name, np.dtype(dtype), tuple(shape), exponents)
+
+
+@pytest.fixture
+def one_node(build_graph):
+    """Function that makes a graph of one node; the first tensor's type gives its quant_type."""
+
+    def build(op_type, inputs, outputs, attributes=None, **options):
+        tensors = inputs | outputs
+        first = next(iter(inputs.values()))
+        dtype = np.dtype(first.dtype if isinstance(first, np.ndarray) else first[0])
+        attributes = {"quant_type": WIDTH.get(dtype.name, "S8")} | (attributes or {})
+        names = tuple("" if name.startswith("missing") else name for name in inputs)
+        node = Node("n", op_type, names, tuple(outputs), attributes)
+        known = {name: value for name, value in tensors.items() if not name.startswith("missing")}
+        return build_graph([node], known, **options)
+
+    return build

@@ -1,0 +1,166 @@
+"""What GRU and LSTM share: integer matrix-vector products and float gates from tables.
+
+Gate sums are int16 at the gate exponent and wrap when biases are added. The products with the
+input do not depend on the state, so all frames are multiplied at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.operators.numeric import quantized, rescale_of, scale_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from espdl_hil.espdl import Array
+    from espdl_hil.operators.bound_node import BoundNode, Operand
+
+SIGMOID_EDGE = np.float32(6.3)  # SigmoidLUT and TanhLUT are flat beyond
+TANH_EDGE = np.float32(3.5)
+INT16 = np.dtype(np.int16)
+
+
+@dataclass(frozen=True)
+class GateTable:
+    """A gate function of an integer at the gate exponent, odd around its centre and clamped.
+
+    Attributes:
+        values: float32 of indices 0 to the edge, the last of them for all beyond.
+        centre: 1 for sigmoid, which mirrors to ``1 - y``; 0 for tanh, which mirrors to ``-y``.
+    """
+
+    values: Array
+    centre: np.float32
+
+    def __call__(self, index: Array) -> Array:
+        """The gate, float32.
+
+        Matches: ``SigmoidLUT::get``, ``TanhLUT::get``.
+        """
+        found = self.values[np.minimum(np.abs(index.astype(np.int32)), len(self.values) - 1)]
+        result: Array = np.where(index >= 0, found, self.centre - found)
+        return result
+
+
+def gate_table(
+    function: Callable[[Array], Array], exponent: int, edge: np.float32, centre: float
+) -> GateTable:
+    """The table of *function* up to the edge.
+
+    Args:
+        function: ``sigmoid32`` or ``tanh32``.
+        exponent: Of the gates' integers.
+        edge: Real value where the table ends.
+        centre: See `GateTable`.
+
+    Matches: the constructors of ``SigmoidLUT`` and ``TanhLUT``.
+    """
+    scale = scale_of(exponent)
+    last = int(edge / scale) + 1
+    return GateTable(function(np.arange(last + 1).astype(np.float32) * scale), np.float32(centre))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of one direction.
+
+    Attributes:
+        of_input: (gates, inputs), float64 holding integers, or float32 for a float model.
+        of_state: (gates, hidden), likewise.
+        input_bias: (gates,) int16 or float32.
+        state_bias: (gates,) int16 or float32.
+    """
+
+    of_input: Array
+    of_state: Array
+    input_bias: Array
+    state_bias: Array
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What GRU and LSTM share.
+
+    Attributes:
+        bound: The node.
+        gates: Rows of the weights, 3 or 4 times the hidden size.
+        hidden: Hidden size.
+        directions: 1, or 2 for bidirectional.
+        exponent: Of the gates.
+        weights: One entry a direction.
+    """
+
+    bound: BoundNode
+    gates: int
+    hidden: int
+    directions: int
+    exponent: int
+    weights: tuple[Weights, ...]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the model is not quantized."""
+        return self.bound.input().is_float
+
+    @property
+    def frames(self) -> Array:
+        """The input, (T, inputs)."""
+        x = self.bound.input().array
+        return x.reshape(-1, x.shape[2])
+
+    def start(self, index: int, direction: int, like: Operand) -> Array:
+        """Initial state, (hidden,); zero when the node has no such input."""
+        state = self.bound.optional(index)
+        if state is None:
+            return np.zeros(self.hidden, like.dtype)
+        chosen: Array = state.array.reshape(self.directions, self.hidden)[direction]
+        return chosen
+
+    def input_sums(self, weights: Weights) -> Array:
+        """Products of all frames with the input weights, (T, gates), bias not added."""
+        products = self.frames.astype(weights.of_input.dtype) @ weights.of_input.T
+        shift = self.exponent - self.bound.input().exponent - self.bound.input(1).exponent
+        return products if self.is_float else self._gate_integers(products, shift)
+
+    def state_sums(self, weights: Weights, state: Array) -> Array:
+        """Products of the state with the recurrent weights, (gates,), bias not added."""
+        products = weights.of_state @ state.astype(weights.of_state.dtype)
+        shift = self.exponent - self.bound.outputs[1].exponent - self.bound.input(2).exponent
+        return products if self.is_float else self._gate_integers(products, shift)
+
+    def _gate_integers(self, products: Array, shift: int) -> Array:
+        """Exact sums to int16 at the gate exponent.
+
+        Matches: ``base::dotprod_c``, which multiplies a float32.
+        """
+        return quantized(
+            products.astype(np.float32) * rescale_of(shift), self.bound.rounding, INT16
+        )
+
+
+def cell_of(bound: BoundNode, gates: int) -> Cell:
+    """Read the node.
+
+    Args:
+        bound: GRU or LSTM.
+        gates: 3 or 4.
+    """
+    x, w, r = bound.input(), bound.input(1), bound.input(2)
+    hidden = bound.integer("hidden_size")
+    directions = 2 if bound.text("direction", "forward") == "bidirectional" else 1
+    rows = gates * hidden
+    kind = np.float32 if x.is_float else np.float64
+    bias = bound.optional(3)
+    biases = np.zeros(2 * directions * rows, np.int16) if bias is None else bias.array
+    weights = tuple(
+        Weights(of_input.astype(kind), of_state.astype(kind), *pair)
+        for of_input, of_state, pair in zip(
+            w.array, r.array, biases.reshape(directions, 2, rows), strict=True
+        )
+    )
+    exponent = bound.integer("gate_exponent", -8)
+    return Cell(bound, rows, hidden, directions, exponent, weights)

@@ -1,0 +1,135 @@
+"""What an operator is here: types, shapes, rules and a kernel, in one value. Names no operator.
+
+Matches: ``dl_module_*.hpp`` for the types that each module reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from espdl_hil.operators.bound_node import BoundNode
+from espdl_hil.operators.kernel import Kernel
+from espdl_hil.operators.node import NodeView, PlacedNode
+
+if TYPE_CHECKING:
+    from espdl_hil.espdl.graph import Shape
+
+WIDTHS = {"S8": "int8", "S16": "int16", "F32": "float32"}  # quant_type of a node -> NumPy name
+INTEGER_WIDTHS = ("S8", "S16")
+ALL_WIDTHS = tuple(WIDTHS)
+BROADCAST = "up to 4 dimensions once axes that broadcast alike are merged"
+
+Shapes: TypeAlias = Callable[[NodeView], "list[Shape]"]
+"""Shapes of the outputs, in order; may raise `NodeProblem`."""
+Rules: TypeAlias = Callable[[PlacedNode], Iterator[str]]
+"""Yields why ESP-DL cannot run the node, or runs it wrongly; may raise `NodeProblem`."""
+Builder: TypeAlias = Callable[[BoundNode], Kernel | None]
+"""Prepares a node. Returns None when the output is a view of an input and nothing runs."""
+Work: TypeAlias = "Callable[[NodeView, Shape], int]"
+"""Counts what one run takes, from the node and the shape of its first output."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """What an operator expects of one input or output.
+
+    Attributes:
+        dtypes: NumPy names by quant_type.
+        constant: ESP-DL reads it at load, so it must be stored in the file.
+        optional: It may be missing.
+        weight: Its exponents are the operator's own affair.
+    """
+
+    dtypes: dict[str, tuple[str, ...]]
+    constant: bool = False
+    optional: bool = False
+    weight: bool = False
+
+
+def same_shape(view: NodeView) -> list[Shape]:
+    """The output has the first input's shape."""
+    return [view.shape]
+
+
+def no_rules(_: PlacedNode) -> Iterator[str]:
+    """Types, shapes and exponents are all that ESP-DL asks."""
+    return iter(())
+
+
+def no_work(_: NodeView, __: Shape) -> int:
+    """Next to nothing beside the operators that count."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All that is known of one operator but how it treats time (``streaming/transfer``).
+
+    Attributes:
+        widths: quant_type values that have a kernel.
+        inputs: By position.
+        outputs: By position.
+        build: Prepares the kernel, exact to the target's.
+        shapes: Shape inference, as the module's ``get_output_shape``.
+        rules: What the chip refuses or gets wrong beyond types, shapes and exponents.
+        limits: What is supported, in words, for messages and documentation.
+        variadic: The last input may repeat.
+        fans_out: The last output may repeat.
+        by_tensor: The kernel follows the tensor's type and not the node's quant_type.
+        copies: Integers pass unchanged, so all activations must have one exponent.
+        macs: Multiply-accumulates of one run.
+        visits: Elements that the windows of one run visit without a multiplication.
+    """
+
+    widths: tuple[str, ...]
+    inputs: tuple[Role, ...]
+    outputs: tuple[Role, ...]
+    build: Builder
+    shapes: Shapes = same_shape
+    rules: Rules = no_rules
+    limits: str = ""
+    variadic: bool = False
+    fans_out: bool = False
+    by_tensor: bool = False
+    copies: bool = False
+    macs: Work = no_work
+    visits: Work = no_work
+
+
+def fixed(*names: str, **changes: bool) -> Role:
+    """The same types at every width."""
+    return Role(dict.fromkeys(WIDTHS, names), **changes)
+
+
+def of_width(**changes: bool) -> Role:
+    """The type that quant_type names."""
+    return Role({width: (name,) for width, name in WIDTHS.items()}, **changes)
+
+
+TENSOR = of_width()
+OPTIONAL = of_width(optional=True)
+WEIGHT = of_width(constant=True, weight=True)
+BIAS = Role({"S8": ("int32",), "S16": ("int64",)}, constant=True, optional=True, weight=True)
+NUMBERS = fixed("int8", "int16", "float32")
+LENGTHS = fixed("int64", constant=True)
+LENGTHS_OPTIONAL = fixed("int64", constant=True, optional=True)
+INDICES = fixed("int32", "int64", constant=True)
+
+
+def moves(
+    *inputs: Role, build: Builder, shapes: Shapes, rules: Rules = no_rules, limits: str = ""
+) -> Operator:
+    """An operator that moves elements of any type; *inputs* follow the first one."""
+    return Operator(
+        ALL_WIDTHS,
+        (NUMBERS, *inputs),
+        (NUMBERS,),
+        build=build,
+        shapes=shapes,
+        rules=rules,
+        limits=limits,
+        by_tensor=True,
+        copies=True,
+    )
