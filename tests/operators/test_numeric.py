@@ -73,4 +73,4 @@ def test_exp32_is_correctly_rounded(x):
 @pytest.mark.parametrize("exponent", [-30, -7, 0, 5, 30])
 def test_scales(exponent):
     assert numeric.scale_of(exponent) == 2.0**exponent
-    assert numeric.rescale_of(exponent) == 2.0**-exponent
+    assert numeric.scale_of(-exponent) == 2.0**-exponent

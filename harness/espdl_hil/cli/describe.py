@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.espdl.graph import Tensor
 from espdl_hil.operators.inference import try_shapes
-from espdl_hil.operators.sizes import graph_stats, node_macs
+from espdl_hil.operators.node import NodeView
+from espdl_hil.operators.sizes import activation_bytes, node_macs
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from espdl_hil.espdl.graph import Attribute, Graph, Node, Shape, TensorInfo
 
+CACHE = "StreamingCache"
 TARGET_KEY = "target"  # metadata that newer exporters write
 
 
@@ -58,7 +60,9 @@ def describe(graph: Graph) -> dict[str, Any]:
     """
     shapes, problems = try_shapes(graph)
     shapes = {name: info.shape for name, info in graph.value_info.items()} | shapes
-    stats = None if problems else graph_stats(graph, shapes)
+    known = not problems
+    nodes = [node for node in graph.nodes if known and node.op_type == CACHE]
+    caches = [_cache(node, graph, shapes) for node in nodes]
     header = graph.header
     return {
         "file": {
@@ -76,7 +80,7 @@ def describe(graph: Graph) -> dict[str, Any]:
         "metadata": graph.metadata,
         "inputs": [_tensor(info, shapes) for info in graph.inputs],
         "outputs": [_tensor(info, shapes) for info in graph.outputs],
-        "nodes": [_node(node, graph, shapes, known=not problems) for node in graph.nodes],
+        "nodes": [_node(node, graph, shapes, known=known) for node in graph.nodes],
         "constants": [
             _tensor(tensor.info, shapes)
             | {
@@ -86,17 +90,34 @@ def describe(graph: Graph) -> dict[str, Any]:
             }
             for tensor in graph.initializers.values()
         ],
-        "caches": [] if stats is None else [vars(cache) for cache in stats.caches],
-        "sizes": None
-        if stats is None
-        else {
-            "macs": sum(stats.macs.values()),
-            "parameter_bytes": stats.parameter_bytes,
-            "activation_bytes": stats.activation_bytes,
-            "state_bytes": stats.state_bytes,
-        },
+        "caches": caches,
+        "sizes": _sizes(graph, shapes, caches) if known else None,
         "tests": {"inputs": list(graph.test_inputs), "outputs": list(graph.test_outputs)},
         "problems": [f"{node}: {reason}" for node, reason in problems],
+    }
+
+
+def _sizes(graph: Graph, shapes: dict[str, Shape], caches: list[dict[str, Any]]) -> dict[str, int]:
+    return {
+        "macs": sum(node_macs(node, shapes) for node in graph.nodes),
+        "parameter_bytes": sum(tensor.info.nbytes for tensor in graph.initializers.values()),
+        "activation_bytes": activation_bytes(graph, shapes),
+        "state_bytes": sum(cache["state_bytes"] for cache in caches),
+    }
+
+
+def _cache(node: Node, graph: Graph, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """The state of a StreamingCache: ``window_frames - 1`` frames of the tensor that it extends."""
+    tensor, view = node.inputs[0], NodeView(node, (), {})
+    shape, window = shapes[tensor], view.integer("window_size", 1)
+    axis = view.integer("frame_axis", 1) % len(shape)
+    frame_bytes = math.prod(shape) // shape[axis] * graph.value_info[tensor].dtype.itemsize
+    return {
+        "node": node.name,
+        "tensor": tensor,
+        "window_frames": window,
+        "frame_axis": axis,
+        "state_bytes": (window - 1) * frame_bytes,
     }
 
 

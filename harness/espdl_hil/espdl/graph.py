@@ -92,9 +92,6 @@ class Tensor:
         return self.raw.reshape(self.info.shape)
 
 
-Initializer = Tensor
-
-
 @dataclass(frozen=True)
 class Node:
     """One operator.

@@ -9,7 +9,7 @@ import numpy as np
 from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.espdl import Graph, TensorInfo, load_graph
 from espdl_hil.operators import OPERATORS, NodeProblem, check_graph
-from espdl_hil.operators.bound_node import BoundNode, Operand
+from espdl_hil.operators.node import BoundNode, Operand
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Import from here; the modules inside are free to move.
 
 from espdl_hil.operators.check import check_graph
 from espdl_hil.operators.inference import infer_shapes, output_shapes
-from espdl_hil.operators.node import NodeProblem
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
 
 __all__ = ["OPERATORS", "NodeProblem", "check_graph", "infer_shapes", "output_shapes"]

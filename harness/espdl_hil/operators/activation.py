@@ -6,12 +6,14 @@ Quantized, each is evaluated once for every input value at load; a step is a loo
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.operators.kernel import storer
 from espdl_hil.operators.numeric import exp32, log32, quantized, sigmoid32, tanh32
-from espdl_hil.operators.signature import ALL_WIDTHS, INTEGER_WIDTHS, TENSOR, Operator
+from espdl_hil.operators.signature import INTEGER_WIDTHS, Operator
 from espdl_hil.operators.tables import (
     int8_table,
     lookup,
@@ -23,12 +25,11 @@ from espdl_hil.operators.tables import (
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode
 
     Function = Callable[[Array], Array]  # float32 to float32, element by element
 
@@ -109,11 +110,7 @@ def _unary(bound: BoundNode, to_output: Function, function: Function) -> Kernel:
     source, destination = bound.input(), bound.out
     if source.is_float:
         x, y = source.array, destination.array
-
-        def run() -> None:
-            y[...] = function(x)
-
-        return run
+        return storer(y, function, x)
     stored = stored_table(bound)
     if stored is not None:
         return lookup(source.array, destination.array, stored)
@@ -153,25 +150,13 @@ def build_lut(bound: BoundNode) -> Kernel:
     return lookup(source, destination, tabulate(entry, source.dtype))
 
 
-def _lut_rules(placed: PlacedNode) -> Iterator[str]:
-    """The table is the operator."""
-    return table_rules(placed, must=True)
-
-
 _ACTIVATION = Operator(
-    ALL_WIDTHS,
-    (TENSOR,),
-    (TENSOR,),
-    build=build_activation,
-    rules=table_rules,
-    limits="a look-up table for int8, or computed in float",
+    build_activation, rules=table_rules, limits="a look-up table for int8, or computed in float"
 )
 _LUT = Operator(
-    INTEGER_WIDTHS,
-    (TENSOR,),
-    (TENSOR,),
-    build=build_lut,
-    rules=_lut_rules,
+    build_lut,
+    rules=partial(table_rules, must=True),
+    widths=INTEGER_WIDTHS,
     limits="a look-up table; never float32",
 )
 OPERATORS = {

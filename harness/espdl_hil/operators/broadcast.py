@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from espdl_hil.operators.node import NodeProblem, NodeView, PlacedNode
+from espdl_hil.operators.problem import NodeProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
+    from espdl_hil.operators.node import NodeView, PlacedNode
 
+LIMITS = "up to 4 dimensions once axes that broadcast alike are merged"
 MAX_LOOPS = 4  # nested loops of the element-wise and Reduce kernels
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from espdl_hil.operators.node import NodeProblem
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
 def _cache_shapes(view: NodeView) -> list[Shape]:
@@ -67,6 +66,4 @@ def build_streaming_cache(bound: BoundNode) -> Kernel:
     return run
 
 
-OPERATORS = {
-    "StreamingCache": moves(build=build_streaming_cache, shapes=_cache_shapes, rules=_cache_rules)
-}
+OPERATORS = {"StreamingCache": moves(build_streaming_cache, _cache_shapes, _cache_rules)}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.operators.kernel import copier
 from espdl_hil.operators.numeric import quantized, rounder, saturated
-from espdl_hil.operators.signature import ALL_WIDTHS, NUMBERS, Operator, fixed
+from espdl_hil.operators.signature import NUMBERS, Operator, fixed
 from espdl_hil.operators.tables import lookup, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
 def build_requantize(bound: BoundNode) -> Kernel:
@@ -28,20 +29,12 @@ def build_requantize(bound: BoundNode) -> Kernel:
     source, destination = bound.input(), bound.out
     x, y = source.array, destination.array
     if x.dtype == y.dtype and source.exponents == destination.exponents:
-
-        def copy() -> None:
-            y[...] = x
-
-        return copy
+        return copier(x, y)
     if source.is_float:
         return _quantize(bound)
     if destination.is_float:
         scale = source.scale
-
-        def dequantize() -> None:
-            np.multiply(x, scale, out=y)
-
-        return dequantize
+        return partial(np.multiply, x, scale, out=y)
     if source.exponent == destination.exponent:
         return lookup(x, y, tabulate(lambda q: saturated(q.astype(np.int32), y.dtype), x.dtype))
     scale, inverse = source.scale, np.float32(1) / destination.scale
@@ -78,11 +71,10 @@ def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
 
 _UNREAD = fixed("int8", "int16", "float32", optional=True, weight=True)
 _REQUANTIZE = Operator(
-    ALL_WIDTHS,
-    (NUMBERS, _UNREAD, _UNREAD),
-    (NUMBERS,),
-    build=build_requantize,
+    build_requantize,
     rules=_requantize_rules,
+    inputs=(NUMBERS, _UNREAD, _UNREAD),
+    outputs=(NUMBERS,),
     by_tensor=True,
 )
 OPERATORS = dict.fromkeys(("DequantizeLinear", "QuantizeLinear", "RequantizeLinear"), _REQUANTIZE)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.numeric import quantized, rescale_of, scale_of
+from espdl_hil.operators.numeric import quantized, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode, Operand
+    from espdl_hil.operators.node import BoundNode, Operand
 
 SIGMOID_EDGE = np.float32(6.3)  # SigmoidLUT and TanhLUT are flat beyond
 TANH_EDGE = np.float32(3.5)
@@ -137,9 +137,7 @@ class Cell:
 
         Matches: ``base::dotprod_c``, which multiplies a float32.
         """
-        return quantized(
-            products.astype(np.float32) * rescale_of(shift), self.bound.rounding, INT16
-        )
+        return quantized(products.astype(np.float32) * scale_of(-shift), self.bound.rounding, INT16)
 
 
 def cell_of(bound: BoundNode, gates: int) -> Cell:

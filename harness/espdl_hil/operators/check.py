@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.operators.inference import output_shapes, refusal, try_shapes
-from espdl_hil.operators.node import NodeProblem, PlacedNode
+from espdl_hil.operators.node import PlacedNode
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
 from espdl_hil.operators.signature import WIDTHS
 from espdl_hil.operators.sizes import activation_bytes, node_work

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,15 @@ from espdl_hil.operators.accumulate import (
 )
 from espdl_hil.operators.depthwise import depthwise_kernel
 from espdl_hil.operators.kernel import in_order
-from espdl_hil.operators.node import NodeProblem
-from espdl_hil.operators.products import bias_rules, filter_rules, fused_rules, products_of, watch
+from espdl_hil.operators.problem import NodeProblem
+from espdl_hil.operators.products import (
+    bias_rules,
+    filter_macs,
+    filter_rules,
+    fused_rules,
+    products_of,
+    watch,
+)
 from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, Operator
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
@@ -44,9 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 BLOCK_ELEMENTS = 128 * 1024  # rows of one block and their sums stay in a core's second-level cache
 DENSE_MACS = 200_000  # a small depthwise filter is cheaper as a dense one: fewer numpy calls
@@ -125,14 +131,7 @@ def _as_dense(products: Products) -> Products:
     k, n = products.weights.shape
     weights = np.zeros((k, n, n), products.weights.dtype)
     weights[:, np.arange(n), np.arange(n)] = products.weights
-    return Products(
-        weights=weights.reshape(k * n, n),
-        bias=products.bias,
-        shift=products.shift,
-        rounding=products.rounding,
-        relu=products.relu,
-        out_type=products.out_type,
-    )
+    return replace(products, weights=weights.reshape(k * n, n))
 
 
 def dense_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
@@ -213,22 +212,15 @@ def _block(
     return run
 
 
-def _conv_macs(view: NodeView, output: Shape) -> int:
-    weights = view.shape_of(1)
-    depthwise = view.integer("group", 1) != 1
-    return math.prod(output) * math.prod(weights[:-2] if depthwise else weights[:-1])
-
-
 OPERATORS = {
     "Conv": Operator(
-        INTEGER_WIDTHS,
-        (TENSOR, WEIGHT, BIAS),
-        (TENSOR,),
-        build=build_conv,
-        shapes=_conv_shapes,
-        rules=_conv_rules,
+        build_conv,
+        _conv_shapes,
+        _conv_rules,
+        inputs=(TENSOR, WEIGHT, BIAS),
+        widths=INTEGER_WIDTHS,
         limits=f"{ONE_PICTURE}, group 1 or depthwise, Relu or nothing behind it; exponents per "
         "channel on esp32p4",
-        macs=_conv_macs,
+        macs=filter_macs,
     )
 }

@@ -12,8 +12,8 @@ from espdl_hil.operators.windows import Geometry, padded_input, windows
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.node import BoundNode
 
 BLOCK_ELEMENTS = 16 * 1024  # one block's sums stay in the first cache levels over all taps
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.broadcast import broadcast_rules, broadcast_shapes, merged_loops
+from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
+from espdl_hil.operators.kernel import storer
 from espdl_hil.operators.numeric import limits, quantized
-from espdl_hil.operators.signature import ALL_WIDTHS, BROADCAST, TENSOR, Operator
+from espdl_hil.operators.signature import TENSOR, Operator
 from espdl_hil.operators.tables import lookup, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
 def build_div(bound: BoundNode) -> Kernel:
@@ -33,7 +34,9 @@ def build_div(bound: BoundNode) -> Kernel:
     inner_a, inner_b = (merged_loops(a.shape, b.shape) or ((1, 1),))[-1]
     narrow = bound.out.dtype.itemsize == 1
     if bound.out.is_float:
-        return _float_div(bound, reciprocal=inner_b == 1)
+        if inner_b == 1:
+            return storer(bound.out.array, lambda x, d: x * (np.float32(1) / d), a.array, b.array)
+        return partial(np.divide, a.array, b.array, out=bound.out.array)
     rescale = bound.out.rescale * a.scale / b.scale
     if narrow and 1 in (a.array.size, b.array.size):
         return _table_div(bound, rescale, one_dividend=inner_a == 1)
@@ -47,18 +50,6 @@ def build_div(bound: BoundNode) -> Kernel:
         result = quantized(quotient, bound.rounding, y.dtype)
         result = np.where(d == 0, np.where(x > 0, high, low), result)
         y[...] = np.where(x == 0, 0, result)
-
-    return run
-
-
-def _float_div(bound: BoundNode, *, reciprocal: bool) -> Kernel:
-    x, d, y = bound.input().array, bound.input(1).array, bound.out.array
-
-    def run() -> None:
-        if reciprocal:
-            np.multiply(x, np.float32(1) / d, out=y)
-        else:
-            np.divide(x, d, out=y)
 
     return run
 
@@ -143,11 +134,7 @@ def _float_binary(bound: BoundNode, function: Callable[[Array, Array], Array]) -
     """``sat(round(f(a * 2**ea, b * 2**eb) * 2**-eo))``; the plain function for float tensors."""
     a, b, y = bound.input(), bound.input(1), bound.out.array
     if bound.out.is_float:
-
-        def run_float() -> None:
-            y[...] = function(a.array, b.array)
-
-        return run_float
+        return storer(y, function, a.array, b.array)
     rescale = bound.out.rescale
     if b.constant is not None and b.array.size == 1 and a.array.size == y.size:
         second = b.array.reshape(-1)[:1].astype(np.float32) * b.scale
@@ -168,13 +155,7 @@ def _float_binary(bound: BoundNode, function: Callable[[Array, Array], Array]) -
 
 
 _POW = Operator(
-    ALL_WIDTHS,
-    (TENSOR, TENSOR),
-    (TENSOR,),
-    build=build_pow,
-    shapes=broadcast_shapes,
-    rules=broadcast_rules,
-    limits=BROADCAST,
+    build_pow, broadcast_shapes, broadcast_rules, inputs=(TENSOR, TENSOR), limits=LIMITS
 )
 OPERATORS = {
     "Div": replace(_POW, build=build_div, rules=_div_rules),

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from espdl_hil.espdl.weights import VECTOR_BYTES
-from espdl_hil.operators.broadcast import broadcast_rules, broadcast_shapes, merged_loops
+from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.numeric import limits, rounder
-from espdl_hil.operators.signature import (
-    ALL_WIDTHS,
-    BROADCAST,
-    INTEGER_WIDTHS,
-    TENSOR,
-    Operator,
-    fixed,
-)
+from espdl_hil.operators.signature import INTEGER_WIDTHS, TENSOR, Operator, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
 COMPARISONS: dict[str, np.ufunc] = {
@@ -44,11 +37,7 @@ def build_add_sub(bound: BoundNode) -> Kernel:
     combine = np.add if bound.op_type == "Add" else np.subtract
     a, b, y = bound.input().array, bound.input(1).array, bound.out.array
     if bound.out.is_float:
-
-        def run_float() -> None:
-            combine(a, b, out=y)
-
-        return run_float
+        return partial(combine, a, b, out=y)
     wide = np.dtype(f"i{2 * y.dtype.itemsize}")
     load_a, wide_a = widened(bound, 0, wide)
     load_b, wide_b = widened(bound, 1, wide)
@@ -74,11 +63,7 @@ def build_mul(bound: BoundNode) -> Kernel:
     """
     a, b, y = bound.input(), bound.input(1), bound.out.array
     if bound.out.is_float:
-
-        def run_float() -> None:
-            np.multiply(a.array, b.array, out=y)
-
-        return run_float
+        return partial(np.multiply, a.array, b.array, out=y)
     kind = np.dtype(np.float32)
     load_a, real_a = widened(bound, 0, kind)
     load_b, real_b = widened(bound, 1, kind)
@@ -123,11 +108,7 @@ def build_comparison(bound: BoundNode) -> Kernel:
     """
     compare = COMPARISONS[bound.op_type]
     a, b, y = bound.input().array, bound.input(1).array, bound.out.array
-
-    def run() -> None:
-        compare(a, b, out=y)
-
-    return run
+    return partial(compare, a, b, out=y)
 
 
 def _comparison_rules(placed: PlacedNode) -> Iterator[str]:
@@ -156,35 +137,27 @@ def widened(bound: BoundNode, index: int, kind: np.dtype[Any]) -> tuple[Kernel, 
 
 
 _ALIGNED = Operator(
-    ALL_WIDTHS,
-    (TENSOR, TENSOR),
-    (TENSOR,),
-    build=build_add_sub,
-    shapes=broadcast_shapes,
-    rules=broadcast_rules,
-    limits=f"{BROADCAST}; one exponent",
+    build_add_sub,
+    broadcast_shapes,
+    broadcast_rules,
+    inputs=(TENSOR, TENSOR),
+    limits=f"{LIMITS}; one exponent",
     copies=True,
 )
 _COMPARISON = Operator(
-    INTEGER_WIDTHS,
-    (TENSOR, TENSOR),
-    (fixed("bool"),),
-    build=build_comparison,
-    shapes=broadcast_shapes,
-    rules=_comparison_rules,
-    limits=BROADCAST,
+    build_comparison,
+    broadcast_shapes,
+    _comparison_rules,
+    inputs=(TENSOR, TENSOR),
+    outputs=(fixed("bool"),),
+    widths=INTEGER_WIDTHS,
+    limits=LIMITS,
 )
 OPERATORS = {
     **dict.fromkeys(COMPARISONS, _COMPARISON),
     "Add": _ALIGNED,
     "Mul": Operator(
-        ALL_WIDTHS,
-        (TENSOR, TENSOR),
-        (TENSOR,),
-        build=build_mul,
-        shapes=broadcast_shapes,
-        rules=_mul_rules,
-        limits=BROADCAST,
+        build_mul, broadcast_shapes, _mul_rules, inputs=(TENSOR, TENSOR), limits=LIMITS
     ),
     "Sub": _ALIGNED,
 }

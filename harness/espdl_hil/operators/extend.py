@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.kernel import copier, gatherer, in_order
-from espdl_hil.operators.node import NodeProblem
-from espdl_hil.operators.signature import ALL_WIDTHS, LENGTHS, TENSOR, Operator, fixed, moves
+from espdl_hil.operators.problem import NodeProblem
+from espdl_hil.operators.signature import LENGTHS, Operator, fixed, moves
 from espdl_hil.operators.windows import spatial_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 MAX_PAD_RANK = 4
 PAD_MODES = ("constant", "edge", "reflect")
@@ -137,31 +136,17 @@ def build_insert_zeros(bound: BoundNode) -> Kernel:
     return copier(source, output[places])
 
 
+_PAD_VALUE = fixed("int8", "int16", "float32", constant=True, optional=True, weight=True)
 OPERATORS = {
-    "Concat": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_concat,
-        shapes=_concat_shapes,
-        variadic=True,
-        copies=True,
-    ),
+    "Concat": Operator(build_concat, _concat_shapes, variadic=True, copies=True),
     "InsertZeros": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_insert_zeros,
-        shapes=_insert_zeros_shapes,
-        limits="(N, W, C) or (N, H, W, C)",
-        copies=True,
+        build_insert_zeros, _insert_zeros_shapes, limits="(N, W, C) or (N, H, W, C)", copies=True
     ),
     "Pad": moves(
-        LENGTHS,
-        fixed("int8", "int16", "float32", constant=True, optional=True, weight=True),
-        build=build_pad,
-        shapes=_pad_shapes,
-        rules=_pad_rules,
+        build_pad,
+        _pad_shapes,
+        _pad_rules,
+        inputs=(LENGTHS, _PAD_VALUE),
         limits="constant, edge or reflect, up to 4 dimensions",
     ),
 }

@@ -12,10 +12,11 @@ from espdl_hil.espdl.weights import block_size, unpack_filter, unpack_matrices
 from espdl_hil.operators.accumulate import matrix_kernel, scaled_weights
 from espdl_hil.operators.broadcast import broadcast
 from espdl_hil.operators.kernel import in_order
-from espdl_hil.operators.node import NodeProblem
 from espdl_hil.operators.numeric import limits
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
     bias_rules,
+    filter_macs,
     filter_rules,
     fused_rules,
     products_of,
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
 def _gemm_shapes(view: NodeView) -> list[Shape]:
@@ -157,32 +157,26 @@ def _computed_matmul(bound: BoundNode, rows: Array, destination: Array) -> Kerne
     return run
 
 
-def _gemm_macs(view: NodeView, output: Shape) -> int:
-    return math.prod(output) * math.prod(view.shape_of(1)[:-1])
-
-
 def _matmul_macs(view: NodeView, output: Shape) -> int:
     return math.prod(output) * view.shape[-1]
 
 
 OPERATORS = {
     "Gemm": Operator(
-        INTEGER_WIDTHS,
-        (TENSOR, WEIGHT, BIAS),
-        (TENSOR,),
-        build=build_gemm,
-        shapes=_gemm_shapes,
-        rules=_gemm_rules,
+        build_gemm,
+        _gemm_shapes,
+        _gemm_rules,
+        inputs=(TENSOR, WEIGHT, BIAS),
+        widths=INTEGER_WIDTHS,
         limits="no transA, transB, alpha, beta",
-        macs=_gemm_macs,
+        macs=filter_macs,
     ),
     "MatMul": Operator(
-        INTEGER_WIDTHS,
-        (TENSOR, TENSOR),
-        (TENSOR,),
-        build=build_matmul,
-        shapes=_matmul_shapes,
-        rules=_matmul_rules,
+        build_matmul,
+        _matmul_shapes,
+        _matmul_rules,
+        inputs=(TENSOR, TENSOR),
+        widths=INTEGER_WIDTHS,
         limits="1 to 4 dimensions, second operand packed",
         macs=_matmul_macs,
     ),

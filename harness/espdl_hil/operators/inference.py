@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
-from espdl_hil.operators.node import INT32_MAX, NodeProblem, NodeView
+from espdl_hil.operators.node import INT32_MAX, NodeView
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
 
 if TYPE_CHECKING:

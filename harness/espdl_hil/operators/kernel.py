@@ -1,8 +1,9 @@
-"""What runs at a step: a function that takes nothing. Knows arrays, not nodes."""
+"""What runs at a step: a function without arguments. Knows arrays, not nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
 
-Kernel: TypeAlias = Callable[[], None]
+Kernel: TypeAlias = Callable[[], object]
 
 
 def in_order(kernels: list[Kernel]) -> Kernel:
@@ -34,12 +35,17 @@ def copier(source: Array, destination: Array) -> Kernel:
     return copy
 
 
+def storer(destination: Array, function: Callable[..., Array], *sources: Array) -> Kernel:
+    """A kernel that stores a function of arrays."""
+
+    def store() -> None:
+        destination[...] = function(*sources)
+
+    return store
+
+
 def gatherer(source: Array, destination: Array, indices: Array) -> Kernel:
     """A kernel that fills *destination* by flat *indices* into *source*, made at load."""
     taken, output = source.reshape(-1), destination.reshape(-1)
     flat = np.ascontiguousarray(indices).reshape(-1).astype(np.intp)
-
-    def gather() -> None:
-        taken.take(flat, out=output, mode="clip")
-
-    return gather
+    return partial(taken.take, flat, out=output, mode="clip")

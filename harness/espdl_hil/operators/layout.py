@@ -9,24 +9,15 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.operators.kernel import copier
-from espdl_hil.operators.node import NodeProblem
-from espdl_hil.operators.signature import (
-    ALL_WIDTHS,
-    LENGTHS,
-    LENGTHS_OPTIONAL,
-    TENSOR,
-    Operator,
-    moves,
-    same_shape,
-)
+from espdl_hil.operators.problem import NodeProblem
+from espdl_hil.operators.signature import LENGTHS, LENGTHS_OPTIONAL, Operator, moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
 def build_view(bound: BoundNode) -> None:
@@ -174,28 +165,19 @@ def build_space_to_depth(bound: BoundNode) -> Kernel:
 
 OPERATORS = {
     "DepthToSpace": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_depth_to_space,
-        shapes=_depth_to_space_shapes,
-        rules=_depth_to_space_rules,
+        build_depth_to_space,
+        _depth_to_space_shapes,
+        _depth_to_space_rules,
         limits="(N, H, W, C)",
         copies=True,
     ),
-    "Flatten": moves(build=build_view, shapes=_flatten_shapes),
-    "Identity": moves(build=build_view, shapes=same_shape),
-    "Reshape": moves(LENGTHS, build=build_view, shapes=_reshape_shapes),
+    "Flatten": moves(build_view, _flatten_shapes),
+    "Identity": moves(build_view),
+    "Reshape": moves(build_view, _reshape_shapes, inputs=(LENGTHS,)),
     "SpaceToDepth": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_space_to_depth,
-        shapes=_space_to_depth_shapes,
-        limits="(N, H, W, C)",
-        copies=True,
+        build_space_to_depth, _space_to_depth_shapes, limits="(N, H, W, C)", copies=True
     ),
-    "Squeeze": moves(LENGTHS_OPTIONAL, build=build_view, shapes=_squeeze_shapes),
-    "Transpose": moves(build=build_transpose, shapes=_transpose_shapes),
-    "Unsqueeze": moves(LENGTHS, build=build_view, shapes=_unsqueeze_shapes),
+    "Squeeze": moves(build_view, _squeeze_shapes, inputs=(LENGTHS_OPTIONAL,)),
+    "Transpose": moves(build_transpose, _transpose_shapes),
+    "Unsqueeze": moves(build_view, _unsqueeze_shapes, inputs=(LENGTHS,)),
 }

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.numeric import quantized, sequential_sum, sqrt_newton
-from espdl_hil.operators.signature import ALL_WIDTHS, OPTIONAL, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import OPTIONAL, TENSOR, Operator, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode, Operand
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, Operand, PlacedNode
 
 ONE = np.float32(1)
 
@@ -181,28 +180,18 @@ def _unrolled_squares(values: Array, *, contiguous: bool) -> Array:
 
 OPERATORS = {
     "LayerNormalization": Operator(
-        ALL_WIDTHS,
-        (TENSOR, OPTIONAL, OPTIONAL),
-        (TENSOR, TENSOR, TENSOR),
-        build=build_layer_normalization,
-        shapes=_layer_shapes,
-        rules=_layer_rules,
+        build_layer_normalization,
+        _layer_shapes,
+        _layer_rules,
+        inputs=(TENSOR, OPTIONAL, OPTIONAL),
+        outputs=(TENSOR, TENSOR, TENSOR),
         limits="over the last axes",
     ),
-    "LpNormalization": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_lp_normalization,
-        rules=_lp_rules,
-        limits="p 1 or 2",
-    ),
+    "LpNormalization": Operator(build_lp_normalization, rules=_lp_rules, limits="p 1 or 2"),
     "RMSNormalization": Operator(
-        ALL_WIDTHS,
-        (TENSOR, fixed("float32", constant=True)),
-        (TENSOR,),
-        build=build_rms_normalization,
+        build_rms_normalization,
         rules=_layer_rules,
+        inputs=(TENSOR, fixed("float32", constant=True)),
         limits="over the last axes",
     ),
 }

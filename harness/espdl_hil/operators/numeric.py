@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.node import NodeProblem
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
@@ -25,19 +25,11 @@ RoundInPlace = Callable[["Array"], None]
 
 
 def scale_of(exponent: int) -> np.float32:
-    """The value of one LSB.
+    """The value of one LSB; of the negated exponent, LSBs in one unit.
 
-    Matches: ``DL_SCALE``.
+    Matches: ``DL_SCALE``, ``DL_RESCALE``.
     """
     return np.float32(2.0**exponent)
-
-
-def rescale_of(exponent: int) -> np.float32:
-    """LSBs in one unit.
-
-    Matches: ``DL_RESCALE``.
-    """
-    return np.float32(2.0**-exponent)
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.operators.kernel import storer
 from espdl_hil.operators.numeric import MAX_SCALE_BITS, limits, quantized, saturated
-from espdl_hil.operators.signature import ALL_WIDTHS, OPTIONAL, TENSOR, WEIGHT, Operator
+from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Operator
 from espdl_hil.operators.tables import lookup, stored_table, table_rules, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode, PlacedNode
 
 MAX_PRODUCT_SHIFT = 31
 
@@ -45,11 +46,7 @@ def build_clip(bound: BoundNode) -> Kernel:
     convert = clipped if source.is_float else requantized
     fixed = all(bound is None or bound.constant is not None for bound in (low, high))
     if source.is_float or not fixed:
-
-        def run() -> None:
-            destination.array[...] = convert(source.array)
-
-        return run
+        return storer(destination.array, convert, source.array)
     stored = stored_table(bound)
     table = tabulate(requantized, source.dtype) if stored is None else stored
     return lookup(source.array, destination.array, table)
@@ -82,11 +79,7 @@ def build_neg(bound: BoundNode) -> Kernel:
     """
     source, destination = bound.input().array, bound.out.array
     if bound.input().is_float:
-
-        def negate() -> None:
-            np.negative(source, out=destination)
-
-        return negate
+        return partial(np.negative, source, out=destination)
     table = tabulate(lambda q: saturated(-q.astype(np.int32), q.dtype), source.dtype)
     return lookup(source, destination, table)
 
@@ -153,16 +146,12 @@ def _prelu_exponents(placed: PlacedNode) -> Iterator[str]:
 
 
 OPERATORS = {
-    "Clip": Operator(
-        ALL_WIDTHS, (TENSOR, OPTIONAL, OPTIONAL), (TENSOR,), build=build_clip, rules=_clip_rules
-    ),
-    "Neg": Operator(ALL_WIDTHS, (TENSOR,), (TENSOR,), build=build_neg, copies=True),
+    "Clip": Operator(build_clip, rules=_clip_rules, inputs=(TENSOR, OPTIONAL, OPTIONAL)),
+    "Neg": Operator(build_neg, copies=True),
     "PRelu": Operator(
-        ALL_WIDTHS,
-        (TENSOR, WEIGHT),
-        (TENSOR,),
-        build=build_prelu,
+        build_prelu,
         rules=_prelu_rules,
+        inputs=(TENSOR, WEIGHT),
         limits="(1, H, W, C) with a slope a channel, or a table",
     ),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from espdl_hil.operators.numeric import limits, rounder
 from espdl_hil.operators.products import fused_rules
-from espdl_hil.operators.signature import ALL_WIDTHS, INTEGER_WIDTHS, TENSOR, Operator
+from espdl_hil.operators.signature import INTEGER_WIDTHS, Operator
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
     Geometry,
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
 def _pool_shapes(view: NodeView) -> list[Shape]:
@@ -163,31 +162,20 @@ def _visits(view: NodeView, output: Shape) -> int:
 
 OPERATORS = {
     "AveragePool": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_average,
-        shapes=_pool_shapes,
-        rules=_pool_rules,
+        build_average,
+        _pool_shapes,
+        _pool_rules,
         limits=f"{ONE_PICTURE}, no dilation",
         visits=_visits,
     ),
     "GlobalAveragePool": Operator(
-        ALL_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_global_average,
-        shapes=_global_shapes,
-        rules=one_picture_rules,
-        limits=ONE_PICTURE,
+        build_global_average, _global_shapes, one_picture_rules, limits=ONE_PICTURE
     ),
     "MaxPool": Operator(
-        INTEGER_WIDTHS,
-        (TENSOR,),
-        (TENSOR,),
-        build=build_maximum,
-        shapes=_pool_shapes,
-        rules=_pool_rules,
+        build_maximum,
+        _pool_shapes,
+        _pool_rules,
+        widths=INTEGER_WIDTHS,
         limits=f"{ONE_PICTURE}, no dilation",
         copies=True,
         visits=_visits,

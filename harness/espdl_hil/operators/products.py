@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,8 @@ from espdl_hil.operators.s3_accumulator import lane_check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.espdl import Array, Shape
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
 MAX_SHIFT = 62  # half an LSB must fit an int64
@@ -91,6 +91,13 @@ def bias_rules(placed: PlacedNode, channels: int, *, depthwise: bool) -> Iterato
         )
 
 
+def filter_macs(view: NodeView, output: Shape) -> int:
+    """Multiply-accumulates of a Conv or Gemm."""
+    weights = view.shape_of(1)
+    depthwise = view.integer("group", 1) != 1
+    return math.prod(output) * math.prod(weights[:-2] if depthwise else weights[:-1])
+
+
 def products_of(bound: BoundNode, weights: Array) -> Products:
     """The node's products, with bias, shifts and activation.
 
@@ -113,11 +120,7 @@ def products_of(bound: BoundNode, weights: Array) -> Products:
 
 
 def watch(
-    bound: BoundNode,
-    products: Products,
-    columns: Callable[[], Array],
-    *,
-    depthwise: bool = False,
+    bound: BoundNode, products: Products, columns: Callable[[], Array], *, depthwise: bool = False
 ) -> None:
     """Have the node checked, if it runs on an ESP32-S3; see `lane_check`."""
     if bound.target.name != "esp32s3":

@@ -8,25 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, Cell, cell_of, gate_table
-from espdl_hil.operators.node import NodeProblem
 from espdl_hil.operators.numeric import quantized, rounder, sigmoid32, tanh32
-from espdl_hil.operators.signature import (
-    ALL_WIDTHS,
-    OPTIONAL,
-    TENSOR,
-    WEIGHT,
-    Operator,
-    Role,
-    fixed,
-)
+from espdl_hil.operators.problem import NodeProblem
+from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Operator, Role, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 ONE = np.float32(1)
 GATES = {"GRU": 3, "LSTM": 4}
@@ -225,22 +216,20 @@ _NEVER = fixed(optional=True)
 _SHARED = (TENSOR, WEIGHT, WEIGHT, _GATE_BIAS, _NEVER, OPTIONAL)
 OPERATORS = {
     "GRU": Operator(
-        ALL_WIDTHS,
-        _SHARED,
-        (TENSOR, TENSOR),
-        build=build_gru,
-        shapes=_recurrent_shapes,
-        rules=_recurrent_rules,
+        build_gru,
+        _recurrent_shapes,
+        _recurrent_rules,
+        inputs=_SHARED,
+        outputs=(TENSOR, TENSOR),
         limits="batch 1, forward or bidirectional, linear_before_reset",
         macs=_recurrent_macs,
     ),
     "LSTM": Operator(
-        ALL_WIDTHS,
-        (*_SHARED, _CELL_STATE, _NEVER),
-        (TENSOR, TENSOR, Role(_GATE, weight=True)),
-        build=build_lstm,
-        shapes=_recurrent_shapes,
-        rules=_recurrent_rules,
+        build_lstm,
+        _recurrent_shapes,
+        _recurrent_rules,
+        inputs=(*_SHARED, _CELL_STATE, _NEVER),
+        outputs=(TENSOR, TENSOR, Role(_GATE, weight=True)),
         limits="batch 1, forward or bidirectional",
         macs=_recurrent_macs,
     ),

@@ -18,16 +18,15 @@ from espdl_hil.operators.numeric import (
     shift_right_round,
     sqrt_newton,
 )
-from espdl_hil.operators.signature import ALL_WIDTHS, LENGTHS_OPTIONAL, TENSOR, Operator
+from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Operator
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
     Reduction = Callable[[BoundNode, Array], Array]
 
@@ -180,12 +179,10 @@ FLOAT_REDUCTIONS: dict[str, Reduction] = {
 
 
 _REDUCE = Operator(
-    ALL_WIDTHS,
-    (TENSOR, LENGTHS_OPTIONAL),
-    (TENSOR,),
-    build=build_reduce,
-    shapes=_reduce_shapes,
-    rules=_reduce_rules,
+    build_reduce,
+    _reduce_shapes,
+    _reduce_rules,
+    inputs=(TENSOR, LENGTHS_OPTIONAL),
     limits="up to 4 merged dimensions",
 )
 OPERATORS = dict.fromkeys(INTEGER_REDUCTIONS, _REDUCE) | dict.fromkeys(

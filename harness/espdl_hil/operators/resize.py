@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.kernel import gatherer
-from espdl_hil.operators.node import INT32_MAX, NodeProblem
+from espdl_hil.operators.node import INT32_MAX
 from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Operator, fixed
 from espdl_hil.operators.tables import lookup, tabulate
 from espdl_hil.operators.windows import ONE_PICTURE, one_picture_rules, spatial_rank
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 ONE = np.float32(1)
 SINGLE = {"pytorch_half_pixel": "half_pixel", "align_corners": "a division by zero"}
@@ -195,17 +195,16 @@ def _linear(bound: BoundNode) -> Kernel:
 
 OPERATORS = {
     "Resize": Operator(
-        ("S8",),
-        (
+        build_resize,
+        _resize_shapes,
+        _resize_rules,
+        inputs=(
             TENSOR,
             fixed("float32", optional=True),
             fixed("float32", constant=True, optional=True),
             LENGTHS_OPTIONAL,
         ),
-        (TENSOR,),
-        build=build_resize,
-        shapes=_resize_shapes,
-        rules=_resize_rules,
+        widths=("S8",),
         limits=f"{ONE_PICTURE}, nearest or linear",
     )
 }

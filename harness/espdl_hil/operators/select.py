@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.operators.kernel import copier, in_order
-from espdl_hil.operators.node import NodeProblem
 from espdl_hil.operators.numeric import limits
+from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import (
-    ALL_WIDTHS,
     INDICES,
+    INDICES_OPTIONAL,
     LENGTHS,
-    NUMBERS,
     TENSOR,
     Operator,
-    fixed,
     moves,
 )
 
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import NodeView, PlacedNode
+    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 COMBINATIONS = {
     "none": None,
@@ -151,11 +150,7 @@ def build_gather(bound: BoundNode) -> Kernel:
     source, indices = bound.input().array, bound.input(1).array
     axis = bound.axis(bound.integer("axis", 0), source.ndim)
     output, places = bound.out.array, indices.astype(np.intp)
-
-    def gather() -> None:
-        source.take(places, axis, out=output, mode="clip")
-
-    return gather
+    return partial(source.take, places, axis, out=output, mode="clip")
 
 
 def _split_shapes(view: NodeView) -> list[Shape]:
@@ -265,44 +260,27 @@ def build_scatter_nd(bound: BoundNode) -> Kernel:
 
 OPERATORS = {
     "Gather": moves(
-        INDICES,
-        build=build_gather,
-        shapes=_gather_shapes,
-        rules=_gather_rules,
+        build_gather,
+        _gather_shapes,
+        _gather_rules,
+        inputs=(INDICES,),
         limits="indices that are constant",
     ),
     "ReverseSequence": Operator(
-        ALL_WIDTHS,
-        (TENSOR, LENGTHS),
-        (TENSOR,),
-        build=build_reverse_sequence,
+        build_reverse_sequence,
         rules=_reverse_sequence_rules,
+        inputs=(TENSOR, LENGTHS),
         limits="batch and time are the first two axes",
         copies=True,
     ),
     "ScatterND": Operator(
-        ALL_WIDTHS,
-        (TENSOR, LENGTHS, TENSOR),
-        (TENSOR,),
-        build=build_scatter_nd,
-        rules=_scatter_nd_rules,
-        copies=True,
+        build_scatter_nd, rules=_scatter_nd_rules, inputs=(TENSOR, LENGTHS, TENSOR), copies=True
     ),
     "Slice": moves(
-        *[INDICES] * 2,
-        *[fixed("int32", "int64", constant=True, optional=True)] * 2,
-        build=build_slice,
-        shapes=_slice_shapes,
-        rules=_slice_rules,
+        build_slice,
+        _slice_shapes,
+        _slice_rules,
+        inputs=(INDICES, INDICES, INDICES_OPTIONAL, INDICES_OPTIONAL),
     ),
-    "Split": Operator(
-        ALL_WIDTHS,
-        (NUMBERS, LENGTHS),
-        (NUMBERS,),
-        build=build_split,
-        shapes=_split_shapes,
-        fans_out=True,
-        by_tensor=True,
-        copies=True,
-    ),
+    "Split": replace(moves(build_split, _split_shapes, inputs=(LENGTHS,)), fans_out=True),
 }

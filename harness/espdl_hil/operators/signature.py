@@ -6,20 +6,17 @@ Matches: ``dl_module_*.hpp`` for the types that each module reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from espdl_hil.operators.bound_node import BoundNode
 from espdl_hil.operators.kernel import Kernel
-from espdl_hil.operators.node import NodeView, PlacedNode
+from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 if TYPE_CHECKING:
     from espdl_hil.espdl.graph import Shape
 
 WIDTHS = {"S8": "int8", "S16": "int16", "F32": "float32"}  # quant_type of a node -> NumPy name
 INTEGER_WIDTHS = ("S8", "S16")
-ALL_WIDTHS = tuple(WIDTHS)
-BROADCAST = "up to 4 dimensions once axes that broadcast alike are merged"
 
 Shapes: TypeAlias = Callable[[NodeView], "list[Shape]"]
 """Shapes of the outputs, in order; may raise `NodeProblem`."""
@@ -48,6 +45,27 @@ class Role:
     weight: bool = False
 
 
+def fixed(*names: str, **changes: bool) -> Role:
+    """The same types at every width."""
+    return Role(dict.fromkeys(WIDTHS, names), **changes)
+
+
+def of_width(**changes: bool) -> Role:
+    """The type that quant_type names."""
+    return Role({width: (name,) for width, name in WIDTHS.items()}, **changes)
+
+
+TENSOR = of_width()
+OPTIONAL = of_width(optional=True)
+WEIGHT = of_width(constant=True, weight=True)
+BIAS = Role({"S8": ("int32",), "S16": ("int64",)}, constant=True, optional=True, weight=True)
+NUMBERS = fixed("int8", "int16", "float32")
+LENGTHS = fixed("int64", constant=True)
+LENGTHS_OPTIONAL = fixed("int64", constant=True, optional=True)
+INDICES = fixed("int32", "int64", constant=True)
+INDICES_OPTIONAL = fixed("int32", "int64", constant=True, optional=True)
+
+
 def same_shape(view: NodeView) -> list[Shape]:
     """The output has the first input's shape."""
     return [view.shape]
@@ -68,12 +86,12 @@ class Operator:
     """All that is known of one operator but how it treats time (``streaming/transfer``).
 
     Attributes:
-        widths: quant_type values that have a kernel.
-        inputs: By position.
-        outputs: By position.
         build: Prepares the kernel, exact to the target's.
         shapes: Shape inference, as the module's ``get_output_shape``.
         rules: What the chip refuses or gets wrong beyond types, shapes and exponents.
+        inputs: By position.
+        outputs: By position.
+        widths: quant_type values that have a kernel.
         limits: What is supported, in words, for messages and documentation.
         variadic: The last input may repeat.
         fans_out: The last output may repeat.
@@ -83,12 +101,13 @@ class Operator:
         visits: Elements that the windows of one run visit without a multiplication.
     """
 
-    widths: tuple[str, ...]
-    inputs: tuple[Role, ...]
-    outputs: tuple[Role, ...]
     build: Builder
     shapes: Shapes = same_shape
     rules: Rules = no_rules
+    _: KW_ONLY
+    inputs: tuple[Role, ...] = (TENSOR,)
+    outputs: tuple[Role, ...] = (TENSOR,)
+    widths: tuple[str, ...] = tuple(WIDTHS)
     limits: str = ""
     variadic: bool = False
     fans_out: bool = False
@@ -98,37 +117,21 @@ class Operator:
     visits: Work = no_work
 
 
-def fixed(*names: str, **changes: bool) -> Role:
-    """The same types at every width."""
-    return Role(dict.fromkeys(WIDTHS, names), **changes)
-
-
-def of_width(**changes: bool) -> Role:
-    """The type that quant_type names."""
-    return Role({width: (name,) for width, name in WIDTHS.items()}, **changes)
-
-
-TENSOR = of_width()
-OPTIONAL = of_width(optional=True)
-WEIGHT = of_width(constant=True, weight=True)
-BIAS = Role({"S8": ("int32",), "S16": ("int64",)}, constant=True, optional=True, weight=True)
-NUMBERS = fixed("int8", "int16", "float32")
-LENGTHS = fixed("int64", constant=True)
-LENGTHS_OPTIONAL = fixed("int64", constant=True, optional=True)
-INDICES = fixed("int32", "int64", constant=True)
-
-
 def moves(
-    *inputs: Role, build: Builder, shapes: Shapes, rules: Rules = no_rules, limits: str = ""
+    build: Builder,
+    shapes: Shapes = same_shape,
+    rules: Rules = no_rules,
+    *,
+    inputs: tuple[Role, ...] = (),
+    limits: str = "",
 ) -> Operator:
-    """An operator that moves elements of any type; *inputs* follow the first one."""
+    """An operator that moves elements of any type; *inputs* are those behind the first."""
     return Operator(
-        ALL_WIDTHS,
-        (NUMBERS, *inputs),
-        (NUMBERS,),
-        build=build,
-        shapes=shapes,
-        rules=rules,
+        build,
+        shapes,
+        rules,
+        inputs=(NUMBERS, *inputs),
+        outputs=(NUMBERS,),
         limits=limits,
         by_tensor=True,
         copies=True,

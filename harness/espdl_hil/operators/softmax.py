@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.operators.numeric import exp32, log32, sequential_sum
-from espdl_hil.operators.signature import ALL_WIDTHS, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import Operator, fixed
 from espdl_hil.operators.tables import tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
 def _softmax_rules(placed: PlacedNode) -> Iterator[str]:
@@ -67,14 +67,10 @@ def build_softmax(bound: BoundNode) -> Kernel:
 def _scalar(bound: BoundNode) -> Kernel:
     output: Array = bound.out.array
     value = np.float32(0 if bound.op_type == "LogSoftmax" else 1)
-
-    def run() -> None:
-        output[...] = value
-
-    return run
+    return partial(output.fill, value)
 
 
 OPERATORS = dict.fromkeys(
     ("LogSoftmax", "Softmax"),
-    Operator(ALL_WIDTHS, (TENSOR,), (fixed("float32"),), build=build_softmax, rules=_softmax_rules),
+    Operator(build_softmax, rules=_softmax_rules, outputs=(fixed("float32"),)),
 )

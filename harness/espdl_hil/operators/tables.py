@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.bound_node import BoundNode
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import PlacedNode
+    from espdl_hil.operators.node import BoundNode, PlacedNode
 
 TABLE_SIZE_S8 = 256
 INT16_STEPS = 65536
@@ -48,11 +48,7 @@ def lookup(source: Array, destination: Array, table: Array) -> Kernel:
     clipped = _as_clip(source.dtype, table)
     if clipped is not None:
         low, high = clipped
-
-        def clip() -> None:
-            source.clip(low, high, out=destination)
-
-        return clip
+        return partial(source.clip, low, high, out=destination)
     narrow = source.dtype.itemsize == destination.dtype.itemsize == 1
     if narrow and source.size % 2 == 0 and source.size >= PAIR_ELEMENTS:
         pairs = np.arange(2**16, dtype=np.uint16).view(np.uint8)
@@ -61,11 +57,7 @@ def lookup(source: Array, destination: Array, table: Array) -> Kernel:
         indices = source.view(np.uint16)
     else:
         indices = source.view(f"u{source.dtype.itemsize}")
-
-    def look_up() -> None:
-        table.take(indices, out=destination, mode="clip")
-
-    return look_up
+    return partial(table.take, indices, out=destination, mode="clip")
 
 
 def _as_clip(dtype: np.dtype[Any], table: Array) -> tuple[Any, Any] | None:
