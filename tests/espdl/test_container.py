@@ -2,6 +2,8 @@
 
 import hashlib
 import struct
+import subprocess
+import sys
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -81,6 +83,37 @@ def test_encrypted_file_needs_its_key(golden):
         load_graph(secret, key=b"abc")
     with pytest.raises(ArtifactError, match="is this the right key"):
         load_graph(secret, key=bytes(16))
+
+
+def test_an_encrypted_file_names_the_package_that_it_needs(monkeypatch):
+    secret = encrypt(edl(b"payload"))
+    assert read_edl(secret, label="f", key=KEY).payload == b"payload"
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
+    with pytest.raises(ConfigError) as caught:
+        read_edl(secret, label="f", key=KEY)
+    assert str(caught.value) == (
+        "f: the model is encrypted, and the package that decrypts it is not installed\n"
+        "  hint: pip install 'espdl-hil[encrypted]'"
+    )
+
+
+OTHERS = """
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+from espdl_hil.interpreter import load
+load(sys.stdin.buffer.read(), "esp32s3")
+"""
+
+
+@pytest.mark.parametrize(
+    ("blocked", "code"), [(("flatbuffers", "cryptography"), 0), (("numpy",), 1)]
+)
+def test_a_plain_file_needs_numpy_alone(golden, blocked, code):
+    script = OTHERS.format(blocked=blocked)
+    data = golden("tcn_res.esp32s3.int8")[0]
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True)
+    assert done.returncode == code, done.stderr.decode()
 
 
 def test_bare_edl_is_a_package_of_one():

@@ -1,15 +1,15 @@
-"""``espdl-hil inspect``: print a model file as people read it, or run it."""
+"""``espdl-hil inspect``: print a model file as people read it."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.cli.describe import describe
+from espdl_hil.cli.execute import execute
 from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.espdl import load_graph, read_package
 from espdl_hil.espdl.reader import read_bytes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from espdl_hil.espdl import Array, Graph, TensorInfo
+    from espdl_hil.espdl import Graph
 
 PIPE_COLUMNS = 100  # width where there is no terminal to ask
 DETAILS = {  # attributes that a reader looks for, and what to print before them
@@ -118,7 +118,7 @@ def inspect(options: argparse.Namespace) -> int:
         model = int(model)
     graph = load_graph(options.file, key=options.key, model=model)
     if options.run is not None:
-        return _run(graph, options)
+        return execute(graph, options)
     refusal = None if options.target is None else _refusal(graph, options.target)
     if options.json:
         print(json.dumps(describe(graph) | _verdict(options.target, refusal), indent=2))
@@ -290,68 +290,3 @@ def _exponents(tensor: dict[str, Any]) -> str:
         return ""
     low, high = min(exponents), max(exponents)
     return str(low) if low == high else f"{low}..{high}"
-
-
-def _run(graph: Graph, options: argparse.Namespace) -> int:
-    """Execute the graph chunk by chunk and store the results."""
-    import numpy as np
-
-    from espdl_hil.interpreter import load
-
-    inputs, chunks = _read_inputs(options.run, graph)
-    session = load(graph, options.target)
-    results: dict[str, list[Array]] = {}
-    for chunk in range(chunks or 1):
-        step = {name: array if chunks is None else array[chunk] for name, array in inputs.items()}
-        made = session.step(step)
-        if options.all:
-            made = {**session.trace, **made}
-        for name, array in made.items():
-            results.setdefault(name, []).append(array.copy())
-    stored = {n: a[0] if chunks is None else np.stack(a) for n, a in results.items()}
-    _write_arrays(options.output, stored)
-    runs = "1 run" if chunks is None else f"{chunks} chunks"
-    print(f"{options.output}: {len(stored)} tensors of {runs} on {options.target}")
-    return 0
-
-
-def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
-    """Like ``numpy.savez``, which cannot store a tensor that is named ``file``."""
-    import numpy as np
-
-    try:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _read_inputs(path: Path, graph: Graph) -> tuple[dict[str, Array], int | None]:
-    """Arrays by input name, and the number of chunks, or None for a single run."""
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    names = {info.name for info in graph.inputs}
-    if set(arrays) != names:
-        raise ConfigError(f"{path} holds {sorted(arrays)}, the graph inputs are {sorted(names)}")
-    counts = {_chunks(arrays[info.name], info, path) for info in graph.inputs}
-    if len(counts) != 1:
-        raise ConfigError(f"{path}: the inputs do not have the same number of chunks")
-    return arrays, counts.pop()
-
-
-def _chunks(array: Array, info: TensorInfo, path: Path) -> int | None:
-    shape = array.shape
-    if array.dtype != info.dtype or info.shape not in (shape, shape[1:]) or not array.size:
-        raise ConfigError(
-            f"{path}: {info.name!r} is {array.dtype} {shape}, the graph takes {info.dtype} "
-            f"{info.shape}",
-            hint="quantize to integers in the file's layout; add one leading axis for chunks",
-        )
-    return None if shape == info.shape else shape[0]

@@ -69,7 +69,7 @@ def read_edl(data: bytes, *, label: str, key: bytes | None = None) -> Edl:
     Raises:
         ArtifactError: Not an EDL file, cut short, followed by something else, or encrypted and
             there is no key.
-        ConfigError: The key has the wrong length.
+        ConfigError: The key has the wrong length, or ``cryptography`` is not installed.
     """
     header_bytes = EDL_HEADER_BYTES.get(data[:4])
     if header_bytes is None:
@@ -121,8 +121,13 @@ def _decrypt(payload: bytes, key: bytes | None, label: str) -> bytes:
         )
     if len(key) != AES_KEY_BYTES:
         raise ConfigError(f"an AES-128 key has {AES_KEY_BYTES} bytes, this one has {len(key)}")
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    except ImportError:
+        raise ConfigError(
+            f"{label}: the model is encrypted, and the package that decrypts it is not installed",
+            hint="pip install 'espdl-hil[encrypted]'",
+        ) from None
     decryptor = Cipher(algorithms.AES(key), modes.CTR(AES_COUNTER_BLOCK)).decryptor()
     return decryptor.update(payload) + decryptor.finalize()
 

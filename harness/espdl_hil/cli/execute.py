@@ -1,0 +1,86 @@
+"""``espdl-hil inspect --run``: from arrays in a file to every result in another."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.errors import ConfigError
+from espdl_hil.interpreter import load
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from espdl_hil.espdl import Array, Graph, TensorInfo
+
+
+def execute(graph: Graph, options: argparse.Namespace) -> int:
+    """Execute the graph chunk by chunk and store the results.
+
+    Args:
+        graph: What to run.
+        options: Of ``inspect``: ``run``, ``output``, ``target`` and ``all``.
+
+    Returns:
+        0.
+
+    Raises:
+        HarnessError: A file cannot be read or written, the arrays do not fit the graph, or ESP-DL
+            cannot run it.
+    """
+    inputs, chunks = _read_inputs(options.run, graph)
+    execution = load(graph, options.target)
+    results: dict[str, list[Array]] = {}
+    for chunk in range(chunks or 1):
+        step = {name: array if chunks is None else array[chunk] for name, array in inputs.items()}
+        made = execution.step(step)
+        if options.all:
+            made = {**execution.trace, **made}
+        for name, array in made.items():
+            results.setdefault(name, []).append(array.copy())
+    stored = {n: a[0] if chunks is None else np.stack(a) for n, a in results.items()}
+    _write_arrays(options.output, stored)
+    runs = "1 run" if chunks is None else f"{chunks} chunks"
+    print(f"{options.output}: {len(stored)} tensors of {runs} on {options.target}")
+    return 0
+
+
+def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
+    """Like ``numpy.savez``, which cannot store a tensor that is named ``file``."""
+    try:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _read_inputs(path: Path, graph: Graph) -> tuple[dict[str, Array], int | None]:
+    """Arrays by input name, and the number of chunks, or None for a single run."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    names = {info.name for info in graph.inputs}
+    if set(arrays) != names:
+        raise ConfigError(f"{path} holds {sorted(arrays)}, the graph inputs are {sorted(names)}")
+    counts = {_chunks(arrays[info.name], info, path) for info in graph.inputs}
+    if len(counts) != 1:
+        raise ConfigError(f"{path}: the inputs do not have the same number of chunks")
+    return arrays, counts.pop()
+
+
+def _chunks(array: Array, info: TensorInfo, path: Path) -> int | None:
+    shape = array.shape
+    if array.dtype != info.dtype or info.shape not in (shape, shape[1:]) or not array.size:
+        raise ConfigError(
+            f"{path}: {info.name!r} is {array.dtype} {shape}, the graph takes {info.dtype} "
+            f"{info.shape}",
+            hint="quantize to integers in the file's layout; add one leading axis for chunks",
+        )
+    return None if shape == info.shape else shape[0]
