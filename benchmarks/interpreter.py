@@ -168,10 +168,10 @@ def mobilenet() -> Any:
 
 
 NETS = (
-    Net("tcn", tcn, (1, 16, 24), goal=3.0, frames=(3,)),
-    Net("ds_cnn", ds_cnn, (1, 1, 49, 10), goal=2.0),
-    Net("conv_stack", conv_stack, (1, 40, 112), goal=1.0),
-    Net("mobilenet_v2", mobilenet, (1, 3, 224, 224), goal=1.0),
+    Net("tcn", tcn, (1, 16, 24), goal=40.0, frames=(3,)),
+    Net("ds_cnn", ds_cnn, (1, 1, 49, 10), goal=12.0),
+    Net("conv_stack", conv_stack, (1, 40, 112), goal=8.0),
+    Net("mobilenet_v2", mobilenet, (1, 3, 224, 224), goal=2.5),
 )
 
 
@@ -248,30 +248,30 @@ def measure(net: Net, folder: Path, *, profile: bool) -> list[tuple[str, float, 
     rows = []
     for frames in (net.shape[-1], *net.frames):
         x = torch.randn((*net.shape[:-1], frames))
-        quantized, session = prepared(load, path, x)
-        step, forward = partial(session.step, quantized), partial(executor.forward, x)
-        same = agreement(session, step(), forward())
+        quantized, execution = prepared(load, path, x)
+        step, forward = partial(execution.step, quantized), partial(executor.forward, x)
+        same = agreement(execution, step(), forward())
         name = f"{net.name} [{', '.join(map(str, x.shape))}]"
         rows.append((name, median_s(step), median_s(forward), same))
         if profile:
-            print_profile(name, session, quantized)
+            print_profile(name, execution, quantized)
     return rows
 
 
 def prepared(load: Callable[..., Any], path: Path, x: torch.Tensor) -> tuple[dict[str, Any], Any]:
-    """The input as the file takes it, and a session of that shape."""
+    """The input as the file takes it, and an execution of that shape."""
     last = np.moveaxis(x.numpy(), 1, -1)
     first = load(path, TARGET)
     info = first.inputs[0]
-    session = load(path, TARGET, input_shapes={info.name: last.shape})
+    execution = load(path, TARGET, input_shapes={info.name: last.shape})
     scaled = np.floor(last / 2.0**info.exponent + 0.5)
-    return {info.name: np.ascontiguousarray(scaled.clip(-128, 127).astype(np.int8))}, session
+    return {info.name: np.ascontiguousarray(scaled.clip(-128, 127).astype(np.int8))}, execution
 
 
-def agreement(session: Any, ours: dict[str, Any], theirs: list[torch.Tensor]) -> str:
+def agreement(execution: Any, ours: dict[str, Any], theirs: list[torch.Tensor]) -> str:
     """How many output elements differ between the two sides."""
     differing = elements = 0
-    for info, tensor in zip(session.outputs, theirs, strict=True):
+    for info, tensor in zip(execution.outputs, theirs, strict=True):
         real = ours[info.name] * 2.0 ** info.exponents[0]
         other = tensor.detach().numpy()
         if other.shape != real.shape:
@@ -281,12 +281,12 @@ def agreement(session: Any, ours: dict[str, Any], theirs: list[torch.Tensor]) ->
     return f"{differing} of {elements} differ"
 
 
-def print_profile(name: str, session: Any, inputs: dict[str, Any]) -> None:
+def print_profile(name: str, execution: Any, inputs: dict[str, Any]) -> None:
     """Where the time of a step goes, by operator."""
     spent: dict[str, float] = {}
-    for node, kernel in session.kernels:
+    for node, kernel in execution.kernels:
         spent[node.op_type] = spent.get(node.op_type, 0.0) + median_s(kernel)
-    total = median_s(lambda: session.step(inputs))
+    total = median_s(lambda: execution.step(inputs))
     print(f"  {name}: {total * 1e6:.0f} us a step")
     for kind, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"    {kind:20} {seconds * 1e6:9.0f} us  {seconds / total:5.0%}")
@@ -318,7 +318,7 @@ def main() -> int:
                 short |= ratio < net.goal
                 print(
                     f"{name:32} {ours * 1e6:9.0f} us {theirs * 1e6:11.0f} us "
-                    f"{ratio:6.1f}x {net.goal:4.0f}x  {same}"
+                    f"{ratio:6.1f}x {net.goal:4g}x  {same}"
                 )
     return int(short)
 

@@ -1,6 +1,10 @@
 """ESP-DL's operators: what each accepts, its shapes, what the chip gets wrong, and its kernel.
 
-Import from here; the modules inside are free to move.
+One family a file, with a table ``OPERATORS`` at its end: activation, cache, casts, conv, division,
+elementwise, extend, gemm, layout, normalize, piecewise, pool, recurrent, reduce, resize, select,
+softmax. ``registry`` merges the tables; ``check``, ``inference`` and ``sizes`` walk through it.
+The rest is what families share: ``signature`` says what an operator is, ``node`` what its
+functions are given, ``numeric``, ``accumulate``, ``tables`` and ``windows`` how the chips compute.
 """
 
 from espdl_hil.operators.check import check_graph
