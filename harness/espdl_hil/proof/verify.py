@@ -109,10 +109,12 @@ def verify(
     """
     targets = _listed(target) or DEVKIT_TARGETS
     declared = _with_source(model)
+    chunks = _listed(chunk_frames) or declared.chunk_frames
+    known = set(chunks) <= set(declared.chunk_frames)  # then its artifacts are those of pytest
     wanted = replace(
         declared,
         bits=_listed(bits) or declared.bits,
-        chunk_frames=_listed(chunk_frames) or declared.chunk_frames,
+        chunk_frames=declared.chunk_frames if known else chunks,
     )
     settings = Settings(
         device=device or (SERIAL if port else SIM),
@@ -122,7 +124,7 @@ def verify(
         store=store,
         build_dir=build_dir,
     )
-    cases = cross([wanted], targets)
+    cases = [case for case in cross([wanted], targets) if case.chunk_frames in chunks]
     start_report(settings.report)
     rig = Rig(settings, cases)
     book = RowBook(rig, command=f"espdl_hil.verify({declared.name!r})")

@@ -63,12 +63,12 @@ _COLUMNS = (
     _Column("chunk", lambda row: _number(row.chunk_frames, "d"), right=True),
     _Column("device", lambda row: row.substrate),
     _Column("outcome", lambda row: str(row.outcome)),
-    _Column("chunks", lambda row: str(row.chunks), 88, right=True),
-    _Column("elements", lambda row: f"{row.elements:,}", 72, right=True),
+    _Column("chunks", lambda row: str(row.chunks), 100, right=True),
+    _Column("elements", lambda row: f"{row.elements:,}", 80, right=True),
     *(
         _Column(f"vs {name}", _check(check), width, right=True)
         for name, check, width in zip(
-            ("offline", "interp", "esp-ppq"), CHECKS, (0, 0, 88), strict=True
+            ("offline", "interp", "esp-ppq"), CHECKS, (0, 70, 92), strict=True
         )
     ),
     _Column("SQNR dB", lambda row: _number(row.sqnr_db, ".1f"), 110, right=True),
