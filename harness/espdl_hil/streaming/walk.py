@@ -1,71 +1,29 @@
-"""One walk over an offline graph: what operator handlers ask, and what they record."""
+"""State of one walk over an offline graph: what transfer functions ask, and what they record."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from espdl_hil.errors import ConfigError
+from espdl_hil.operators import output_shapes
 from espdl_hil.streaming import rules
+from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.plan import AttributeEdit, ConstantEdit, Insertion, NewNode, Value
-from espdl_hil.streaming.rules import refuse
 from espdl_hil.streaming.timing import STILL, Flow, Shape, Timing, outer_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from espdl_hil.streaming.clock import Clock
+    from espdl_hil.streaming.findings import Finding, Rule
     from espdl_hil.streaming.graph import NeutralGraph, Node
-    from espdl_hil.streaming.rules import Finding
 
 END = 2**31 - 1  # "to the end" of a Slice: ESP-DL truncates int64 to int32, then clamps
-
-
-@dataclass(frozen=True)
-class Clock:
-    """What a chunk is.
-
-    Attributes:
-        frame_axes: Time axis of each graph input that has one, in the file's layout.
-        chunk_frames: Frames of each of these inputs in one chunk.
-        state: Recurrent state: graph input to the graph output that feeds it.
-    """
-
-    frame_axes: Mapping[str, int]
-    chunk_frames: Mapping[str, int]
-    state: Mapping[str, str]
-
-    @property
-    def chunk(self) -> int:
-        """Frames of the first input in one chunk."""
-        return next(iter(self.chunk_frames.values()))
-
-    def check(self, graph: NeutralGraph) -> None:
-        """Raise ConfigError for names, axes and counts that do not fit a graph."""
-        for kind, there, names in (
-            ("input", graph.inputs, [*self.frame_axes, *self.state]),
-            ("output", graph.outputs, list(self.state.values())),
-        ):
-            for name in names:
-                if name not in there:
-                    raise ConfigError(
-                        f"the graph has no {kind} {name!r}; it has {', '.join(there)}"
-                    )
-        if not self.frame_axes:
-            raise ConfigError("no input has a frame axis, so there is nothing to stream")
-        for name, axis in self.frame_axes.items():
-            shape = graph.shapes[name]
-            if not 0 <= axis < len(shape):
-                raise ConfigError(f"frame axis {axis} of input {name!r} is outside {shape}")
-            chunk = self.chunk_frames.get(name, 0)
-            if not 0 < chunk <= shape[axis]:
-                raise ConfigError(
-                    f"input {name!r}: a chunk of {chunk} frames does not fit {shape[axis]} frames"
-                )
 
 
 class Walk:
@@ -74,9 +32,9 @@ class Walk:
     Attributes:
         graph: The offline graph.
         clock: What a chunk is.
-        shape: Offline shape by tensor name, in the file's layout; complete for all
-            tensors before the current node, but for those whose timing is opaque.
-        timing: Timing by tensor name, likewise.
+        shape: Offline shape by tensor name, in the file's layout; complete for all tensors
+            up to the outputs of the current node, but for those whose timing is opaque.
+        timing: Timing by tensor name; complete for all tensors before the current node.
         tails: Slices that keep the last frames, however many they keep.
         trims: Slices up to the last frame that were taken for the trimming of padding.
         stride: Chunks must be a multiple of this.
@@ -113,7 +71,7 @@ class Walk:
         for name in graph.inputs:
             self._enter(name)
 
-    # -- what handlers ask
+    # -- what is asked
 
     def timing_of(self, node: Node, index: int) -> Timing:
         """The timing of an input; missing optional inputs do not change with time."""
@@ -158,17 +116,34 @@ class Walk:
         """Frames of the first input after which *frames* exact frames of a flow exist."""
         return math.ceil((frames + flow.warmup + max(0, flow.delay)) / flow.rate)
 
-    # -- what handlers record
+    # -- what is recorded
 
-    def put(self, name: str, shape: Sequence[int], timing: Timing, node: Node) -> None:
-        """Record the offline shape and the timing of an output."""
+    def infer(self, node: Node) -> None:
+        """Record the offline shapes of a node's outputs.
+
+        Raises:
+            NodeProblem: ESP-DL cannot run the node.
+        """
+        given = [self.shape[name] if name else None for name in node.inputs]
+        found = output_shapes(node, given, self.graph.constants)
+        self.shape.update(
+            (name, shape) for name, shape in zip(node.outputs, found, strict=False) if name
+        )
+
+    def put(self, node: Node, timing: Timing) -> None:
+        """Record one timing for all outputs."""
+        for index in range(len(node.outputs)):
+            self.put_output(node, index, timing)
+
+    def put_output(self, node: Node, index: int, timing: Timing) -> None:
+        """Record the timing of one output."""
+        name = node.outputs[index]
         if not name:
             return
         if isinstance(timing, Flow):
             self.frames(timing, node)
             self.stride = math.lcm(self.stride, timing.rate.denominator)
-            timing = replace(timing, warmup=min(timing.warmup, shape[timing.axis]))
-        self.shape[name] = tuple(shape)
+            timing = replace(timing, warmup=min(timing.warmup, self.shape[name][timing.axis]))
         self.timing[name] = timing
 
     def edit_attribute(self, node: Node, attribute: str, value: Value) -> None:
@@ -277,7 +252,7 @@ class Walk:
 
     # -- refusals
 
-    def refuse_flow(self, rule: rules.Rule, node: Node, message: str) -> None:
+    def refuse_flow(self, rule: Rule, node: Node, message: str) -> None:
         """Refuse if any input gains frames with time."""
         if any(self.flow(node, index) for index in range(len(node.inputs))):
             raise refuse(rule, node.name, message)
@@ -288,7 +263,7 @@ class Walk:
         if surplus > 0:
             raise refuse(
                 rules.NONCAUSAL,
-                flow.culprit,
+                flow.padded_by,
                 f"the last {surplus} frame(s) of {name} depend on padding after the last frame",
             )
 
@@ -301,4 +276,5 @@ class Walk:
             self.timing[name] = STILL
             return
         rate = Fraction(self.clock.chunk_frames[name], self.clock.chunk)
+        self.stride = math.lcm(self.stride, rate.denominator)
         self.timing[name] = Flow(axis, rate, 0, shape[axis], field=max(1 / rate, Fraction(1)))
