@@ -81,16 +81,17 @@ def from_espdl(graph: Graph) -> NeutralGraph:
 
 def integer(node: Node, name: str, default: int) -> int:
     """An attribute that is one integer."""
-    value: Any = node.attributes.get(name, default)
-    return int(value)
+    value: Any = node.attributes.get(name)
+    return default if value is None else int(value)
 
 
 def text(node: Node, name: str, default: str) -> str:
     """An attribute that is a word."""
-    return str(node.attributes.get(name, default))
+    value = node.attributes.get(name)
+    return default if value is None else str(value)
 
 
 def integers(node: Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """An attribute that is a list of integers."""
-    value: Any = node.attributes.get(name, default)
+    """An attribute that is a list of integers; an empty one counts as missing."""
+    value: Any = node.attributes.get(name) or default
     return tuple(int(entry) for entry in value)

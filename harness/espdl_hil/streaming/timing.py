@@ -167,10 +167,12 @@ class Opaque:
     Attributes:
         min_prefix: As in ``Tail``, as far as it is known.
         field: As in ``Flow``, as far as it is known.
+        since: As in ``Tail``, as far as it is known.
     """
 
     min_prefix: int = 0
     field: Fraction | float = Fraction(1)
+    since: Fraction | float = math.inf
 
 
 Timing: TypeAlias = Flow | Tail | Still | Opaque

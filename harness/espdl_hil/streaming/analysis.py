@@ -1,0 +1,190 @@
+"""One analysis an offline graph: how each tensor lies in time, and what cannot stream."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from espdl_hil.errors import StreamingError
+from espdl_hil.operators import NodeProblem
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.clock import Clock
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.planner import make_plan
+from espdl_hil.streaming.timing import Flow, Opaque, Tail
+from espdl_hil.streaming.transfer import HANDLERS, WHOLE
+from espdl_hil.streaming.walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from espdl_hil.streaming.findings import Finding
+    from espdl_hil.streaming.graph import NeutralGraph, Node
+    from espdl_hil.streaming.plan import ConstantEdit, Insertion, StreamingPlan
+    from espdl_hil.streaming.timing import Shape, Timing
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one walk over an offline graph found; serves exporter and lint alike.
+
+    Attributes:
+        graph: The offline graph.
+        clock: What a chunk is.
+        shapes: Offline shape by tensor name, in the file's layout, where it is known.
+        timing: Timing by tensor name.
+        refusals: Why the graph cannot stream, in the order of its nodes; empty if it can. What
+            lies behind a refused node is opaque and gives no refusals of its own.
+        notes: What is worth knowing, though nothing is refused.
+        offline_edits: Constants with which the *offline* graph runs at any length; they change
+            no value at its own.
+        offline_insertions: Nodes that it needs for that.
+        planned: The plan; None if there are refusals.
+    """
+
+    graph: NeutralGraph
+    clock: Clock
+    shapes: Mapping[str, Shape]
+    timing: Mapping[str, Timing]
+    refusals: tuple[StreamingError, ...]
+    notes: tuple[Finding, ...]
+    offline_edits: tuple[ConstantEdit, ...]
+    offline_insertions: tuple[Insertion, ...]
+    planned: StreamingPlan | None
+
+    @property
+    def plan(self) -> StreamingPlan:
+        """How the graph runs chunk by chunk.
+
+        Raises:
+            StreamingError: it cannot; the first refusal.
+        """
+        if self.planned is None:
+            raise self.refusals[0]
+        return self.planned
+
+
+def analyze(graph: NeutralGraph, clock: Clock) -> Analysis:
+    """Walk the whole graph, past what cannot stream.
+
+    Args:
+        graph: The offline graph.
+        clock: What a chunk is.
+
+    Raises:
+        ConfigError: an input or output that the clock names is not there.
+    """
+    walk, refusals = _walk(graph, clock, frozenset())
+    if refusals and walk.trims:
+        other, fewer = _walk(graph, clock, frozenset(walk.trims))
+        if len(fewer) < len(refusals):
+            walk, refusals = other, fewer
+    return Analysis(
+        graph=graph,
+        clock=clock,
+        shapes=walk.shape,
+        timing=walk.timing,
+        refusals=tuple(refusals),
+        notes=tuple(walk.notes),
+        offline_edits=tuple(walk.offline_edits),
+        offline_insertions=tuple(walk.offline_insertions),
+        planned=None if refusals else make_plan(walk),
+    )
+
+
+def _walk(
+    graph: NeutralGraph, clock: Clock, tails: frozenset[str]
+) -> tuple[Walk, list[StreamingError]]:
+    walk = Walk(graph, clock, tails)
+    refusals = [refusal for node in graph.nodes if (refusal := step(walk, node))]
+    for name in graph.outputs:
+        timing = walk.timing[name]
+        if isinstance(timing, Flow):
+            try:
+                _check_output(walk, name, timing)
+            except StreamingError as refusal:
+                refusals.append(refusal)
+                walk.timing[name] = Opaque()
+    return walk, refusals
+
+
+def _check_output(walk: Walk, name: str, flow: Flow) -> None:
+    """Refuse an output with frames from after the last or from before the first one."""
+    walk.require_causal(name, flow)
+    if flow.delay < 0:
+        message = f"output {name} begins with {-flow.delay} frame(s) of padding"
+        raise refuse(rules.ABSOLUTE, walk.graph.producers[name].name, message)
+
+
+def step(walk: Walk, node: Node) -> StreamingError | None:
+    """Take the next node into a walk.
+
+    Returns:
+        Why it cannot stream; None if it can, or if it lies behind a node that cannot.
+    """
+    if any(isinstance(walk.timing_of(node, i), Opaque) for i in range(len(node.inputs))):
+        _hide(walk, node)
+        return None
+    try:
+        _transfer(walk, node)
+    except StreamingError as refusal:
+        _hide(walk, node)
+        return refusal
+    return None
+
+
+def _transfer(walk: Walk, node: Node) -> None:
+    """Record shapes and timing of a node's outputs, or refuse it."""
+    if node.op_type in WHOLE:
+        walk.refuse_flow(WHOLE[node.op_type], node, f"{node.op_type} sees all frames")
+    handler = HANDLERS.get(node.op_type)
+    if handler is None:
+        walk.refuse_flow(rules.UNKNOWN, node, f"{node.op_type} is not known")
+    try:
+        walk.infer(node)
+    except NodeProblem as problem:
+        walk.refuse_flow(rules.UNRUNNABLE, node, str(problem))
+        handler = None
+    if handler is None:
+        _hide(walk, node)
+    else:
+        handler(walk, node)
+
+
+def _hide(walk: Walk, node: Node) -> None:
+    """Let the outputs of a node be opaque: no shape, no timing, but the prefix they need."""
+    timings = [walk.timing_of(node, index) for index in range(len(node.inputs))]
+    known = [timing for timing in timings if isinstance(timing, Tail | Opaque)]
+    opaque = Opaque(
+        max((timing.min_prefix for timing in known), default=0),
+        max((timing.field for timing in known), default=Fraction(1)),
+        min((timing.since for timing in known), default=math.inf),
+    )
+    for output in filter(None, node.outputs):
+        walk.timing[output] = opaque
+
+
+def plan_streaming(
+    graph: NeutralGraph,
+    frame_axes: Mapping[str, int],
+    chunk_frames: Mapping[str, int] | int,
+    state: Mapping[str, str] | None = None,
+) -> StreamingPlan:
+    """Plan how an offline graph runs chunk by chunk with the same results.
+
+    Args:
+        graph: The offline graph.
+        frame_axes: Time axis of each graph input that has one, in the file's layout.
+        chunk_frames: Frames of each of these inputs in one chunk, or one number for all.
+        state: Recurrent state: graph input to the graph output that feeds it.
+
+    Returns:
+        The plan: what to change, and what then holds.
+
+    Raises:
+        StreamingError: the model cannot stream as written; names the rule and the node.
+        ConfigError: an input or output that the arguments name is not there.
+    """
+    return analyze(graph, Clock.of(frame_axes, chunk_frames, state)).plan
