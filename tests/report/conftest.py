@@ -67,7 +67,9 @@ def make_results():
 
     def make(*rows, **fields):
         device = ("esp32s3", "simulated", "ESP32-S3", 2, "rfc2217://127.0.0.1:4000", "cd" * 32)
-        return Results(**{"date": DATE, "devices": (Device(*device, "17"),), "rows": rows, **fields})
+        return Results(
+            **{"date": DATE, "devices": (Device(*device, "17"),), "rows": rows, **fields}
+        )
 
     return make
 

@@ -236,7 +236,11 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):
 def repository(tmp_path):
     environment = {
         **os.environ,
-        **{f"GIT_{who}_{what}": "x@y" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        **{
+            f"GIT_{who}_{what}": "x@y"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
     }
 
     def git(*words):
