@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from espdl_hil.compare import Fidelity, judge
+from espdl_hil.compare import Fidelity, compare_streams
 from espdl_hil.report import Details, Device, Results, Row
 
 
@@ -30,7 +30,7 @@ def make_row():
             "details": Details(alignment=("y: 3 frames a chunk",)),
             **fields,
         }
-        verdict = judge(expected, observed, frame_axes={"y": 1})
+        verdict = compare_streams(expected, observed, frame_axes={"y": 1})
         fidelity = Fidelity.of(expected[0]["y"], expected[0]["y"] * 1.01)
         return Row.of_verdict(verdict, fidelity=fidelity, **fields)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import Outcome, compare, judge
+from espdl_hil.compare import Outcome, compare, compare_streams
 from espdl_hil.report import Details, Device, Latency, Results, ResultsError, Row, validate_results
 
 # The schema's own list, written out: a field that is lost must be noticed.
@@ -59,7 +59,7 @@ def test_infinite_values_stay_json(make_row, results, tmp_path):
     expected = np.ones((1, 3, 5), np.float32)
     observed = expected.copy()
     observed[0, 0, 0] = np.inf
-    verdict = judge([{"y": expected}], [{"y": observed}], frame_axes={"y": 1})
+    verdict = compare_streams([{"y": expected}], [{"y": observed}], frame_axes={"y": 1})
     results.add_row(
         replace(
             make_row(),

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from espdl_hil.compare import EXACT, Tolerance, judge, parse_tolerance
+from espdl_hil.compare import EXACT, Tolerance, compare_streams, parse_tolerance
 from espdl_hil.errors import ConfigError
-from espdl_hil.proof.explain import Mismatch
-from espdl_hil.proof.flaw import flip_weight
 from espdl_hil.proof.package import PACKAGE_BYTES, offline_name, streaming_name
 
 if TYPE_CHECKING:
@@ -68,6 +66,29 @@ class Observation:
     boot_nonce: str
 
 
+@dataclass(frozen=True)
+class Check:
+    """One comparison, and what it was made of.
+
+    Attributes:
+        what: What it found if it failed, in words.
+        streaming: Whether the streaming model ran, chunk by chunk, or the offline one, whole.
+        chunks: What each step was given.
+        expected: What each step should have given.
+        observed: What each step gave.
+        verdict: The comparison.
+        against_offline: Whether the offline model says what is expected, or the interpreter.
+    """
+
+    what: str
+    streaming: bool
+    chunks: Sequence[Tensors]
+    expected: Sequence[Tensors]
+    observed: Sequence[Tensors]
+    verdict: StreamVerdict
+    against_offline: bool = False
+
+
 class Hil:
     """One case: a model at one width and chunk size, on one device.
 
@@ -105,11 +126,11 @@ class Hil:
         verdict = self.judge_streaming(seen.stream)
         self._book.note_streaming(self, verdict)
         if verdict.outcome != "passed":
-            self._settle(self._offline_mismatch())  # it may be the offline run that is wrong
+            self._settle(self._offline_check())  # it may be the offline run that is wrong
         wanted, observed = expected.cut(seen.offline), expected.trim(seen.stream)
         what = "the stream differs from the offline run"
         self._settle(
-            Mismatch(what, True, self.chunks, wanted, observed, verdict, against_offline=True)
+            Check(what, True, self.chunks, wanted, observed, verdict, against_offline=True)
         )
 
     def verify_interpreter(self) -> None:
@@ -117,11 +138,11 @@ class Hil:
 
         Exactly; a board may be 1 LSB off where an int16 model computes a step in float.
         """
-        self._settle(self._offline_mismatch())
+        self._settle(self._offline_check())
         wanted, observed = self.expected.stream, self.observe().stream
         verdict = self.judge(wanted, observed, self._interpreter_tolerance)
         what = "the stream differs from the interpreter's"
-        self._settle(Mismatch(what, True, self.chunks, wanted, observed, verdict))
+        self._settle(Check(what, True, self.chunks, wanted, observed, verdict))
 
     def verify_reference(self) -> None:
         """The device's offline run equals the exporter's own quantized execution.
@@ -231,12 +252,12 @@ class Hil:
         tolerance: Tolerance = EXACT,
     ) -> StreamVerdict:
         """Compare two runs of the same model, step by step."""
-        return judge(expected, observed, tolerance, frame_axes=self.axes(expected[0]))
+        return compare_streams(expected, observed, tolerance, frame_axes=self.axes(expected[0]))
 
     def judge_streaming(self, stream: Sequence[Mapping[str, Any]]) -> StreamVerdict:
         """Compare a stream with what the device's offline run says it should be."""
         expected = self.expected
-        return judge(
+        return compare_streams(
             expected.cut(self.observe().offline),
             expected.trim(stream),
             self.tolerance,
@@ -247,7 +268,7 @@ class Hil:
 
     def judge_reference(self) -> StreamVerdict:
         """Compare the device's offline run with the exporter's reference."""
-        return judge(
+        return compare_streams(
             [self.expected.artifacts.reference],
             [self.observe().offline],
             EXACT if self.case.bits == 8 else INT16_REFERENCE,
@@ -320,7 +341,17 @@ class Hil:
 
     def with_flipped_weight(self) -> bytes:
         """The streaming file with one bit of one weight flipped, such that outputs change."""
-        return flip_weight(self.expected)
+        from espdl_hil.simulator.faults import flip_weight
+
+        expected = self.expected
+        data = expected.artifacts.streaming[self.case.chunk_frames].read_bytes()
+        axes = self.axes(expected.stream[0])
+
+        def changes(other: bytes) -> bool:
+            found = expected.stream_of(other)
+            return compare_streams(expected.stream, found, frame_axes=axes).differing > 0
+
+        return flip_weight(data, changes)
 
     def load_expecting(self, data: bytes) -> None:
         """Load the streaming model from flash as if *data* had been flashed.
@@ -384,21 +415,21 @@ class Hil:
             return INT16_FLOAT_STEP
         return EXACT
 
-    def _offline_mismatch(self) -> Mismatch:
+    def _offline_check(self) -> Check:
         """The device's offline run against the interpreter's, whatever came of it."""
         whole, wanted, observed = self.expected.whole, self.expected.offline, self.observe().offline
         verdict = self.judge([wanted], [observed], self._interpreter_tolerance)
         what = "the offline run differs from the interpreter's"
-        return Mismatch(what, False, [whole], [wanted], [observed], verdict)
+        return Check(what, False, [whole], [wanted], [observed], verdict)
 
-    def _settle(self, mismatch: Mismatch) -> None:
+    def _settle(self, check: Check) -> None:
         """Fail the test with all that can be found out, or let it pass."""
         seen = self.observe()
-        steps = seen.stream_steps if mismatch.streaming else [seen.offline_step]
+        steps = seen.stream_steps if check.streaming else [seen.offline_step]
         written = all(step.unwritten is None for step in steps)
-        if mismatch.verdict.outcome == "passed" and written:
+        if check.verdict.outcome == "passed" and written:
             return
-        pytest.fail(self._book.explain(self, mismatch, self._rig.options.report), pytrace=False)
+        pytest.fail(self._book.explain(self, check, self._rig.options.report), pytrace=False)
 
 
 @contextlib.contextmanager

@@ -7,18 +7,19 @@ import platform
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.compare import Outcome, describe_alignment
-from espdl_hil.proof.explain import bundle, diagnose_mismatch
-from espdl_hil.report import Details, Device, Latency, Results, Row
+from espdl_hil.compare import EXACT, Outcome, describe_alignment
+from espdl_hil.proof.explain import explain, mismatch_of
+from espdl_hil.proof.package import offline_name, streaming_name
+from espdl_hil.report import Details, Device, Latency, Repro, Results, Row, write_repro
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from espdl_hil.compare import StreamVerdict
     from espdl_hil.device.dut import Dut
+    from espdl_hil.diagnosis import Diagnosis
     from espdl_hil.proof.case import Case
-    from espdl_hil.proof.explain import Mismatch
-    from espdl_hil.proof.hil import Hil, Observation
+    from espdl_hil.proof.hil import Check, Hil, Observation
 
 _COMPONENTS = ("espdl-hil", "esp-ppq", "torch", "numpy", "esptool", "pytest", "pytest-embedded")
 _SEVERITY = [Outcome.PASSED, Outcome.FAILED, Outcome.ERROR]
@@ -94,30 +95,84 @@ class RowBook:
             row = replace(row, outcome=outcome, details=replace(row.details, error=text))
         self._rows[case.id] = row
 
-    def explain(self, hil: Hil, mismatch: Mismatch, report: Path) -> str:
+    def explain(self, hil: Hil, check: Check, report: Path) -> str:
         """Diagnose a mismatch, bundle it, note both in its row, and say it in a dozen lines.
 
         Args:
             hil: The case.
-            mismatch: What differs.
+            check: What differs.
             report: Folder of the report.
         """
         case = hil.case
-        diagnosis = diagnose_mismatch(hil, mismatch)
-        path = bundle(hil, mismatch, diagnosis, report / "repro")
+        diagnosis = _diagnose(hil, check)
+        path = _bundle(hil, check, diagnosis, report / "repro")
         replay = f"espdl-hil replay {path}"
         row = self._rows.get(case.id) or _blank(case, hil.dut.info.kind, Outcome.FAILED)
         self._rows[case.id] = replace(
             row,
-            diagnosis=diagnosis.to_json() if diagnosis else row.diagnosis,
+            diagnosis=diagnosis.to_json(),
             details=replace(row.details, replay=replay),
         )
-        text = diagnosis.text if diagnosis else f"{mismatch.verdict}\nno diagnosis: device lost"
-        return f"{case.id}: {mismatch.what}\n{text}\nreplay    {replay}"
+        return f"{case.id}: {check.what}\n{diagnosis.text}\nreplay    {replay}"
 
     def write(self, directory: Path) -> Path:
         """Write the report; returns the path of ``results.json``."""
         return self.results.write(directory)
+
+
+def _diagnose(hil: Hil, check: Check) -> Diagnosis:
+    expected, seen = hil.expected, hil.observe()
+    whole = (expected.offline_graph, expected.whole)
+    mismatch = mismatch_of(
+        hil.case,
+        expected.plan,
+        check.verdict,
+        graph=expected.streaming_graph if check.streaming else expected.offline_graph,
+        streaming=check.streaming,
+        chunks=check.chunks,
+        observed=check.observed,
+        steps=seen.stream_steps if check.streaming else [seen.offline_step],
+        tolerance=hil.tolerance if check.against_offline else EXACT,
+        offline=whole if check.against_offline else None,
+    )
+    return explain(mismatch, hil.loaded(streaming=check.streaming))
+
+
+def _bundle(hil: Hil, check: Check, diagnosis: Diagnosis, folder: Path) -> Path:
+    """Write everything that the check needs to be seen again.
+
+    Args:
+        hil: The case.
+        check: What differs.
+        diagnosis: What was found.
+        folder: Where bundles go.
+
+    Returns:
+        Path of the bundle.
+    """
+    expected, case = hil.expected, hil.case
+    files = expected.artifacts
+    path = files.streaming[case.chunk_frames] if check.streaming else files.offline
+    compared = check.against_offline
+    repro = Repro(
+        id=case.id,
+        target=case.target,
+        model=streaming_name(case) if check.streaming else offline_name(case),
+        device_kind=hil.dut.info.kind,
+        artifacts={file.name: file.read_bytes() for file in {path, files.offline}},
+        main=path.name,
+        stimulus=check.chunks,
+        expected=check.expected,
+        observed=check.observed,
+        frame_axes=expected.frame_axes if compared else hil.axes(check.expected[0]),
+        skip_frames=expected.skip_frames if compared else {},
+        silent_chunks=sorted(expected.silent_chunks) if compared else (),
+        state=expected.plan.state if check.streaming else {},
+        tolerance=hil.tolerance,
+        versions=hil.versions,
+        diagnosis=diagnosis.to_json(),
+    )
+    return write_repro(folder, repro)
 
 
 def _blank(case: Case, kind: str, outcome: Outcome) -> Row:
