@@ -140,7 +140,7 @@ class Expected:
         Raises:
             ConfigError: no weight of the model changes any output of its stimulus.
         """
-        from espdl_hil.proof.flaw import flip_weight
+        from espdl_hil.simulator.faults import flip_weight
 
         return flip_weight(self.streaming_path.read_bytes(), self._changes)
 

@@ -89,8 +89,7 @@ class CaseLedger:
         )
         replay = f"espdl-hil replay {path}"
         book.note_diagnosis(self._case, diagnosis, replay)
-        lost = [str(comparison), "no diagnosis: device lost"]
-        return [*(diagnosis.text.splitlines() if diagnosis else lost), f"replay    {replay}"]
+        return [*diagnosis.text.splitlines(), f"replay    {replay}"]
 
     def _keep(self, name: str, role: Role, seen: Observation) -> None:
         self._book.note_run(self._case, seen)
