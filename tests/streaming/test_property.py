@@ -139,7 +139,7 @@ class Campaign:
             f"{self.graphs} graphs, {self.streams} streams, {self.elements} elements equal, "
             f"{self.warm} in predicted warm-up, {self.invariant} independent of the chunks, "
             f"{self.uncompared} streams that warm up to their end; "
-            f"auto conversions judged rightly: {self.agreed[True]} right, {self.agreed[False]} "
+            f"auto conversions told apart: {self.agreed[True]} right, {self.agreed[False]} "
             f"wrong ones, {self.cut_off} with wrong frames that a tail cuts off; "
             f"{len(self.unrunnable)} offline files that the chip cannot run"
         )

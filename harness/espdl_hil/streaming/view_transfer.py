@@ -141,7 +141,7 @@ def slice_(pair: FilePair, nodes: NodePair) -> View | None:
     surplus = count - frames
     shift = low - view.surplus - view.delay - start
     if surplus < 0 or step != wanted_step:
-        _constant(pair, nodes, f"frames {low} to {high - 1}")
+        _constant(pair, nodes, f"frames {low} to {high - 1}" if low < high else "none")
         return None
     if shift % step or view.frames % step:
         pair.report(rules.PHASE, nodes.name, f"step {step} slips")
