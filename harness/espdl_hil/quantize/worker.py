@@ -42,7 +42,7 @@ from espdl_hil.quantize.outcome import STAGE_MARK, Outcome
 from espdl_hil.quantize.plan_pass import make_offline_pass, make_pass
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
-from espdl_hil.streaming import StreamingPlan, from_espdl, plan_streaming
+from espdl_hil.streaming import StreamingPlan, from_espdl, plan_streaming, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -140,10 +140,13 @@ class Work:
             chunks = model.chunk_of(model.chunk_frames[0])
             passes = [make_offline_pass(model.frame_axes, chunks, model.state)]
             layouts = exporter.export_file(graph, self._directory / OFFLINE, target, bits, passes)
-            offline = load_graph(self._directory / OFFLINE)
-            check_graph(replace(offline, path=OFFLINE), target)
-            for chunk in model.chunk_frames:
-                self._export_streaming(model, graph, chunk, layouts)
+            try:
+                for chunk in model.chunk_frames:
+                    self._export_streaming(model, graph, chunk, layouts)
+            except StreamingError as refusal:
+                if refusal.rule == rules.UNRUNNABLE.id:
+                    self._check_operators()  # names every such node, and what there is
+                raise
         with self._stage("check"):
             self._check(model, values)
         write_arrays(
@@ -237,11 +240,16 @@ class Work:
         for plan in plans:
             (self._directory / plan_name(chunk)).write_text(plan.to_json())
 
+    def _check_operators(self) -> None:
+        offline = load_graph(self._directory / OFFLINE)
+        check_graph(replace(offline, path=OFFLINE), self._recipe["target"])
+
     def _check(self, model: StreamingModel, values: Arrays) -> None:
         states = set(model.state.values())
         check_alive({name: array for name, array in values.items() if name not in states})
         offline = load_graph(self._directory / OFFLINE)
         check_state(offline, model.state)
+        self._check_operators()
         for chunk in model.chunk_frames:
             streaming = load_graph(self._directory / streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)
