@@ -2,7 +2,7 @@
 
 The sums' inputs come from the interpreter's own kernels (a filter with a single one copies an
 element of each window to the output), and the ordinary arithmetic must give the expected values:
-only then is a node judged by its sums.
+only then is a node taken for its sums.
 """
 
 from __future__ import annotations

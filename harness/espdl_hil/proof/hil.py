@@ -126,7 +126,7 @@ class Hil:
         verdict = self.judge_streaming(seen.stream)
         self._book.note_streaming(self, verdict)
         if verdict.outcome != "passed":
-            self._settle(self._offline_check())  # it may be the offline run that is wrong
+            self._settle(self._offline_mismatch())  # it may be the offline run that is wrong
         wanted, observed = expected.cut(seen.offline), expected.trim(seen.stream)
         what = "the stream differs from the offline run"
         self._settle(
@@ -138,7 +138,7 @@ class Hil:
 
         Exactly; a board may be 1 LSB off where an int16 model computes a step in float.
         """
-        self._settle(self._offline_check())
+        self._settle(self._offline_mismatch())
         wanted, observed = self.expected.stream, self.observe().stream
         verdict = self.judge(wanted, observed, self._interpreter_tolerance)
         what = "the stream differs from the interpreter's"
@@ -415,7 +415,7 @@ class Hil:
             return INT16_FLOAT_STEP
         return EXACT
 
-    def _offline_check(self) -> Check:
+    def _offline_mismatch(self) -> Check:
         """The device's offline run against the interpreter's, whatever came of it."""
         whole, wanted, observed = self.expected.whole, self.expected.offline, self.observe().offline
         verdict = self.judge([wanted], [observed], self._interpreter_tolerance)
