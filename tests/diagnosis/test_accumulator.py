@@ -5,7 +5,7 @@ from math import floor
 import numpy as np
 import pytest
 
-from espdl_hil.diagnosis.accumulator import Products, settle, sums_of
+from espdl_hil.diagnosis.accumulator import Factors, settle, sums_of
 from espdl_hil.diagnosis.first_divergence import maker
 from espdl_hil.diagnosis.node_replay import NodeReplay
 from espdl_hil.diagnosis.replay import HostRun
@@ -86,15 +86,15 @@ def test_the_changed_element_is_found(subjects, bits, index, delta):
     """Index 24 is the bias: the filter has 24 elements."""
     replay = replay_of(subjects[f"residual-chunk3.esp32p4.int{bits}"], "41")
     sums = sums_of(replay)
-    products = sums.products
+    factors = sums.factors
     channel = 3
-    x = np.append(products.column(channel), np.ones((len(sums.values), 1), np.int64), axis=1)
+    x = np.append(factors.column(channel), np.ones((len(sums.values), 1), np.int64), axis=1)
     changed = sums.values.copy()
     changed[:, channel] += delta * (1 if bits == 8 else 64) * x[:, index]
     observed = sums.evaluate(values=changed)[:, channel]
     if np.array_equal(observed, sums.evaluate()[:, channel]):
         pytest.skip("so small a change does not show")
-    found = solve(sums, products, channel, observed)
+    found = solve(sums, factors, channel, observed)
     again = sums.values.copy()
     for where, by in found.items():
         again[:, channel] += by * x[:, where]
@@ -105,20 +105,20 @@ def test_the_changed_element_is_found(subjects, bits, index, delta):
 def test_a_run_of_elements_is_found(subjects):
     replay = replay_of(subjects["residual-chunk3.esp32s3.int16"], "41")
     sums = sums_of(replay)
-    column = sums.products.column(2)
+    column = sums.factors.column(2)
     deltas = {7: 3000, 8: -2500}
     changed = sums.values.copy()
     for index, delta in deltas.items():
         changed[:, 2] += delta * column[:, index]
     observed = sums.evaluate(values=changed)[:, 2]
-    assert list(solve(sums, sums.products, 2, observed)) == [7, 8]
+    assert list(solve(sums, sums.factors, 2, observed)) == [7, 8]
 
 
 def test_what_no_element_explains_is_not_solved(subjects):
     replay = replay_of(subjects["residual-chunk3.esp32s3.int8"], "41")
     sums = sums_of(replay)
     noise = np.random.default_rng(0).integers(-90, 90, len(sums.values)).astype(np.int8)
-    assert solve(sums, sums.products, 2, noise) is None
+    assert solve(sums, sums.factors, 2, noise) is None
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
@@ -128,7 +128,7 @@ def test_narrow_lanes_saturate_at_every_sum(depthwise):
     x = rng.integers(-128, 128, shape)
     x[:3] = np.abs(x[:3])  # sums that leave 20 bits
     weights = rng.integers(-20, 128, (300, 3))
-    products = Products(x, weights, np.array([5, -7, 0]), (3, 1, 1, 300))
+    factors = Factors(x, weights, np.array([5, -7, 0]), (3, 1, 1, 300))
     lanes = np.zeros((6, 3), np.int64)
     for m, n in np.ndindex(6, 3):
         lane = 0
@@ -136,5 +136,5 @@ def test_narrow_lanes_saturate_at_every_sum(depthwise):
             factor = int(x[m, k, n] if depthwise else x[m, k])
             lane = min(max(lane + factor * int(weights[k, n]), -(2**19)), 2**19 - 1)
         lanes[m, n] = lane + (5, -7, 0)[n]
-    assert np.array_equal(products.in_lanes(), lanes)
-    assert not np.array_equal(products.sums(), lanes)
+    assert np.array_equal(factors.in_lanes(), lanes)
+    assert not np.array_equal(factors.sums(), lanes)
