@@ -178,6 +178,8 @@ def test_the_canary_is_quoted(devices, subjects):
     mismatch = subject.mismatch(observed, subject.compare(observed), steps)
     found = explain(mismatch, subject.loaded(device))  # by then the device is sound
     assert (found.cause, found.place.chunk) == (Cause.UNWRITTEN, 2)
-    assert "the device's canary in chunk 2: Unwritten(tensors=1, output='41'" in found.text
+    assert "the device's canary in chunk 2: 30 bytes of output 41 from byte 0 were not written" in (
+        found.text
+    )
     without = explain(replace(mismatch, unwritten={}), subject.loaded(device))
     assert without.cause is not Cause.UNWRITTEN

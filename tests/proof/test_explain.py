@@ -55,9 +55,13 @@ def test_the_offline_run_has_no_state():
 
 
 def test_what_the_canary_says_is_kept_by_step():
-    unwritten = Unwritten(1, "y", 0, 64)
-    steps = [step(), step(unwritten=unwritten), step(suspect=True)]
-    remarks = {1: str(unwritten), 2: "an output under 16 bytes still holds the canary"}
+    one, several = Unwritten(1, "y", 0, 64), Unwritten(3, "y", 8, 16)
+    steps = [step(), step(unwritten=one), step(suspect=True), step(unwritten=several)]
+    remarks = {
+        1: "64 bytes of output y from byte 0 were not written",
+        2: "an output under 16 bytes still holds the canary",
+        3: "16 bytes of output y from byte 8 were not written, and 2 other outputs",
+    }
     assert canary_remarks(steps) == remarks
     assert mismatch(steps=steps).unwritten == remarks
 
