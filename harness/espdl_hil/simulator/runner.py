@@ -252,6 +252,5 @@ def _store(value: NDArray[Any], buffer: abi.Buffer) -> None:
 def _store_partly(value: NDArray[Any], buffer: abi.Buffer, fault: OutputUnwritten) -> None:
     """Copy all but the bytes that a fault leaves unwritten."""
     data = value.tobytes()
-    end = buffer.size if fault.count is None else min(fault.start + fault.count, buffer.size)
-    for start, stop in ((0, min(fault.start, end)), (end, buffer.size)):
-        ctypes.memmove(buffer.data + start, data[start:stop], stop - start)
+    for part in fault.written(buffer.size):
+        ctypes.memmove(buffer.data + part.start, data[part], part.stop - part.start)
