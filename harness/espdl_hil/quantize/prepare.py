@@ -109,7 +109,7 @@ def _replies(request: Request) -> Generator[Reply, None, None]:
     Raises:
         QuantizeError: stage ``build``; the scheduler did not start or ended early.
     """
-    with tempfile.TemporaryFile() as output, _scheduler(output) as (process, channel):
+    with tempfile.TemporaryFile() as output, start_scheduler(output) as (process, channel):
         try:
             channel.send(request)
             if not channel.poll(START_TIMEOUT_S):
@@ -124,8 +124,15 @@ def _replies(request: Request) -> Generator[Reply, None, None]:
 
 
 @contextmanager
-def _scheduler(output: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
-    """Start a scheduler; at the end of the block it kills its workers and ends."""
+def start_scheduler(output: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
+    """Start a scheduler; at the end of the block it kills its workers and ends.
+
+    Args:
+        output: Receives what it prints; workers print to their own logs.
+
+    Returns:
+        The process, and the pipe that ``scheduler.main`` describes.
+    """
     ours, theirs = Pipe()
     with ours:
         with theirs:

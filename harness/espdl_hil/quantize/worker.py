@@ -9,6 +9,7 @@ import re
 import traceback
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from espdl_hil.errors import HarnessError, QuantizeError
@@ -36,6 +37,7 @@ def warm_up(directory: Path) -> None:
     Nothing of esp-ppq runs: its state is to be fresh in each worker.
     """
     torch.set_num_threads(1)
+    np.random.default_rng()  # imported when it is first used
     float_graph.warm_up(directory / ONNX)
 
 
