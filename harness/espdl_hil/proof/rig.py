@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from espdl_hil.cli.lint import lint_artifacts, require_sound
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError
 from espdl_hil.espdl import read_package
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
+from espdl_hil.streaming import lint, require_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +87,12 @@ class Rig:
             found = Expected(case, result)
             plan = result.plans.get(case.chunk_frames)
             require_sound(
-                lint_artifacts(case.model, found.streaming_graph, found.offline_graph, plan)
+                lint(
+                    found.streaming_graph,
+                    found.offline_graph,
+                    frame_axes=plan.frame_axes if plan else None,
+                    state=case.model.state or None,
+                )
             )
             self._expected[case.id] = found
         return found
