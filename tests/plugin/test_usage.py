@@ -5,6 +5,7 @@ import time
 import pytest
 
 from espdl_hil.plugin.rootdir import join_path_options
+from espdl_hil.simulator import Devkit
 
 USAGE_ERROR = 4
 
@@ -15,12 +16,6 @@ def usage_error(project, *arguments):
     assert run.returncode == USAGE_ERROR, output
     assert "Traceback" not in output
     return output
-
-
-def test_unknown_model_names_those_there_are(project):
-    output = usage_error(project, "--hil-models=mine.py", "--hil-model=yours")
-    assert "ERROR: --hil-model yours: no such model" in output
-    assert "hint: the models found are: mine" in output
 
 
 def test_unknown_target_names_those_there_are(project):
@@ -35,11 +30,6 @@ def test_no_models_at_all(project):
 
 def test_missing_model_file(project):
     assert "no such model file or folder" in usage_error(project, "--hil-models=other.py")
-
-
-def test_empty_selection_says_what_there_is(project):
-    output = usage_error(project, "--hil-models=mine.py", "--hil-bits=16")
-    assert "hint: mine: bits [8], chunks [3]" in output
 
 
 @pytest.mark.parametrize(
@@ -73,23 +63,31 @@ def test_no_board_is_said_quickly_and_never_simulated(project):
     assert "SIMULATED" not in output
 
 
-def test_a_board_without_a_firmware_to_flash_stops_before_anything_is_made(project):
-    output = usage_error(
-        project, "--hil-models=mine.py", "--target=esp32s3", "--port=rfc2217://127.0.0.1:1"
-    )
-    assert "ERROR: the firmware cannot be built: IDF_PATH names no ESP-IDF" in output
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "ERROR: the firmware cannot be built: IDF_PATH names no ESP-IDF"),
+        (
+            ["--hil-build-dir=build-{target}"],
+            "ERROR: --hil-build-dir build-esp32s3: no such folder",
+        ),
+    ],
+)
+def test_a_board_without_a_firmware_to_flash_stops_before_anything_is_made(
+    project, options, message
+):
+    with Devkit("esp32s3") as devkit:
+        port = f"--port={devkit.url}"
+        output = usage_error(project, "--hil-models=mine.py", "--target=esp32s3", port, *options)
+    assert message in output
     assert "quantized" not in output
 
 
-def test_a_build_folder_must_exist(project):
-    output = usage_error(
-        project,
-        "--hil-models=mine.py",
-        "--target=esp32s3",
-        "--port=rfc2217://127.0.0.1:1",
-        "--hil-build-dir=build-{target}",
-    )
-    assert "ERROR: --hil-build-dir build-esp32s3: no such folder" in output
+def test_a_silent_board_is_one_message_before_anything_is_made(project):
+    options = ["--target=esp32s3", "--port=rfc2217://127.0.0.1:1"]
+    output = usage_error(project, "--hil-models=mine.py", *options)
+    assert output.count("no ESP32-S3 answers") == 1
+    assert "cannot be built" not in output
 
 
 def test_a_port_needs_a_target(project):

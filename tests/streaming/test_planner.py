@@ -7,8 +7,11 @@ import pytest
 from hand_graphs import Builder
 
 from espdl_hil.errors import ConfigError, StreamingError
-from espdl_hil.streaming import RULES, StreamingPlan, plan_streaming
+from espdl_hil.operators import OPERATORS
+from espdl_hil.streaming import RULES, Clock, StreamingPlan, analyze, plan_streaming
 from espdl_hil.streaming.state import find_state
+from espdl_hil.streaming.transfer import HANDLERS, WHOLE
+from espdl_hil.streaming.transfer.pointwise import UNARY
 
 T = 24
 INPUT = (1, T, 8)
@@ -62,7 +65,7 @@ def test_a_pad_that_also_pads_channels_stays_for_them():
     b = Builder(x=INPUT)
     padded = b.pad("x", [0, 2, 0, 0, 0, 1], name="pad")
 
-    result = plan(b.graph(b.conv(padded, 3, pads=(0, 0))))
+    result = plan(b.graph(b.conv(padded, 3, inputs=9, pads=(0, 0))))
 
     assert result.removals == ()
     assert [(e.node, e.values) for e in result.constant_edits] == [("pad", (0, 0, 0, 0, 0, 1))]
@@ -95,8 +98,7 @@ def test_a_pad_at_the_output_is_a_delay_line_too():
 
 def test_time_that_is_not_outermost_moves_to_the_front_and_back():
     b = Builder(x=(1, 6, T, 1))
-    filters = b.constant(np.zeros((3, 3, 1, 4)))
-    out = b.node("Conv", "x", filters, pads=(1, 2, 1, 0), kernel_shape=(3, 3), group=1, name="c")
+    out = b.conv2d("x", (1, 2, 1, 0), name="c")
 
     result = plan(b.graph(out), axes={"x": 2})
 
@@ -165,6 +167,12 @@ def test_upsampling_makes_every_chunk_whole():
     alignment = result.alignments[0]
     assert (alignment.kind, alignment.out_frames_per_chunk) == ("upsampled", 8)
     assert result.receptive_field == 2
+
+
+def resized_across(b):
+    """A Resize of (1, T, 1, 8) that doubles the axis beside time."""
+    b.constants["scales"] = np.array([1, 1, 1, 2], np.float32)  # as (N, C, T, W)
+    return b.node("Resize", b.node("Unsqueeze", "x", b.constant([2])), "", "scales")
 
 
 def resized(b, x="x", factor=2.0, sizes="", **changes):
@@ -258,8 +266,7 @@ def test_several_inputs_at_their_own_rates():
 
 def test_a_plan_survives_json():
     b = Builder(x=(1, 6, T, 1))
-    filters = b.constant(np.zeros((3, 3, 1, 4)))
-    out = b.node("Conv", "x", filters, pads=(1, 2, 1, 0), kernel_shape=(3, 3), group=1)
+    out = b.conv2d("x", (1, 2, 1, 0))
     result = plan(b.graph(out), axes={"x": 2})
 
     assert StreamingPlan.from_json(result.to_json()) == result
@@ -289,13 +296,14 @@ REFUSED = {
     "S103": lambda b: b.node("GlobalAveragePool", "x", name="at"),
     "S104": lambda b: b.node("MatMul", b.node("Transpose", "x", perm=(0, 2, 1)), "x", name="at"),
     "S105": lambda b: b.conv("x", 3, pads=(1, 1), name="at"),
-    "S106": lambda b: b.node("Resize", "x", "", b.constant([1, 1, 2]), name="at"),
+    "S106": lambda b: resized(b, mode="linear"),
     "S107": lambda b: b.pad("x", [0, 2, 0, 0, 0, 0], mode="reflect", name="at"),
     "S108": lambda b: b.node("Flatten", b.node("Transpose", "x", perm=(0, 2, 1)), name="at"),
     "S109": lambda b: b.slice("x", 0, 3, name="at"),
     "S110": lambda b: b.node("Concat", "x", "x", axis=1, name="at"),
     "S111": lambda b: b.node("ReverseSequence", "x", b.constant([1]), name="at"),
     "S112": lambda b: b.node("TopK", "x", name="at"),
+    "S114": lambda b: b.node("Split", "x", b.constant([3, 4]), outputs=2, axis=2, name="at")[0],
     "S120": lambda b: b.conv("x", 3, stride=3, name="at"),
 }
 
@@ -312,13 +320,69 @@ def test_what_cannot_stream_is_refused_by_rule_and_node(rule):
     assert str(caught.value).startswith(f"[{rule}] at: {RULES[rule].title}: ")
 
 
+@pytest.mark.parametrize("op_type", sorted(set(OPERATORS) - set(HANDLERS) - {"StreamingCache"}))
+def test_an_operator_of_which_only_the_shape_is_known_is_refused_by_rule(op_type):
+    """Adding an operator to ESP-DL's list does not let frames through it unseen."""
+    b = Builder(x=(1, T, 2, 8))
+    out = b.node(op_type, "x", name="at", blocksize=2)
+
+    with pytest.raises(StreamingError, match=f"operator without streaming rules: {op_type}") as e:
+        plan(b.graph(out))
+
+    assert (e.value.rule, e.value.node) == ("S112", "at")
+
+
+def test_every_operator_that_streams_is_one_that_esp_dl_has():
+    refused_anyway = set(WHOLE)
+    originals_of_tables = set(UNARY)
+
+    assert set(HANDLERS) - refused_anyway - originals_of_tables <= set(OPERATORS)
+    assert "Cos" not in OPERATORS
+    b = Builder(x=INPUT)
+    with pytest.raises(StreamingError, match=r"\[S114\] at: .*: ESP-DL has no operator Cos"):
+        plan(b.graph(b.node("Cos", "x", name="at")))
+
+
+@pytest.mark.parametrize("op_type", WHOLE)
+def test_what_sees_all_frames_is_refused_by_its_own_rule(op_type):
+    b = Builder(x=INPUT)
+    out = b.node(op_type, "x", b.constant([1]), name="at")
+
+    with pytest.raises(StreamingError, match=f"{op_type} sees all frames") as caught:
+        plan(b.graph(out))
+
+    assert caught.value.rule == WHOLE[op_type].id
+
+
+def test_one_analysis_serves_plan_and_offline_file():
+    b = Builder(x=INPUT)
+    graph = b.graph(b.reshape(b.reshape("x", [-1, 8]), [1, T, 8], name="back"))
+
+    analysis = analyze(graph, Clock.of({"x": 1}, 4))
+
+    assert analysis.plan == plan(graph)
+    assert [(e.node, e.values) for e in analysis.offline_edits] == [("back", (1, -1, 8))]
+    assert analysis.shapes["back.0"] == (1, T, 8)
+
+
+def test_an_analysis_goes_on_behind_a_refusal():
+    b = Builder(x=INPUT, y=INPUT)
+    first, second = b.conv("x", 3, pads=(1, 1), name="a"), b.conv("y", 3, pads=(1, 1), name="b")
+
+    analysis = analyze(b.graph(first, second), Clock.of({"x": 1, "y": 1}, 4))
+
+    assert [(r.rule, r.node) for r in analysis.refusals] == [("S105", "a"), ("S105", "b")]
+    with pytest.raises(StreamingError, match=r"\[S105\] a:"):
+        _ = analysis.plan
+
+
 ALLOWED = {
     "reduction over channels": lambda b: b.node("ReduceMean", "x", b.constant([2]), keepdims=0),
     "softmax over channels": lambda b: b.node("Softmax", "x", axis=2),
     "normalization over channels": lambda b: b.node("LayerNormalization", "x", axis=2),
     "matrix product with a constant": lambda b: b.node("MatMul", "x", b.constant(np.ones((8, 4)))),
     "surplus of symmetric padding cut off": lambda b: b.slice(b.conv("x", 3, pads=(2, 2)), 0, -2),
-    "resize across channels only": lambda b: b.node("Resize", "x", "", b.constant([1, 2, 1])),
+    "resize beside time only": resized_across,
     "flatten of the last frames": lambda b: b.node("Flatten", b.slice("x", -2, 2**31 - 1)),
     "concat of channels": lambda b: b.node("Concat", "x", "x", axis=2),
     "split of channels": lambda b: b.node("Split", "x", b.constant([4, 4]), outputs=2, axis=2)[1],

@@ -6,12 +6,13 @@ in which the package is installed.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.plugin.options import HilOptions, add_options, read_options
+from espdl_hil.plugin.options import add_options, read_options
 from espdl_hil.plugin.orphans import die_with_parent_at_fork
 from espdl_hil.plugin.rootdir import restart_if_misread
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from espdl_hil.plugin.session import HilSession
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.hil import Hil
+    from espdl_hil.proof.settings import Settings
 
 __all__ = ["Hil"]
 
 _cases_key: pytest.StashKey[list[Case]] = pytest.StashKey()
-_options_key: pytest.StashKey[HilOptions] = pytest.StashKey()
+_options_key: pytest.StashKey[Settings] = pytest.StashKey()
 _mistake_key: pytest.StashKey[ConfigError] = pytest.StashKey()
 _session_key: pytest.StashKey[HilSession] = pytest.StashKey()
 
@@ -70,20 +72,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(str(mistake))
     if config.option.collectonly:
         return
-    from espdl_hil.plugin.session import HilSession, check_ports
-    from espdl_hil.proof.case import case_of
+    from espdl_hil.plugin.session import HilSession, case_of
 
     cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item))))
     if not cases:
         return
     options = config.stash[_options_key]
-    if options.device == "serial":
-        try:
-            check_ports(options, cases)
-        except ConfigError as error:
-            raise pytest.UsageError(str(error)) from None
     die_with_parent_at_fork()
-    config.stash[_session_key] = HilSession(options, cases)
+    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+    config.stash[_session_key] = HilSession(options, cases, command)
     config.pluginmanager.register(config.stash[_session_key], "hil-session")
 
 
@@ -99,6 +96,14 @@ def hil(hil_case: Case, request: pytest.FixtureRequest) -> Hil:
     return request.config.stash[_session_key].open(hil_case)
 
 
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Say what differs between two runs, and why."""
+    explain = getattr(left, "explain", None)
+    if explain is None or type(left).__module__ != "espdl_hil.proof.run":
+        return None
+    return [f"{left!r} {op} {right!r}", *explain(right)]
+
+
 def _select(config: pytest.Config) -> list[Case]:
     """Select the cases once; a mistake in them waits for the end of the collection.
 
@@ -106,12 +111,12 @@ def _select(config: pytest.Config) -> list[Case]:
     """
     found = config.stash.get(_cases_key, None)
     if found is None:
-        from espdl_hil.proof.case import select_cases
+        from espdl_hil.proof.case import make_cases
 
         found = config.stash[_cases_key] = []
         try:
-            config.stash[_options_key] = read_options(config)
-            found += select_cases(config.stash[_options_key])
+            options = config.stash[_options_key] = read_options(config)
+            found += make_cases(options.model_paths, options.targets)
         except ConfigError as error:
             config.stash[_mistake_key] = error
     return found

@@ -3,50 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError
+from espdl_hil.proof.settings import DEVICE_KINDS, Settings
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     import pytest
-
-DEVICE_KINDS = ("serial", "sim")
-
-
-@dataclass(frozen=True)
-class HilOptions:
-    """What the command line asks for.
-
-    Attributes:
-        device: ``serial`` (an attached board) or ``sim`` (a simulated devkit).
-        targets: Targets to test, each once.
-        ports: Target to port URL; empty means find one (``serial``) or start one (``sim``).
-        baud: Baud rate of the session; None means the harness's default.
-        model_paths: Model files and folders, in the order given.
-        models: Names to run; empty means all.
-        bits: Widths to run; empty means all that a model asks for.
-        chunks: Chunk sizes in frames to run; empty means all that a model asks for.
-        report: Folder of the report.
-        store: Folder of the artifact store; None means the user's cache.
-        jobs: Quantize workers at once.
-        build_dir: Finished ESP-IDF build to flash; ``{target}`` in it is replaced.
-    """
-
-    device: str
-    targets: tuple[str, ...]
-    ports: dict[str, str]
-    baud: int | None
-    model_paths: tuple[Path, ...]
-    models: tuple[str, ...]
-    bits: tuple[int, ...]
-    chunks: tuple[int, ...]
-    report: Path
-    store: Path | None
-    jobs: int
-    build_dir: str | None
 
 
 def parse_count(text: str) -> int:
@@ -78,19 +43,6 @@ def add_options(parser: pytest.Parser) -> None:
         help="add a model file or a folder of them to those in ./models; repeatable",
     )
     group.addoption(
-        "--hil-model", action="append", metavar="NAME", help="run this model; repeatable"
-    )
-    group.addoption(
-        "--hil-bits", action="append", type=int, choices=(8, 16), help="run this width; repeatable"
-    )
-    group.addoption(
-        "--hil-chunk",
-        action="append",
-        type=parse_count,
-        metavar="FRAMES",
-        help="run this chunk size; repeatable",
-    )
-    group.addoption(
         "--hil-report",
         type=Path,
         default=Path("hil-report"),
@@ -114,7 +66,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def read_options(config: pytest.Config) -> HilOptions:
+def read_options(config: pytest.Config) -> Settings:
     """Turn pytest's options into a checked value.
 
     Raises:
@@ -135,15 +87,12 @@ def read_options(config: pytest.Config) -> HilOptions:
             f"--port names {len(ports)} ports for {len(named)} targets; give one port a target, "
             "separated by '|'"
         )
-    return HilOptions(
+    return Settings(
         device=option("--hil-device") or ("serial" if named or ports else "sim"),
         targets=tuple(dict.fromkeys(named)) or DEVKIT_TARGETS,
         ports=dict(zip(named, ports, strict=False)),
         baud=int(option("--baud")) if option("--baud") else None,
         model_paths=(*default_model_paths(config), *(option("--hil-models") or ())),
-        models=tuple(option("--hil-model") or ()),
-        bits=tuple(option("--hil-bits") or ()),
-        chunks=tuple(option("--hil-chunk") or ()),
         report=option("--hil-report"),
         store=option("--hil-store"),
         jobs=option("--hil-jobs") or default_jobs(),

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from espdl_hil.compare import Outcome
-from espdl_hil.errors import ConfigError, HarnessError, StreamingError
-from espdl_hil.proof.case import case_of
+from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
 from espdl_hil.proof.hil import Hil
-from espdl_hil.proof.rig import SIM, Rig
+from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
+from espdl_hil.proof.run import VerificationError
+from espdl_hil.proof.settings import SIM
+from espdl_hil.report import start_report, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from espdl_hil.plugin.options import HilOptions
     from espdl_hil.proof.case import Case
+    from espdl_hil.proof.settings import Settings
 
-SIMULATED, SERIAL = "simulated", "serial"
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that a collected test runs, or None for a test without ``hil``."""
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("hil_case")
 
 
 class HilSession:
@@ -32,13 +37,13 @@ class HilSession:
     Args:
         options: The command line.
         cases: Cases of the selected tests.
+        command: The command line.
     """
 
-    def __init__(self, options: HilOptions, cases: Sequence[Case]) -> None:
+    def __init__(self, options: Settings, cases: Sequence[Case], command: str) -> None:
         self._options = options
         self._rig = Rig(options, cases)
-        self._book = RowBook()
-        self._rig.on_device = self._book.note_device
+        self._book = RowBook(self._rig, command=command)
         self._written: Path | None = None
         self._errors: set[str] = set()  # tests whose comparison could not be made
 
@@ -48,12 +53,12 @@ class HilSession:
         if self._options.device == SIM:
             where = f"SIMULATED devkits ({targets}): no chip is tested and no chip time measured"
         else:
-            where = ", ".join(f"{t} on {port}" for t, port in self._options.ports.items())
+            where = ", ".join(f"{t} on {port}" for t, port in self._rig.ports.items())
         return f"hil: {len(self._rig.cases)} cases on {where}"
 
     def open(self, case: Case) -> Hil:
         """Return what a test of *case* works with."""
-        return Hil(case, self._rig, self._book)
+        return Hil(case, self._book)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -67,15 +72,15 @@ class HilSession:
             capture = session.config.pluginmanager.getplugin("capturemanager")
             with capture.global_and_fixture_disabled():
                 try:
-                    require_writable(self._options.report)
+                    start_report(self._options.report)
                     self._prepare()
-                except ConfigError as error:
+                except (ConfigError, DeviceError) as error:
                     raise pytest.UsageError(str(error)) from None
             return (yield)
         finally:
             self._rig.close()
             if self._book.results.rows:
-                self._written = self._book.write(self._options.report)
+                self._written = write_report(self._book.results, self._options.report)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -89,14 +94,17 @@ class HilSession:
         error = call.excinfo.value
         outcome, text = Outcome.FAILED, str(error).partition("\n")[0]
         text = text.removeprefix(f"{case.id}: ")
+        if isinstance(error, VerificationError):
+            report.longrepr = str(error)
+        elif explained := self._book.explain(case):  # what pytest's own text does not say
+            report.sections.append(("espdl-hil", "\n".join(explained)))
         if isinstance(error, HarnessError):
             report.longrepr = f"{case.id}: {error}"
             text = str(error)
         if not isinstance(error, StreamingError | AssertionError | pytest.fail.Exception):
             outcome = Outcome.ERROR
             self._errors.add(report.nodeid)
-        kind = SIMULATED if self._options.device == SIM else SERIAL
-        self._book.note_outcome(case, kind, outcome, text)
+        self._book.note_outcome(case, outcome, text)
         return report
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -122,9 +130,6 @@ class HilSession:
             no_color=not writer.hasmarkup,
         )
         render_table(self._book.results, console)
-        for target in self._options.targets:
-            for incident in self._rig.incidents(target):
-                terminalreporter.write_line(f"recovered {incident}")
         report = self._written.with_name("report.html")
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
 
@@ -134,6 +139,7 @@ class HilSession:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         console = Console(file=sys.stderr)
+        self._rig.find_ports()
         with console.status("building the firmware"):
             self._rig.build()
         start_s = time.monotonic()
@@ -173,35 +179,3 @@ class _Lines:
 
     def flush(self) -> None:
         self._writer.flush()
-
-
-def require_writable(report: Path) -> None:
-    """Find out before the first test whether the report can be written after the last.
-
-    Raises:
-        ConfigError: its folder cannot be made, or takes no files.
-    """
-    try:
-        report.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=report):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"the report's folder {report} cannot be written: {error.strerror or error}",
-            hint="name another folder with --hil-report DIR",
-        ) from None
-
-
-def check_ports(options: HilOptions, cases: Sequence[Case]) -> None:
-    """Find a board for every target before any test starts.
-
-    Found ports are noted in ``options.ports``.
-
-    Raises:
-        ConfigError: a target has no board.
-    """
-    from espdl_hil.device.ports import find_port
-
-    for target in dict.fromkeys(case.target for case in cases):
-        with find_port(target, options.ports.get(target)) as lease:
-            options.ports[target] = lease.port

@@ -101,6 +101,10 @@ class Alignment:
         offline_frames: Frames of the offline output.
         min_prefix_frames: Frames of the first input from which a tail is defined; a chunk
             that ends earlier has nothing to be compared with. 0 for other kinds.
+        window_frames: The offline model of just these last input frames of a prefix gives a tail
+            the value that the whole prefix gives it (or a shorter prefix as a whole); frames of
+            the first input, a multiple of the plan's ``total_stride``, as prefixes must be. None
+            when only the whole prefix will do (behind a recurrence); 0 for other kinds.
         state_input: Graph input that this output feeds; empty when it is no recurrent state.
     """
 
@@ -112,6 +116,7 @@ class Alignment:
     warmup_frames: int = 0
     offline_frames: int = 0
     min_prefix_frames: int = 0
+    window_frames: int | None = 0
     state_input: str = ""
 
     def span(self, chunk: int) -> tuple[range, range]:
@@ -215,28 +220,16 @@ class StreamingPlan:
     @staticmethod
     def from_json(text: str) -> StreamingPlan:
         """Read what ``to_json`` wrote."""
-        data: dict[str, Any] = json.loads(text)
+        data = _with_tuples(json.loads(text))
         return StreamingPlan(
-            frame_axes=data["frame_axes"],
-            chunk_frames=data["chunk_frames"],
-            insertions=tuple(_insertion(entry) for entry in data["insertions"]),
-            attribute_edits=tuple(
-                AttributeEdit(e["node"], e["attribute"], _value(e["value"]))
-                for e in data["attribute_edits"]
-            ),
-            constant_edits=_constant_edits(data["constant_edits"]),
-            removals=tuple(data["removals"]),
-            alignments=tuple(Alignment(**entry) for entry in data["alignments"]),
-            shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
-            state=data["state"],
-            receptive_field=data["receptive_field"],
-            total_stride=data["total_stride"],
-            state_bytes=data["state_bytes"],
+            **{
+                **data,
+                "insertions": tuple(_insertion(entry) for entry in data["insertions"]),
+                "attribute_edits": tuple(AttributeEdit(**e) for e in data["attribute_edits"]),
+                "constant_edits": tuple(ConstantEdit(**e) for e in data["constant_edits"]),
+                "alignments": tuple(Alignment(**entry) for entry in data["alignments"]),
+            }
         )
-
-
-def _constant_edits(data: list[dict[str, Any]]) -> tuple[ConstantEdit, ...]:
-    return tuple(ConstantEdit(e["node"], e["input_index"], tuple(e["values"])) for e in data)
 
 
 def _number(node: NewNode, attribute: str) -> int:
@@ -246,18 +239,11 @@ def _number(node: NewNode, attribute: str) -> int:
 
 
 def _insertion(data: Mapping[str, Any]) -> Insertion:
-    nodes = tuple(
-        NewNode(
-            name=node["name"],
-            op_type=node["op_type"],
-            attributes={key: _value(value) for key, value in node["attributes"].items()},
-            constants=tuple(tuple(values) for values in node["constants"]),
-            shape=tuple(node["shape"]),
-        )
-        for node in data["nodes"]
-    )
-    return Insertion(data["tensor"], data["consumer"], data["input_index"], nodes)
+    return Insertion(**{**data, "nodes": tuple(NewNode(**node) for node in data["nodes"])})
 
 
-def _value(value: Any) -> Value:
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(value: Any) -> Any:
+    """Parsed JSON with tuples for lists, as the dataclasses hold them."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
