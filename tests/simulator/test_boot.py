@@ -6,8 +6,8 @@ import random
 import re
 import struct
 
-from espdl_hil.formats.esp_image import Header, Segment, build_image
-from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.formats.esp_image import build_image
+from espdl_hil.formats.partition_table import read_table
 from espdl_hil.simulator.boot import boot, download_banner
 from espdl_hil.simulator.chips import CHIPS, Reset
 
@@ -92,10 +92,7 @@ def test_garbage_instead_of_a_bootloader(flash, chip):
 
 def test_a_bootloader_of_another_chip(flash, chip, parts):
     other = next(c for c in CHIPS.values() if c is not chip)
-    image = build_image(
-        Header(segments=0, entry=other.code_base, chip_id=other.target.chip_id),
-        [Segment(other.code_base, bytes(80))],
-    )
+    image = build_image(other.name, [(other.code_base, bytes(80))], entry=other.code_base)
     program(flash, {chip.target.bootloader_offset: image})
     result = start(flash, chip)
     assert result.retry is Reset.WATCHDOG
@@ -217,10 +214,7 @@ def test_an_app_whose_segment_has_no_end(flash, chip, parts):
 def test_an_app_that_is_longer_than_its_partition(flash, chip, parts):
     table = read_table(parts[0x8000], flash_bytes=flash.size)
     room = next(entry.size for entry in table if entry.label == "factory")
-    app = build_image(
-        Header(segments=0, entry=0, chip_id=chip.target.chip_id),
-        [Segment(chip.mapped[0].start + 0x20, bytes(room))],
-    )
+    app = build_image(chip.name, [(chip.mapped[0].start + 0x20, bytes(room))])
     assert refusal(flash, chip, parts, app) == (
         f"E (0) esp_image: Image length {len(app)} doesn't fit in partition length {room}"
     )
@@ -245,10 +239,7 @@ def test_an_app_with_two_flipped_bits_that_the_checksum_misses(flash, chip, part
 
 
 def test_an_app_without_description(flash, chip, parts):
-    app = build_image(
-        Header(segments=0, entry=0, chip_id=chip.target.chip_id),
-        [Segment(chip.mapped[0].start + 0x20, bytes(256))],
-    )
+    app = build_image(chip.name, [(chip.mapped[0].start + 0x20, bytes(256))])
     assert refusal(flash, chip, parts, app) == (
         "E (0) esp_image: Failed to fetch app description header!"
     )
