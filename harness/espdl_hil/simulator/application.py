@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from espdl_hil.simulator.chips import Chip, Reset
 from espdl_hil.simulator.core import Core, DeviceFacts
@@ -12,8 +12,6 @@ from espdl_hil.simulator.image import PROJECT
 from espdl_hil.simulator.runner import ModelRunner
 
 if TYPE_CHECKING:
-    import ctypes
-
     from espdl_hil.simulator.boot import App
     from espdl_hil.simulator.flash import NorFlash
     from espdl_hil.simulator.injection import Injection
@@ -42,7 +40,7 @@ class Board:
     chip: Chip
     revision: int
     injection: Injection
-    core_api: ctypes.CDLL
+    core_api: Any
     core_sha256: bytes
     boot_nonce: int
 
