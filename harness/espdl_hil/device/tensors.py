@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.wire.messages import DTYPE_NAMES
+from espdl_hil.wire.messages import DTYPE_NAMES, TensorFlag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from espdl_hil.wire.messages import WireTensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-PER_CHANNEL = 1  # bit of TensorInfo.flags
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class TensorSpec:
             name if name is not None else tensor.name,
             np.dtype(DTYPE_NAMES[tensor.dtype]).newbyteorder("<"),
             tuple(tensor.dims),
-            None if tensor.flags & PER_CHANNEL else tensor.exponent,
+            None if tensor.flags & TensorFlag.PER_CHANNEL else tensor.exponent,
         )
         if spec.nbytes != tensor.bytes:
             raise ValueError(
