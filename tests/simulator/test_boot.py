@@ -9,7 +9,7 @@ import struct
 from espdl_hil.formats.esp_image import build_image
 from espdl_hil.formats.partition_table import read_table
 from espdl_hil.simulator.boot import boot, download_banner
-from espdl_hil.simulator.chips import CHIPS, Reset
+from espdl_hil.simulator.chips import CHIPS, ResetReason
 
 APP_OFFSET = 0x10000
 
@@ -20,7 +20,7 @@ def program(flash, parts):
         flash.program(offset, data)
 
 
-def start(flash, chip, reason=Reset.POWER_ON):
+def start(flash, chip, reason=ResetReason.POWER_ON):
     return boot(flash, chip, chip.target.revision, reason)
 
 
@@ -64,7 +64,7 @@ def test_the_bootloader_prints_no_time(flash, chip, parts):
 def test_the_whole_console_of_an_erased_s3(flash):
     result = start(flash, CHIPS["esp32s3"])
     assert result.app is None
-    assert result.retry is Reset.WATCHDOG
+    assert result.retry is ResetReason.WATCHDOG
     assert result.console == (
         "ESP-ROM:esp32s3-20210327\r\n"
         "Build:Mar 27 2021\r\n"
@@ -75,7 +75,7 @@ def test_the_whole_console_of_an_erased_s3(flash):
 
 
 def test_the_whole_console_of_an_erased_p4(flash):
-    result = start(flash, CHIPS["esp32p4"], Reset.WATCHDOG)
+    result = start(flash, CHIPS["esp32p4"], ResetReason.WATCHDOG)
     assert result.console == (
         "ESP-ROM:esp32p4-eco5-20250430\r\n"
         "Build:Apr 30 2025\r\n"
@@ -95,7 +95,7 @@ def test_a_bootloader_of_another_chip(flash, chip, parts):
     image = build_image(other.name, [(other.code_base, bytes(80))], entry=other.code_base)
     program(flash, {chip.target.bootloader_offset: image})
     result = start(flash, chip)
-    assert result.retry is Reset.WATCHDOG
+    assert result.retry is ResetReason.WATCHDOG
     assert result.console.endswith(f"load:0x{other.code_base:08x},len:0x50\r\nets_loader.c 78 \r\n")
 
 
@@ -107,7 +107,7 @@ def test_a_bootloader_with_a_wrong_checksum(flash, chip, parts):
     flash.program(offset + 40, b"\x00")
     result = start(flash, chip)
     assert result.app is None
-    assert result.retry is Reset.WATCHDOG
+    assert result.retry is ResetReason.WATCHDOG
     assert result.console.endswith(
         f"Checksum failure. Calculated 0x{stored ^ letter:02x} stored 0x{stored:02x}\r\n"
         "ets_main.c 329 \r\n"
@@ -133,7 +133,7 @@ def test_a_bootloader_with_a_wrong_hash_boots_anyway(flash, chip, parts):
 def test_no_partition_table(flash, chip, parts):
     program(flash, {offset: data for offset, data in parts.items() if offset != 0x8000})
     result = start(flash, chip)
-    assert result.retry is Reset.SOFTWARE
+    assert result.retry is ResetReason.SOFTWARE
     assert after(result.console, RNG) == [
         "E (0) flash_parts: partition 0 invalid magic number 0xffff",
         "E (0) boot: Failed to verify partition table",
@@ -153,7 +153,7 @@ def refusal(flash, chip, parts, app):
     program(flash, parts | {APP_OFFSET: app})
     result = start(flash, chip)
     assert result.app is None
-    assert result.retry is Reset.SOFTWARE
+    assert result.retry is ResetReason.SOFTWARE
     lines = [
         line
         for line in after(result.console, END_OF_TABLE)
@@ -261,7 +261,7 @@ def test_damage_anywhere_gives_an_app_or_words(flash, chip, parts):
 
 
 def test_the_download_banner():
-    assert download_banner(CHIPS["esp32s3"], Reset.POWER_ON) == (
+    assert download_banner(CHIPS["esp32s3"], ResetReason.POWER_ON) == (
         "ESP-ROM:esp32s3-20210327\r\nBuild:Mar 27 2021\r\n"
         "rst:0x1 (POWERON),boot:0x0 (DOWNLOAD(USB/UART0))\r\nwaiting for download\r\n"
     )

@@ -13,7 +13,7 @@ from espdl_hil.device.firmware import Firmware
 from espdl_hil.device.ports import find_port
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
 from espdl_hil.device.timing import Timing
-from espdl_hil.device.transport import Channel
+from espdl_hil.device.transport import Transport
 from espdl_hil.errors import DeviceError, HarnessError
 from espdl_hil.espdl import read_package
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from espdl_hil.device.board import Board
-    from espdl_hil.device.emulator import Attached
-    from espdl_hil.device.port_lock import PortLease
+    from espdl_hil.device.emulator import Emulator
+    from espdl_hil.device.port_lock import PortLock
 
 DEFAULT_BAUD: Final = 115200
 MAX_RECOVERIES: Final = 8  # of one DUT; a board that needs more is broken
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
+RECOVERED: Final = "recovered"  # the outcome of an incident that helped
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class DutConfig:
         baud: Baud rate of the device's console.
         log_path: File that gets the console and esptool's output; None for none.
         timing: Deadlines.
+        power_cycle: Cuts the board's power and gives it back; False when it cannot for this
+            board. None when there is no such switch.
     """
 
     target: str
@@ -52,6 +55,7 @@ class DutConfig:
     baud: int = DEFAULT_BAUD
     log_path: Path | None = None
     timing: Timing = field(default_factory=Timing)
+    power_cycle: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Incident:
 
     Attributes:
         reason: What had happened.
-        action: ``soft reset``, ``EN reset`` or ``reflash``.
+        action: ``soft reset``, ``EN reset``, ``power cycle`` or ``reflash``.
         outcome: ``recovered``, or why it did not help.
         seconds: How long the attempt took.
     """
@@ -69,6 +73,11 @@ class Incident:
     action: str
     outcome: str
     seconds: float
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the attempt helped."""
+        return self.outcome == RECOVERED
 
 
 class Dut:
@@ -97,10 +106,10 @@ class Dut:
         self._models = models
         self._expected: dict[str, str] = {}
         self._firmware: Firmware | None = None
-        self._lease: PortLease | None = None
-        self._board: Board | Attached | None = None
+        self._lock: PortLock | None = None
+        self._board: Board | Emulator | None = None
         self._session: Session | None = None
-        self._channel: Channel | None = None
+        self._transport: Transport | None = None
 
     # -- life ----------------------------------------------------------------
 
@@ -131,23 +140,23 @@ class Dut:
         """Close session, port, log and lock, in this order; closing twice does nothing."""
         with contextlib.ExitStack() as stack:
             stack.callback(self.console.close)
-            if self._lease is not None:
-                stack.callback(self._lease.release)
+            if self._lock is not None:
+                stack.callback(self._lock.release)
             if self._board is not None:
                 stack.callback(self._board.close)
             stack.callback(self._end_session)
 
     def _open(self) -> None:
         from espdl_hil.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
-        from espdl_hil.device.emulator import SCHEME, Attached
+        from espdl_hil.device.emulator import SCHEME, Emulator
 
         config = self.config
         self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
-        self._lease = find_port(config.target, config.port)
-        port = self._lease.port
+        self._lock = find_port(config.target, config.port)
+        port = self._lock.port
         if port.startswith(SCHEME):
-            self._board = Attached(port)
+            self._board = Emulator(port)
         else:
             self._board = Board(
                 port, self._firmware, self.console, baud=config.baud, models=self._models
@@ -231,8 +240,9 @@ class Dut:
     def recover(self, reason: str) -> None:
         """Bring the device back after an infrastructure fault, gently first.
 
-        Tries a soft reset, then EN, then flashing everything. Each attempt is kept in
-        :attr:`incidents`. Afterwards :attr:`session` is a new one without loaded models.
+        Tries a soft reset, EN, the board's power if it can be switched, then flashing everything.
+        Each attempt is kept in :attr:`incidents`. Afterwards :attr:`session` is a new one without
+        loaded models.
 
         Args:
             reason: What had happened.
@@ -240,7 +250,7 @@ class Dut:
         Raises:
             DeviceError: Nothing helped, or this device has been recovered too often.
         """
-        if sum(i.outcome == "recovered" for i in self.incidents) >= MAX_RECOVERIES:
+        if sum(incident.recovered for incident in self.incidents) >= MAX_RECOVERIES:
             raise TransportError(
                 f"the device has been brought back {MAX_RECOVERIES} times already; "
                 f"not tried again after: {_headline(reason)}",
@@ -248,29 +258,34 @@ class Dut:
                 console_tail=self.console.tail(),
                 hint="check cable, supply and board",
             )
-        ladder: tuple[tuple[str, Callable[[], None]], ...] = (
-            ("soft reset", self._soft_reset),
-            ("EN reset", self._en_reset),
-            ("reflash", self._reflash),
-        )
         last: HarnessError | None = None
-        for action, attempt in ladder:
+        for action, attempt in self._ladder():
             started = time.monotonic()
-            outcome = "recovered"
+            outcome = RECOVERED
             try:
                 self._end_session()
-                attempt()
+                if attempt() is False:
+                    continue  # this board has no such rung
             except HarnessError as error:
                 last, outcome = error, _headline(error.message)
             seconds = time.monotonic() - started
             self.incidents.append(Incident(_headline(reason), action, outcome, seconds))
-            if outcome == "recovered":
+            if outcome == RECOVERED:
                 return
             if last is not None and not is_retryable(last):
                 break
         if last is None:
             raise AssertionError("the ladder has steps")
         raise last
+
+    def _ladder(self) -> tuple[tuple[str, Callable[[], bool | None]], ...]:
+        """What may bring a device back, gentlest first; an attempt gives False if there is none."""
+        return (
+            ("soft reset", self._soft_reset),
+            ("EN reset", self._en_reset),
+            ("power cycle", self._power_cycle),
+            ("reflash", self._reflash),
+        )
 
     def _soft_reset(self) -> None:
         """Greet; a device that answers restarts its firmware on request."""
@@ -286,6 +301,19 @@ class Dut:
         board.reset()
         self._begin_session(self.config.timing.boot_s)
 
+    def _power_cycle(self) -> bool:
+        switch = self.config.power_cycle
+        try:
+            if switch is None or not switch():
+                return False
+        except Exception as error:
+            raise TransportError(
+                f"the power switch failed: {type(error).__name__}: {error}", port=self._port_name
+            ) from error
+        self._need_board().reopen_if_gone()
+        self._begin_session(self.config.timing.boot_s)
+        return True
+
     def _reflash(self) -> None:
         board = self._need_board()
         board.reopen_if_gone()
@@ -299,22 +327,22 @@ class Dut:
         board = self._need_board()
         name = self._port_name
         is_uart = REMOTE_SCHEME not in name and not board.is_usb_jtag
-        self._channel = Channel(
+        self._transport = Transport(
             board.port,
             name,
             self.console,
             baud=self.config.baud if is_uart else 0,
             timing=self.config.timing,
         )
-        info = DeviceInfo.from_hello(self._channel.greet(timeout_s), name)
+        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name)
         self._check_identity(info)
-        self._session = Session(self._channel, info, self._expected)
+        self._session = Session(self._transport, info, self._expected)
 
     def _end_session(self) -> None:
         self._session = None
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.stop()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.stop()
 
     def _check_identity(self, info: DeviceInfo) -> None:
         if self._firmware is None:
@@ -344,14 +372,14 @@ class Dut:
                 hint="the flash may be worn or the partition table wrong: erase it and run again",
             )
 
-    def _need_board(self) -> Board | Attached:
+    def _need_board(self) -> Board | Emulator:
         if self._board is None:
             raise TransportError("the device is not connected", port=self._port_name)
         return self._board
 
     @property
     def _port_name(self) -> str:
-        return self._lease.port if self._lease is not None else self.config.port or "no port"
+        return self._lock.port if self._lock is not None else self.config.port or "no port"
 
 
 def _headline(text: str) -> str:

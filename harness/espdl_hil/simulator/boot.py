@@ -30,7 +30,7 @@ from espdl_hil.formats.partition_table import (
     PartitionTableError,
     read_table,
 )
-from espdl_hil.simulator.chips import Chip, Reset
+from espdl_hil.simulator.chips import Chip, ResetReason
 from espdl_hil.targets import PARTITION_TABLE_OFFSET
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Boot:
 
     console: str
     app: App | None
-    retry: Reset = Reset.WATCHDOG
+    retry: ResetReason = ResetReason.WATCHDOG
 
 
 class _RefusalError(Exception):
@@ -97,12 +97,12 @@ class _RefusalError(Exception):
 class _StageError(Exception):
     """A stage gave up; the message is on the console already."""
 
-    def __init__(self, retry: Reset) -> None:
+    def __init__(self, retry: ResetReason) -> None:
         super().__init__()
         self.retry = retry
 
 
-def boot(flash: NorFlash, chip: Chip, revision: int, reason: Reset) -> Boot:
+def boot(flash: NorFlash, chip: Chip, revision: int, reason: ResetReason) -> Boot:
     """Start from flash.
 
     Args:
@@ -124,7 +124,7 @@ def boot(flash: NorFlash, chip: Chip, revision: int, reason: Reset) -> Boot:
     return Boot("".join(run.console), app)
 
 
-def download_banner(chip: Chip, reason: Reset) -> str:
+def download_banner(chip: Chip, reason: ResetReason) -> str:
     """What the ROM prints when it enters its download mode."""
     lines = (*chip.rom, f"{chip.resets[reason]},{chip.download_boot}", "waiting for download")
     return "".join(f"{line}\r\n" for line in lines)
@@ -149,7 +149,7 @@ class _Run:
         if head[0] != MAGIC or not 0 < head[1] <= MAX_SEGMENTS:
             word = int.from_bytes(head[:4], "little")
             self.lines(*[f"invalid header: 0x{word:08x}"] * ROM_HEADER_ATTEMPTS)
-            raise _StageError(Reset.WATCHDOG)
+            raise _StageError(ResetReason.WATCHDOG)
         self.lines(*self.chip.spi_mode)
         try:
             image = self._read_image(offset, PARTITION_TABLE_OFFSET - offset)
@@ -159,14 +159,14 @@ class _Run:
             self.lines(f"load:0x{segment.addr:08x},len:0x{len(segment.data):x}")
         if image is None or image.chip_id != self.chip.target.chip_id:
             self.lines("ets_loader.c 78 ")  # segments that are not in this chip's memory
-            raise _StageError(Reset.WATCHDOG)
+            raise _StageError(ResetReason.WATCHDOG)
         calculated = image.calculate_checksum()
         if calculated != image.checksum:
             self.lines(
                 f"Checksum failure. Calculated 0x{calculated:02x} stored 0x{image.checksum:02x}",
                 "ets_main.c 329 ",
             )
-            raise _StageError(Reset.WATCHDOG)
+            raise _StageError(ResetReason.WATCHDOG)
         if _is_hash_wrong(image):
             self.lines(
                 "SHA-256 comparison failed:",
@@ -186,7 +186,7 @@ class _Run:
             self._check_chip(image, highest=REVISION_ANY)
         except _RefusalError as refusal:
             self.log("E", refusal.tag, str(refusal))
-            raise _StageError(Reset.SOFTWARE) from None
+            raise _StageError(ResetReason.SOFTWARE) from None
         tag = f"boot.{self.chip.name}"
         size = _FLASH_SIZES.get(image.flash_size_freq >> 4, "2MB")
         speed = "Boot SPI Speed :" if self.chip.name == "esp32s3" else "SPI Speed      :"
@@ -207,7 +207,7 @@ class _Run:
                 models = [p for p in partitions if (p.type, p.label) == (DATA, MODELS_LABEL)]
                 return App(description, models[0] if models else None)
         self.log("E", "boot", "No bootable app partitions in the partition table")
-        raise _StageError(Reset.SOFTWARE)
+        raise _StageError(ResetReason.SOFTWARE)
 
     def _partition_table(self) -> tuple[Partition, ...]:
         table = self.flash.read(PARTITION_TABLE_OFFSET, TABLE_BYTES)
@@ -217,7 +217,7 @@ class _Run:
             self.log("E", "flash_parts", error.words)
             self.log("E", "boot", "Failed to verify partition table")
             self.log("E", "boot", "load partition table error!")
-            raise _StageError(Reset.SOFTWARE) from None
+            raise _StageError(ResetReason.SOFTWARE) from None
         self.log("I", "boot", "Partition Table:")
         self.log("I", "boot", "## Label            Usage          Type ST Offset   Length")
         for index, entry in enumerate(partitions):
