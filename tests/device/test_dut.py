@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import re
 import shutil
@@ -139,6 +140,22 @@ def test_what_is_no_package_is_not_flashed(config, streaming, package):
         with pytest.raises(ArtifactError):
             dut.flash(b"PDL3 and then nothing")
         assert works(dut, streaming)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_device_session_starts_no_process(config, devkit, package):
+    def children():
+        tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+        return {pid for task in tasks for pid in (task / "children").read_text().split()}
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as one:
+        assert str(one.pid) in children()  # it would be seen
+        one.communicate(b"\n")
+    before = children()
+    with Dut(config, models=package) as dut:
+        dut.flash(write_package([("noise", edl(bytes(1000)))]))
+        dut.recover("a reason")
+        assert children() <= before
 
 
 def test_esptool_and_console_share_a_log(config, capfd):
