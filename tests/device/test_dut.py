@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import serial
 
-from espdl_hil.device.dut import MAX_RECOVERIES, Dut, DutConfig
+from espdl_hil.device.dut import Dut, DutConfig
 from espdl_hil.device.errors import (
     BootError,
     CrashError,
@@ -29,6 +29,7 @@ from espdl_hil.device.errors import (
     TransportError,
 )
 from espdl_hil.device.port_lock import PortLock
+from espdl_hil.device.recovery import MAX_RECOVERIES
 from espdl_hil.device.rfc2217_handler import event_url
 from espdl_hil.errors import ArtifactError, ConfigError, DeviceError
 from espdl_hil.espdl import write_package

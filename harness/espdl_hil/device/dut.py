@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -11,10 +10,11 @@ from espdl_hil.device.console import Console, Sink
 from espdl_hil.device.errors import HandshakeError, StaleArtifactError, TransportError, is_retryable
 from espdl_hil.device.firmware import Firmware
 from espdl_hil.device.ports import find_port
+from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, Recovery, Rung, headline
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
 from espdl_hil.device.timing import Timing
 from espdl_hil.device.transport import Transport
-from espdl_hil.errors import DeviceError, HarnessError
+from espdl_hil.errors import DeviceError
 from espdl_hil.espdl import read_package
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from espdl_hil.device.port_lock import PortLock
 
 DEFAULT_BAUD: Final = 115200
-MAX_RECOVERIES: Final = 8  # of one DUT; a board that needs more is broken
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
-RECOVERED: Final = "recovered"  # the outcome of an incident that helped
 
 
 @dataclass(frozen=True)
@@ -58,28 +56,6 @@ class DutConfig:
     power_cycle: Callable[[], bool] | None = None
 
 
-@dataclass(frozen=True)
-class Incident:
-    """One attempt to bring the device back.
-
-    Attributes:
-        reason: What had happened.
-        action: ``soft reset``, ``EN reset``, ``power cycle`` or ``reflash``.
-        outcome: ``recovered``, or why it did not help.
-        seconds: How long the attempt took.
-    """
-
-    reason: str
-    action: str
-    outcome: str
-    seconds: float
-
-    @property
-    def recovered(self) -> bool:
-        """Whether the attempt helped."""
-        return self.outcome == RECOVERED
-
-
 class Dut:
     """A devkit, flashed, booted and greeted, until the ``with`` block ends.
 
@@ -94,7 +70,6 @@ class Dut:
     Attributes:
         config: As given.
         console: The device's text.
-        incidents: What :meth:`recover` did, oldest first.
     """
 
     def __init__(
@@ -102,7 +77,7 @@ class Dut:
     ) -> None:
         self.config = config
         self.console = Console(config.log_path, sink)
-        self.incidents: list[Incident] = []
+        self._recovery = Recovery()
         self._models = models
         self._expected: dict[str, str] = {}
         self._firmware: Firmware | None = None
@@ -183,6 +158,11 @@ class Dut:
         return self.session.info
 
     @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What :meth:`recover` did, oldest first."""
+        return tuple(self._recovery.incidents)
+
+    @property
     def log_path(self) -> Path | None:
         """The log file."""
         return self.config.log_path
@@ -232,7 +212,6 @@ class Dut:
 
     def reset(self) -> None:
         """Pulse EN and greet the device anew; the old session's models are gone."""
-        self._end_session()
         self._en_reset()
 
     # -- recovery ----------------------------------------------------------------
@@ -250,45 +229,27 @@ class Dut:
         Raises:
             DeviceError: Nothing helped, or this device has been recovered too often.
         """
-        if sum(incident.recovered for incident in self.incidents) >= MAX_RECOVERIES:
+        if self._recovery.is_exhausted:
             raise TransportError(
                 f"the device has been brought back {MAX_RECOVERIES} times already; "
-                f"not tried again after: {_headline(reason)}",
+                f"not tried again after: {headline(reason)}",
                 port=self._port_name,
                 console_tail=self.console.tail(),
                 hint="check cable, supply and board",
             )
-        last: HarnessError | None = None
-        for action, attempt in self._ladder():
-            started = time.monotonic()
-            outcome = RECOVERED
-            try:
-                self._end_session()
-                if attempt() is False:
-                    continue  # this board has no such rung
-            except HarnessError as error:
-                last, outcome = error, _headline(error.message)
-            seconds = time.monotonic() - started
-            self.incidents.append(Incident(_headline(reason), action, outcome, seconds))
-            if outcome == RECOVERED:
-                return
-            if last is not None and not is_retryable(last):
-                break
-        if last is None:
-            raise AssertionError("the ladder has steps")
-        raise last
-
-    def _ladder(self) -> tuple[tuple[str, Callable[[], bool | None]], ...]:
-        """What may bring a device back, gentlest first; an attempt gives False if there is none."""
-        return (
-            ("soft reset", self._soft_reset),
-            ("EN reset", self._en_reset),
-            ("power cycle", self._power_cycle),
-            ("reflash", self._reflash),
+        self._recovery.climb(
+            (
+                Rung("soft reset", self._soft_reset),
+                Rung("EN reset", self._en_reset),
+                Rung("power cycle", self._power_cycle),
+                Rung("reflash", self._reflash),
+            ),
+            reason,
         )
 
     def _soft_reset(self) -> None:
         """Greet; a device that answers restarts its firmware on request."""
+        self._end_session()
         self._need_board().reopen_if_gone()
         self._begin_session(SOFT_GREETING_S)
         self.session.reboot()
@@ -296,6 +257,7 @@ class Dut:
         self._begin_session(self.config.timing.boot_s)
 
     def _en_reset(self) -> None:
+        self._end_session()
         board = self._need_board()
         board.reopen_if_gone()
         board.reset()
@@ -303,6 +265,7 @@ class Dut:
 
     def _power_cycle(self) -> bool:
         switch = self.config.power_cycle
+        self._end_session()
         try:
             if switch is None or not switch():
                 return False
@@ -315,6 +278,7 @@ class Dut:
         return True
 
     def _reflash(self) -> None:
+        self._end_session()
         board = self._need_board()
         board.reopen_if_gone()
         board.flash(self._models, everything=True)
@@ -380,11 +344,6 @@ class Dut:
     @property
     def _port_name(self) -> str:
         return self._lock.port if self._lock is not None else self.config.port or "no port"
-
-
-def _headline(text: str) -> str:
-    """An error without its console tail."""
-    return text.splitlines()[0] if text else ""
 
 
 def _digests(package: bytes | None) -> dict[str, str]:

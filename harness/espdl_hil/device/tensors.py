@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.wire.messages import DTYPE_NAMES, TensorFlag
+from espdl_hil.espdl import DTYPES  # the protocol has the file's codes
+from espdl_hil.wire.messages import TensorFlag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,11 +46,11 @@ class TensorSpec:
         Raises:
             ValueError: The element type is unknown, or shape and size contradict each other.
         """
-        if tensor.dtype not in DTYPE_NAMES:
+        if tensor.dtype not in DTYPES:
             raise ValueError(f"tensor {tensor.name!r} has unknown element type {tensor.dtype}")
         spec = cls(
             name if name is not None else tensor.name,
-            np.dtype(DTYPE_NAMES[tensor.dtype]).newbyteorder("<"),
+            DTYPES[tensor.dtype],
             tuple(tensor.dims),
             None if tensor.flags & TensorFlag.PER_CHANNEL else tensor.exponent,
         )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from espdl_hil.errors import ConfigError, HarnessError
-from espdl_hil.espdl.reader import DTYPES
+from espdl_hil.espdl import DTYPES
 from espdl_hil.simulator.abi import ffi
 from espdl_hil.simulator.runner import ModelRunner, RunnerError
 

@@ -36,20 +36,6 @@ if TYPE_CHECKING:
 REPLY: Final = 0x80  # bit of a reply's type
 MAX_NAME: Final = 512  # bytes of a tensor or model name
 MAX_RANK: Final = 8
-DTYPE_NAMES: Final = {  # numpy's names
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-}
 
 
 class ErrorCode(IntEnum):
