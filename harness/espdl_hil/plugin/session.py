@@ -203,5 +203,5 @@ def check_ports(options: HilOptions, cases: Sequence[Case]) -> None:
     from espdl_hil.device.ports import find_port
 
     for target in dict.fromkeys(case.target for case in cases):
-        with find_port(target, options.ports.get(target)) as lock:
-            options.ports[target] = lock.port
+        with find_port(target, options.ports.get(target)) as lease:
+            options.ports[target] = lease.port
