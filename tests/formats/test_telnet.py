@@ -163,23 +163,20 @@ def test_the_longest_subnegotiation_is_kept():
 @pytest.mark.parametrize(
     "attack",
     [
-        ENDLESS * 1000,
-        b"\xff\xfa" * 500_000,
-        b"\xff\xfa\x2c" + b"\xff" * 1_000_000,
-        b"\xff\xfb" * 500_000,
-        b"\xff\xfa\x2c\x05" * 250_000,
+        ENDLESS * 250,
+        b"\xff\xfa" * 125_000,
+        b"\xff\xfa\x2c" + b"\xff" * 250_000,
+        b"\xff\xfb" * 125_000,
+        b"\xff\xfa\x2c\x05" * 62_500,
     ],
 )
-def test_garbage_costs_linear_time_and_no_memory(attack):
-    def seconds(stream):
-        parser, started = TelnetParser(), time.perf_counter()
-        for at in range(0, len(stream), 4096):
-            parser.feed(stream[at : at + 4096])
-            assert len(parser._sub or b"") <= telnet.MAX_SUBNEGOTIATION_BYTES
-        return time.perf_counter() - started
-
-    part = attack[: len(attack) // 8]
-    assert min(seconds(attack) for _ in range(2)) < 24 * min(seconds(part) for _ in range(3))
+@pytest.mark.parametrize("piece", [7, 4096, 1 << 20])
+def test_much_garbage_costs_no_time_and_no_memory(attack, piece):
+    parser, started = TelnetParser(), time.process_time()
+    for at in range(0, len(attack), piece):
+        parser.feed(attack[at : at + piece])
+        assert len(parser._sub or b"") <= telnet.MAX_SUBNEGOTIATION_BYTES
+    assert time.process_time() - started < 10  # quadratic would be hours; this takes 0.2 s
 
 
 def test_garbage_never_raises_in_the_parser():
