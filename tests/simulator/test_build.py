@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -44,6 +46,18 @@ def test_every_declaration_of_the_header_is_bound():
     assert {name for name, _ in abi.ffi.typeof("hil_bytes").fields} == {"data", "size"}
     with pytest.raises(AttributeError):
         _ = core.hil_core_peel
+
+
+def test_devkits_may_start_side_by_side():
+    script = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from espdl_hil.simulator import abi, build\n"
+        "library = build.core_library()\n"
+        "with ThreadPoolExecutor(16) as pool:\n"
+        "    print(len({core.HIL_OK for core in pool.map(abi.bind, [library] * 16)}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_what_cffi_is_given_of_a_header():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import cffi
@@ -22,6 +23,7 @@ _NO_DECLARATION = re.compile(
 )
 
 ffi = cffi.FFI()
+_declaring = threading.Lock()  # devkits may start side by side
 
 
 def declarations(header: str) -> str:
@@ -43,7 +45,8 @@ def bind(library: Path) -> Any:
     Raises:
         ConfigError: The library cannot be loaded, or speaks another version of the ABI.
     """
-    _declare()
+    with _declaring:
+        _declare()
     hint = f"delete {library}"
     try:
         core = ffi.dlopen(str(library))
