@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -216,3 +217,27 @@ def test_a_closed_port_is_free_at_once():
     again = SerialPort(number)
     assert again.number == number
     again.close()
+
+
+def test_a_client_that_asks_and_never_reads_is_hung_up(port, client):
+    ask = bytes.fromhex("fffa2c0100000000fff0") * 5000
+    port._client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # else the kernel takes MiB
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    deadline_s = time.monotonic() + 60
+    while port._client is not None:
+        assert time.monotonic() < deadline_s, f"{len(port._unsent)} bytes pile up"
+        with contextlib.suppress(OSError):  # it takes no more, or has hung up
+            client.send(ask)
+        port.read(0)
+    assert port.read(0.05) == b""
+    with socket.create_connection(("127.0.0.1", port.number)) as following:
+        assert port.read(0.05) == b""
+        assert len(following.recv(100)) == GREETING_BYTES
+
+
+def test_a_client_that_asks_much_and_reads_stays(port, client):
+    for _ in range(200):
+        client.sendall(bytes.fromhex("fffa2c0100000000fff0") * 50)
+        port.read(0.01)
+        assert client.recv(1 << 16)

@@ -16,7 +16,7 @@ from espdl_hil.espdl.graph import (
     TensorInfo,
 )
 from espdl_hil.espdl.patch import patch_initializer
-from espdl_hil.espdl.reader import load_graph
+from espdl_hil.espdl.reader import DTYPES, load_graph
 from espdl_hil.espdl.weights import (
     filter_shape,
     pack_filter,
@@ -26,6 +26,7 @@ from espdl_hil.espdl.weights import (
 )
 
 __all__ = [
+    "DTYPES",
     "Array",
     "Attribute",
     "Graph",
