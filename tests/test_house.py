@@ -8,8 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "harness" / "espdl_hil"
@@ -53,6 +57,17 @@ def dead_links(page: Path) -> list[str]:
 def missing_names(page: Path) -> list[str]:
     """Files and folders that *page* names in code style and that this repository lacks."""
     return [name for name in NAMED.findall(_prose(page)) if not (ROOT / name).exists()]
+
+
+def unnamed(page: Path, form: str, names: Iterable[str]) -> list[str]:
+    """Of *names*, those that *page* does not hold in this *form*, which has ``{}`` for the name."""
+    text = page.read_text(encoding="utf-8")
+    return sorted(name for name in names if form.format(name) not in text)
+
+
+def absent(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """Of *patterns*, those that match nothing below *folder*."""
+    return sorted(pattern for pattern in patterns if not any(folder.rglob(pattern)))
 
 
 def machine_paths(text: str) -> list[str]:
@@ -99,19 +114,38 @@ def tracked(*patterns: str) -> list[Path]:
     return files
 
 
-ROOMS = sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 
 
 def test_every_room_is_in_the_table_of_the_house():
-    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert len(ROOMS) >= 15
-    assert [room.name for room in ROOMS if f"`harness/espdl_hil/{room.name}/`" not in table] == []
+    assert unnamed(ROOT / "CONTRIBUTING.md", "| `harness/espdl_hil/{}/` |", ROOMS) == []
 
 
 def test_every_room_has_a_folder_of_tests():
-    allowed = {"proof"}  # its tests are rows: tests/plugin and test_cases
-    rooms = {room.name for room in ROOMS} - allowed
-    assert sorted(rooms - {path.name for path in (ROOT / "tests").iterdir()}) == []
+    assert absent(ROOT / "tests", [f"{room}/test_*.py" for room in ROOMS]) == []
+
+
+def test_every_page_is_in_the_index():
+    pages = [path.name for path in (ROOT / "docs").iterdir() if path.is_file()]
+    pages.remove("index.md")
+    assert unnamed(ROOT / "docs" / "index.md", "({})", pages) == []
+
+
+def test_what_make_quick_leaves_out_is_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rooms, files = (
+        re.search(rf"^{name} := (.+)$", makefile, flags=re.M)[1].split()
+        for name in ("SLOW_ROOMS", "SLOW_FILES")
+    )
+    assert absent(ROOT / "tests", [*(f"{room}/test_*.py" for room in rooms), *files]) == []
+
+
+def test_what_is_not_named_or_not_there_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("[a](a.md) b.md\n")
+    assert unnamed(page, "({})", ["a.md", "b.md"]) == ["b.md"]
+    assert absent(tmp_path, ["p*.md", "room/test_*.py"]) == ["room/test_*.py"]
 
 
 def test_every_module_says_its_one_reason_first():
@@ -163,12 +197,6 @@ def test_a_file_that_is_not_there_is_noticed(tmp_path):
         "`harness/espdl_hil/errors.py`, `harness/gone.py`, `models/*.py`, `.npz`, `GONE.md`\n"
     )
     assert missing_names(page) == ["harness/gone.py", "GONE.md"]
-
-
-def test_every_page_is_in_the_index():
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    pages = {path.name for path in (ROOT / "docs").iterdir() if path.is_file()} - {"index.md"}
-    assert sorted(page for page in pages if f"({page})" not in index) == []
 
 
 def test_no_file_names_a_path_of_one_machine():
