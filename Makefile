@@ -1,29 +1,49 @@
-# `make demo` shows what this is; `make test` proves it. Both set up a virtual environment first.
+# Each target sets up the virtual environment first, with the versions of constraints.txt.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+JUNIT := build/junit
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
-.PHONY: demo test lint setup clean
-setup: $(VENV)/.ready
+# Rooms whose tests start processes, compilers, exporters or whole devkits, random campaigns, and sweeps of all int16:
+# too slow before each commit. The rest knows no pytest, so pytest-embedded's fixtures around each test are left out.
+SLOW_ROOMS := device firmware models plugin proof quantize simulator streaming
+SLOW_FILES := test_property*.py test_mutations.py test_casts.py
+QUICK := $(SLOW_ROOMS:%=--ignore=tests/%) $(SLOW_FILES:%=--ignore-glob='*/%') \
+         -p no:espdl_hil.plugin -p no:pytest_embedded
+
+.DEFAULT_GOAL := help
+.PHONY: help demo quick test lint setup clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+demo: setup ## the model zoo on simulated devkits, with a report (2 minutes from a fresh clone)
+	$(BIN)/pytest test_cases/test_streaming.py --hil-report=hil-report
+
+quick: lint ## before each commit, under a minute: linters, types, quick tests, one row
+	$(BIN)/pytest -q -x -n auto --dist loadfile $(QUICK) tests
+	$(BIN)/pytest -q -k '[esp32s3-tcn-int8-chunk3]' test_cases
+
+test: lint ## everything: linters, types, all tests with C++ sanitizers, the zoo
+	$(BIN)/pytest -q -n auto --dist loadfile --junitxml=$(JUNIT)/tests.xml tests
+	$(BIN)/pytest -q --junitxml=$(JUNIT)/zoo.xml test_cases
+
+lint: setup ## format, lint, types, imports between rooms, CI files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	git ls-files 'firmware/*.cpp' 'firmware/*.h' | xargs $(BIN)/clang-format --dry-run -Werror
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+
+setup: $(VENV)/.ready ## the virtual environment
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: setup
-	$(BIN)/pytest test_cases/test_streaming.py --hil-report=hil-report
-
-lint: setup
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	git ls-files 'firmware/*.cpp' 'firmware/*.h' | xargs $(BIN)/clang-format --dry-run -Werror
-
-test: lint
-	$(BIN)/pytest -q -n auto --dist loadfile tests
-	$(BIN)/pytest -q test_cases
-
-clean:
+clean: ## remove the virtual environment, builds and reports
 	rm -rf $(VENV) hil-report build dist
