@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from espdl_hil.device.console import Console
 from espdl_hil.device.session import DeviceInfo, Session
 from espdl_hil.device.timing import Timing
-from espdl_hil.device.transport import Channel
+from espdl_hil.device.transport import Transport
 from espdl_hil.simulator import abi
 from espdl_hil.simulator.build import core_library
 from espdl_hil.simulator.chips import CHIPS
@@ -90,7 +90,7 @@ class Device:
         runner = ModelRunner(chip, self._injection)
         self._core = Core(abi.bind(core_library()), facts, b"", runner)
         timing = Timing()
-        self._channel = Channel(CorePort(self._core), target, Console(), baud=0, timing=timing)
+        self._channel = Transport(CorePort(self._core), target, Console(), baud=0, timing=timing)
         info = DeviceInfo.from_hello(self._channel.greet(timing.boot_s), target)
         self.session = Session(self._channel, info, {})
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def load_faulty(
     graph: Graph, target: str, faults: Iterable[LoadFault]
-) -> tuple[interpreter.Session | FaultyModel, tuple[LoadFault, ...]]:
+) -> tuple[interpreter.Execution | FaultyModel, tuple[LoadFault, ...]]:
     """Load a model with faults in it.
 
     Args:
@@ -47,7 +47,7 @@ def load_faulty(
 
 
 class FaultyModel:
-    """A model in execution, like ``interpreter.Session``, with faults in its steps.
+    """A model in execution, like ``interpreter.Execution``, with faults in its steps.
 
     Args:
         graph: The model.
