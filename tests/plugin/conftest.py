@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,7 @@ class Project:
 
     folder: Path
     store: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -44,7 +45,7 @@ class Project:
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
-            env={name: value for name, value in os.environ.items() if name != "IDF_PATH"},
+            env={k: v for k, v in os.environ.items() if k != "IDF_PATH"} | self.environment,
             capture_output=True,
             text=True,
             timeout=timeout_s,

@@ -21,12 +21,16 @@ def test_a_sound_model_passes_on_both_simulated_devkits(project):
     assert [row["id"] for row in rows] == ["esp32s3-mine-int8-chunk3", "esp32p4-mine-int8-chunk3"]
     for row in rows:
         assert row["outcome"] == "passed"
-        assert row["device_kind"] == "simulated"
+        assert row["substrate"] == "simulated"
         assert row["latency_us"] is None
-        assert row["elements"] == 48
-        assert row["differing"] == 0
-        assert row["reference"] == {"differing": 0, "max_lsb": 0}
-    assert {device["kind"] for device in results(project)["devices"]} == {"simulated"}
+        checks = row["checks"]
+        assert {name: check["compared"] for name, check in checks.items()} == {
+            "streaming": 48,
+            "interpreter": 96,
+            "reference": 48,
+        }
+        assert {check["differing"] for check in checks.values()} == {0}
+    assert {device["substrate"] for device in results(project)["devices"]} == {"simulated"}
 
 
 BROKEN = """
@@ -87,7 +91,7 @@ def test_a_wrong_shape_is_one_message_and_an_error(project):
     assert "hint: input_shape must be what the module takes" in run.stdout
     (row,) = results(project)["rows"]
     assert row["outcome"] == "error"
-    assert row["elements"] == 0
+    assert not any(row["checks"].values())
 
 
 def test_one_bad_model_does_not_hide_the_others(project):

@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError
+from espdl_hil.plugin.worker import worker_count, worker_name
+from espdl_hil.proof.settings import DEVICE_KINDS, SERIAL, SIM, Settings
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     import pytest
-
-DEVICE_KINDS = ("serial", "sim")
-
-
-@dataclass(frozen=True)
-class HilOptions:
-    """What the command line asks for.
-
-    Attributes:
-        device: ``serial`` (an attached board) or ``sim`` (a simulated devkit).
-        targets: Targets to test, each once.
-        ports: Target to port URL; empty means find one (``serial``) or start one (``sim``).
-        baud: Baud rate of the session; None means the harness's default.
-        model_paths: Model files and folders, in the order given.
-        models: Names to run; empty means all.
-        bits: Widths to run; empty means all that a model asks for.
-        chunks: Chunk sizes in frames to run; empty means all that a model asks for.
-        report: Folder of the report.
-        store: Folder of the artifact store; None means the user's cache.
-        jobs: Quantize workers at once.
-        build_dir: Finished ESP-IDF build to flash; ``{target}`` in it is replaced.
-    """
-
-    device: str
-    targets: tuple[str, ...]
-    ports: dict[str, str]
-    baud: int | None
-    model_paths: tuple[Path, ...]
-    models: tuple[str, ...]
-    bits: tuple[int, ...]
-    chunks: tuple[int, ...]
-    report: Path
-    store: Path | None
-    jobs: int
-    build_dir: str | None
 
 
 def parse_count(text: str) -> int:
     """Parse a whole number of at least one.
 
     Raises:
-        argparse.ArgumentTypeError: by way of ValueError, when *text* is anything else.
+        argparse.ArgumentTypeError: *text* is anything else.
     """
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -76,19 +42,6 @@ def add_options(parser: pytest.Parser) -> None:
         type=Path,
         metavar="PATH",
         help="add a model file or a folder of them to those in ./models; repeatable",
-    )
-    group.addoption(
-        "--hil-model", action="append", metavar="NAME", help="run this model; repeatable"
-    )
-    group.addoption(
-        "--hil-bits", action="append", type=int, choices=(8, 16), help="run this width; repeatable"
-    )
-    group.addoption(
-        "--hil-chunk",
-        action="append",
-        type=parse_count,
-        metavar="FRAMES",
-        help="run this chunk size; repeatable",
     )
     group.addoption(
         "--hil-report",
@@ -114,11 +67,11 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def read_options(config: pytest.Config) -> HilOptions:
+def read_settings(config: pytest.Config) -> Settings:
     """Turn pytest's options into a checked value.
 
     Raises:
-        ConfigError: a target is unknown, or targets and ports do not pair up.
+        ConfigError: a target is unknown, targets and ports do not pair up, or a number is none.
     """
     option = config.getoption
     named = [text for text in (option("--target") or "").split("|") if text and text != "auto"]
@@ -135,28 +88,28 @@ def read_options(config: pytest.Config) -> HilOptions:
             f"--port names {len(ports)} ports for {len(named)} targets; give one port a target, "
             "separated by '|'"
         )
-    return HilOptions(
-        device=option("--hil-device") or ("serial" if named or ports else "sim"),
+    return Settings(
+        device=option("--hil-device") or (SERIAL if named else SIM),
         targets=tuple(dict.fromkeys(named)) or DEVKIT_TARGETS,
         ports=dict(zip(named, ports, strict=False)),
-        baud=int(option("--baud")) if option("--baud") else None,
-        model_paths=(*default_model_paths(config), *(option("--hil-models") or ())),
-        models=tuple(option("--hil-model") or ()),
-        bits=tuple(option("--hil-bits") or ()),
-        chunks=tuple(option("--hil-chunk") or ()),
+        baud=_baud(option("--baud")),
+        model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
         report=option("--hil-report"),
         store=option("--hil-store"),
-        jobs=option("--hil-jobs") or default_jobs(),
+        jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
         build_dir=option("--hil-build-dir"),
+        log_suffix=f"-{worker_name(config)}" if worker_name(config) else "",
     )
 
 
-def default_model_paths(config: pytest.Config) -> tuple[Path, ...]:
+def _baud(text: str | None) -> int | None:
+    try:
+        return parse_count(text) if text else None
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--baud: {error}", hint="the usual rate is 115200") from None
+
+
+def _default_model_paths(config: pytest.Config) -> tuple[Path, ...]:
     """Return ``models/`` of the project when there is one."""
     folder = config.rootpath / "models"
     return (folder,) if folder.is_dir() else ()
-
-
-def default_jobs() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
