@@ -1,7 +1,10 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from espdl_hil.report import Details, Results, render_html
+
+from .conftest import DATE, one_element
 
 VOID = {"meta", "input", "br"}
 
@@ -37,10 +40,12 @@ def test_page_holds_every_row_and_device(results):
     for row in results.rows:
         assert row.id in page.text
     assert "2 of 3 rows did not pass" in page.text
-    assert "165 elements compared, 1 differ" in page.text
+    assert "345 elements compared, 1 differ" in page.text
     assert "ESP32-S3 simulated" in page.text
     assert "they measure no chip time" in page.text
     assert "chunk 3: observed stream ends after 3" in page.text
+    assert "2026-11-25T12:00:00+00:00, 12.5 s, models at 0123456789ab , changed since" in page.text
+    assert "esp32s3: no reply; soft reset: recovered (1.2 s)" in page.text
     groups = [attrs for tag, attrs in page.tags if tag == "tbody"]
     assert [group["data-outcome"] for group in groups] == ["failed", "error", "passed"]
     cells = [attrs["title"] for tag, attrs in page.tags if tag == "i"]
@@ -64,30 +69,38 @@ def test_page_is_self_contained(results):
 
 def test_names_and_messages_are_escaped(make_row, results):
     nasty = "<script>alert(1)</script>\"'&"
-    results.add_row(
-        make_row(
-            model=nasty,
-            id=nasty,
-            diagnosis={"cause": nasty, "text": nasty},
-            details=Details(error=nasty, notes=(nasty,), alignment=(nasty,)),
-        )
+    row = make_row(
+        one_element,
+        model=nasty,
+        id=nasty,
+        diagnosis={"cause": nasty, "text": nasty},
+        details=Details(error=nasty, notes=(nasty,), alignment=(nasty,)),
     )
-    text = render_html(results)
+    text = render_html(replace(results, rows=(row,), command=nasty))
     assert "<script>alert" not in text
     assert Page(text).text.count("<script>alert(1)</script>") >= 5
 
 
 def test_all_passed(make_row):
-    results = Results()
-    results.add_row(make_row(device_kind="serial"))
-    page = Page(render_html(results))
+    page = Page(render_html(Results(DATE, rows=(make_row(substrate="silicon"),))))
     assert "All 1 rows passed" not in page.text
     assert "The row passed" in page.text
     assert "simulated" not in page.text.lower()
 
 
+def test_a_device_that_computes_wrongly_shows_its_own_differences(make_row, make_results):
+    """Both its runs are wrong alike: the stream equals the offline run, not the interpreter's."""
+    row = make_row(one_element, spoilt=("interpreter",))
+    page = Page(render_html(make_results(row)))
+    assert "120 elements compared, 1 differ" in page.text
+    cells = [attrs for tag, attrs in page.tags if tag == "i"]
+    assert [cell["class"] for cell in cells[:4]] == ["passed", "passed", "failed", "passed"]
+    assert "equal 1 (1 LSB) –" in page.text
+    assert "Device against interpreter Outcome failed" in page.text
+
+
 def test_no_rows():
-    page = Page(render_html(Results()))
+    page = Page(render_html(Results(DATE)))
     assert "No verdicts: nothing was compared" in page.text
     assert "No device answered." in page.text
     assert not [tag for tag, _ in page.tags if tag == "table"]

@@ -18,7 +18,7 @@ def bundle(**changes):
         "id": "esp32s3-tcn-int16-chunk3",
         "target": "esp32s3",
         "model": "tcn",
-        "device_kind": "simulated",
+        "substrate": "simulated",
         "artifacts": {"chunk3.espdl": b"EDL2" + bytes(64), "offline.espdl": b"EDL2"},
         "main": "chunk3.espdl",
         "stimulus": [{"x": np.full((1, 3, 2), n, np.int16)} for n in range(3)],
@@ -56,6 +56,13 @@ def test_round_trip(tmp_path):
 def test_equal_bundles_have_equal_bytes(tmp_path):
     one, two = (write_repro(tmp_path / name, bundle()) for name in "ab")
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_rows_next_failure_leaves_the_first_bundle(tmp_path):
+    paths = [write_repro(tmp_path, bundle(diagnosis={"cause": c, "text": c})) for c in "abc"]
+    stem = "esp32s3-tcn-int16-chunk3"
+    assert [path.name for path in paths] == [f"{stem}.zip", f"{stem}-2.zip", f"{stem}-3.zip"]
+    assert [read_repro(path).diagnosis["cause"] for path in paths] == ["a", "b", "c"]
 
 
 def test_an_id_that_is_no_file_name(tmp_path):
@@ -105,7 +112,7 @@ def edit_manifest(**values):
         (lambda f: f.update({"artifacts/chunk3.espdl": b"x"}), "is not what was bundled"),
         (lambda f: f.pop("manifest.json"), "not a repro bundle"),
         (lambda f: f.pop("observed.npz"), "not a repro bundle"),
-        (edit_manifest(schema=9), "schema 9, this reader knows 1"),
+        (edit_manifest(schema=9), "schema 9, this reader knows 2"),
         (edit_manifest(main="other.espdl"), "no artifact other.espdl"),
         (edit_manifest(tensors=[]), "not a repro bundle"),
     ],

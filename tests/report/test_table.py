@@ -5,6 +5,8 @@ from rich.console import Console
 
 from espdl_hil.report import Latency, Results, render_table
 
+from .conftest import DATE, one_element
+
 
 def render(results, width, **options):
     out = io.StringIO()
@@ -15,18 +17,19 @@ def render(results, width, **options):
 def test_whole_table(results):
     assert render(results, 110).splitlines() == [
         "SIMULATED ESP32-S3 v0.2 at rfc2217://127.0.0.1:4000",
-        "target  model bits chunk device    outcome chunks elements differ max LSB vs esp-ppq "
-        "SQNR dB",
-        "esp32s3 tcn      8     3 simulated passed       4       60      0       0          - "
-        "   40.0",
-        "esp32s3 tcn     16     3 simulated failed       4       60      1       1          - "
-        "   40.0",
-        "esp32s3 gru      8     3 simulated error        4       45      0       0          - "
-        "   40.0",
-        "3 rows: 1 passed, 1 failed, 1 error; 165 elements compared, 1 differ",
+        "target  model bits chunk device    outcome chunks elements vs offline vs interp "
+        "vs esp-ppq SQNR dB",
+        "esp32s3 tcn      8     3 simulated passed       4      120      equal     equal "
+        "         -    40.0",
+        "esp32s3 tcn     16     3 simulated failed       4      120  1 (1 LSB)     equal "
+        "         -    40.0",
+        "esp32s3 gru      8     3 simulated error        4      105      error     equal "
+        "         -    40.0",
+        "3 rows: 1 passed, 1 failed, 1 error; 345 elements compared, 1 differ",
         "esp32s3-tcn-int16-chunk3: chunk 2, first at frame 7, channel 4: "
-        + results.rows[1].first.__str__().partition(": ")[2],
+        + str(results.rows[1].checks["streaming"].first).partition(": ")[2],
         "esp32s3-gru-int8-chunk3: chunk 3: observed stream ends after 3",
+        "recovery of esp32s3: no reply; soft reset: recovered (1.2 s)",
         "Simulated devkits prove export, streaming plan, transport and firmware core; "
         "they measure no chip time.",
     ]
@@ -49,29 +52,34 @@ def test_no_colour_off_a_terminal_and_colour_on_one(results):
 
 
 def test_a_board_shows_time_and_no_simulated_mark(make_row):
-    results = Results()
-    results.add_row(make_row(device_kind="serial", latency_us=Latency(812, 820, 900)))
-    text = render(results, 130)
+    row = make_row(substrate="silicon", latency_us=Latency(812, 820, 900))
+    text = render(Results(DATE, rows=(row,)), 130)
     assert "µs/chunk" in text
     assert " 812" in text
     assert "imulated" not in text
 
 
 def test_nothing_compared_is_said():
-    assert render(Results(), 80) == "no verdicts: nothing was compared\n"
+    assert render(Results(DATE), 80) == "no verdicts: nothing was compared\n"
 
 
 def test_the_cause_is_shown_where_there_is_one(make_row):
-    results = Results()
-
     def shift(observed):
         observed[0]["y"] += 1
 
-    results.add_row(make_row(shift, diagnosis={"cause": "rounding mode", "text": "long"}))
-    assert "esp32s3-tcn-int8-chunk3: rounding mode\n" in render(results, 100)
+    row = make_row(shift, diagnosis={"cause": "rounding mode", "text": "long"})
+    assert "esp32s3-tcn-int8-chunk3: rounding mode\n" in render(Results(DATE, rows=(row,)), 100)
+
+
+def test_a_device_that_computes_wrongly_shows_its_own_differences(make_row, make_results):
+    """Both its runs are wrong alike: the stream equals the offline run, not the interpreter's."""
+    text = render(make_results(make_row(one_element, spoilt=("interpreter",))), 100)
+    (line,) = [line for line in text.splitlines() if line.startswith("esp32s3 ")]
+    assert line.split()[5:] == ["failed", "4", "120", "equal", "1", "(1", "LSB)", "-"]
+    assert "; 120 elements compared, 1 differ" in text
+    assert "esp32s3-tcn-int8-chunk3: chunk 2, first at frame 7, channel 4" in text
 
 
 def test_markup_in_names_is_text(make_row):
-    results = Results()
-    results.add_row(make_row(model="[red]x[/red]"))
-    assert "[red]x[/red]" in render(results, 120)
+    row = make_row(model="[red]x[/red]")
+    assert "[red]x[/red]" in render(Results(DATE, rows=(row,)), 120)

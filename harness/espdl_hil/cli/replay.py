@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         ArtifactError: the bundle is damaged.
     """
     repro = read_repro(options.bundle)
-    print(f"{repro.id}: recorded on {repro.device_kind}, replayed on a simulated {repro.target}")
+    print(f"{repro.id}: recorded on {repro.substrate}, replayed on a simulated {repro.target}")
     replay = repro.replayed(run_simulated(repro))
     print(replay)
     if repro.diagnosis:

@@ -1,1 +1,1 @@
-"""One case end to end: expected, observed, judged, explained."""
+"""One case end to end: expected, observed, compared, explained, noted. No pytest."""

@@ -10,9 +10,10 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.model import StreamingModel, load_models
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-    from espdl_hil.plugin.options import HilOptions
+    from espdl_hil.compare import Tolerance
 
 
 @dataclass(frozen=True)
@@ -36,62 +37,64 @@ class Case:
         """Test id, ``esp32s3-tcn-int8-chunk3``."""
         return f"{self.target}-{self.model.name}-int{self.bits}-chunk{self.chunk_frames}"
 
+    @property
+    def chunk_count(self) -> int:
+        """Steps that the whole stimulus takes."""
+        return self.model.chunk_count(self.chunk_frames)
 
-def select_cases(options: HilOptions) -> list[Case]:
-    """Load the model files and cross them with targets, widths and chunk sizes.
+    @property
+    def tolerance(self) -> Tolerance:
+        """The model's declared tolerance for streaming against offline; exact by default."""
+        return parse_tolerance(str(self.model.tolerance))
+
+
+def make_cases(model_paths: Sequence[Path], targets: Iterable[str]) -> list[Case]:
+    """Load model files and cross them with targets, widths and chunk sizes.
 
     Args:
-        options: The command line.
+        model_paths: Model files and folders of them.
+        targets: Targets to test; of these, each model is tested on those that it names.
 
     Returns:
         The cases, grouped by target, in the order of the model files.
 
     Raises:
-        ConfigError: no model file was found, one does not load, or a selection matches nothing.
+        ConfigError: no model file was found, one does not load, or no model names a target.
     """
-    if not options.model_paths:
+    if not model_paths:
         raise ConfigError(
             "no models to test: there is no ./models folder",
             hint="name a model file or a folder of them with --hil-models PATH",
         )
-    models = load_models(options.model_paths)
-    unknown = [name for name in options.models if name not in models]
-    if unknown:
-        raise ConfigError(
-            f"--hil-model {unknown[0]}: no such model",
-            hint=f"the models found are: {', '.join(sorted(models))}",
-        )
-    for model in models.values():
-        try:
-            parse_tolerance(str(model.tolerance))
-        except ConfigError as error:
-            raise ConfigError(
-                f"{model.source}: model {model.name!r}: {error.message}", hint=error.hint
-            ) from None
+    models = load_models(model_paths).values()
+    return cross(models, tuple(targets))
+
+
+def cross(models: Iterable[StreamingModel], targets: Sequence[str]) -> list[Case]:
+    """Return one case for each model, target, width and chunk size.
+
+    Raises:
+        ConfigError: a tolerance is not understood, or no model names one of the targets.
+    """
+    models = tuple(models)
     cases = [
         Case(target, model, bits, chunk_frames)
-        for target in options.targets
-        for model in models.values()
-        if not options.models or model.name in options.models
+        for target in targets
+        for model in models
         if not model.targets or target in model.targets
         for bits in model.bits
-        if not options.bits or bits in options.bits
         for chunk_frames in model.chunk_frames
-        if not options.chunks or chunk_frames in options.chunks
     ]
     if not cases:
+        wanted = "; ".join(f"{model.name}: {', '.join(model.targets)}" for model in models)
         raise ConfigError(
-            "the selection is empty: no model has that combination of target, --hil-bits and "
-            "--hil-chunk",
-            hint="; ".join(
-                f"{model.name}: bits {list(model.bits)}, chunks {list(model.chunk_frames)}"
-                for model in models.values()
-            ),
+            f"no model is for {' or '.join(targets)}", hint=f"the models' targets are {wanted}"
         )
+    for case in cases:
+        try:
+            _ = case.tolerance
+        except ConfigError as error:
+            raise ConfigError(
+                f"{case.model.source}: model {case.model.name!r}: {error.message}", hint=error.hint
+            ) from None
     return cases
-
-
-def case_of(item: pytest.Item) -> Case | None:
-    """Return the case that a collected test runs, or None for a test without ``hil``."""
-    callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("hil_case")

@@ -12,9 +12,11 @@ from espdl_hil import interpreter
 from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
+from espdl_hil.streaming import Severity, lint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -59,6 +61,29 @@ class Expected:
             )
         return plan
 
+    def require_sound(self) -> None:
+        """Refuse a streaming file that the lint finds an error in; asked once, before it runs.
+
+        Raises:
+            StreamingError: with the finding's rule, node and edit.
+        """
+        plan, state = self.artifacts.plans.get(self.case.chunk_frames), self.case.model.state
+        findings = lint(
+            self.streaming_graph,
+            self.offline_graph,
+            frame_axes=plan.frame_axes if plan else None,
+            state=state or None,
+        )
+        for finding in findings:
+            if finding.severity is Severity.ERROR:
+                affected = f" ({finding.frames_affected})" if finding.frames_affected else ""
+                raise StreamingError(
+                    f"{finding.message}{affected}",
+                    rule=finding.rule,
+                    node=finding.node,
+                    hint=finding.edit,
+                )
+
     @property
     def whole(self) -> Tensors:
         """Every graph input of the offline model, the whole stimulus."""
@@ -84,16 +109,21 @@ class Expected:
         """The offline file, read once."""
         return load_graph(self.artifacts.offline)
 
+    @property
+    def streaming_path(self) -> Path:
+        """The streaming file of this chunk size."""
+        return self.artifacts.streaming[self.case.chunk_frames]
+
     @functools.cached_property
     def streaming_graph(self) -> Graph:
         """The streaming file of this chunk size, read once."""
-        return load_graph(self.artifacts.streaming[self.case.chunk_frames])
+        return load_graph(self.streaming_path)
 
     @functools.cached_property
     def offline(self) -> Tensors:
         """The interpreter's run of the offline file over the whole stimulus."""
         session = interpreter.load(self.offline_graph, self.case.target)
-        return _copy(session.step(self.whole))
+        return session.step(self.whole)
 
     @property
     def stream(self) -> list[Tensors]:
@@ -111,9 +141,24 @@ class Expected:
         outputs = self._run(session, self.chunks)
         return outputs, tuple(map(str, session.lane_warnings))
 
-    def stream_of(self, data: bytes) -> list[Tensors]:
-        """Run the stimulus through another build of the streaming file, from a cold state."""
-        return self._run(interpreter.load(data, self.case.target), self.chunks)
+    def flipped_weight(self) -> bytes:
+        """The streaming file with one bit of one weight flipped, of the same length.
+
+        Raises:
+            ConfigError: no weight of the model changes any output of its stimulus.
+        """
+        from espdl_hil.proof.flaw import flip_weight
+
+        return flip_weight(self.streaming_path.read_bytes(), self._changes)
+
+    def _changes(self, data: bytes) -> bool:
+        """Whether another build of the streaming file gives other outputs."""
+        outputs = self._run(interpreter.load(data, self.case.target), self.chunks)
+        return any(
+            not np.array_equal(step[name], before[name])
+            for step, before in zip(outputs, self.stream, strict=True)
+            for name in before
+        )
 
     def _run(
         self, session: interpreter.Session, chunks: Sequence[Mapping[str, NDArray[Any]]]
@@ -126,7 +171,7 @@ class Expected:
         }
         outputs = []
         for chunk in chunks:
-            step = _copy(session.step({**chunk, **state}))
+            step = session.step({**chunk, **state})
             state = {name: step[self.plan.state[name]] for name in state}
             outputs.append(step)
         return outputs
@@ -165,10 +210,15 @@ class Expected:
                 steps[-1][alignment.output] = _take(last, alignment.frame_axis, keep)
         return steps
 
+    def axes(self, outputs: Mapping[str, Any]) -> dict[str, int | None]:
+        """The time axis of each of *outputs* in the file's layout; None if it has none."""
+        axes = {a.output: a.frame_axis for a in self.plan.alignments}
+        return {name: axes[name] if axes[name] >= 0 else None for name in outputs}
+
     @property
     def frame_axes(self) -> dict[str, int | None]:
-        """The time axis of every output in the file's layout; None if it has none."""
-        return {a.output: a.frame_axis if a.frame_axis >= 0 else None for a in self._compared}
+        """The time axis of every output of the stream that is compared; None if it has none."""
+        return self.axes(dict.fromkeys(a.output for a in self._compared))
 
     @property
     def skip_frames(self) -> dict[str, int]:
@@ -237,24 +287,50 @@ class Expected:
 
         False when it holds its own frame count in a constant.
         """
+        probe = next(a for a in self._compared if a.kind == TAIL)
+        last = len(self.chunks) - 2
         try:
-            self._run_prefix(len(self.chunks) - 2)
+            self._run_prefixes(getattr(probe, "window_frames", None), range(last, last + 1))
         except UnsupportedOpError:
             return False
         return True
 
-    def _run_prefix(self, chunk: int) -> Tensors:
-        """The interpreter's offline run of the stimulus up to the end of *chunk*."""
+    def _run_prefixes(self, window_frames: int | None, chunks: range) -> list[Tensors]:
+        """The interpreter's offline runs of the stimulus up to the end of each of *chunks*.
+
+        Args:
+            window_frames: As many last frames of a prefix give the tails of the whole prefix; None
+                if only all do. So the cost of a run does not grow with the stream, and one session
+                serves all.
+            chunks: Numbers of chunks.
+        """
+        found: list[Tensors] = []
+        session = None
+        for chunk in chunks:
+            inputs = self._prefix(window_frames, chunk)
+            shapes = {name: value.shape for name, value in inputs.items()}
+            if session is None or shapes != {info.name: info.shape for info in session.inputs}:
+                session = interpreter.load(
+                    self.offline_graph, self.case.target, input_shapes=shapes
+                )
+            outputs = session.step(inputs)
+            found.append({a.output: outputs[a.output] for a in self._compared if a.kind == TAIL})
+        return found
+
+    def _prefix(self, window_frames: int | None, chunk: int) -> Tensors:
+        """The stimulus up to the end of *chunk*, or the last frames of that."""
+        end = (chunk + 1) * self.case.chunk_frames
+        start = 0 if window_frames is None else max(0, end - window_frames)
         inputs = dict(self.whole)
         for name, axis in self.plan.frame_axes.items():
-            frames = (chunk + 1) * self.plan.chunk_frames[name]
-            inputs[name] = np.ascontiguousarray(_take(inputs[name], axis, frames))
-        session = interpreter.load(
-            self.offline_graph,
-            self.case.target,
-            input_shapes={name: value.shape for name, value in inputs.items()},
-        )
-        return _copy(session.step(inputs))
+            part = slice(
+                *(
+                    at * self.plan.chunk_frames[name] // self.case.chunk_frames
+                    for at in (start, end)
+                )
+            )
+            inputs[name] = np.ascontiguousarray(inputs[name][(slice(None),) * axis + (part,)])
+        return inputs
 
     def _first_defined(self, alignment: Alignment) -> int:
         """The first chunk that has a prefix to be compared with.
@@ -271,8 +347,20 @@ class Expected:
         """The value of a tail after each chunk; the stream's own where nothing is compared."""
         first = self._first_defined(alignment)
         unseen = [step[alignment.output] for step in self.stream[:first]]
-        prefixes = range(first, len(self.chunks) - 1)
-        return [*unseen, *(self._run_prefix(chunk)[alignment.output] for chunk in prefixes), last]
+        prefixes = self._prefix_runs(getattr(alignment, "window_frames", None), first)
+        return [*unseen, *(outputs[alignment.output] for outputs in prefixes), last]
+
+    def _prefix_runs(self, window_frames: int | None, first: int) -> list[Tensors]:
+        """Runs of all prefixes from chunk *first* to the last but one; made once for all tails."""
+        key = window_frames, first
+        if key not in self._prefix_cache:
+            prefixes = range(first, len(self.chunks) - 1)
+            self._prefix_cache[key] = self._run_prefixes(window_frames, prefixes)
+        return self._prefix_cache[key]
+
+    @functools.cached_property
+    def _prefix_cache(self) -> dict[tuple[int | None, int], list[Tensors]]:
+        return {}
 
     def _cut_frames(self, offline: NDArray[Any], alignment: Alignment) -> list[NDArray[Any]]:
         count = len(self.chunks)
@@ -296,11 +384,6 @@ class Expected:
         if not self._ragged_frames:
             return alignment.out_frames_per_chunk
         return alignment.out_frames_per_chunk * self._ragged_frames // self.case.chunk_frames
-
-
-def _copy(outputs: Mapping[str, NDArray[Any]]) -> Tensors:
-    """Copies, because the next step may reuse the interpreter's buffers."""
-    return {name: np.array(value) for name, value in outputs.items()}
 
 
 def _take(array: NDArray[Any], axis: int, frames: int) -> NDArray[Any]:

@@ -1,9 +1,10 @@
-"""What a session owns: artifacts, devkits and devices, each made once."""
+"""What a run owns: ports, artifacts and devices, each made once."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import tempfile
 import warnings
 from pathlib import Path
@@ -11,47 +12,66 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from espdl_hil.cli.lint import lint_artifacts, require_sound
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError
 from espdl_hil.espdl import read_package
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
+from espdl_hil.proof.settings import SIM
+from espdl_hil.report import Incident
+from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from espdl_hil.device.dut import Dut
-    from espdl_hil.plugin.options import HilOptions
     from espdl_hil.proof.case import Case
+    from espdl_hil.proof.settings import Settings
     from espdl_hil.quantize import Artifacts, Progress, Recipe
     from espdl_hil.simulator import Devkit
 
-SIM = "sim"
+REMOTE_UART = "socket://"  # an emulator's; there is no chip to ask before it boots
 
 
 class Rig:
-    """Artifacts and devices of one pytest session.
+    """Ports, artifacts and devices of one run.
+
+    Call in this order, so that what is missing is said before anything is made:
+    ``find_ports``, ``build``, ``prepare``, ``bring_up``; ``close`` at the end.
 
     Args:
-        options: The command line.
-        cases: Every case that a selected test runs.
+        settings: What the user chose.
+        cases: Every case that is run.
+        targets: Targets whose device is used beside those of *cases*.
+        find_port: Asked first for the port of a target that *settings* names none for.
+        power_cycle: Cuts the power of the board of a target, at a port; says whether it could.
 
     Attributes:
-        options: As given.
+        settings: As given.
         cases: As given.
-        devkits: The simulated devkits of this session, by target.
+        ports: Target to port URL, those found included.
+        devkits: The simulated devkits of this run, by target.
         stored: Names of the models that were flashed, by target.
-        on_device: Called with each device after it was greeted.
         discarded: What ``prepare`` found damaged in the store and made anew.
     """
 
-    def __init__(self, options: HilOptions, cases: Sequence[Case]) -> None:
-        self.options = options
+    def __init__(
+        self,
+        settings: Settings,
+        cases: Sequence[Case],
+        *,
+        targets: Sequence[str] = (),
+        find_port: Callable[[str], str | None] | None = None,
+        power_cycle: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        self.settings = settings
         self.cases = tuple(cases)
+        self.ports = dict(settings.ports)
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
         self.stored: dict[str, frozenset[str]] = {}
-        self.on_device: Callable[[Dut], None] = lambda _: None
+        self._targets = tuple(dict.fromkeys([*(case.target for case in cases), *targets]))
+        self._find_port = find_port
+        self._power_cycle = power_cycle
         self._results: dict[str, Artifacts | HarnessError] = {}
         self._expected: dict[str, Expected] = {}
         self._build_dirs: dict[str, Path] = {}
@@ -59,18 +79,70 @@ class Rig:
         self._dead: dict[str, HarnessError] = {}
         self._stack = contextlib.ExitStack()
 
+    # -- before the first test -----------------------------------------------------
+
+    def find_ports(self) -> None:
+        """Find the board of every target and see that it answers; nothing to do for ``sim``.
+
+        Raises:
+            ConfigError: a target has no board, another chip is behind a port, or it is taken.
+            DeviceError: nothing answers at a port.
+        """
+        if self.settings.device == SIM:
+            return
+        from espdl_hil.device.ports import find_port
+
+        for target in self._targets:
+            port = self.ports.get(target)
+            if port is None and self._find_port is not None:
+                port = self._find_port(target)
+            with find_port(target, port) as lease:
+                if port is not None and "*" not in port:  # others were asked when they were found
+                    _require_answer(target, port)
+                self.ports[target] = lease.port
+
+    def build(self) -> None:
+        """Build or find the firmware of every board; simulated devkits make theirs at boot.
+
+        Raises:
+            ConfigError: there is no ESP-IDF and no finished build, or the build fails.
+        """
+        if self.settings.device != SIM:
+            for target in self._targets:
+                self._build_dirs[target] = self._build(target)
+
     def prepare(self, progress: Progress | None = None) -> None:
         """Make or find the artifacts of every case; a failure belongs to its own cases.
 
         Args:
             progress: Called after each recipe with done, total and its label.
+
+        Raises:
+            ConfigError: the store cannot be written, or a model has no file.
         """
         from espdl_hil.quantize import Store, prepare
 
         recipes = [self._recipe(case) for case in self.cases]
-        store = Store(self.options.store)
-        self._results = prepare(recipes, store, jobs=self.options.jobs, progress=progress)
+        store = Store(self.settings.store)
+        self._results = prepare(recipes, store, jobs=self.settings.jobs, progress=progress)
         self.discarded = tuple(store.discarded)
+
+    def bring_up(self) -> None:
+        """Flash and boot every device.
+
+        Raises:
+            ConfigError: the user must act first: a port is taken, another chip answers.
+            DeviceError: a board does not come up. A fault of a simulated devkit belongs to the
+                cases of its target instead.
+        """
+        for target in self._targets:
+            try:
+                self.dut(target)
+            except DeviceError:
+                if self.settings.device != SIM:
+                    raise
+
+    # -- while tests run -------------------------------------------------------------
 
     def expected(self, case: Case) -> Expected:
         """What *case* should give.
@@ -85,32 +157,9 @@ class Rig:
             if isinstance(result, HarnessError):
                 raise result
             found = Expected(case, result)
-            plan = result.plans.get(case.chunk_frames)
-            require_sound(
-                lint_artifacts(case.model, found.streaming_graph, found.offline_graph, plan)
-            )
+            found.require_sound()
             self._expected[case.id] = found
         return found
-
-    def build(self) -> None:
-        """Build or find the firmware of every board; simulated devkits make theirs at boot.
-
-        Raises:
-            ConfigError: there is no ESP-IDF and no finished build, or the build fails.
-        """
-        if self.options.device != SIM:
-            for target in self._targets:
-                self._build_dirs[target] = self._build(target)
-
-    def bring_up(self) -> None:
-        """Flash and boot every device; a fault of a device belongs to the cases of its target.
-
-        Raises:
-            ConfigError: the user must act first: a port is taken, another chip answers.
-        """
-        for target in self._targets:
-            with contextlib.suppress(DeviceError):
-                self.dut(target)
 
     def dut(self, target: str) -> Dut:
         """Return the device of *target*; the first call flashes and boots it.
@@ -122,7 +171,7 @@ class Rig:
         if target in self._dead:
             raise DeviceError(
                 f"not tried again, it did not come up: {self._dead[target]}",
-                port=self.options.ports.get(target, target),
+                port=self.ports.get(target, target),
             )
         if target not in self._duts:
             try:
@@ -131,8 +180,12 @@ class Rig:
             except HarnessError as error:
                 self._dead[target] = error
                 raise
-            self.on_device(self._duts[target])
         return self._duts[target]
+
+    @property
+    def duts(self) -> tuple[Dut, ...]:
+        """The devices that came up, in this order."""
+        return tuple(self._duts.values())
 
     def recover(self, target: str, reason: str) -> None:
         """Bring a device back after an infrastructure fault; a failure is final."""
@@ -142,23 +195,26 @@ class Rig:
         except HarnessError as error:
             self._dead[target] = error
 
-    def incidents(self, target: str) -> list[str]:
-        """What was done to bring the device of *target* back, a sentence each."""
-        dut = self._duts.get(target)
-        return [
-            f"{target}: {i.reason}; {i.action}: {i.outcome} ({i.seconds:.1f} s)"
-            for i in (dut.incidents if dut else ())
-        ]
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What was done to bring devices back."""
+        return tuple(
+            Incident(target, i.reason, i.action, i.outcome, round(i.seconds, 3))
+            for target, dut in self._duts.items()
+            for i in dut.incidents
+        )
 
     def close(self) -> None:
         """Close devices, then the simulated devkits behind them."""
         self._stack.close()
 
+    # -- inside ----------------------------------------------------------------------
+
     def _bring_up(self, target: str) -> Dut:
         from espdl_hil.device.dut import DEFAULT_BAUD, Dut, DutConfig
 
-        port = self.options.ports.get(target)
-        if self.options.device == SIM:
+        port = self.ports.get(target)
+        if self.settings.device == SIM:
             from espdl_hil.simulator import Devkit, build_app
 
             scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="espdl-hil-"))
@@ -168,32 +224,27 @@ class Rig:
                 port = devkit.url
         else:
             build_dir = self._build_dirs[target]
-        log_path = self.options.report / "logs" / f"{target}.log"
-        log_path.unlink(missing_ok=True)  # of an earlier session
+        log_name = f"{target}{self.settings.log_suffix}.log"
         config = DutConfig(
             target=target,
             build_dir=build_dir,
             port=port,
-            baud=self.options.baud or DEFAULT_BAUD,
-            log_path=log_path,
+            baud=self.settings.baud or DEFAULT_BAUD,
+            log_path=self.settings.report / "logs" / log_name,
         )
         package = package_models(self._artifacts(target))
         self.stored[target] = frozenset(entry.name for entry in read_package(package))
         return self._stack.enter_context(Dut(config, models=package))
 
-    @property
-    def _targets(self) -> list[str]:
-        return list(dict.fromkeys(case.target for case in self.cases))
-
     def _build(self, target: str) -> Path:
         from espdl_hil.device.build import build_firmware, variants_for
         from espdl_hil.simulator.sources import firmware_dir
 
-        if self.options.build_dir is None:
+        if self.settings.build_dir is None:
             cache = user_cache_path("espdl-hil") / "firmware"
-            variants = variants_for(self.options.ports.get(target, ""))
+            variants = variants_for(self.ports.get(target, ""))
             return build_firmware(target, firmware_dir(), cache, variants=variants)
-        build_dir = Path(self.options.build_dir.replace("{target}", target))
+        build_dir = Path(self.settings.build_dir.replace("{target}", target))
         if not build_dir.is_dir():
             raise ConfigError(
                 f"--hil-build-dir {build_dir}: no such folder",
@@ -214,6 +265,38 @@ class Rig:
         from espdl_hil.quantize import Recipe
 
         return Recipe.of(case.model, case.target, case.bits)
+
+
+def _require_answer(target: str, port: str) -> None:
+    """Ask the chip behind a port what it is, before anything is built for it.
+
+    Raises:
+        ConfigError: it is another one.
+        DeviceError: nothing answers.
+    """
+    from espdl_hil.device.ports import PROBE_DEADLINE_S, probe_chip
+    from espdl_hil.device.rfc2217_handler import event_url, register
+
+    if port.startswith(REMOTE_UART):
+        return
+    register()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # esptool prints as it connects
+            found = probe_chip(event_url(port), PROBE_DEADLINE_S)
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DeviceError(
+            f"no {TARGETS[target].title} answers: {reason}",
+            port=port,
+            hint="check power, cable and the port's name; hold BOOT while connecting if the board "
+            "has no automatic reset",
+        ) from error
+    if found != target:
+        title = TARGETS[found].title if found in TARGETS else found
+        raise ConfigError(
+            f"--target {target}, but the chip at {port} is an {title}",
+            hint="name the board's own --target, or another --port",
+        )
 
 
 @contextlib.contextmanager

@@ -1,143 +1,240 @@
-"""The rows of a session: noted by checks, worsened by faults, written at the end."""
+"""The rows of a run: each check noted, worsened by faults, never mended."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-from dataclasses import replace
+import contextlib
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.compare import Outcome, describe_alignment
-from espdl_hil.proof.explain import bundle, diagnose_mismatch
-from espdl_hil.report import Details, Device, Latency, Results, Row
+from espdl_hil.compare import Fidelity, Outcome, describe_alignment
+from espdl_hil.errors import DeviceError
+from espdl_hil.proof.package import streaming_name
+from espdl_hil.proof.settings import SIM
+from espdl_hil.report import (
+    CHECKS,
+    SILICON,
+    SIMULATED,
+    Check,
+    Details,
+    Device,
+    Latency,
+    Results,
+    Row,
+    commit_of,
+    environment,
+    worse,
+    worst,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from espdl_hil.compare import StreamVerdict
-    from espdl_hil.device.dut import Dut
+    from espdl_hil.compare import ChunkVerdict
+    from espdl_hil.device.session import DeviceInfo
+    from espdl_hil.diagnosis import Diagnosis
     from espdl_hil.proof.case import Case
-    from espdl_hil.proof.explain import Mismatch
-    from espdl_hil.proof.hil import Hil, Observation
+    from espdl_hil.proof.expected import Expected
+    from espdl_hil.proof.observed import Observation
+    from espdl_hil.proof.rig import Rig
+    from espdl_hil.proof.run import Match, Run
 
-_COMPONENTS = ("espdl-hil", "esp-ppq", "torch", "numpy", "esptool", "pytest", "pytest-embedded")
-_SEVERITY = [Outcome.PASSED, Outcome.FAILED, Outcome.ERROR]
+
+def substrate_of(info: DeviceInfo) -> str:
+    """What the device that answered is made of."""
+    return SIMULATED if info.kind == SIMULATED else SILICON
+
+
+@dataclass
+class Record:
+    """All that is known of one case so far.
+
+    Attributes:
+        case: The row.
+        substrate: What its device is made of.
+        runs: Plain runs, made once, by name.
+        explained: What was found out about a difference, by what differs.
+        failed: Matches of runs that should have been equal, not explained to anybody yet.
+        checks: The worst of each comparison, by check and part.
+        per_chunk: The chunks of the worst, by check.
+        outcome: The worst outcome that was noted beside the checks; None without.
+        facts: The row's fields that are no verdict.
+        details: What a reader wants to see besides.
+    """
+
+    case: Case
+    substrate: str
+    runs: dict[str, Run] = field(default_factory=dict)
+    explained: dict[str, list[str]] = field(default_factory=dict)
+    failed: list[Match] = field(default_factory=list)
+    checks: dict[tuple[str, str], Check] = field(default_factory=dict)
+    per_chunk: dict[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
+
+    def note(self, match: Match) -> None:
+        """Keep what a match found where it is worse than what was found before."""
+        for part, comparison in match.parts.items():
+            key, found = (match.check, part), comparison.check
+            if worse(self.checks.get(key), found) is found:
+                self.checks[key] = found
+                if part == "stream":
+                    self.per_chunk[match.check] = comparison.verdict.chunks
+            if match.check == "streaming":
+                frames = max(self.facts.get("frames", 0), comparison.verdict.frames)
+                self.facts |= {"chunks": len(comparison.verdict.chunks), "frames": frames}
+
+    @property
+    def row(self) -> Row | None:
+        """The row so far; None while nothing was compared and nothing went wrong."""
+        if not self.checks and self.outcome is None:
+            return None
+        of: dict[str, list[Check]] = {
+            name: [check for (owner, _), check in self.checks.items() if owner == name]
+            for name in CHECKS
+        }
+        checks = {name: sum(found[1:], found[0]) for name, found in of.items() if found}
+        outcomes = [check.outcome for check in checks.values()]
+        return Row(
+            id=self.case.id,
+            target=self.case.target,
+            model=self.case.model.name,
+            bits=self.case.bits,
+            chunk_frames=self.case.chunk_frames,
+            substrate=self.substrate,
+            outcome=worst([*outcomes, *([self.outcome] if self.outcome else [])]),
+            checks=checks,
+            details=replace(self.details, per_chunk=dict(self.per_chunk)),
+            **self.facts,
+        )
 
 
 class RowBook:
     """One row a case, however many tests speak of it.
 
+    Args:
+        rig: Owner of the devices.
+        command: The command line, for the record.
+
     Attributes:
-        observations: What the device gave, by case id.
+        rig: As given.
+        environment: Component to version.
     """
 
-    def __init__(self) -> None:
-        self.observations: dict[str, Observation] = {}
-        self._rows: dict[str, Row] = {}
-        self._results = Results(environment=_environment())
+    def __init__(self, rig: Rig, *, command: str = "") -> None:
+        self.rig = rig
+        self.environment = environment()
+        self._command = command
+        self._date = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start_s = time.monotonic()
+        self._commit = commit_of(
+            source for case in rig.cases if (source := case.model.source) is not None
+        )
+        self._records: dict[str, Record] = {}
+        self._devices: dict[Device, None] = {}  # an ordered set
 
-    @property
-    def results(self) -> Results:
-        """Everything so far, in the order of the cases' first tests."""
-        return replace(self._results, rows=list(self._rows.values()))
+    def record(self, case: Case) -> Record:
+        """All that is known of *case*; empty at first."""
+        if case.id not in self._records:
+            substrate = SIMULATED if self.rig.settings.device == SIM else SILICON
+            self._records[case.id] = Record(case, substrate)
+        return self._records[case.id]
 
-    def note_device(self, dut: Dut) -> None:
-        """Record the device that a target's rows ran on."""
-        info = dut.info
-        self._results.add_device(
-            Device(
-                target=info.target,
-                kind=info.kind,
-                chip=info.chip,
-                revision=info.revision,
-                port=info.port,
-                app_sha256=info.app_sha256,
-                boot_nonce=info.boot_nonce,
-            )
+    def note_run(self, case: Case, observation: Observation) -> None:
+        """Keep which device ran which bytes of a case, and how long it took."""
+        info = self.rig.dut(case.target).info
+        self._note_device(info)
+        record = self.record(case)
+        record.substrate = substrate_of(info)
+        known: Mapping[str, str] = record.facts.get("artifacts", {})
+        files = {observation.model: observation.sha256, "app": info.app_sha256}
+        record.facts["artifacts"] = {**known, **files}
+        if observation.latency_us and observation.model == streaming_name(case):
+            record.facts["latency_us"] = Latency.of(observation.latency_us)
+
+    def note_match(self, case: Case, expected: Expected, match: Match) -> None:
+        """Keep what a comparison of two plain runs found; the worst of each check stays."""
+        record = self.record(case)
+        record.note(match)
+        if not match.equal and all(match is not known for known in record.failed):
+            record.failed.append(match)
+        offline = record.runs.get("offline")
+        fidelity = expected.fidelity(offline.outputs[0]) if offline else Fidelity()
+        record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}
+        record.details = replace(
+            record.details,
+            alignment=tuple(map(describe_alignment, expected.plan.alignments)),
+            lane_warnings=expected.lane_warnings,
+            notes=tuple(finding.text for finding in expected.artifacts.findings),
         )
 
-    def note_streaming(self, hil: Hil, verdict: StreamVerdict) -> None:
-        """Note the verdict that a row is about, with the figures around it."""
-        expected, seen = hil.expected, hil.observe()
-        self.note_device(hil.dut)
-        files = {**seen.hashes, "app": hil.dut.info.app_sha256}
-        self._rows[hil.case.id] = Row.of_verdict(
-            verdict,
-            fidelity=expected.fidelity(seen.offline),
-            **_identity(hil.case, hil.dut.info.kind),
-            reference=hil.judge_reference(),
-            latency_us=Latency.of(seen.latency_us) if seen.latency_us else None,
-            artifacts=files,
-            details=Details(
-                alignment=tuple(map(describe_alignment, expected.plan.alignments)),
-                lane_warnings=expected.lane_warnings,
-                notes=tuple(finding.text for finding in expected.artifacts.findings),
-            ),
-        )
-
-    def note_outcome(self, case: Case, kind: str, outcome: Outcome, error: str) -> None:
+    def note_outcome(self, case: Case, outcome: Outcome, error: str) -> None:
         """Let a test's outcome count for its row; the worst one stays.
 
         Args:
             case: The row.
-            kind: ``simulated`` or ``serial``, for a row that no device has answered for yet.
-            outcome: What the test came to.
+            outcome: What the test came to; a row cannot pass without a check.
             error: Why, for an outcome other than passed.
         """
-        row = self._rows.get(case.id)
-        if row is None:
-            if outcome == Outcome.PASSED:
-                return  # only a verdict can pass a row
-            row = _blank(case, kind, outcome)
-        if _SEVERITY.index(outcome) >= _SEVERITY.index(row.outcome) and error:
-            text = row.details.error or error
-            row = replace(row, outcome=outcome, details=replace(row.details, error=text))
-        self._rows[case.id] = row
+        if outcome is Outcome.PASSED:
+            return
+        record = self.record(case)
+        before, record.outcome = record.outcome, worst([outcome, record.outcome or outcome])
+        text = record.details.error
+        if error and (not text or record.outcome is not before):
+            record.details = replace(record.details, error=error)
 
-    def explain(self, hil: Hil, mismatch: Mismatch, report: Path) -> str:
-        """Diagnose a mismatch, bundle it, note both in its row, and say it in a dozen lines.
+    def note_diagnosis(self, case: Case, diagnosis: Diagnosis | None, replay: str) -> None:
+        """Keep why a row failed, the first cause that was found, and how to see it again."""
+        record = self.record(case)
+        if diagnosis is not None:
+            record.facts.setdefault("diagnosis", diagnosis.to_json())
+        details = record.details
+        record.details = replace(details, replay=(*details.replay, replay))
 
-        Args:
-            hil: The case.
-            mismatch: What differs.
-            report: Folder of the report.
+    def explain(self, case: Case) -> list[str]:
+        """Say why the runs of *case* differ that should have been equal.
+
+        Returns:
+            Lines, each said once: of what differs now, not of what was asked for before. Empty if
+            nothing differs.
         """
-        case = hil.case
-        diagnosis = diagnose_mismatch(hil, mismatch)
-        path = bundle(hil, mismatch, diagnosis, report / "repro")
-        replay = f"espdl-hil replay {path}"
-        row = self._rows.get(case.id) or _blank(case, hil.dut.info.kind, Outcome.FAILED)
-        self._rows[case.id] = replace(
-            row,
-            diagnosis=diagnosis.to_json() if diagnosis else row.diagnosis,
-            details=replace(row.details, replay=replay),
+        failed, self.record(case).failed = self.record(case).failed, []
+        lines = [line for match in failed for line in match.explain()]
+        return list(dict.fromkeys(lines))
+
+    def row(self, case: Case) -> Row | None:
+        """The row of *case* so far; None if there is nothing to say yet."""
+        return self.record(case).row
+
+    @property
+    def results(self) -> Results:
+        """Everything so far, in the order of the cases' first checks."""
+        for dut in self.rig.duts:
+            with contextlib.suppress(DeviceError):  # it is gone: what it was is noted already
+                self._note_device(dut.info)
+        rows = (record.row for record in self._records.values())
+        return Results(
+            date=self._date,
+            duration_s=time.monotonic() - self._start_s,
+            command=self._command,
+            commit=self._commit,
+            environment=self.environment,
+            devices=tuple(self._devices),
+            incidents=self.rig.incidents,
+            rows=tuple(row for row in rows if row is not None),
         )
-        text = diagnosis.text if diagnosis else f"{mismatch.verdict}\nno diagnosis: device lost"
-        return f"{case.id}: {mismatch.what}\n{text}\nreplay    {replay}"
 
-    def write(self, directory: Path) -> Path:
-        """Write the report; returns the path of ``results.json``."""
-        return self.results.write(directory)
-
-
-def _blank(case: Case, kind: str, outcome: Outcome) -> Row:
-    """A row without a verdict."""
-    return Row(outcome=outcome, max_lsb=None, **_identity(case, kind))
-
-
-def _identity(case: Case, kind: str) -> dict[str, Any]:
-    return {
-        "id": case.id,
-        "target": case.target,
-        "model": case.model.name,
-        "bits": case.bits,
-        "chunk_frames": case.chunk_frames,
-        "device_kind": kind,
-    }
-
-
-def _environment() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _COMPONENTS:
-        versions[name] = importlib.metadata.version(name)
-    return versions
+    def _note_device(self, info: DeviceInfo) -> None:
+        device = Device(
+            target=info.target,
+            substrate=substrate_of(info),
+            chip=info.chip,
+            revision=info.revision,
+            port=info.port,
+            app_sha256=info.app_sha256,
+            boot_nonce=info.boot_nonce,
+        )
+        self._devices[device] = None

@@ -1,23 +1,44 @@
 """Results file, terminal table, HTML page and repro bundles. Knows verdicts, not devices."""
 
+from espdl_hil.report.files import start_report, write_report
 from espdl_hil.report.html import render_html
+from espdl_hil.report.provenance import Commit, commit_of, environment
 from espdl_hil.report.repro import Replay, Repro, read_repro, write_repro
-from espdl_hil.report.results import Details, Device, Latency, Results, Row
-from espdl_hil.report.schema import ResultsError, validate_results
+from espdl_hil.report.results import Incident, Results
+from espdl_hil.report.row import Check, Details, Device, Latency, Row, worse, worst
+from espdl_hil.report.schema import (
+    CHECKS,
+    SILICON,
+    SIMULATED,
+    ResultsError,
+    validate_results,
+)
 from espdl_hil.report.table import render_table
 
 __all__ = [
+    "CHECKS",
+    "SILICON",
+    "SIMULATED",
+    "Check",
+    "Commit",
     "Details",
     "Device",
+    "Incident",
     "Latency",
     "Replay",
     "Repro",
     "Results",
     "ResultsError",
     "Row",
+    "commit_of",
+    "environment",
     "read_repro",
     "render_html",
     "render_table",
+    "start_report",
     "validate_results",
+    "worse",
+    "worst",
+    "write_report",
     "write_repro",
 ]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from espdl_hil.report.schema import OUTCOMES, SIMULATED
-from espdl_hil.report.table import SIMULATED_NOTE, explain
+from espdl_hil.report.schema import CHECKS, OUTCOMES, SIMULATED
+from espdl_hil.report.table import SIMULATED_NOTE, revision_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from espdl_hil.report.results import Results
 
 
@@ -40,15 +42,18 @@ def render_html(results: Results) -> str:
     content = results.to_json()
     rows: list[dict[str, Any]] = content["rows"]
     for row, source in zip(rows, results.rows, strict=True):
-        row["summary"] = "" if row["outcome"] == "passed" else explain(source)
+        row["summary"] = source.reason
+        row["per_chunk"] = _worst_chunks(row["details"]["per_chunk"])
     rows.sort(key=lambda row: row["outcome"] == "passed")  # what needs a reader comes first
     counts = Counter(row["outcome"] for row in rows)
     return _template().render(
         **content,
+        check_names=CHECKS,
+        revision=revision_text,
         totals={
             "outcomes": {outcome: counts[outcome] for outcome in OUTCOMES},
-            "elements": sum(row["elements"] for row in rows),
-            "differing": sum(row["differing"] for row in rows),
+            "elements": sum(row.elements for row in results.rows),
+            "differing": sum(row.differing for row in results.rows),
             "models": len({row["model"] for row in rows}),
             "targets": len({row["target"] for row in rows}),
         },
@@ -56,7 +61,13 @@ def render_html(results: Results) -> str:
             name: sorted({str(row[name]) for row in rows})
             for name in ("outcome", "target", "model", "bits")
         },
-        simulated_note=SIMULATED_NOTE
-        if any(row["device_kind"] == SIMULATED for row in rows)
-        else "",
+        simulated_note=SIMULATED_NOTE if any(row["substrate"] == SIMULATED for row in rows) else "",
     )
+
+
+def _worst_chunks(per_chunk: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Each chunk as the check saw it in which it did worst."""
+    return [
+        max(chunks, key=lambda chunk: (OUTCOMES.index(chunk["outcome"]), chunk["differing"]))
+        for chunks in zip(*per_chunk.values(), strict=False)
+    ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
 import zipfile
@@ -22,7 +23,7 @@ import numpy as np
 
 from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, judge
 from espdl_hil.errors import ArtifactError
-from espdl_hil.report.results import write_atomically
+from espdl_hil.report.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Chunks = Sequence[Mapping[str, Tensor]]
 
-SCHEMA = 1
+SCHEMA = 2
 _STREAMS = ("stimulus", "expected", "observed")
 _UNREADABLE = (  # what zipfile, json, numpy and a strange manifest raise
     *(OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
@@ -49,7 +50,7 @@ class Repro:
         id: The row's id.
         target: ``esp32s3`` or ``esp32p4``.
         model: The model's name; the device knows the artifact by it.
-        device_kind: Where it was seen, ``simulated`` or ``serial``.
+        substrate: Where it was seen, ``simulated`` or ``silicon``.
         artifacts: File name to bytes.
         main: The file of *artifacts* that ran.
         stimulus: For each chunk, graph input name to array, the file's layout.
@@ -67,7 +68,7 @@ class Repro:
     id: str
     target: str
     model: str
-    device_kind: str
+    substrate: str
     artifacts: Mapping[str, bytes]
     main: str
     stimulus: Chunks
@@ -139,10 +140,11 @@ class Replay:
 
 
 def write_repro(directory: Path, repro: Repro) -> Path:
-    """Write a bundle, whole or not at all.
+    """Write a bundle, whole or not at all; one that is there already stays.
 
     Returns:
-        ``<directory>/<id>.zip``, with what a file name cannot hold replaced.
+        ``<directory>/<id>.zip``, with what a file name cannot hold replaced; ``<id>-2.zip`` and
+        so on for further mismatches of the same row.
     """
     files = {f"artifacts/{name}": data for name, data in repro.artifacts.items()}
     tensors: dict[str, list[list[str]]] = {}
@@ -152,7 +154,7 @@ def write_repro(directory: Path, repro: Repro) -> Path:
         files[f"{stream}.npz"] = _pack(chunks)
     manifest = {
         "schema": SCHEMA,
-        **{name: getattr(repro, name) for name in ("id", "target", "model", "device_kind", "main")},
+        **{name: getattr(repro, name) for name in ("id", "target", "model", "substrate", "main")},
         "frame_axes": dict(repro.frame_axes),
         "skip_frames": dict(repro.skip_frames),
         "silent_chunks": list(repro.silent_chunks),
@@ -170,7 +172,10 @@ def write_repro(directory: Path, repro: Repro) -> Path:
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
     directory.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^\w.=-]+", "_", repro.id)
-    return write_atomically(directory / f"{stem}.zip", buffer.getvalue())
+    taken = {path.name for path in directory.iterdir()}
+    names = (f"{stem}{'' if n == 1 else f'-{n}'}.zip" for n in itertools.count(1))
+    name = next(name for name in names if name not in taken)
+    return write_atomically(directory / name, buffer.getvalue())
 
 
 def read_repro(path: Path) -> Repro:
@@ -205,7 +210,7 @@ def _from_manifest(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> R
     }
     if manifest["main"] not in artifacts:
         raise ValueError(f"no artifact {manifest['main']}")
-    plain = ("id", "target", "model", "device_kind", "main", "frame_axes", "skip_frames", "state")
+    plain = ("id", "target", "model", "substrate", "main", "frame_axes", "skip_frames", "state")
     return Repro(
         artifacts=artifacts,
         **streams,

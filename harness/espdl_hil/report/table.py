@@ -9,14 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from espdl_hil.compare import Outcome
-from espdl_hil.report.schema import SIMULATED
+from espdl_hil.report.schema import CHECKS, SIMULATED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-    from espdl_hil.report.results import Results, Row
+    from espdl_hil.report.results import Results
+    from espdl_hil.report.row import Row
 
 _STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ERROR: "yellow"}
 SIMULATED_NOTE = (
@@ -40,12 +41,19 @@ def _latency(row: Row) -> str:
     return "-" if row.latency_us is None else format(row.latency_us.median, ".0f")
 
 
-def _reference(row: Row) -> str:
-    if row.reference is None:
-        return "-"
-    if not row.reference.differing:
-        return "equal"
-    return f"{row.reference.differing} ({_number(row.reference.max_lsb, 'd')} LSB)"
+def _check(name: str) -> Callable[[Row], str]:
+    """The cell of one check: ``equal``, or how much differs and how far."""
+
+    def cell(row: Row) -> str:
+        check = row.checks.get(name)
+        if check is None:
+            return "-"
+        if check.differing:
+            size = "" if check.max_lsb is None else f" ({check.max_lsb} LSB)"
+            return f"{check.differing:,}{size}"
+        return "equal" if check.outcome is Outcome.PASSED else str(check.outcome)
+
+    return cell
 
 
 _COLUMNS = (
@@ -53,13 +61,16 @@ _COLUMNS = (
     _Column("model", lambda row: row.model),
     _Column("bits", lambda row: str(row.bits), right=True),
     _Column("chunk", lambda row: _number(row.chunk_frames, "d"), right=True),
-    _Column("device", lambda row: row.device_kind),
+    _Column("device", lambda row: row.substrate),
     _Column("outcome", lambda row: str(row.outcome)),
-    _Column("chunks", lambda row: str(row.chunks), 88, right=True),
-    _Column("elements", lambda row: f"{row.elements:,}", 72, right=True),
-    _Column("differ", lambda row: f"{row.differing:,}", right=True),
-    _Column("max LSB", lambda row: _number(row.max_lsb, "d"), 80, right=True),
-    _Column("vs esp-ppq", _reference, 100, right=True),
+    _Column("chunks", lambda row: str(row.chunks), 100, right=True),
+    _Column("elements", lambda row: f"{row.elements:,}", 80, right=True),
+    *(
+        _Column(f"vs {name}", _check(check), width, right=True)
+        for name, check, width in zip(
+            ("offline", "interp", "esp-ppq"), CHECKS, (0, 70, 92), strict=True
+        )
+    ),
     _Column("SQNR dB", lambda row: _number(row.sqnr_db, ".1f"), 110, right=True),
     _Column("µs/chunk", _latency, 120, right=True),
 )
@@ -80,32 +91,33 @@ def render_table(results: Results, console: Console) -> None:
     console.print(Text(_sum(results.rows)))
     for row in results.rows:
         if row.outcome is not Outcome.PASSED:
-            console.print(Text(f"{row.id}: {explain(row)}", style=_STYLES[row.outcome]))
-    if any(row.device_kind == SIMULATED for row in results.rows):
+            console.print(Text(f"{row.id}: {row.reason}", style=_STYLES[row.outcome]))
+    for incident in results.incidents:
+        console.print(Text(f"recovery of {incident}"))
+    if any(row.substrate == SIMULATED for row in results.rows):
         console.print(Text(SIMULATED_NOTE))
-
-
-def explain(row: Row) -> str:
-    """Say in one line why a row did not pass; a cause if there is one."""
-    if row.diagnosis:
-        return str(row.diagnosis["cause"])
-    if row.outcome is Outcome.FAILED and row.first is not None:
-        return f"chunk {row.first.chunk}, {row.first}"
-    return row.details.error.partition("\n")[0] or "no reason was recorded"
 
 
 def _heading(results: Results) -> list[str]:
     lines = []
     for device in results.devices:
-        label = "SIMULATED " if device.kind == SIMULATED else ""
-        revision = f"v{device.revision // 100}.{device.revision % 100}"
-        lines.append(f"{label}{device.chip} {revision} at {device.port}")
+        label = "SIMULATED " if device.substrate == SIMULATED else ""
+        lines.append(f"{label}{device.chip} {revision_text(device.revision)} at {device.port}")
     return lines
 
 
-def _table(rows: list[Row], width: int) -> Table:
+def revision_text(revision: int) -> str:
+    """A chip revision as Espressif writes it.
+
+    >>> revision_text(302)
+    'v3.2'
+    """
+    return f"v{revision // 100}.{revision % 100}"
+
+
+def _table(rows: Sequence[Row], width: int) -> Table:
     columns = [column for column in _COLUMNS if width >= column.from_width]
-    if all(row.device_kind == SIMULATED for row in rows):
+    if all(row.substrate == SIMULATED for row in rows):
         columns = [column for column in columns if column.title != "µs/chunk"]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
@@ -119,12 +131,10 @@ def _style(column: _Column, row: Row) -> str:
     return _STYLES[row.outcome] if column.title == "outcome" else ""
 
 
-def _sum(rows: list[Row]) -> str:
+def _sum(rows: Sequence[Row]) -> str:
     if not rows:
         return "no verdicts: nothing was compared"
     counts = Counter(row.outcome for row in rows)
     parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
-    elements, differing = (
-        sum(getattr(row, name) for row in rows) for name in ("elements", "differing")
-    )
+    elements, differing = sum(row.elements for row in rows), sum(row.differing for row in rows)
     return f"{len(rows)} rows: {parts}; {elements:,} elements compared, {differing:,} differ"

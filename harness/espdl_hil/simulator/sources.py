@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import espdl_hil
 from espdl_hil.errors import ConfigError
 
 SOURCE_LIST = "host/sources.txt"
@@ -19,7 +18,7 @@ def firmware_dir() -> Path:
     Raises:
         ConfigError: Neither is there.
     """
-    package = Path(espdl_hil.__file__).parent
+    package = Path(__file__).resolve().parents[1]
     for candidate in (package / "_firmware", package.parents[1] / "firmware"):
         if (candidate / SOURCE_LIST).is_file():
             return candidate

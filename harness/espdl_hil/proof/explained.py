@@ -1,0 +1,89 @@
+"""Why two runs differ that should have been equal: a cause, a next step, a repro bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from espdl_hil.proof.explain import explain, mismatch_of
+from espdl_hil.proof.package import offline_name, streaming_name
+from espdl_hil.report import Repro, write_repro
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from espdl_hil.diagnosis import Diagnosis
+    from espdl_hil.proof.comparison import Comparison
+    from espdl_hil.proof.expected import Expected
+    from espdl_hil.proof.observed import Observer
+
+
+def diagnose_comparison(
+    comparison: Comparison, expected: Expected, observer: Observer
+) -> Diagnosis | None:
+    """Look for the cause on the host, and on the device by running the model again.
+
+    Returns:
+        The diagnosis; None when the device failed while it was looked into.
+    """
+    streaming = comparison.streaming
+    whole = (expected.offline_graph, expected.whole)
+    mismatch = mismatch_of(
+        expected.case,
+        expected.plan,
+        comparison.verdict,
+        graph=expected.streaming_graph if streaming else expected.offline_graph,
+        streaming=streaming,
+        chunks=expected.chunks if streaming else [expected.whole],
+        observed=comparison.observed,
+        steps=comparison.steps,
+        tolerance=comparison.tolerance,
+        offline=whole if comparison.against == "offline" else None,
+    )
+    return explain(mismatch, observer.loaded(streaming=streaming))
+
+
+def bundle_comparison(
+    comparison: Comparison,
+    expected: Expected,
+    diagnosis: Diagnosis | None,
+    *,
+    folder: Path,
+    substrate: str,
+    versions: Mapping[str, str],
+) -> Path:
+    """Write everything that the mismatch needs to be seen again.
+
+    Args:
+        comparison: What differs.
+        expected: The case.
+        diagnosis: What was found.
+        folder: Where bundles go.
+        substrate: What the device is made of.
+        versions: Component to version.
+
+    Returns:
+        Path of the bundle.
+    """
+    case, streaming, aligned = expected.case, comparison.streaming, comparison.against == "offline"
+    offline = expected.artifacts.offline
+    main = expected.streaming_path if streaming else offline
+    repro = Repro(
+        id=case.id,
+        target=case.target,
+        model=streaming_name(case) if streaming else offline_name(case),
+        substrate=substrate,
+        artifacts={file.name: file.read_bytes() for file in {main, offline}},
+        main=main.name,
+        stimulus=expected.chunks if streaming else [expected.whole],
+        expected=comparison.expected,
+        observed=comparison.observed,
+        frame_axes=expected.frame_axes if aligned else expected.axes(comparison.expected[0]),
+        skip_frames=expected.skip_frames if aligned else {},
+        silent_chunks=sorted(expected.silent_chunks) if aligned else (),
+        state=expected.plan.state if streaming else {},
+        tolerance=comparison.tolerance,
+        versions=versions,
+        diagnosis=diagnosis.to_json() if diagnosis else None,
+    )
+    return write_repro(folder, repro)

@@ -1,0 +1,97 @@
+"""Runs of one case: made once, noted in its row, explained when they differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from espdl_hil.proof.explained import bundle_comparison, diagnose_comparison
+from espdl_hil.proof.observed import PLAIN, Control, Observer
+from espdl_hil.proof.run import Role, Run, compare_offline
+
+if TYPE_CHECKING:
+    from espdl_hil.proof.case import Case
+    from espdl_hil.proof.comparison import Comparison
+    from espdl_hil.proof.expected import Expected
+    from espdl_hil.proof.observed import Observation
+    from espdl_hil.proof.rows import RowBook
+    from espdl_hil.proof.run import Match
+
+
+class CaseLedger:
+    """What the runs of one case ask for; see ``run.Ledger``.
+
+    Args:
+        case: The row of the table.
+        book: Where the row is noted.
+    """
+
+    def __init__(self, case: Case, book: RowBook) -> None:
+        self._case = case
+        self._book = book
+        self._record = book.record(case)
+        self._observer = Observer(case, book.rig)
+
+    @property
+    def expected(self) -> Expected:
+        """What the case should give."""
+        return self._book.rig.expected(self._case)
+
+    @property
+    def substrate(self) -> str:
+        """What the device is made of."""
+        return self._record.substrate
+
+    def stream(self, control: Control = PLAIN) -> Run:
+        """Stream the stimulus; a plain stream is made once."""
+        if control != PLAIN:
+            seen = self._observer.stream(control)
+            return Run(Role.STREAM, seen.outputs, self, steps=seen.steps, plain=False)
+        if "stream" not in self._record.runs:
+            self._keep("stream", Role.STREAM, self._observer.stream())
+        return self._record.runs["stream"]
+
+    def offline(self) -> Run:
+        """The device's offline run, made once."""
+        if "offline" not in self._record.runs:
+            self._keep("offline", Role.OFFLINE, self._observer.offline())
+        return self._record.runs["offline"]
+
+    def note(self, match: Match) -> None:
+        """Keep what a comparison of two plain runs found."""
+        self._book.note_match(self._case, self.expected, match)
+
+    def explain(self, match: Match) -> list[str]:
+        """Find out why two plain runs differ; the same difference is looked into once.
+
+        A stream and a reference are measured by the device's offline run: if that is wrong,
+        nothing else needs a cause.
+        """
+        self._record.failed = [known for known in self._record.failed if known is not match]
+        suspects = [compare_offline(self, self.offline()), *match.comparisons]
+        comparison = next(found for found in suspects if not found.passed)
+        what = "; ".join(dict.fromkeys(c.what for c in match.comparisons if not c.passed))
+        if comparison.what not in self._record.explained:
+            self._record.explained[comparison.what] = self._explain(comparison)
+        return [f"{self._case.id}: {what}", *self._record.explained[comparison.what]]
+
+    def _explain(self, comparison: Comparison) -> list[str]:
+        if comparison.against == "reference":  # the device computes what the file says
+            return [str(comparison), *(f"hint: {hint}" for hint in comparison.hints)]
+        book, expected = self._book, self.expected
+        diagnosis = diagnose_comparison(comparison, expected, self._observer)
+        path = bundle_comparison(
+            comparison,
+            expected,
+            diagnosis,
+            folder=book.rig.settings.report / "repro",
+            substrate=self.substrate,
+            versions=book.environment,
+        )
+        replay = f"espdl-hil replay {path}"
+        book.note_diagnosis(self._case, diagnosis, replay)
+        lost = [str(comparison), "no diagnosis: device lost"]
+        return [*(diagnosis.text.splitlines() if diagnosis else lost), f"replay    {replay}"]
+
+    def _keep(self, name: str, role: Role, seen: Observation) -> None:
+        self._book.note_run(self._case, seen)
+        self._record.runs[name] = Run(role, seen.outputs, self, steps=seen.steps)

@@ -1,0 +1,212 @@
+"""What a device gives for one case. Runs models on devices, compares nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from espdl_hil.errors import ConfigError, DeviceError
+from espdl_hil.proof.package import PACKAGE_BYTES, offline_name, streaming_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.device.model import Model
+    from espdl_hil.device.tensors import StepResult
+    from espdl_hil.proof.case import Case
+    from espdl_hil.proof.rig import Rig
+
+    Tensors = Mapping[str, NDArray[Any]]
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a stream is run otherwise than a proof demands; by default not at all.
+
+    Attributes:
+        order: Chunks by number, in the order in which they are sent; empty for all in turn.
+        reset: Zero the state before the stream.
+        after: Chunks of the same stimulus that the same model instance has streamed before.
+        artifact: Another build of the streaming file; empty for the case's own.
+        upload: Send the artifact to the device's memory; otherwise it is loaded from flash, which
+            must hold these very bytes.
+        beside: A case whose streaming model takes a step between any two of this one's.
+    """
+
+    order: tuple[int, ...] = ()
+    reset: bool = True
+    after: int = 0
+    artifact: bytes = b""
+    upload: bool = True
+    beside: Case | None = None
+
+
+PLAIN = Control()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the device gave in one run.
+
+    Attributes:
+        steps: Outputs of each step, with all that the device said of it.
+        model: Name of the model on the device.
+        sha256: Of the model's bytes, as the device computed it.
+        latency_us: Time of each step on the chip; empty on a device that measures none.
+    """
+
+    steps: Sequence[StepResult]
+    model: str
+    sha256: str
+    latency_us: tuple[int, ...]
+
+    @property
+    def outputs(self) -> list[Tensors]:
+        """The outputs of each step."""
+        return [step.outputs for step in self.steps]
+
+
+class Observer:
+    """Runs the models of a case on its device.
+
+    Args:
+        case: The row of the table.
+        rig: Owner of artifacts and devices.
+    """
+
+    def __init__(self, case: Case, rig: Rig) -> None:
+        self._case = case
+        self._rig = rig
+
+    def offline(self) -> Observation:
+        """Run the offline model over the whole stimulus.
+
+        Raises:
+            HarnessError: it cannot be run.
+        """
+
+        def work() -> Observation:
+            with self.loaded(streaming=False) as model:
+                whole = self._rig.expected(self._case).whole
+                return self._observation(
+                    offline_name(self._case), model, [model.run(whole, reset=True)]
+                )
+
+        return self._attempt(work)
+
+    def stream(self, control: Control = PLAIN) -> Observation:
+        """Stream the stimulus.
+
+        Raises:
+            StaleArtifactError: flash holds other bytes than were to be run.
+            HarnessError: it cannot be run.
+        """
+        chunks = self._rig.expected(self._case).chunks
+        wanted = [chunks[number] for number in control.order] if control.order else chunks
+
+        def work() -> Observation:
+            with self._opened(control) as model, self._neighbour(control) as take_step:
+                if control.after:
+                    model.stream(chunks[: control.after], reset=True)
+                if take_step is None:
+                    steps = model.stream(wanted, reset=control.reset)
+                else:
+                    steps = []
+                    for number, chunk in enumerate(wanted):
+                        steps.append(model.run(chunk, reset=control.reset and not number))
+                        take_step(number)
+                return self._observation(streaming_name(self._case), model, steps)
+
+        return self._attempt(work)
+
+    @contextlib.contextmanager
+    def loaded(self, case: Case | None = None, *, streaming: bool = True) -> Iterator[Model]:
+        """Load a model on the device, its state cold and bound, and unload it afterwards.
+
+        Args:
+            case: Which; None means this one.
+            streaming: The streaming model, or the offline one.
+        """
+        case = case or self._case
+        expected = self._rig.expected(case)
+        path = expected.streaming_path if streaming else expected.artifacts.offline
+        name = streaming_name(case) if streaming else offline_name(case)
+        session = self._rig.dut(case.target).session
+        load = session.load if name in self._rig.stored[case.target] else _swapped(session.upload)
+        with _unloading(load(name, path.read_bytes())) as model:
+            if streaming:
+                _bind(model, expected.plan.state)
+            yield model
+
+    @contextlib.contextmanager
+    def _opened(self, control: Control) -> Iterator[Model]:
+        """The case's streaming model, or another build of it."""
+        if not control.artifact:
+            with self.loaded() as model:
+                yield model
+            return
+        session, name = self._rig.dut(self._case.target).session, streaming_name(self._case)
+        if not control.upload and name not in self._rig.stored[self._case.target]:
+            raise ConfigError(
+                f"{name} is not in flash: the models of this run exceed {PACKAGE_BYTES >> 20} MiB",
+                hint="select fewer models with -k",
+            )
+        load = _swapped(session.upload) if control.upload else session.load
+        with _unloading(load(name, control.artifact)) as model:
+            _bind(model, self._rig.expected(self._case).plan.state)
+            yield model
+
+    @contextlib.contextmanager
+    def _neighbour(self, control: Control) -> Iterator[Callable[[int], Any] | None]:
+        """What lets the other model take the step of a number; None if there is no other."""
+        if control.beside is None:
+            yield None
+            return
+        chunks = self._rig.expected(control.beside).chunks
+        with self.loaded(control.beside) as model:
+            yield lambda number: model.run(chunks[number % len(chunks)], reset=not number)
+
+    def _observation(self, name: str, model: Model, steps: Sequence[StepResult]) -> Observation:
+        latencies = [step.latency_us for step in steps if step.latency_us is not None]
+        timed = self._rig.dut(self._case.target).info.measures_time
+        return Observation(steps, name, model.sha256, tuple(latencies) if timed else ())
+
+    def _attempt(self, work: Callable[[], _Result]) -> _Result:
+        """Do *work*; after an infrastructure fault bring the device back and do it once more."""
+        from espdl_hil.device.errors import is_retryable
+
+        try:
+            return work()
+        except DeviceError as error:
+            if not is_retryable(error):
+                raise
+            self._rig.recover(self._case.target, error.message)
+            return work()
+
+
+def _swapped(upload: Callable[[bytes, str], Model]) -> Callable[[str, bytes], Model]:
+    """Upload with the arguments of load."""
+    return lambda name, data: upload(data, name)
+
+
+def _bind(model: Model, state: Mapping[str, str]) -> None:
+    """Feed recurrent state back on the device."""
+    if state:
+        model.bind_state({output: into for into, output in state.items()})
+
+
+@contextlib.contextmanager
+def _unloading(model: Model) -> Iterator[Model]:
+    """Unload *model* afterwards, unless the device is gone and took it along."""
+    try:
+        yield model
+    except DeviceError:
+        with contextlib.suppress(DeviceError):
+            model.unload()
+        raise
+    model.unload()

@@ -1,0 +1,240 @@
+"""Runs that compare with ``==``. Knows which belong together, not where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from espdl_hil.compare import NotComparableError
+from espdl_hil.proof.comparison import (
+    Comparison,
+    compare_alike,
+    compare_reference,
+    compare_streaming,
+    interpreter_tolerance,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.device.tensors import StepResult
+    from espdl_hil.proof.expected import Expected
+
+    Tensors = Mapping[str, NDArray[Any]]
+
+ADVICE = (
+    "compare hil.stream() with hil.offline() or hil.interpreted(), hil.offline() with "
+    "hil.reference() or hil.interpreted(), or two streams with each other"
+)
+
+
+class VerificationError(AssertionError):
+    """Elements differ; the message says where, why and how to see it again."""
+
+
+class Role(StrEnum):
+    """Whose run of which model."""
+
+    STREAM = "stream"
+    OFFLINE = "offline run"
+    INTERPRETED = "interpreter's runs"
+    REFERENCE = "exporter's reference"
+
+
+class Ledger(Protocol):
+    """What runs of one case ask of the proof that they belong to."""
+
+    @property
+    def expected(self) -> Expected:
+        """What the case should give."""
+
+    @property
+    def substrate(self) -> str:
+        """What the device is made of."""
+
+    def offline(self) -> Run:
+        """The device's offline run."""
+
+    def note(self, match: Match) -> None:
+        """Keep what a comparison of two plain runs found."""
+
+    def explain(self, match: Match) -> list[str]:
+        """Find out why two plain runs differ; asked again, say the same."""
+
+
+class Run:
+    """What a model gave for the stimulus of a case: on the device, or on the host.
+
+    ``==`` compares every element of every chunk, within the tolerance that the pair allows,
+    past its latency, and takes a row of the report for it when both runs are as a proof demands
+    them. A run equals others without being the same, so it cannot be hashed.
+
+    Args:
+        role: Whose run of which model.
+        outputs: Graph outputs of each step, in the file's layout; the offline model has one.
+        ledger: The proof that it belongs to.
+        steps: What the device said of its steps besides.
+        plain: Whether it was made as a proof demands; otherwise it is a control.
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # equal runs are not the same run
+
+    def __init__(
+        self,
+        role: Role,
+        outputs: Sequence[Tensors],
+        ledger: Ledger,
+        *,
+        steps: Sequence[StepResult] = (),
+        plain: bool = True,
+    ) -> None:
+        self.role = role
+        self.outputs = outputs
+        self.steps = steps
+        self.plain = plain
+        self.case = ledger.expected.case
+        self._ledger = ledger
+        self._matches: list[tuple[Run, Match]] = []
+
+    def __repr__(self) -> str:
+        chunks = f", {len(self.outputs)} chunks" if self.role is Role.STREAM else ""
+        return f"<{self.role} of {self.case.id}{'' if self.plain else ', changed'}{chunks}>"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all elements that belong together are equal.
+
+        Raises:
+            NotComparableError: something was to be compared and could not be, or nothing was.
+            TypeError: these two do not belong together.
+        """
+        match = self._match(other)
+        if match.counted:
+            self._ledger.note(match)
+        errors = [error for found in match.comparisons for error in found.verdict.errors]
+        if errors:
+            raise NotComparableError(f"{self!r} and {other!r}: {'; '.join(errors)}")
+        return match.equal
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def explain(self, other: Run) -> list[str]:
+        """Say what differs and why, or what is equal, a line each.
+
+        Args:
+            other: What this run was compared with.
+
+        Returns:
+            For two runs that should have been equal the diagnosis, its next step and the command
+            that replays it; what differs for a control.
+        """
+        match = self._match(other)
+        if match.equal:
+            return [
+                f"all that was compared is equal: {found.verdict}" for found in match.comparisons
+            ]
+        if match.counted:
+            return self._ledger.explain(match)
+        return [str(found) for found in match.comparisons if not found.passed]
+
+    def _match(self, other: object) -> Match:
+        for known, match in self._matches:
+            if known is other:
+                return match
+        if not isinstance(other, Run):
+            raise TypeError(f"{self!r} cannot be compared with {type(other).__name__}; {ADVICE}")
+        if self.case != other.case:
+            raise TypeError(f"{self!r} and {other!r} are of two cases and cannot be compared")
+        match = _match(self, other, self._ledger)
+        self._matches.append((other, match))
+        return match
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Two runs that belong together, compared.
+
+    Attributes:
+        runs: Both.
+        check: The row's check, ``streaming``, ``interpreter`` or ``reference``; empty for others.
+        counted: Whether the row's numbers are made of it.
+        parts: By what is compared, ``stream`` or ``offline``.
+    """
+
+    runs: tuple[Run, Run]
+    check: str
+    counted: bool
+    parts: Mapping[str, Comparison]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """All comparisons, in the order in which a cause is looked for."""
+        return tuple(self.parts.values())
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs and everything was compared."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    def explain(self) -> list[str]:
+        """Say what differs and why; see ``Run.explain``."""
+        return self.runs[0].explain(self.runs[1])
+
+
+def compare_offline(ledger: Ledger, offline: Run) -> Comparison:
+    """Compare an offline run of the device with the interpreter's."""
+    expected = ledger.expected
+    return compare_alike(
+        expected,
+        [expected.offline],
+        offline.outputs,
+        what="the offline run differs from the interpreter's",
+        streaming=False,
+        against="interpreter",
+        tolerance=interpreter_tolerance(expected, ledger.substrate),
+        steps=offline.steps,
+    )
+
+
+def _match(left: Run, right: Run, ledger: Ledger) -> Match:
+    pair = (left, right)
+    runs = {run.role: run for run in (right, left)}
+    expected, plain = ledger.expected, left.plain and right.plain
+    stream, offline = runs.get(Role.STREAM), runs.get(Role.OFFLINE)
+    if left.role is right.role and left.role in (Role.STREAM, Role.OFFLINE):
+        what, is_stream = f"the {left.role} differs from the other one", stream is not None
+        alike = compare_alike(
+            expected,
+            right.outputs,
+            left.outputs,
+            what=what,
+            streaming=is_stream,
+            against="stream",
+            steps=left.steps,
+        )
+        return Match(pair, "", False, {"stream" if is_stream else "offline": alike})
+    if stream and offline:
+        found = compare_streaming(expected, stream.outputs, offline.outputs[0], stream.steps)
+        return Match(pair, "streaming", plain, {"stream": found})
+    if stream and Role.INTERPRETED in runs:
+        found = compare_alike(
+            expected,
+            expected.stream,
+            stream.outputs,
+            what="the stream differs from the interpreter's",
+            streaming=True,
+            against="interpreter",
+            tolerance=interpreter_tolerance(expected, ledger.substrate),
+            steps=stream.steps,
+        )
+        whole = {"offline": compare_offline(ledger, ledger.offline())} if plain else {}
+        return Match(pair, "interpreter", plain, {**whole, "stream": found})
+    if offline and Role.INTERPRETED in runs:
+        return Match(pair, "interpreter", plain, {"offline": compare_offline(ledger, offline)})
+    if offline and Role.REFERENCE in runs:
+        found = compare_reference(expected, offline.outputs[0])
+        return Match(pair, "reference", plain, {"offline": found})
+    raise TypeError(f"{left!r} and {right!r} have nothing to be compared in; {ADVICE}")
