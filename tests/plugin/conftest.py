@@ -41,7 +41,7 @@ class Project:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def pytest(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def pytest(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -53,7 +53,8 @@ class Project:
         )
 
     def command(self, *arguments: str) -> list[str]:
-        options = ["-p", "no:cacheprovider", f"--hil-store={self.store}"]
+        options = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # it takes long to import
+        options.append(f"--hil-store={self.store}")
         return [sys.executable, "-m", "pytest", *options, *arguments]
 
 

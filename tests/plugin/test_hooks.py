@@ -81,7 +81,7 @@ def test_a_device_alone(project):
         seen = {}
         def test_alone(hil_dut):
             seen[hil_dut.info.target] = hil_dut
-            assert hil_dut.info.substrate == "simulated"
+            assert hil_dut.info.kind == "simulated"
         def test_beside(hil, hil_dut):
             assert hil_dut is hil.dut is seen[hil.case.target]
         """,

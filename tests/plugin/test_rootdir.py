@@ -11,11 +11,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 def collect(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:hypothesispytest", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

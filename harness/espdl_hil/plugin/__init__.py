@@ -20,6 +20,7 @@ from espdl_hil.plugin.worker import is_worker, mistake_of, pytest_testnodedown, 
 if TYPE_CHECKING:
     from espdl_hil.device.dut import Dut
     from espdl_hil.plugin.session import HilSession
+    from espdl_hil.plugin.summary import Summary
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.hil import Hil
     from espdl_hil.proof.settings import Settings
@@ -87,11 +88,14 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """
     from espdl_hil.plugin.summary import case_ids_in
 
-    if (cases := case_ids_in(ids)) and not node.config.pluginmanager.hasplugin("hil-summary"):
+    config: pytest.Config = node.config
+    if (case_ids := case_ids_in(ids)) and not config.pluginmanager.hasplugin("hil-summary"):
         try:
-            _register_summary(node.config, cases)
+            summary = _register_summary(config, case_ids)
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
+        if (terminal := config.pluginmanager.getplugin("terminalreporter")) is not None:
+            terminal.write_line(summary.headline())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -114,11 +118,12 @@ def hil_dut(request: pytest.FixtureRequest) -> Dut:
     return request.config.stash[_session_key].dut(target)
 
 
-def _register_summary(config: pytest.Config, case_ids: list[str]) -> None:
+def _register_summary(config: pytest.Config, case_ids: list[str]) -> Summary:
     from espdl_hil.plugin.summary import Summary
 
     summary = Summary(config, read_settings(config), case_ids)
     config.pluginmanager.register(summary, "hil-summary")
+    return summary
 
 
 def _settings(config: pytest.Config) -> Settings | None:

@@ -72,6 +72,7 @@ class HilSession:
         hook = config.hook
         self._config = config
         self._settings = settings
+        self._targets = targets
         self._rig = Rig(
             settings,
             cases,
@@ -140,7 +141,7 @@ class HilSession:
 
     def pytest_report_collectionfinish(self) -> str:
         """Say before anything runs whether chips or simulated devkits are tested."""
-        return headline(self._settings, [case.id for case in self._rig.cases], self._rig.ports)
+        return headline(self._settings, len(self._rig.cases), self._targets, self._rig.ports)
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         """Say in a line what differs; the whole diagnosis follows, which pytest would cut off."""
@@ -166,7 +167,8 @@ class HilSession:
             )
             self._show(case, error, report)
             outcome = Outcome.ERROR if is_error else Outcome.FAILED
-            self._book.note_outcome(case, outcome, str(error).removeprefix(f"{case.id}: "))
+            text = str(error) if isinstance(error, HarnessError) else str(error).partition("\n")[0]
+            self._book.note_outcome(case, outcome, text.removeprefix(f"{case.id}: "))
         if (row := self._book.row(case)) is not None:
             attach(report, replace(self._book.results, rows=(row,)), is_error=is_error)
             told = properties(row)

@@ -6,6 +6,7 @@ home with each report of its tests, so that a worker that crashes loses none tha
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ def attach(report: pytest.TestReport, results: Results, *, is_error: bool) -> No
         results: Its row, and the device that it ran on.
         is_error: The comparison could not be made.
     """
-    setattr(report, _ATTRIBUTE, {"results": results.to_json(), "is_error": is_error})
+    setattr(report, _ATTRIBUTE, {"results": json.dumps(results.to_json()), "is_error": is_error})
 
 
 def case_ids_in(node_ids: Iterable[str]) -> list[str]:
@@ -59,21 +60,23 @@ def case_ids_in(node_ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(match.group() for match in found if match))
 
 
-def headline(settings: Settings, case_ids: Sequence[str], ports: Mapping[str, str]) -> str:
+def headline(
+    settings: Settings, count: int, targets: Iterable[str], ports: Mapping[str, str]
+) -> str:
     """Return one line on what runs where.
 
     Args:
         settings: The command line.
-        case_ids: The cases of the selected tests.
+        count: Cases of the selected tests.
+        targets: Targets of the selected tests.
         ports: Where each board was found, as far as that is known.
     """
-    targets = dict.fromkeys(case_id.partition("-")[0] for case_id in case_ids)
     if settings.device == SIM:
         names = ", ".join(targets)
         where = f"SIMULATED devkits ({names}): no chip is tested and no chip time measured"
     else:
         where = ", ".join(f"{target} on {ports.get(target, 'a board')}" for target in targets)
-    return f"hil: {len(case_ids)} cases on {where}"
+    return f"hil: {count} cases on {where}"
 
 
 def properties(row: Row) -> list[tuple[str, object]]:
@@ -112,12 +115,17 @@ class Summary:
         self._results: Results | None = None
         self._written: Path | None = None
 
+    def headline(self) -> str:
+        """Return one line on what all workers run."""
+        targets = dict.fromkeys(case_id.partition("-")[0] for case_id in self._case_ids)
+        return headline(self._settings, len(self._case_ids), targets, self._settings.ports)
+
     @pytest.hookimpl(tryfirst=True)  # the status of a report is asked for when it is printed
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the row that came home with a report."""
         process = report.node.gateway.id if hasattr(report, "node") else ""
         if (found := getattr(report, _ATTRIBUTE, None)) is not None:
-            self._keep(process, Results.from_json(found["results"]))
+            self._keep(process, Results.from_json(json.loads(found["results"])))
         elif report.when == _CRASHED and (match := _CASE_ID.search(report.nodeid)):
             self._keep(f"{process} crashed", self._results_of_crash(match, str(report.longrepr)))
 
