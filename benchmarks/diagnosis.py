@@ -2,9 +2,10 @@
 
     python benchmarks/diagnosis.py [--instances 25] [--seed 1] [--kind NAME] [--keep FILE]
 
-Each instance breaks one thing (``benchmarks/faults``) on one model of the zoo or the golden
-vectors, runs the stream on a device made of the interpreter, and lets the harness judge and
-diagnose. An instance that changes no output is drawn again and counted apart. A run without a
+Each instance breaks one thing (``espdl_hil.simulator.faults``) on one model of the zoo or the
+golden vectors and streams it through the firmware core with the product's own client
+(``campaign/device.py``). What the product is fed then, and nothing else, goes to the diagnosis:
+the verdict, the device's remarks, and a freshly loaded model to look into. An instance that changes no output is drawn again and counted apart. A run without a
 fault must raise no alarm. The exit code is 0 if all faults that change an output are detected,
 95% of the causes are right and there is no alarm.
 """
@@ -12,6 +13,7 @@ fault must raise no alarm. The exit code is 0 if all faults that change an outpu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -20,21 +22,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from faults import ALL_KINDS
-from faults.device import Device, Flaw
-from faults.kinds import Injection, Kind, NoPlace
-from faults.subjects import golden_subjects, zoo_subjects
+from campaign.device import Device
+from campaign.kinds import KINDS, Kind, NoPlace, Trial
+from campaign.subjects import golden_subjects, zoo_subjects
 
 from espdl_hil.compare import Outcome
-from espdl_hil.diagnosis import Cause, diagnose
-from espdl_hil.errors import UnsupportedOpError
+from espdl_hil.device.errors import RequestError
+from espdl_hil.diagnosis import Cause
+from espdl_hil.proof.explain import explain
 from espdl_hil.quantize import Store
+from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from faults.subjects import Subject
+    from campaign.subjects import Subject
 
+    from espdl_hil.device.tensors import StepResult
     from espdl_hil.diagnosis import Diagnosis
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,29 +70,34 @@ class Result:
         return self.diagnosis is not None and self.diagnosis.cause is self.kind.cause
 
 
-def run(kind: Kind, subject: Subject, injection: Injection) -> Result | None:
-    """Judge and diagnose one instance; None if it changes no output."""
-    runs = injection.planned or subject
-    device = Device(runs, injection.flaw)
-    observed = device.first_run()
-    verdict = runs.judge_offline(observed) if injection.planned else subject.judge(observed)
-    if verdict.outcome is Outcome.PASSED:
-        truth = runs if _own_truth(subject, injection) else subject
-        silent = _same(truth.expected, observed)
-        return None if silent else Result(kind, subject, detected=False)
-    case = runs.case(observed, verdict, probe=device, facts=injection.facts)
-    start = time.perf_counter()
-    found = diagnose(case)
-    return Result(kind, subject, True, found, time.perf_counter() - start)
+def run(device: Device, kind: Kind, subject: Subject, trial: Trial) -> Result | None:
+    """Compare and diagnose one instance; None if it changes no output.
+
+    Raises:
+        RequestError: the device refuses to load what the fault makes of the model.
+    """
+    with contextlib.ExitStack() as broken:
+        broken.enter_context(device.broken(trial.faults))
+        steps = observe(device, subject, trial)
+        observed = [step.outputs for step in steps]
+        verdict = subject.compare(observed)
+        if verdict.outcome is Outcome.PASSED:
+            silent = _same(subject.expected, observed)
+            return None if silent else Result(kind, subject, detected=False)
+        if trial.passing:
+            broken.close()
+        start = time.perf_counter()
+        found = explain(subject.mismatch(observed, verdict, steps), subject.loaded(device))
+        return Result(kind, subject, True, found, time.perf_counter() - start)
 
 
-def _own_truth(subject: Subject, injection: Injection) -> bool:
-    """Whether the fault changed the offline model or the stimulus too: they are the truth then."""
-    planned = injection.planned
-    if planned is None or planned.offline is None or subject.offline is None:
-        return False
-    other_model = planned.offline.graph is not subject.offline.graph
-    return other_model or planned.chunks is not subject.chunks
+def observe(device: Device, subject: Subject, trial: Trial) -> list[StepResult]:
+    """The run that a test compares."""
+    order = range(len(subject.chunks)) if trial.order is None else trial.order
+    with subject.loaded(device) as model:
+        if trial.before:
+            model.stream(trial.before, reset=True)
+        return model.stream([subject.chunks[number] for number in order], reset=trial.reset)
 
 
 def _same(expected: Sequence[dict], observed: Sequence[dict]) -> bool:
@@ -97,7 +106,11 @@ def _same(expected: Sequence[dict], observed: Sequence[dict]) -> bool:
 
 
 def campaign(
-    kind: Kind, subjects: Sequence[Subject], instances: int, seed: int
+    devices: Mapping[str, Device],
+    kind: Kind,
+    subjects: Sequence[Subject],
+    instances: int,
+    seed: int,
 ) -> tuple[list[Result], int]:
     """Draw instances of one kind.
 
@@ -112,8 +125,9 @@ def campaign(
             break
         subject = subjects[int(rng.integers(len(subjects)))]
         try:
-            result = run(kind, subject, kind.inject(subject, rng))
-        except (NoPlace, UnsupportedOpError):  # no place, or what it makes is refused at load
+            trial = kind.draw(subject, rng)
+            result = run(devices[subject.target], kind, subject, trial)
+        except (NoPlace, RequestError):  # no place, or what it makes is refused at load
             continue
         if result is None:
             silent += 1
@@ -122,14 +136,15 @@ def campaign(
     return results, silent
 
 
-def false_alarms(subjects: Iterable[Subject]) -> tuple[int, int]:
+def false_alarms(devices: Mapping[str, Device], subjects: Iterable[Subject]) -> tuple[int, int]:
     """Run every subject without a fault; runs, and runs that did not pass."""
     runs = alarms = 0
     for subject in subjects:
-        observed = Device(subject, Flaw()).first_run()
-        verdicts = [subject.judge(observed)]
+        steps = observe(devices[subject.target], subject, Trial())
+        observed = [step.outputs for step in steps]
+        verdicts = [subject.compare(observed)]
         if subject.offline is not None:
-            verdicts.append(subject.judge_offline(observed))
+            verdicts.append(subject.compare_offline(observed))
         runs += len(verdicts)
         alarms += sum(verdict.outcome is not Outcome.PASSED for verdict in verdicts)
     return runs, alarms
@@ -185,12 +200,17 @@ def main() -> int:
     start = time.perf_counter()
     results: list[Result] = []
     silent: dict[str, int] = {}
-    for kind in ALL_KINDS:
-        if options.kind in kind.name:
-            own, silent[kind.name] = campaign(kind, subjects, options.instances, options.seed)
-            results += own
-            print(f"{kind.name:32}{sum(r.right for r in own):3} of {len(own)} right", flush=True)
-    runs, alarms = false_alarms(subjects)
+    with contextlib.ExitStack() as stack:
+        devices = {name: stack.enter_context(Device(name)) for name in DEVKIT_TARGETS}
+        for kind in KINDS:
+            if options.kind in kind.name:
+                own, silent[kind.name] = campaign(
+                    devices, kind, subjects, options.instances, options.seed
+                )
+                results += own
+                right = sum(result.right for result in own)
+                print(f"{kind.name:32}{right:3} of {len(own)} right", flush=True)
+        runs, alarms = false_alarms(devices, subjects)
     detected, right = sum(r.detected for r in results), sum(r.right for r in results)
     lines = [
         *table(results, silent),

@@ -16,7 +16,6 @@ from espdl_hil.device.session import edl_bytes, model_digest
 from espdl_hil.errors import ArtifactError
 from espdl_hil.simulator.devkit import Devkit
 from espdl_hil.simulator.faults import CorruptBytes, DropBytes, DuplicateBytes
-from espdl_hil.wire.messages import WatchMode
 
 from .conftest import QUICK, Golden
 
@@ -151,7 +150,7 @@ def test_watched_tensors_come_with_each_step(model, streaming):
     for step, result in enumerate(results):
         for name in streaming.order:
             np.testing.assert_array_equal(result.watched[name], streaming.tensor(step, "out", name))
-    model.watch(names, WatchMode.DIGEST)
+    model.watch(names, digests=True)
     digests = model.stream(streaming.chunks, reset=True)
     assert digests[3].watched[names[0]] != digests[4].watched[names[0]]
     model.watch(())

@@ -6,7 +6,7 @@ import pytest
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.espdl.graph import Node
-from espdl_hil.operators import infer_shapes
+from espdl_hil.operators import NodeProblem, infer_shapes, output_shapes
 from espdl_hil.operators.shapes import RULES
 from espdl_hil.operators.table import OPERATORS
 
@@ -298,3 +298,28 @@ def test_every_operator_has_a_rule():
     assert set(RULES) == set(OPERATORS)
     tested = {case[0] for case in FITTING}
     assert {RULES[name] for name in RULES} == {RULES[name] for name in tested}
+
+
+def test_shapes_of_one_node_from_plain_data():
+    # as the exporter spells it: lists for tuples, None for an attribute that is not there
+    attributes = {"strides": [2], "dilations": [1], "pads": [2, 0], "group": 1, "auto_pad": None}
+    conv = Node("n", "Conv", ("x", "w", ""), ("y",), attributes)
+    assert output_shapes(conv, ((1, 9, 4), (3, 4, 20), None), {}) == ((1, 5, 20),)
+    reshape = Node("n", "Reshape", ("x", "shape"), ("y",), {"allowzero": None})
+    constants = {"shape": np.array([0, -1], "int64")}
+    assert output_shapes(reshape, [(6, 2, 2), (2,)], constants) == ((6, 4),)
+
+
+@pytest.mark.parametrize(
+    ("node", "shapes", "message"),
+    [
+        (Node("n", "Attention", ("x",), ("y",)), [(1, 2)], "ESP-DL has no operator Attention"),
+        (Node("n", "Add", ("x", "z"), ("y",)), [(2,), (3,)], r"\(2,\) and \(3,\) do not broadc"),
+        (Node("n", "Add", ("x", ""), ("y",)), [(2,), None], "input 1 is missing"),
+        (Node("n", "Relu", ("x",), ("y", "z")), [(2,)], "2 outputs, ESP-DL makes 1"),
+        (Node("n", "Gather", ("x", "i"), ("y",)), [(2,), (1,)], "input 1 .* must be a constant"),
+    ],
+)
+def test_one_node_that_does_not_fit(node, shapes, message):
+    with pytest.raises(NodeProblem, match=message):
+        output_shapes(node, shapes, {})

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import EXACT, Fidelity, judge
+from espdl_hil.compare import EXACT, Fidelity, compare_streams
 from espdl_hil.report import Check, Commit, Details, Device, Incident, Results, Row, worst
 
 DATE = "2026-11-25T12:00:00+00:00"
@@ -20,7 +20,7 @@ def compare(spoil=lambda observed: None):
     """A verdict and its check; *spoil* changes what was observed."""
     expected, observed = stream(), stream()
     spoil(observed)
-    verdict = judge(expected, observed, frame_axes={"y": 1})
+    verdict = compare_streams(expected, observed, frame_axes={"y": 1})
     return verdict, Check.of(verdict, elements=60, tolerance=EXACT)
 
 
@@ -67,7 +67,9 @@ def make_results():
 
     def make(*rows, **fields):
         device = ("esp32s3", "simulated", "ESP32-S3", 2, "rfc2217://127.0.0.1:4000", "cd" * 32)
-        return Results(**{"date": DATE, "devices": (Device(*device, "17"),), "rows": rows, **fields})
+        return Results(
+            **{"date": DATE, "devices": (Device(*device, "17"),), "rows": rows, **fields}
+        )
 
     return make
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import EXACT, Outcome, judge
+from espdl_hil.compare import EXACT, Outcome, compare_streams
 from espdl_hil.errors import ConfigError
 from espdl_hil.report import (
     Check,
@@ -111,7 +111,7 @@ def test_infinite_values_stay_json(make_row, make_results, tmp_path):
     expected = np.ones((1, 3, 5), np.float32)
     observed = expected.copy()
     observed[0, 0, 0] = np.inf
-    verdict = judge([{"y": expected}], [{"y": observed}], frame_axes={"y": 1})
+    verdict = compare_streams([{"y": expected}], [{"y": observed}], frame_axes={"y": 1})
     check = Check.of(verdict, elements=15, tolerance=EXACT)
     row = make_row(checks={"streaming": check}, outcome=verdict.outcome)
     content = json.loads(write_report(make_results(row), tmp_path).read_text())
@@ -236,7 +236,11 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):
 def repository(tmp_path):
     environment = {
         **os.environ,
-        **{f"GIT_{who}_{what}": "x@y" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        **{
+            f"GIT_{who}_{what}": "x@y"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
     }
 
     def git(*words):

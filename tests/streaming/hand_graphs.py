@@ -30,8 +30,8 @@ class Builder:
         self.nodes.append(Node(name, op_type, inputs, results, attributes))
         return results[0] if outputs == 1 else results
 
-    def conv(self, x, kernel, channels=8, *, pads=None, stride=1, dilation=1, name=None):
-        filters = self.constant(np.zeros((kernel, 8, channels)))
+    def conv(self, x, kernel, channels=8, *, inputs=8, pads=None, stride=1, dilation=1, name=None):
+        filters = self.constant(np.zeros((kernel, inputs, channels)))
         pads = (dilation * (kernel - 1), 0) if pads is None else pads
         return self.node(
             "Conv",
@@ -42,6 +42,21 @@ class Builder:
             strides=(stride,),
             dilations=(dilation,),
             kernel_shape=(kernel,),
+            group=1,
+        )
+
+    def conv2d(self, x, pads, name=None):
+        """A 3 x 3 convolution from 1 to 4 channels."""
+        filters = self.constant(np.zeros((3, 3, 1, 4)))
+        return self.node(
+            "Conv",
+            x,
+            filters,
+            name=name,
+            pads=pads,
+            strides=(1, 1),
+            dilations=(1, 1),
+            kernel_shape=(3, 3),
             group=1,
         )
 

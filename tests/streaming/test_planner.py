@@ -62,7 +62,7 @@ def test_a_pad_that_also_pads_channels_stays_for_them():
     b = Builder(x=INPUT)
     padded = b.pad("x", [0, 2, 0, 0, 0, 1], name="pad")
 
-    result = plan(b.graph(b.conv(padded, 3, pads=(0, 0))))
+    result = plan(b.graph(b.conv(padded, 3, inputs=9, pads=(0, 0))))
 
     assert result.removals == ()
     assert [(e.node, e.values) for e in result.constant_edits] == [("pad", (0, 0, 0, 0, 0, 1))]
@@ -95,8 +95,7 @@ def test_a_pad_at_the_output_is_a_delay_line_too():
 
 def test_time_that_is_not_outermost_moves_to_the_front_and_back():
     b = Builder(x=(1, 6, T, 1))
-    filters = b.constant(np.zeros((3, 3, 1, 4)))
-    out = b.node("Conv", "x", filters, pads=(1, 2, 1, 0), kernel_shape=(3, 3), group=1, name="c")
+    out = b.conv2d("x", (1, 2, 1, 0), name="c")
 
     result = plan(b.graph(out), axes={"x": 2})
 
@@ -165,6 +164,12 @@ def test_upsampling_makes_every_chunk_whole():
     alignment = result.alignments[0]
     assert (alignment.kind, alignment.out_frames_per_chunk) == ("upsampled", 8)
     assert result.receptive_field == 2
+
+
+def resized_across(b):
+    """A Resize of (1, T, 1, 8) that doubles the axis beside time."""
+    b.constants["scales"] = np.array([1, 1, 1, 2], np.float32)  # as (N, C, T, W)
+    return b.node("Resize", b.node("Unsqueeze", "x", b.constant([2])), "", "scales")
 
 
 def resized(b, x="x", factor=2.0, sizes="", **changes):
@@ -258,8 +263,7 @@ def test_several_inputs_at_their_own_rates():
 
 def test_a_plan_survives_json():
     b = Builder(x=(1, 6, T, 1))
-    filters = b.constant(np.zeros((3, 3, 1, 4)))
-    out = b.node("Conv", "x", filters, pads=(1, 2, 1, 0), kernel_shape=(3, 3), group=1)
+    out = b.conv2d("x", (1, 2, 1, 0))
     result = plan(b.graph(out), axes={"x": 2})
 
     assert StreamingPlan.from_json(result.to_json()) == result
@@ -289,7 +293,7 @@ REFUSED = {
     "S103": lambda b: b.node("GlobalAveragePool", "x", name="at"),
     "S104": lambda b: b.node("MatMul", b.node("Transpose", "x", perm=(0, 2, 1)), "x", name="at"),
     "S105": lambda b: b.conv("x", 3, pads=(1, 1), name="at"),
-    "S106": lambda b: b.node("Resize", "x", "", b.constant([1, 1, 2]), name="at"),
+    "S106": lambda b: resized(b, mode="linear"),
     "S107": lambda b: b.pad("x", [0, 2, 0, 0, 0, 0], mode="reflect", name="at"),
     "S108": lambda b: b.node("Flatten", b.node("Transpose", "x", perm=(0, 2, 1)), name="at"),
     "S109": lambda b: b.slice("x", 0, 3, name="at"),
@@ -318,7 +322,7 @@ ALLOWED = {
     "normalization over channels": lambda b: b.node("LayerNormalization", "x", axis=2),
     "matrix product with a constant": lambda b: b.node("MatMul", "x", b.constant(np.ones((8, 4)))),
     "surplus of symmetric padding cut off": lambda b: b.slice(b.conv("x", 3, pads=(2, 2)), 0, -2),
-    "resize across channels only": lambda b: b.node("Resize", "x", "", b.constant([1, 2, 1])),
+    "resize beside time only": resized_across,
     "flatten of the last frames": lambda b: b.node("Flatten", b.slice("x", -2, 2**31 - 1)),
     "concat of channels": lambda b: b.node("Concat", "x", "x", axis=2),
     "split of channels": lambda b: b.node("Split", "x", b.constant([4, 4]), outputs=2, axis=2)[1],

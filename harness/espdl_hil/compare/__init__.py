@@ -7,19 +7,20 @@ from espdl_hil.compare.alignment import (
     skipped_frames,
 )
 from espdl_hil.compare.difference import (
+    Array,
     Difference,
     Fidelity,
     FirstDifference,
     NotComparableError,
-    Tensor,
     compare,
 )
 from espdl_hil.compare.tolerance import EXACT, Tolerance, parse_tolerance
-from espdl_hil.compare.verdict import ChunkVerdict, Outcome, StreamVerdict, judge
+from espdl_hil.compare.verdict import ChunkVerdict, Outcome, StreamVerdict, compare_streams
 
 __all__ = [
     "EXACT",
     "AlignmentLike",
+    "Array",
     "ChunkVerdict",
     "Difference",
     "Fidelity",
@@ -27,12 +28,11 @@ __all__ = [
     "NotComparableError",
     "Outcome",
     "StreamVerdict",
-    "Tensor",
     "Tolerance",
     "compare",
+    "compare_streams",
     "cut_offline",
     "describe_alignment",
-    "judge",
     "parse_tolerance",
     "skipped_frames",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from espdl_hil.errors import HarnessError
 
 if TYPE_CHECKING:
-    from espdl_hil.compare.difference import Tensor
+    from espdl_hil.compare.difference import Array
 
 
 class AlignmentLike(Protocol):
@@ -42,7 +42,7 @@ class AlignmentLike(Protocol):
 TAIL = "tail"
 
 
-def cut_offline(offline: Tensor, alignment: AlignmentLike, chunks: int) -> list[Tensor]:
+def cut_offline(offline: Array, alignment: AlignmentLike, chunks: int) -> list[Array]:
     """Cut an offline output into what each chunk should yield.
 
     ::

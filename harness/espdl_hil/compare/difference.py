@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from espdl_hil.compare.tolerance import EXACT, Tolerance
 from espdl_hil.errors import HarnessError
 
-Tensor = NDArray[np.generic]
+Array = NDArray[np.generic]
 
 
 class NotComparableError(HarnessError):
@@ -65,7 +65,7 @@ class Fidelity:
     energy: float = 0.0
 
     @classmethod
-    def of(cls, reference: Tensor, approximation: Tensor) -> Fidelity:
+    def of(cls, reference: Array, approximation: Array) -> Fidelity:
         """Measure two tensors of one shape, in any numeric type and the same unit.
 
         >>> Fidelity.of(np.array([3.0, 4.0]), np.array([3.0, 4.5])).sqnr_db
@@ -174,8 +174,8 @@ def summarize(
 
 
 def compare(
-    expected: Tensor,
-    observed: Tensor,
+    expected: Array,
+    observed: Array,
     tolerance: Tolerance = EXACT,
     *,
     frame_axis: int | None = 1,
@@ -228,7 +228,7 @@ def compare(
     )
 
 
-def require_alike(expected: Tensor, observed: Tensor, where: str) -> None:
+def require_alike(expected: Array, observed: Array, where: str) -> None:
     """Refuse two tensors of different shape or type.
 
     Raises:
@@ -240,11 +240,11 @@ def require_alike(expected: Tensor, observed: Tensor, where: str) -> None:
         )
 
 
-def _describe(tensor: Tensor) -> str:
+def _describe(tensor: Array) -> str:
     return f"{tensor.dtype}{list(tensor.shape)}"
 
 
-def _relative(expected: Tensor, observed: Tensor) -> NDArray[np.float64]:
+def _relative(expected: Array, observed: Array) -> NDArray[np.float64]:
     """Relative differences; equal infinities and NaN in both places count as equal."""
     a, b = np.asarray(expected, np.float64), np.asarray(observed, np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -254,8 +254,8 @@ def _relative(expected: Tensor, observed: Tensor) -> NDArray[np.float64]:
 
 
 def _locate(
-    expected: Tensor,
-    observed: Tensor,
+    expected: Array,
+    observed: Array,
     flat: int,
     frame_axis: int | None,
     chunk: int,

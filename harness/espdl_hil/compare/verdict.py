@@ -22,7 +22,7 @@ from espdl_hil.compare.tolerance import EXACT, Tolerance
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from espdl_hil.compare.difference import Tensor
+    from espdl_hil.compare.difference import Array
 
 _Number = TypeVar("_Number", int, float)
 
@@ -109,9 +109,9 @@ class StreamVerdict:
         return "; ".join([text, *self.errors]) if self.elements else "; ".join(self.errors)
 
 
-def judge(
-    expected: Sequence[Mapping[str, Tensor]],
-    observed: Sequence[Mapping[str, Tensor]],
+def compare_streams(
+    expected: Sequence[Mapping[str, Array]],
+    observed: Sequence[Mapping[str, Array]],
     tolerance: Tolerance = EXACT,
     *,
     frame_axes: Mapping[str, int | None],
@@ -181,11 +181,11 @@ def judge(
 
 
 def _pick(
-    expected: Sequence[Mapping[str, Tensor]],
-    observed: Sequence[Mapping[str, Tensor]],
+    expected: Sequence[Mapping[str, Array]],
+    observed: Sequence[Mapping[str, Array]],
     chunk: int,
     name: str,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Array, Array]:
     pair = []
     for side, chunks in (("expected", expected), ("observed", observed)):
         if chunk >= len(chunks):
@@ -197,11 +197,11 @@ def _pick(
     return pair[0], pair[1]
 
 
-def _frames(tensor: Tensor, axis: int | None) -> int:
+def _frames(tensor: Array, axis: int | None) -> int:
     return 1 if axis is None else int(tensor.shape[axis])
 
 
-def _drop(tensor: Tensor, axis: int | None, frames: int) -> Tensor:
+def _drop(tensor: Array, axis: int | None, frames: int) -> Array:
     """*tensor* without its leading frames; a tensor without a time axis is one frame."""
     if axis is None:
         return tensor.reshape(-1)[:0] if frames else tensor
@@ -235,6 +235,6 @@ def _largest(values: Iterable[_Number | None]) -> _Number | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _is_constant(chunks: Sequence[Mapping[str, Tensor]], name: str) -> bool:
+def _is_constant(chunks: Sequence[Mapping[str, Array]], name: str) -> bool:
     values = np.concatenate([chunk[name].reshape(-1) for chunk in chunks if name in chunk])
     return bool((values == values[:1]).all())

@@ -126,17 +126,18 @@ class Model:
         self._bound = frozenset(pairs.values())
         return reply.state_bytes
 
-    def watch(self, names: Iterable[str], mode: WatchMode = WatchMode.VALUE) -> None:
+    def watch(self, names: Iterable[str], *, digests: bool = False) -> None:
         """Record tensors at each step of the streams to come; replaces the earlier list.
 
         Args:
             names: Node outputs, graph inputs or graph outputs; none ends watching.
-            mode: Whole values, or a CRC-32 of each.
+            digests: A CRC-32 of each instead of whole values.
 
         Raises:
             RequestError: A name is unknown, or there are too many.
         """
         wanted = tuple(names)
+        mode = WatchMode.DIGEST if digests else WatchMode.VALUE
         items = tuple(WatchItem(mode=mode, name=name) for name in wanted)
         reply = self._ask(Watch(handle=self._handle, items=items), WatchReply)
         self._watched = tuple(

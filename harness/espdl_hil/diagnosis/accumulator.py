@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from espdl_hil.diagnosis.replay import cut_node, run_steps
+from espdl_hil.diagnosis.replay import run_steps
 from espdl_hil.errors import HarnessError
-from espdl_hil.espdl import Tensor as Constant
-from espdl_hil.espdl import TensorInfo, pack_filter, unpack_filter
+from espdl_hil.espdl import Tensor, TensorInfo, pack_filter, unpack_filter
+from espdl_hil.interpreter.node_graph import cut_node
 from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
     from espdl_hil.diagnosis.mismatch import Array
-    from espdl_hil.diagnosis.node_replay import Suspect
+    from espdl_hil.diagnosis.node_replay import NodeReplay
 
 Mode: TypeAlias = Literal["halves up", "halves to even", "halves away from zero", "down", "to zero"]
 Overflow: TypeAlias = Literal["saturates", "wraps", "clamps symmetrically"]
@@ -134,75 +134,75 @@ class Sums:
         return out.clip(low, high).astype(self.dtype)
 
 
-def sums_of(suspect: Suspect) -> Sums | None:
+def sums_of(replay: NodeReplay) -> Sums | None:
     """The node's sums; None if it does not sum, or if they do not give the expected values."""
-    if not suspect.quantized:
+    if not replay.quantized:
         return None
     try:
-        sums = _build(suspect)
+        sums = _build(replay)
     except (HarnessError, ValueError, KeyError):
         return None  # a variant of the operator that this view does not cover
     if sums is None:
         return None
-    expected = suspect.expected.reshape(sums.values.shape)
+    expected = replay.expected.reshape(sums.values.shape)
     return sums if np.array_equal(sums.evaluate(), expected) else None
 
 
-def exact_product(suspect: Suspect) -> Sums | None:
+def exact_product(replay: NodeReplay) -> Sums | None:
     """A Mul as a shift of its exact product, whatever the interpreter makes of it."""
-    return _build(suspect) if suspect.node.op_type == "Mul" and suspect.quantized else None
+    return _build(replay) if replay.node.op_type == "Mul" and replay.quantized else None
 
 
-def _build(suspect: Suspect) -> Sums | None:
-    graph, node = suspect.case.graph, suspect.node
+def _build(replay: NodeReplay) -> Sums | None:
+    graph, node = replay.mismatch.graph, replay.node
     kind = node.op_type
     mode: Mode = (
         "halves to even"
-        if TARGETS[suspect.case.target].rounding is Rounding.HALF_EVEN
+        if TARGETS[replay.mismatch.target].rounding is Rounding.HALF_EVEN
         else "halves up"
     )
     relu = node.attributes.get("activation") == "Relu"
-    out = graph.value_info[suspect.output].exponents
-    channels = suspect.expected.shape[-1]
+    out = graph.value_info[replay.output].exponents
+    channels = replay.expected.shape[-1]
     if kind in ("Add", "Sub", "Mul"):
         exponents = [graph.info(name).exponents[0] for name in node.inputs]
         shift = out[0] - sum(exponents) if kind == "Mul" else 0
-        values = _elementwise(suspect, kind).reshape(-1, channels)
-        return Sums(values, np.array(shift, np.int64), relu, mode, suspect.expected.dtype)
-    products = _products(suspect)
+        values = _elementwise(replay, kind).reshape(-1, channels)
+        return Sums(values, np.array(shift, np.int64), relu, mode, replay.expected.dtype)
+    products = _products(replay)
     if products is None:
         return None
     exponent = graph.info(node.inputs[0]).exponents[0]
     shift_n = out[0] - exponent - np.array(graph.info(node.inputs[1]).exponents, np.int64)
     shift_n = np.broadcast_to(shift_n, (channels,))
-    dtype = suspect.expected.dtype
+    dtype = replay.expected.dtype
     return Sums(products.sums(), shift_n, relu, mode, dtype, products)
 
 
-def _elementwise(suspect: Suspect, kind: str) -> Array:
-    graph = suspect.case.graph
+def _elementwise(replay: NodeReplay, kind: str) -> Array:
+    graph = replay.mismatch.graph
     chunks = []
-    for inputs in suspect.inputs:
+    for inputs in replay.inputs:
         a, b = (
             (graph.initializers[name].array if name in graph.initializers else inputs[name]).astype(
                 np.int64
             )
-            for name in suspect.node.inputs
+            for name in replay.node.inputs
         )
         value = a * b if kind == "Mul" else a + b if kind == "Add" else a - b
-        chunks.append(np.broadcast_to(value, suspect.expected.shape[1:]))
+        chunks.append(np.broadcast_to(value, replay.expected.shape[1:]))
     return np.stack(chunks)
 
 
-def _products(suspect: Suspect) -> Products | None:
-    graph, node = suspect.case.graph, suspect.node
+def _products(replay: NodeReplay) -> Products | None:
+    graph, node = replay.mismatch.graph, replay.node
     if node.op_type not in ("Conv", "Gemm", "MatMul") or node.inputs[1] not in graph.initializers:
         return None
     stored = graph.initializers[node.inputs[1]]
     if node.op_type == "MatMul" and len(stored.info.shape) != 2:
         return None
     depthwise = node.attributes.get("group", 1) != 1
-    target = suspect.case.target
+    target = replay.mismatch.target
     taps = unpack_filter(
         stored.raw, _filter_dims(stored, node.op_type), target, depthwise=depthwise
     )
@@ -212,37 +212,37 @@ def _products(suspect: Suspect) -> Products | None:
     has_bias = len(node.inputs) > 2 and node.inputs[2]
     bias = graph.initializers[node.inputs[2]].raw if has_bias else np.zeros(len(taps))
     if node.op_type == "Conv":
-        x = _windows(suspect, taps.shape, depthwise=depthwise)
+        x = _windows(replay, taps.shape, depthwise=depthwise)
     else:
-        x = np.concatenate([i[node.inputs[0]].reshape(-1, len(weights)) for i in suspect.inputs])
+        x = np.concatenate([i[node.inputs[0]].reshape(-1, len(weights)) for i in replay.inputs])
     n, h, w, c = taps.shape
     return Products(x.astype(np.int64), weights, bias.astype(np.int64), (n, h, w, c))
 
 
-def _filter_dims(stored: Constant, op_type: str) -> tuple[int, ...]:
+def _filter_dims(stored: Tensor, op_type: str) -> tuple[int, ...]:
     dims = stored.info.shape
     return (1, 1, *dims) if op_type == "MatMul" else dims
 
 
-def _windows(suspect: Suspect, shape: tuple[int, ...], *, depthwise: bool) -> Array:
+def _windows(replay: NodeReplay, shape: tuple[int, ...], *, depthwise: bool) -> Array:
     """The window of each output, copied out by filters with a single one."""
     n, h, w, c = shape
     taps = h * w * c
-    dtype = suspect.inputs[0][suspect.node.inputs[0]].dtype
+    dtype = replay.inputs[0][replay.node.inputs[0]].dtype
     if not depthwise:
         ones = np.eye(taps, dtype=dtype).reshape(taps, h, w, c)
-        return _convolve(suspect, ones, depthwise=False).reshape(-1, taps)
+        return _convolve(replay, ones, depthwise=False).reshape(-1, taps)
     columns = []
     for tap in range(taps):
         one = np.zeros((n, h * w, 1), dtype)
         one[:, tap] = 1
-        columns.append(_convolve(suspect, one.reshape(n, h, w, 1), depthwise=True).reshape(-1, n))
+        columns.append(_convolve(replay, one.reshape(n, h, w, 1), depthwise=True).reshape(-1, n))
     return np.stack(columns, axis=1)
 
 
-def _convolve(suspect: Suspect, taps: Array, *, depthwise: bool) -> Array:
+def _convolve(replay: NodeReplay, taps: Array, *, depthwise: bool) -> Array:
     """The node with another filter, no bias, no activation and no shift."""
-    graph, node, target = suspect.case.graph, suspect.node, suspect.case.target
+    graph, node, target = replay.mismatch.graph, replay.node, replay.mismatch.target
     source, name = node.inputs[:2]
     n, h, w, c = taps.shape
     stored = graph.initializers[name]
@@ -250,17 +250,17 @@ def _convolve(suspect: Suspect, taps: Array, *, depthwise: bool) -> Array:
     dims = (*spatial, n, 1) if depthwise else (*spatial, c, n)
     info = TensorInfo(name, stored.info.dtype, dims, (0,))
     raw = pack_filter(taps, target, depthwise=depthwise)
-    shape = (*suspect.expected.shape[1:-1], n)
+    shape = (*replay.expected.shape[1:-1], n)
     attributes = {k: v for k, v in node.attributes.items() if k != "activation"}
     plain = replace(node, inputs=(source, name), attributes=attributes)
-    tensors = {**suspect.inputs[0], suspect.output: np.empty(shape, suspect.expected.dtype)}
+    tensors = {**replay.inputs[0], replay.output: np.empty(shape, replay.expected.dtype)}
     alone = cut_node(graph, plain, tensors)
     exponents = graph.info(source).exponents
     result = replace(alone.outputs[0], exponents=exponents)
     alone = replace(
         alone,
         outputs=(result,),
-        value_info={**alone.value_info, suspect.output: result},
+        value_info={**alone.value_info, replay.output: result},
         initializers={name: replace(stored, info=info, raw=raw, span=None)},
     )
-    return run_steps(suspect.case.load, alone, target, suspect.inputs, suspect.output)
+    return run_steps(alone, target, replay.inputs, replay.output)

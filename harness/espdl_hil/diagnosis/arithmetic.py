@@ -14,7 +14,7 @@ from espdl_hil.diagnosis.replay import OTHER_ROUNDING, rounding_name, shift_expo
 if TYPE_CHECKING:
     from espdl_hil.diagnosis.accumulator import Mode, Sums
     from espdl_hil.diagnosis.mismatch import Array
-    from espdl_hil.diagnosis.node_replay import Suspect
+    from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MODES: tuple[Mode, ...] = (
     "halves up",
@@ -28,64 +28,64 @@ NEAR = 4  # of these, the shifts that are tried on parts: an exponent goes wrong
 TABLES = ("LUT",)  # table nodes neither round nor shift at run time
 
 
-def rounding(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+def rounding(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Another rounding of the node's result."""
-    usual = rounding_name(suspect.case.target)
-    other = OTHER_ROUNDING.get(suspect.case.target)
-    if other and suspect.explained_by(suspect.replay(target=other)):
-        return _rounds(suspect, rounding_name(other), usual)
+    usual = rounding_name(replay.mismatch.target)
+    other = OTHER_ROUNDING.get(replay.mismatch.target)
+    if other and replay.explained_by(replay.again(target=other)):
+        return _rounds(replay, rounding_name(other), usual)
     for mode in MODES if sums else ():
         assert sums
-        if mode != sums.mode and _matches(suspect, sums.evaluate(mode=mode)):
-            return _rounds(suspect, mode, sums.mode)
-    return None if sums else _exact_product(suspect)
+        if mode != sums.mode and _matches(replay, sums.evaluate(mode=mode)):
+            return _rounds(replay, mode, sums.mode)
+    return None if sums else _exact_product(replay)
 
 
-def _exact_product(suspect: Suspect) -> Explanation | None:
+def _exact_product(replay: NodeReplay) -> Explanation | None:
     """An int16 Mul that shifts its exact product; ESP-DL's C code rounds it to float32 first."""
-    product = exact_product(suspect)
+    product = exact_product(replay)
     for mode in MODES if product else ():
         assert product
-        if _matches(suspect, product.evaluate(mode=mode)):
-            return _rounds(suspect, f"the exact product {mode}", "its float32 value")
+        if _matches(replay, product.evaluate(mode=mode)):
+            return _rounds(replay, f"the exact product {mode}", "its float32 value")
     return None
 
 
-def _rounds(suspect: Suspect, mode: str, usual: str) -> Explanation:
-    fact = f"rounding {mode} instead of {usual} reproduces {suspect.span}"
+def _rounds(replay: NodeReplay, mode: str, usual: str) -> Explanation:
+    fact = f"rounding {mode} instead of {usual} reproduces {replay.span}"
     return Explanation(Cause.ROUNDING, (fact,))
 
 
-def _matches(suspect: Suspect, values: Array) -> bool:
-    return np.array_equal(values, suspect.rows)
+def _matches(replay: NodeReplay, values: Array) -> bool:
+    return np.array_equal(values, replay.rows)
 
 
-def exponent(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+def exponent(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """A shift that is wrong: of the whole tensor, of single channels, or of the bias."""
-    if suspect.quantized:
+    if replay.quantized:
         for by in SHIFTS:
-            if suspect.explained_by(_shifted_again(suspect, by)):
-                return _shifted(suspect, "a shift of the finished result", by)
-            edit = partial(shift_exponents, name=suspect.output, by=by)
-            if suspect.explained_by(suspect.replay(edit)):
-                return _shifted(suspect, "the output exponent", by)
+            if replay.explained_by(_shifted_again(replay, by)):
+                return _shifted(replay, "a shift of the finished result", by)
+            edit = partial(shift_exponents, name=replay.output, by=by)
+            if replay.explained_by(replay.again(edit)):
+                return _shifted(replay, "the output exponent", by)
     if sums is None:
         return None
     for by in SHIFTS:
-        if _matches(suspect, sums.evaluate(shift_by=by)):
-            return _shifted(suspect, "the shift", by)
-    return _of_bias(suspect, sums) or _per_channel(suspect, sums)
+        if _matches(replay, sums.evaluate(shift_by=by)):
+            return _shifted(replay, "the shift", by)
+    return _of_bias(replay, sums) or _per_channel(replay, sums)
 
 
-def _shifted_again(suspect: Suspect, by: int) -> Array:
+def _shifted_again(replay: NodeReplay, by: int) -> Array:
     """The expected result, shifted right once more, rounding down; left if *by* is negative."""
-    low, high = suspect.limits
-    wide = suspect.expected.astype(np.int64)
+    low, high = replay.limits
+    wide = replay.expected.astype(np.int64)
     moved = wide >> by if by > 0 else wide << -by
-    return moved.clip(low, high).astype(suspect.expected.dtype)
+    return moved.clip(low, high).astype(replay.expected.dtype)
 
 
-def _of_bias(suspect: Suspect, sums: Sums) -> Explanation | None:
+def _of_bias(replay: NodeReplay, sums: Sums) -> Explanation | None:
     """The bias added at another exponent; a bias that is gone altogether is no matter of shift."""
     if sums.products is None:
         return None
@@ -94,83 +94,83 @@ def _of_bias(suspect: Suspect, sums: Sums) -> Explanation | None:
         shifted = bias << by if by > 0 else bias >> -by
         if not shifted.any():
             continue
-        if _matches(suspect, sums.evaluate(values=sums.products.sums(bias=shifted))):
-            return _shifted(suspect, "the bias exponent", by)
+        if _matches(replay, sums.evaluate(values=sums.products.sums(bias=shifted))):
+            return _shifted(replay, "the bias exponent", by)
     return None
 
 
-def _shifted(suspect: Suspect, what: str, by: int) -> Explanation:
-    fact = f"{what} off by {by:+d} reproduces {suspect.span}"
+def _shifted(replay: NodeReplay, what: str, by: int) -> Explanation:
+    fact = f"{what} off by {by:+d} reproduces {replay.span}"
     return Explanation(Cause.EXPONENT, (fact,))
 
 
-def _per_channel(suspect: Suspect, sums: Sums) -> Explanation | None:
+def _per_channel(replay: NodeReplay, sums: Sums) -> Explanation | None:
     """Each channel that differs has a shift that reproduces it."""
-    observed = suspect.rows
-    if sums.shift.ndim == 0 or len(suspect.channels) == observed.shape[1]:
+    observed = replay.rows
+    if sums.shift.ndim == 0 or len(replay.channels) == observed.shape[1]:
         return None
     found: dict[int, int] = {}
     for by in SHIFTS[:NEAR]:
         same = (sums.evaluate(shift_by=by) == observed).all(0)
-        found |= {int(c): by for c in suspect.channels if same[c] and int(c) not in found}
-    if len(found) < len(suspect.channels):
+        found |= {int(c): by for c in replay.channels if same[c] and int(c) not in found}
+    if len(found) < len(replay.channels):
         return None
     channels = ", ".join(f"{channel} by {by:+d}" for channel, by in sorted(found.items())[:6])
-    fact = f"filter exponents off in channel {channels}: reproduces {suspect.span}"
+    fact = f"filter exponents off in channel {channels}: reproduces {replay.span}"
     return Explanation(Cause.EXPONENT, (fact,))
 
 
-def saturation(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+def saturation(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Another treatment of what leaves the output's range, or the accumulator's."""
-    if not suspect.quantized or suspect.node.op_type in TABLES:
+    if not replay.quantized or replay.node.op_type in TABLES:
         return None
-    low, high = suspect.limits
-    at_limit = (suspect.expected == low) | (suspect.expected == high)
-    found = _by_sums(suspect, sums) if sums else None
-    if found is None and bool(at_limit[suspect.differs].all()):
-        found = _wrapped(suspect) or _clamped(suspect)
+    low, high = replay.limits
+    at_limit = (replay.expected == low) | (replay.expected == high)
+    found = _by_sums(replay, sums) if sums else None
+    if found is None and bool(at_limit[replay.differs].all()):
+        found = _wrapped(replay) or _clamped(replay)
     if found is None:
         return None
-    limit, count = int(at_limit[suspect.differs].sum()), int(suspect.differs.sum())
+    limit, count = int(at_limit[replay.differs].sum()), int(replay.differs.sum())
     where = f"{count} elements differ; {low} or {high} is expected in {limit} of them"
     return Explanation(Cause.SATURATION, (found, where))
 
 
-def _by_sums(suspect: Suspect, sums: Sums) -> str | None:
-    if _matches(suspect, sums.evaluate(overflow="wraps")):
-        return f"a result that wraps instead of saturating reproduces {suspect.span}"
-    if _matches(suspect, sums.evaluate(overflow="clamps symmetrically")):
-        return f"saturating at {-suspect.limits[1]} reproduces {suspect.span}"
-    if _matches(suspect, sums.evaluate(relu=not sums.relu)):
+def _by_sums(replay: NodeReplay, sums: Sums) -> str | None:
+    if _matches(replay, sums.evaluate(overflow="wraps")):
+        return f"a result that wraps instead of saturating reproduces {replay.span}"
+    if _matches(replay, sums.evaluate(overflow="clamps symmetrically")):
+        return f"saturating at {-replay.limits[1]} reproduces {replay.span}"
+    if _matches(replay, sums.evaluate(relu=not sums.relu)):
         change = "without" if sums.relu else "with"
-        return f"the result {change} a clamp at 0 (Relu) reproduces {suspect.span}"
-    lanes = suspect.case.target == "esp32s3" and suspect.expected.dtype == np.int8
+        return f"the result {change} a clamp at 0 (Relu) reproduces {replay.span}"
+    lanes = replay.mismatch.target == "esp32s3" and replay.expected.dtype == np.int8
     if sums.products is None or not lanes:
         return None
-    if _matches(suspect, sums.evaluate(values=sums.products.in_lanes())):
-        return f"sums in 20-bit saturating lanes reproduce {suspect.span}"
+    if _matches(replay, sums.evaluate(values=sums.products.in_lanes())):
+        return f"sums in 20-bit saturating lanes reproduce {replay.span}"
     return None
 
 
-def _wrapped(suspect: Suspect) -> str | None:
+def _wrapped(replay: NodeReplay) -> str | None:
     """Compare with the result at a coarser exponent, which does not saturate, modulo the range."""
-    size = 1 << (8 * suspect.expected.dtype.itemsize)
+    size = 1 << (8 * replay.expected.dtype.itemsize)
     for by in (3, 2, 1):
-        coarse = suspect.replay(partial(shift_exponents, name=suspect.output, by=by))
+        coarse = replay.again(partial(shift_exponents, name=replay.output, by=by))
         if coarse is None:
             return None
-        away = suspect.observed.astype(np.int64) - (coarse.astype(np.int64) << by)
+        away = replay.observed.astype(np.int64) - (coarse.astype(np.int64) << by)
         away = (away + size // 2) % size - size // 2
-        if bool((np.abs(away) <= (1 << by))[suspect.differs].all()):
+        if bool((np.abs(away) <= (1 << by))[replay.differs].all()):
             return "every differing element is the unsaturated result modulo the range"
     return None
 
 
-def _clamped(suspect: Suspect) -> str | None:
+def _clamped(replay: NodeReplay) -> str | None:
     """Where one limit is expected, another value stands, the same one each time."""
-    expected, observed = suspect.expected[suspect.differs], suspect.observed[suspect.differs]
+    expected, observed = replay.expected[replay.differs], replay.observed[replay.differs]
     stops = {int(limit): np.unique(observed[expected == limit]) for limit in np.unique(expected)}
-    low, high = suspect.limits
+    low, high = replay.limits
     telling = len(observed) > 1 or int(observed[0]) in (low, high, -high)
     if not telling or any(len(values) > 1 for values in stops.values()):
         return None

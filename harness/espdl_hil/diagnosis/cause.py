@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-EVIDENCE_LINES = 5  # with the five other lines and a rule, a dozen at most
+FACT_LINES = 5  # with the five other lines, a dozen at most
 
 
 class Cause(StrEnum):
@@ -18,19 +18,17 @@ class Cause(StrEnum):
     SATURATION = "saturation"
     LUT = "look-up table"
     WEIGHTS = "weight or packing corruption"
-    STALE = "stale artifact"
     NOT_RESET = "state not reset"
     DROPPED = "state dropped"
-    PHASE = "stride phase"
-    WARM_UP = "warm-up"
     ORDER = "chunk order"
     UNWRITTEN = "unwritten output"
-    TRANSPORT = "transport"
+    BUFFER = "damaged buffer"
     UNEXPLAINED = "unexplained"
 
 
 NEXT_STEP = {
-    Cause.EXPORT: "run `espdl-hil lint` on the model and make the edit that it suggests",
+    Cause.EXPORT: "lint passed this export, so report it, with what `inspect` says of the node in "
+    "both files",
     Cause.EXPONENT: "compare the exponents of this node in the flashed file (`inspect`) with those "
     "that the kernel uses",
     Cause.ROUNDING: "check that firmware and artifact are built for this chip, and how the kernel "
@@ -40,16 +38,13 @@ NEXT_STEP = {
     Cause.LUT: "read the table back from flash and compare; then the kernel's index arithmetic",
     Cause.WEIGHTS: "flash the models partition again; if it returns, test flash and PSRAM; check "
     "which target the file was exported for",
-    Cause.STALE: "flash the models partition again and compare the hashes",
     Cause.NOT_RESET: "reset the model before the stream; if it was, check that the reset of the "
     "firmware reaches every cache",
     Cause.DROPPED: "keep one model instance for the whole stream and bind every state output to "
     "its input",
-    Cause.PHASE: "choose chunk_frames as a multiple of the total stride",
-    Cause.WARM_UP: "declare the warm-up, or pad the offline model as a cold cache does",
     Cause.ORDER: "send every chunk once, in order; check what repeats a request",
     Cause.UNWRITTEN: "check that the runner copies this output after every step",
-    Cause.TRANSPORT: "check cable, baud rate and the fault counters of the session; then replay",
+    Cause.BUFFER: "the wire has a CRC, so suspect the copies between packet and tensor, then PSRAM",
     Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "
     "kernel of this node on the chip",
 }
@@ -61,14 +56,12 @@ class Explanation:
 
     Attributes:
         cause: See ``Cause``.
-        evidence: Facts, one a line, the strongest first.
-        rule: Lint rule that names the defect; empty if none does.
+        facts: What speaks for it, one a line, the strongest first.
         next_step: Overrides ``NEXT_STEP``.
     """
 
     cause: Cause
-    evidence: tuple[str, ...]
-    rule: str = ""
+    facts: tuple[str, ...]
     next_step: str = ""
 
 
@@ -138,12 +131,12 @@ class Diagnosis:
         operator = f"{place.operator} {place.node}" if place.node else "none: outside the graph"
         lines = [
             f"{self.model} on {self.target}, int{self.bits}: {self.summary}",
-            f"cause     {self.cause}" + (f" [{found.rule}]" if found.rule else ""),
+            f"cause     {self.cause}",
             f"operator  {operator}",
             f"begins    {place}" + (f", tensor {place.tensor}" if place.tensor else ""),
         ]
-        for number, fact in enumerate(found.evidence[:EVIDENCE_LINES]):
-            lines.append(f"{'' if number else 'evidence':<9} {fact}")
+        for number, fact in enumerate(found.facts[:FACT_LINES]):
+            lines.append(f"{'' if number else 'facts':<9} {fact}")
         return "\n".join([*lines, f"next      {self.next_step}"])
 
     def to_json(self) -> dict[str, Any]:
@@ -151,14 +144,13 @@ class Diagnosis:
         place = self.place
         return {
             "cause": str(self.cause),
-            "rule": self.explanation.rule,
             "chunk": place.chunk,
             "frame": place.frame,
             "channel": place.channel,
             "operator": place.operator,
             "node": place.node,
             "tensor": place.tensor,
-            "evidence": list(self.explanation.evidence),
+            "facts": list(self.explanation.facts),
             "next_step": self.next_step,
             "text": self.text,
         }

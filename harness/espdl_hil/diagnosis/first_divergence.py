@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.diagnosis.node_replay import Suspect
-from espdl_hil.diagnosis.replay import activations, digest, same
+from espdl_hil.diagnosis.node_replay import NodeReplay
+from espdl_hil.diagnosis.replay import digest, same
+from espdl_hil.interpreter.node_graph import activations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Case, Look, Probe, Tensors
+    from espdl_hil.diagnosis.mismatch import Array, Look, Mismatch, Probe, Tensors
     from espdl_hil.espdl import Graph, Node
 
 
@@ -22,14 +23,14 @@ class Rerun:
     """The stream, run again on the device, with a digest of every tensor it can show.
 
     Attributes:
-        case: The stream that went wrong.
+        mismatch: The stream that went wrong.
         probe: The device.
         names: Graph inputs, then node outputs in order of execution.
         looks: One look a chunk.
         traces: What the host expects, one trace a chunk.
     """
 
-    case: Case
+    mismatch: Mismatch
     probe: Probe
     names: tuple[str, ...]
     looks: Sequence[Look]
@@ -48,12 +49,12 @@ class Rerun:
         """Whether the device holds the expected tensor; also if it cannot show it.
 
         Values are fetched only where equal is not the question: of float tensors, and if the
-        case has a tolerance.
+        mismatch has a tolerance.
         """
         seen, expected = self.looks[chunk].seen.get(name), self.traces[chunk][name]
         if seen is None or seen == digest(expected):
             return True
-        tolerance = self.case.tolerance
+        tolerance = self.mismatch.tolerance
         if expected.dtype.kind != "f" and not tolerance.max_lsb:
             return False
         return same(expected, self.values(name)[chunk], tolerance)
@@ -75,19 +76,15 @@ class Rerun:
         before = self.names[: self.names.index(name)]
         return sum(1 for n in before if n in self.looks[chunk].seen)
 
-    def received(self, chunk: int) -> Tensors:
-        """Graph outputs as the host received them in this run."""
-        return self.looks[chunk].outputs
-
-    def suspect(self, chunk: int, name: str) -> Suspect:
+    def node_replay(self, chunk: int, name: str) -> NodeReplay:
         """What one node gave, in every chunk in which it was fed rightly.
 
         Args:
             chunk: Where its output differs first.
             name: The output.
         """
-        node = maker(self.case.graph, name)
-        sources = activations(self.case.graph, node)
+        node = maker(self.mismatch.graph, name)
+        sources = activations(self.mismatch.graph, node)
         numbers = tuple(
             number
             for number in range(len(self.looks))
@@ -95,8 +92,8 @@ class Rerun:
         )
         traces = [self.traces[number] for number in numbers]
         values = self.values(name)
-        return Suspect(
-            case=self.case,
+        return NodeReplay(
+            mismatch=self.mismatch,
             node=node,
             output=name,
             numbers=numbers,
@@ -106,19 +103,18 @@ class Rerun:
         )
 
 
-def rerun(case: Case, probe: Probe, traces: Sequence[Tensors], chunks: int) -> Rerun:
-    """Run the first chunks again on the device.
+def rerun(mismatch: Mismatch, probe: Probe, traces: Sequence[Tensors]) -> Rerun:
+    """Run the stream again on the device.
 
     Args:
-        case: The stream that went wrong.
+        mismatch: The stream that went wrong.
         probe: The device.
-        traces: What the host expects.
-        chunks: How many chunks.
+        traces: What the host expects, one trace a chunk.
     """
-    inputs = [info.name for info in case.graph.inputs]
-    nodes = [name for node in case.graph.nodes for name in node.outputs if name]
+    inputs = [info.name for info in mismatch.graph.inputs]
+    nodes = [name for node in mismatch.graph.nodes for name in node.outputs if name]
     names = tuple(name for name in dict.fromkeys((*inputs, *nodes)) if name in traces[0])
-    return Rerun(case, probe, names, probe.digests(names, chunks), traces)
+    return Rerun(mismatch, probe, names, probe.digests(names, len(traces)), traces)
 
 
 def maker(graph: Graph, name: str) -> Node:

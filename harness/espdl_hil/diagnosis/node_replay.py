@@ -1,4 +1,4 @@
-"""The node under suspicion: what it was given, what it should give and what it gave."""
+"""One node, executed again: what it was given, what it should give and what it gave."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.diagnosis.replay import activations, cut_node, run_steps
+from espdl_hil.diagnosis.replay import run_steps
 from espdl_hil.errors import HarnessError
+from espdl_hil.interpreter.node_graph import activations, cut_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Case, Tensors
+    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
     from espdl_hil.espdl import Graph, Node
 
 
 @dataclass(frozen=True)
-class Suspect:
+class NodeReplay:
     """One node over the chunks in which the device fed it what it should.
 
     Attributes:
-        case: The stream that went wrong.
+        mismatch: The stream that went wrong.
         node: The node.
         output: Name of its output that differs.
         numbers: The chunks, ascending.
@@ -32,7 +33,7 @@ class Suspect:
         observed: What it gave, likewise.
     """
 
-    case: Case
+    mismatch: Mismatch
     node: Node
     output: str
     numbers: tuple[int, ...]
@@ -74,14 +75,14 @@ class Suspect:
     def alone(self) -> Graph:
         """The node cut out of its graph."""
         tensors = {**self.inputs[0], self.output: self.expected[0]}
-        return cut_node(self.case.graph, self.node, tensors)
+        return cut_node(self.mismatch.graph, self.node, tensors)
 
     @property
     def sources(self) -> list[str]:
         """The node's inputs that are no constants."""
-        return activations(self.case.graph, self.node)
+        return activations(self.mismatch.graph, self.node)
 
-    def replay(
+    def again(
         self,
         edit: Callable[[Graph], Graph] = lambda graph: graph,
         *,
@@ -92,7 +93,7 @@ class Suspect:
 
         Args:
             edit: Changes the node's graph first.
-            target: Another target than the case's.
+            target: Another target than the mismatch's.
             inputs: Other inputs than the node was given.
 
         Returns:
@@ -100,9 +101,8 @@ class Suspect:
         """
         try:
             return run_steps(
-                self.case.load,
                 edit(self.alone),
-                target or self.case.target,
+                target or self.mismatch.target,
                 inputs or self.inputs,
                 self.output,
             )

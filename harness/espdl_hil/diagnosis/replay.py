@@ -1,4 +1,4 @@
-"""Running graphs on the host: whole streams, and single nodes cut out of a graph."""
+"""Running graphs on the host: whole streams, and single nodes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.compare.difference import compare
-from espdl_hil.compare.tolerance import EXACT, Tolerance
-from espdl_hil.espdl import TensorInfo
+from espdl_hil import interpreter
+from espdl_hil.compare import EXACT, Tolerance, compare
 from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Case, Load, Tensors
-    from espdl_hil.espdl import Graph, Node
+    from espdl_hil.diagnosis.mismatch import Array, Tensors
+    from espdl_hil.espdl import Graph, TensorInfo
 
 OTHER_ROUNDING = {  # a target with the same packing that rounds halves the other way
     "esp32s3": "esp32p4",
@@ -63,23 +62,24 @@ def rounding_name(target: str) -> str:
     return "halves to even" if even else "halves up"
 
 
-class Stream:
-    """The case's graph on the host, with its recurrent state.
+class HostRun:
+    """A graph on the host, with its recurrent state.
 
     Args:
-        case: Says what to run and what feeds the state inputs.
-        target: Another target than the case's.
+        graph: What to run.
+        target: The chip.
+        state: Graph input to the graph output that feeds it.
     """
 
-    def __init__(self, case: Case, target: str | None = None) -> None:
-        self._session = case.load(case.graph, target or case.target)
-        self._feedback = dict(case.state)
+    def __init__(self, graph: Graph, target: str, state: Mapping[str, str]) -> None:
+        self._session = interpreter.load(graph, target)
+        self._feedback = dict(state)
         self._zero = {
             info.name: np.zeros(info.shape, info.dtype)
-            for info in case.graph.inputs
-            if info.name in case.state
+            for info in graph.inputs
+            if info.name in state
         }
-        self._outputs = [info.name for info in case.graph.outputs]
+        self._outputs = [info.name for info in graph.outputs]
         self.reset()
 
     def reset(self) -> None:
@@ -112,48 +112,10 @@ class Stream:
             traces.append({**fed, **nodes, **outputs})
         return traces
 
-
-def cold_outputs(stream: Stream, chunks: Iterable[Tensors]) -> list[dict[str, Array]]:
-    """Outputs of a stream that starts cold."""
-    stream.reset()
-    return stream.run(chunks)
-
-
-def activations(graph: Graph, node: Node) -> list[str]:
-    """The node's inputs that are computed at run time, each once, in order."""
-    return [n for n in dict.fromkeys(node.inputs) if n and n not in graph.initializers]
-
-
-def cut_node(graph: Graph, node: Node, tensors: Tensors) -> Graph:
-    """A graph of one node.
-
-    Args:
-        graph: Where the node is from; its constants come along.
-        node: The node.
-        tensors: Its inputs and outputs, for their shapes.
-    """
-    constants = {*node.inputs, node.attributes.get("lut")} & set(graph.initializers)
-    sources = activations(graph, node)
-    results = [name for name in node.outputs if name in tensors]
-    infos = {name: _sized(graph, name, tensors[name]) for name in (*sources, *results)}
-    return replace(
-        graph,
-        inputs=tuple(infos[name] for name in sources),
-        outputs=tuple(infos[name] for name in results),
-        nodes=(node,),
-        initializers={
-            name: graph.initializers[name] for name in graph.initializers if name in constants
-        },
-        value_info=infos,
-        test_inputs={},
-        test_outputs={},
-    )
-
-
-def _sized(graph: Graph, name: str, tensor: Array) -> TensorInfo:
-    """What the file says about a tensor, with the shape that it has at run time."""
-    known = graph.value_info[name]
-    return TensorInfo(name, known.dtype, tensor.shape, known.exponents)
+    def run_cold(self, chunks: Iterable[Tensors]) -> list[dict[str, Array]]:
+        """Run chunks from a cold start; the outputs of each."""
+        self.reset()
+        return self.run(chunks)
 
 
 def shift_exponents(graph: Graph, name: str, by: int) -> Graph:
@@ -173,7 +135,7 @@ def shift_exponents(graph: Graph, name: str, by: int) -> Graph:
 
 
 def run_steps(
-    load: Load, graph: Graph, target: str, steps: Sequence[Mapping[str, Array]], output: str
+    graph: Graph, target: str, steps: Sequence[Mapping[str, Array]], output: str
 ) -> Array:
     """Run a graph on several inputs, each from a reset.
 
@@ -183,7 +145,7 @@ def run_steps(
     Raises:
         ArtifactError: the target cannot run this graph.
     """
-    session = load(graph, target)
+    session = interpreter.load(graph, target)
     results = []
     for inputs in steps:
         session.reset()

@@ -11,26 +11,27 @@ from espdl_hil.diagnosis.cause import Cause, Explanation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Case, Tensors
-    from espdl_hil.diagnosis.node_replay import Suspect
+    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
+    from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MAX_LOST_BYTES = 64
-MIN_STALE = 4  # elements that must agree with old memory before it is called that
+FEW_BITS = 16  # that many wrong bits are damage, not other numbers
+MIN_OLD = 4  # elements that must agree with old memory before it is called that
 
 
-def cache(suspect: Suspect) -> Explanation | None:
+def cache(replay: NodeReplay) -> Explanation | None:
     """A StreamingCache whose kept frames are not those of the chunks before."""
-    if suspect.node.op_type != "StreamingCache":
+    if replay.node.op_type != "StreamingCache":
         return None
-    source = suspect.inputs[0][suspect.node.inputs[0]]
-    kept = suspect.expected[0].size - source.size
-    expected = suspect.expected.reshape(len(suspect.numbers), -1)
-    observed = suspect.observed.reshape(len(suspect.numbers), -1)
+    source = replay.inputs[0][replay.node.inputs[0]]
+    kept = replay.expected[0].size - source.size
+    expected = replay.expected.reshape(len(replay.numbers), -1)
+    observed = replay.observed.reshape(len(replay.numbers), -1)
     if not np.array_equal(expected[:, kept:], observed[:, kept:]):
         return None  # the new frames are wrong: no matter of state
-    heads = {number: expected[i, :kept] for i, number in enumerate(suspect.numbers)}
+    heads = {number: expected[i, :kept] for i, number in enumerate(replay.numbers)}
     wrong = int(np.flatnonzero((expected != observed).any(1))[0])
-    return _of_state(suspect.numbers[wrong], observed[wrong, :kept], heads, "the cache")
+    return _of_state(replay.numbers[wrong], observed[wrong, :kept], heads, "the cache")
 
 
 def recurrent_input(
@@ -58,32 +59,32 @@ def _of_state(chunk: int, observed: Array, expected: Mapping[int, Array], what: 
     return Explanation(Cause.DROPPED, (fact,))
 
 
-def recurrence(suspect: Suspect) -> Explanation | None:
+def recurrence(replay: NodeReplay) -> Explanation | None:
     """A GRU or LSTM that starts from zero although it is given a state."""
-    if suspect.node.op_type not in ("GRU", "LSTM"):
+    if replay.node.op_type not in ("GRU", "LSTM"):
         return None
-    states = [name for name in suspect.node.inputs[5:7] if name in suspect.sources]
+    states = [name for name in replay.node.inputs[5:7] if name in replay.sources]
     if not states:
         return None
     zeroed = tuple(
         {n: np.zeros_like(t) if n in states else t for n, t in inputs.items()}
-        for inputs in suspect.inputs
+        for inputs in replay.inputs
     )
-    if suspect.explained_by(suspect.replay(inputs=zeroed)):
-        fact = f"starting each chunk from zero instead of {states[0]} reproduces {suspect.span}"
+    if replay.explained_by(replay.again(inputs=zeroed)):
+        fact = f"starting each chunk from zero instead of {states[0]} reproduces {replay.span}"
         return Explanation(Cause.DROPPED, (fact,))
     return None
 
 
-def graph_input(case: Case, name: str, chunk: int, observed: Array) -> Explanation:
+def graph_input(mismatch: Mismatch, name: str, chunk: int, observed: Array) -> Explanation:
     """A graph input that is not what the host sent for this chunk."""
-    sent = [chunk_inputs[name] for chunk_inputs in case.chunks]
+    sent = [chunk_inputs[name] for chunk_inputs in mismatch.chunks]
     for number, values in enumerate(sent):
         if number != chunk and np.array_equal(values, observed):
             fact = f"the device ran chunk {chunk} on the input {name} of chunk {number}"
             return Explanation(Cause.ORDER, (fact,))
-    fact = shifted(sent[chunk], observed) or _bits(sent[chunk], observed)
-    return Explanation(Cause.TRANSPORT, (f"input {name} {fact}",))
+    fact = _shifted(sent[chunk], observed) or _bits(sent[chunk], observed)
+    return Explanation(Cause.BUFFER, (f"input {name} {fact}",))
 
 
 def wrong_bits(sent: Array, received: Array) -> int:
@@ -100,20 +101,11 @@ def _bits(sent: Array, received: Array) -> str:
     return f"arrived with {bits} wrong bits in {len(wrong)} of {a.size} bytes ({where})"
 
 
-def received(expected: Array, observed: Array, before: Array | None, name: str) -> Explanation:
-    """An output that was right on the device and is wrong on the host."""
-    old = left_over(expected, observed, before) or filled(expected, observed)
-    if old is not None:
-        return old
-    fact = shifted(expected, observed) or _bits(expected, observed)
-    return Explanation(Cause.TRANSPORT, (f"output {name} {fact}",))
-
-
-def shifted(sent: Array, received: Array) -> str | None:
+def _shifted(sent: Array, received: Array) -> str | None:
     """Whether bytes were lost or doubled on the way; what follows is then the same, displaced."""
     a, b = (np.ascontiguousarray(t).view(np.uint8).reshape(-1) for t in (sent, received))
     start = int(np.argmax(a != b))
-    for by in range(1, min(MAX_LOST_BYTES, a.size - start - MIN_STALE) + 1):
+    for by in range(1, min(MAX_LOST_BYTES, a.size - start - MIN_OLD) + 1):
         if np.array_equal(a[start + by :], b[start:-by]):
             return f"lost {by} bytes at byte {start}"
         if np.array_equal(a[start:-by], b[start + by :]):
@@ -121,17 +113,17 @@ def shifted(sent: Array, received: Array) -> str | None:
     return None
 
 
-def left_over(expected: Array, observed: Array, before: Array | None) -> Explanation | None:
-    """What differs is what the tensor held before.
+def left_over(replay: NodeReplay) -> Explanation | None:
+    """What differs in a node's output is what it held after the step before."""
+    wrong = _first_wrong(replay)
+    before = replay.observed[wrong - 1] if wrong else None
+    return _held_before(replay.expected[wrong], replay.observed[wrong], before)
 
-    Args:
-        expected: What should be there.
-        observed: What is there.
-        before: What the same tensor held after the step before; None if there was none.
-    """
+
+def _held_before(expected: Array, observed: Array, before: Array | None) -> Explanation | None:
     differs = expected != observed
     count = int(differs.sum())
-    if before is None or count < min(MIN_STALE, expected.size):
+    if before is None or count < min(MIN_OLD, expected.size):
         return None
     if not np.array_equal(observed[differs], before[differs]):
         return None
@@ -139,29 +131,53 @@ def left_over(expected: Array, observed: Array, before: Array | None) -> Explana
     return Explanation(Cause.UNWRITTEN, (fact,))
 
 
-def filled(expected: Array, observed: Array) -> Explanation | None:
-    """What differs is one byte all over."""
+def filled(replay: NodeReplay) -> Explanation | None:
+    """What differs in a node's output is one byte all over."""
+    wrong = _first_wrong(replay)
+    return _one_byte(replay.expected[wrong], replay.observed[wrong])
+
+
+def _one_byte(expected: Array, observed: Array) -> Explanation | None:
     differs = expected != observed
     count = int(differs.sum())
     pattern = np.unique(np.ascontiguousarray(observed[differs]).view(np.uint8))
-    if len(pattern) != 1 or count < min(MIN_STALE, expected.size):
+    if len(pattern) != 1 or count < min(MIN_OLD, expected.size):
         return None
     fact = f"all {count} wrong elements are filled with byte 0x{int(pattern[0]):02x}"
     return Explanation(Cause.UNWRITTEN, (fact,))
 
 
-def node_left_over(suspect: Suspect) -> Explanation | None:
-    """`left_over` for a node's output, in the first chunk in which it differs."""
-    wrong = _first_wrong(suspect)
-    before = suspect.observed[wrong - 1] if wrong else None
-    return left_over(suspect.expected[wrong], suspect.observed[wrong], before)
+def output_buffer(replay: NodeReplay) -> Explanation | None:
+    """A graph output that is the right one with a few bits or bytes damaged, at one step."""
+    if replay.output not in {info.name for info in replay.mismatch.graph.outputs}:
+        return None
+    wrong = _wrong(replay)
+    expected, observed = replay.expected[wrong[0]], replay.observed[wrong[0]]
+    if len(wrong) > 1 or not is_damage(expected, observed):
+        return None
+    return damaged_output(expected, observed, None, replay.output)
 
 
-def node_filled(suspect: Suspect) -> Explanation | None:
-    """`filled` for a node's output, in the first chunk in which it differs."""
-    wrong = _first_wrong(suspect)
-    return filled(suspect.expected[wrong], suspect.observed[wrong])
+def damaged_output(
+    expected: Array, observed: Array, before: Array | None, name: str
+) -> Explanation:
+    """An output that is wrong among right ones; *before* is what it was in the step before."""
+    old = _held_before(expected, observed, before) or _one_byte(expected, observed)
+    if old is not None:
+        return old
+    fact = _shifted(expected, observed) or _bits(expected, observed)
+    return Explanation(Cause.BUFFER, (f"output {name} {fact}",))
 
 
-def _first_wrong(suspect: Suspect) -> int:
-    return int(np.flatnonzero(suspect.differs.reshape(len(suspect.numbers), -1).any(1))[0])
+def is_damage(expected: Array, observed: Array) -> bool:
+    """Whether few bits differ, or bytes are displaced: other numbers differ in many."""
+    return wrong_bits(expected, observed) <= FEW_BITS or _shifted(expected, observed) is not None
+
+
+def _wrong(replay: NodeReplay) -> list[int]:
+    flat = replay.differs.reshape(len(replay.numbers), -1)
+    return [int(i) for i in np.flatnonzero(flat.any(1))]
+
+
+def _first_wrong(replay: NodeReplay) -> int:
+    return _wrong(replay)[0]

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.diagnosis.cause import Cause, Explanation
-from espdl_hil.diagnosis.replay import activations
 from espdl_hil.diagnosis.solver import solve
 from espdl_hil.espdl import pack_filter, unpack_filter
+from espdl_hil.interpreter.node_graph import activations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.diagnosis.accumulator import Products, Sums
     from espdl_hil.diagnosis.mismatch import Array
-    from espdl_hil.diagnosis.node_replay import Suspect
+    from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MAX_CHANNELS = 64  # filters that are solved; more are never one corrupted word
 
 
-def table(suspect: Suspect) -> Explanation | None:
+def table(replay: NodeReplay) -> Explanation | None:
     """The node maps each value to a value, and some of these are wrong."""
-    node = suspect.node
+    node = replay.node
     if node.op_type != "LUT" and "lut" not in node.attributes:
         return None
-    source = activations(suspect.case.graph, node)[0]
-    x = np.concatenate([inputs[source].reshape(-1) for inputs in suspect.inputs])
-    expected, observed = suspect.expected.reshape(-1), suspect.observed.reshape(-1)
+    source = activations(replay.mismatch.graph, node)[0]
+    x = np.concatenate([inputs[source].reshape(-1) for inputs in replay.inputs])
+    expected, observed = replay.expected.reshape(-1), replay.observed.reshape(-1)
     used, first, back = np.unique(x, return_index=True, return_inverse=True)
     if not np.array_equal(observed[first][back], observed):
         return None  # one value gave two results: no table does that
@@ -53,22 +53,34 @@ def _offset(used: Array, expected: Array, observed: Array) -> Iterator[str]:
             yield f"every output is that of the entry {by:+d} beside"
 
 
-def weights(suspect: Suspect, sums: Sums | None) -> Explanation | None:
+def weights(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Another order of the filter, or other elements of filter or bias."""
     if sums is None or sums.products is None:
         return None
-    found = _packing(suspect, sums, sums.products) or _no_bias(suspect, sums, sums.products)
-    if found is None and len(suspect.channels) <= MAX_CHANNELS:
-        found = _elements(suspect, sums, sums.products)
+    found = (
+        _packing(replay, sums, sums.products)
+        or _no_bias(replay, sums, sums.products)
+        or _elements(replay, sums, sums.products)
+    )
     return None if found is None else Explanation(Cause.WEIGHTS, found)
 
 
-def _packing(suspect: Suspect, sums: Sums, products: Products) -> tuple[str, ...] | None:
+def channels(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
+    """Only few channels differ, so only few filters can be wrong; by elimination."""
+    width, wrong = replay.rows.shape[1], replay.channels.tolist()
+    if sums is None or sums.products is None or width < 2 or len(wrong) > max(1, width // 4):
+        return None
+    listed = ", ".join(map(str, wrong[:8]))
+    fact = f"by elimination: only channel {listed} of {width} differ, their filters or biases"
+    return Explanation(Cause.WEIGHTS, (fact,))
+
+
+def _packing(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, ...] | None:
     """The same bytes in another order."""
-    target = suspect.case.target
+    target = replay.mismatch.target
     n, h, w, c = products.shape
     depthwise = products.x.ndim == 3
-    taps = products.weights.T.reshape(n, h, w, c).astype(suspect.expected.dtype)
+    taps = products.weights.T.reshape(n, h, w, c).astype(replay.expected.dtype)
     dims = (h, w, n, 1) if depthwise else (h, w, c, n)
     orders = {
         "filters packed for the portable kernels": unpack_filter(
@@ -80,39 +92,35 @@ def _packing(suspect: Suspect, sums: Sums, products: Products) -> tuple[str, ...
     }
     for name, order in orders.items():
         values = products.sums(weights=order.reshape(n, -1).T.astype(np.int64))
-        if np.array_equal(sums.evaluate(values=values), suspect.rows):
-            return (f"{name} reproduce {suspect.span}",)
+        if np.array_equal(sums.evaluate(values=values), replay.rows):
+            return (f"{name} reproduce {replay.span}",)
     return None
 
 
-def _no_bias(suspect: Suspect, sums: Sums, products: Products) -> tuple[str, ...] | None:
+def _no_bias(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, ...] | None:
     values = products.sums(bias=np.zeros_like(products.bias))
-    if np.array_equal(sums.evaluate(values=values), suspect.rows):
-        return (f"the node without its bias reproduces {suspect.span}",)
+    if np.array_equal(sums.evaluate(values=values), replay.rows):
+        return (f"the node without its bias reproduces {replay.span}",)
     return None
 
 
-def _elements(suspect: Suspect, sums: Sums, products: Products) -> tuple[str, ...] | None:
+def _elements(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, ...] | None:
     """Elements of filter or bias, for each channel that differs."""
-    observed, channels = suspect.rows, suspect.channels.tolist()
-    solved: list[str] = []
-    for channel in channels:
-        found = solve(sums, products, channel, observed[:, channel])
-        if found is None:
-            break
-        solved += [_name(suspect, products, channel, *change) for change in found.items()]
-    else:
-        return (f"{solved[0]}: reproduces {suspect.span}", *solved[1:4])
-    width = observed.shape[1]
-    if width < 2 or len(channels) > max(1, width // 4):
+    wrong = replay.channels.tolist()
+    if len(wrong) > MAX_CHANNELS:
         return None
-    listed = ", ".join(map(str, channels[:8]))
-    return (f"only channel {listed} of {width} differ: their filters or biases",)
+    solved: list[str] = []
+    for channel in wrong:
+        found = solve(sums, products, channel, replay.rows[:, channel])
+        if found is None:
+            return None
+        solved += [_name(replay, products, channel, *change) for change in found.items()]
+    return (f"{solved[0]}: reproduces {replay.span}", *solved[1:4])
 
 
-def _name(suspect: Suspect, products: Products, channel: int, index: int, delta: int) -> str:
+def _name(replay: NodeReplay, products: Products, channel: int, index: int, delta: int) -> str:
     """One changed element in words."""
-    node = suspect.node
+    node = replay.node
     _, h, w, c = products.shape
     if index == len(products.weights):
         name, value = node.inputs[2] if len(node.inputs) > 2 else "bias", products.bias[channel]

@@ -173,6 +173,11 @@ class Graph:
     header: Header
     path: str
 
+    @property
+    def constants(self) -> dict[str, Array]:
+        """Elements of the constants by name, in the stored shape."""
+        return {name: tensor.array for name, tensor in self.initializers.items()}
+
     def info(self, name: str) -> TensorInfo:
         """What the file says about a tensor, constant or not.
 

@@ -106,7 +106,9 @@ class Session:
         return TensorInfo(info.name, info.dtype, self._operands[info.name].shape, info.exponents)
 
     def _prepare(self, node: Node, shapes: Mapping[str, Shape]) -> None:
-        view = NodeView(node, self._graph, tuple(shapes.get(name) for name in node.inputs))
+        view = NodeView(
+            node, tuple(shapes.get(name) for name in node.inputs), self._graph.constants
+        )
         op = Op(
             view=view,
             target=self._target,

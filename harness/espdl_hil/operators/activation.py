@@ -142,7 +142,7 @@ def int8_table(op: Op) -> Array:
 
 
 def _entries(op: Op) -> Array:
-    return op.view.graph.initializers[op.view.text("lut")].raw
+    return op.view.constants[op.view.text("lut")].reshape(-1)
 
 
 def build_lut(op: Op) -> Kernel:

@@ -15,9 +15,8 @@ from espdl_hil.operators import rules_convolution as convolution
 from espdl_hil.operators import rules_elementwise as elementwise
 from espdl_hil.operators import rules_movement as movement
 from espdl_hil.operators import rules_normalization as normalization
-from espdl_hil.operators.inference import refusal, try_shapes
+from espdl_hil.operators.inference import output_shapes, refusal, try_shapes
 from espdl_hil.operators.node_view import NodeProblem, NodeView
-from espdl_hil.operators.shapes import output_shapes
 from espdl_hil.operators.site import Site
 from espdl_hil.operators.stats import activation_bytes, node_macs
 from espdl_hil.operators.table import CASTS, COMPARISONS, OPERATORS, PICKS, REDUCTIONS, WIDTHS
@@ -127,8 +126,9 @@ def _examine(
     yield from exponents
     if exponents:
         return
-    results = tuple(output_shapes(NodeView(node, graph, inputs)))
-    site = Site(node, graph, inputs, TARGETS[target], width, results)
+    constants = graph.constants
+    results = output_shapes(node, inputs, constants)
+    site = Site(node, inputs, constants, graph, TARGETS[target], width, results)
     rule = RULES.get(node.op_type)
     if rule is not None:
         try:
@@ -244,7 +244,7 @@ def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
             f"bytes is {room}",
             path=graph.path,
         )
-    work = sum(_work(node, graph, shapes) for node in graph.nodes)
+    work = sum(_work(node, shapes) for node in graph.nodes)
     most = max(WORK_MACS, WORK_FACTOR * graph.header.file_bytes)
     if work > most:
         raise UnsupportedOpError(
@@ -254,8 +254,8 @@ def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
         )
 
 
-def _work(node: Node, graph: Graph, shapes: Mapping[str, Shape]) -> int:
+def _work(node: Node, shapes: Mapping[str, Shape]) -> int:
     if node.op_type in ("AveragePool", "MaxPool"):
-        kernel = NodeView(node, graph, ()).integers("kernel_shape")
+        kernel = NodeView(node, (), {}).integers("kernel_shape")
         return math.prod(shapes[node.outputs[0]]) * math.prod(kernel)
     return node_macs(node, shapes)

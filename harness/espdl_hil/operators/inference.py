@@ -6,16 +6,48 @@ other lengths, so shapes always come from the inputs.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
-from espdl_hil.operators.node_view import NodeProblem, NodeView
-from espdl_hil.operators.shapes import output_shapes
+from espdl_hil.operators.node_view import INT32_MAX, NodeProblem, NodeView
+from espdl_hil.operators.shapes import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from espdl_hil.espdl.graph import Graph, Node, Shape
+    from espdl_hil.espdl.graph import Array, Graph, Node, Shape
+
+
+def output_shapes(
+    node: Node, input_shapes: Sequence[Shape | None], constants: Mapping[str, Array]
+) -> tuple[Shape, ...]:
+    """Shapes of one node's outputs, as ESP-DL's ``get_output_shape`` finds them.
+
+    Args:
+        node: From a file, or from the exporter's graph in the file's layout. Lists may stand for
+            tuples among its attributes, and None for an attribute that is missing.
+        input_shapes: One entry an input, in order, ``()`` for a scalar; None for an optional
+            input that is missing.
+        constants: Constant tensors by name, any shape. Only those are read whose values decide a
+            shape (int64 axes, lengths and the like); of filters ``input_shapes`` alone counts.
+
+    Returns:
+        One shape an output, in order; more when ESP-DL makes outputs that the node does not name.
+
+    Raises:
+        NodeProblem: ESP-DL has no such operator, or the inputs do not fit it.
+    """
+    rule = RULES.get(node.op_type)
+    if rule is None:
+        raise NodeProblem(f"ESP-DL has no operator {node.op_type}")
+    found = tuple(rule(NodeView(node, input_shapes, constants)))
+    if len(node.outputs) > len(found):
+        raise NodeProblem(f"{len(node.outputs)} outputs, ESP-DL makes {len(found)}")
+    for shape in found:
+        if any(dim < 1 for dim in shape) or math.prod(shape) > INT32_MAX:
+            raise NodeProblem(f"the output would have shape {shape}")
+    return found
 
 
 def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
@@ -67,13 +99,13 @@ def try_shapes(
         name: tensor.info.shape for name, tensor in graph.initializers.items()
     }
     shapes.update(_graph_inputs(graph, input_shapes or {}))
+    constants = graph.constants
     problems: list[tuple[Node, str]] = []
     for node in graph.nodes:
         if any(name and name not in shapes for name in node.inputs):
             continue  # depends on a node that is reported already
-        view = NodeView(node, graph, tuple(shapes.get(name) for name in node.inputs))
         try:
-            found = output_shapes(view)
+            found = output_shapes(node, [shapes.get(name) for name in node.inputs], constants)
         except NodeProblem as problem:
             problems.append((node, str(problem)))
             continue

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from espdl_hil.espdl.graph import Array, Graph, Node, Shape
+    from collections.abc import Mapping, Sequence
+
+    from espdl_hil.espdl.graph import Array, Node, Shape
 
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1  # ESP-DL keeps integers in int
@@ -18,17 +20,17 @@ class NodeProblem(Exception):  # noqa: N818 - a finding; `check_graph` turns it 
 
 @dataclass(frozen=True)
 class NodeView:
-    """A node with what surrounds it.
+    """A node with what its shapes depend on.
 
     Attributes:
-        node: The node.
-        graph: Its graph.
+        node: The node; a list may stand for a tuple among its attributes, None for a missing one.
         shapes: Shape of each input; None for an optional input that is missing.
+        constants: Constant tensors by name, any shape.
     """
 
     node: Node
-    graph: Graph
-    shapes: tuple[Shape | None, ...]
+    shapes: Sequence[Shape | None]
+    constants: Mapping[str, Array]
 
     @property
     def shape(self) -> Shape:
@@ -50,13 +52,17 @@ class NodeView:
         """Whether the input is present."""
         return index < len(self.shapes) and self.shapes[index] is not None
 
+    def _attribute(self, name: str, default: object) -> object:
+        value = self.node.attributes.get(name)
+        return default if value is None else value
+
     def integer(self, name: str, default: int | None = None) -> int:
         """An integer attribute.
 
         Raises:
             NodeProblem: It is missing and has no default, or is of another type.
         """
-        value = self.node.attributes.get(name, default)
+        value = self._attribute(name, default)
         if not isinstance(value, int) or not INT32_MIN <= value <= INT32_MAX:
             raise NodeProblem(f"attribute {name} should be an int32, found {value!r}")
         return value
@@ -67,8 +73,8 @@ class NodeView:
         Raises:
             NodeProblem: It is missing and has no default, or is of another type.
         """
-        value = self.node.attributes.get(name, default)
-        if isinstance(value, tuple):
+        value = self._attribute(name, default)
+        if isinstance(value, tuple | list):
             integers = tuple(v for v in value if isinstance(v, int))
             if len(integers) == len(value) and _fit_int32(integers):
                 return integers
@@ -80,7 +86,7 @@ class NodeView:
         Raises:
             NodeProblem: It is missing and has no default, or is of another type.
         """
-        value = self.node.attributes.get(name, default)
+        value = self._attribute(name, default)
         if not isinstance(value, float):
             raise NodeProblem(f"attribute {name} should be a number, found {value!r}")
         return value
@@ -91,7 +97,7 @@ class NodeView:
         Raises:
             NodeProblem: It is missing and has no default, or is of another type.
         """
-        value = self.node.attributes.get(name, default)
+        value = self._attribute(name, default)
         if not isinstance(value, str):
             raise NodeProblem(f"attribute {name} should be a text, found {value!r}")
         return value
@@ -105,12 +111,12 @@ class NodeView:
         if not self.has(index):
             return None
         name = self.node.inputs[index]
-        tensor = self.graph.initializers.get(name)
-        if tensor is None:
+        values = self.constants.get(name)
+        if values is None:
             raise NodeProblem(
                 f"input {index} ({name!r}) must be a constant, ESP-DL reads it at load"
             )
-        return tensor.raw
+        return values.reshape(-1)
 
     def constant_integers(self, index: int) -> Shape | None:
         """Elements of a constant int64 input; None when it is missing.

@@ -14,24 +14,6 @@ if TYPE_CHECKING:
 ShapeRule: TypeAlias = Callable[[NodeView], "list[Shape]"]
 
 
-def output_shapes(view: NodeView) -> list[Shape]:
-    """Shapes of the node's outputs, in order.
-
-    Raises:
-        NodeProblem: ESP-DL has no such operator, or the inputs do not fit it.
-    """
-    rule = RULES.get(view.node.op_type)
-    if rule is None:
-        raise NodeProblem(f"ESP-DL has no operator {view.node.op_type}")
-    found = rule(view)
-    if len(view.node.outputs) > len(found):
-        raise NodeProblem(f"{len(view.node.outputs)} outputs, ESP-DL makes {len(found)}")
-    for shape in found:
-        if any(dim < 1 for dim in shape) or math.prod(shape) > INT32_MAX:
-            raise NodeProblem(f"the output would have shape {shape}")
-    return found
-
-
 def _same(view: NodeView) -> list[Shape]:
     return [view.shape]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from espdl_hil.operators.node_view import NodeView
 
 if TYPE_CHECKING:
-    from espdl_hil.espdl.graph import Shape, Tensor, TensorInfo
+    from espdl_hil.espdl.graph import Graph, Shape, Tensor, TensorInfo
     from espdl_hil.targets import Target
 
 
@@ -18,11 +18,13 @@ class Site(NodeView):
     """What a rule is given.
 
     Attributes:
+        graph: The graph around the node.
         target: The chip.
         width: The node's quant_type: ``S8``, ``S16`` or ``F32``.
         results: Inferred shapes of the outputs.
     """
 
+    graph: Graph
     target: Target
     width: str
     results: tuple[Shape, ...]

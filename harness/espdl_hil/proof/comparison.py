@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.compare import EXACT, Outcome, Tolerance, judge
+from espdl_hil.compare import EXACT, Outcome, Tolerance, compare_streams
 from espdl_hil.report import SILICON, Check
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def compare_streaming(
     """
     wanted, seen = expected.cut(offline), expected.trim(stream)
     tolerance = expected.case.tolerance
-    verdict = judge(
+    verdict = compare_streams(
         wanted,
         seen,
         tolerance,
@@ -139,7 +139,7 @@ def compare_alike(
         steps: The steps that gave *seen*.
         hints: What is known of such a difference.
     """
-    verdict = judge(wanted, seen, tolerance, frame_axes=expected.axes(wanted[0]))
+    verdict = compare_streams(wanted, seen, tolerance, frame_axes=expected.axes(wanted[0]))
     return Comparison(
         what, streaming, wanted, seen, verdict, tolerance, against, steps=steps, hints=hints
     )

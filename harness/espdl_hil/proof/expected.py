@@ -12,7 +12,7 @@ from espdl_hil import interpreter
 from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
-from espdl_hil.streaming import Severity, lint
+from espdl_hil.streaming import lint, require_sound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,21 +68,14 @@ class Expected:
             StreamingError: with the finding's rule, node and edit.
         """
         plan, state = self.artifacts.plans.get(self.case.chunk_frames), self.case.model.state
-        findings = lint(
-            self.streaming_graph,
-            self.offline_graph,
-            frame_axes=plan.frame_axes if plan else None,
-            state=state or None,
+        require_sound(
+            lint(
+                self.streaming_graph,
+                self.offline_graph,
+                frame_axes=plan.frame_axes if plan else None,
+                state=state or None,
+            )
         )
-        for finding in findings:
-            if finding.severity is Severity.ERROR:
-                affected = f" ({finding.frames_affected})" if finding.frames_affected else ""
-                raise StreamingError(
-                    f"{finding.message}{affected}",
-                    rule=finding.rule,
-                    node=finding.node,
-                    hint=finding.edit,
-                )
 
     @property
     def whole(self) -> Tensors:
@@ -147,7 +140,7 @@ class Expected:
         Raises:
             ConfigError: no weight of the model changes any output of its stimulus.
         """
-        from espdl_hil.proof.flaw import flip_weight
+        from espdl_hil.simulator.faults import flip_weight
 
         return flip_weight(self.streaming_path.read_bytes(), self._changes)
 
@@ -290,7 +283,7 @@ class Expected:
         probe = next(a for a in self._compared if a.kind == TAIL)
         last = len(self.chunks) - 2
         try:
-            self._run_prefixes(getattr(probe, "window_frames", None), range(last, last + 1))
+            self._run_prefixes(probe.window_frames, range(last, last + 1))
         except UnsupportedOpError:
             return False
         return True
@@ -347,7 +340,7 @@ class Expected:
         """The value of a tail after each chunk; the stream's own where nothing is compared."""
         first = self._first_defined(alignment)
         unseen = [step[alignment.output] for step in self.stream[:first]]
-        prefixes = self._prefix_runs(getattr(alignment, "window_frames", None), first)
+        prefixes = self._prefix_runs(alignment.window_frames, first)
         return [*unseen, *(outputs[alignment.output] for outputs in prefixes), last]
 
     def _prefix_runs(self, window_frames: int | None, first: int) -> list[Tensors]:

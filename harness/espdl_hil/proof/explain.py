@@ -1,30 +1,29 @@
-"""From a comparison that did not pass to its diagnosis, on the device and on the host."""
+"""From a comparison that failed to its diagnosis: collects what is known, and asks the device."""
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil import interpreter
-from espdl_hil.compare import EXACT
+from espdl_hil.compare import EXACT, StreamVerdict, Tolerance
 from espdl_hil.diagnosis import Diagnosis, diagnose
-from espdl_hil.diagnosis.mismatch import Case as Mismatch
-from espdl_hil.diagnosis.mismatch import Facts, Offline
-from espdl_hil.errors import DeviceError, HarnessError
-from espdl_hil.proof.probe import DeviceProbe, canary_remark
+from espdl_hil.diagnosis.mismatch import Mismatch, Offline
+from espdl_hil.errors import DeviceError
+from espdl_hil.proof.probe import DeviceProbe, canary_remarks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from espdl_hil.compare import StreamVerdict, Tolerance
+    from numpy.typing import NDArray
+
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.espdl import Graph
     from espdl_hil.proof.case import Case
     from espdl_hil.streaming import StreamingPlan
 
-    Tensors = Any
+    Tensors = Mapping[str, NDArray[Any]]
 
 
 def mismatch_of(
@@ -40,12 +39,23 @@ def mismatch_of(
     tolerance: Tolerance = EXACT,
     offline: tuple[Graph, Tensors] | None = None,
 ) -> Mismatch:
-    """Gather what a diagnosis is made from."""
-    axes = {a.output: a.frame_axis if a.frame_axis >= 0 else None for a in plan.alignments}
-    whole = offline and Offline(
-        *offline, plan.total_stride, plan.latency_frames, plan.warmup_frames
-    )
-    remarks = {n: remark for n, step in enumerate(steps) if (remark := canary_remark(step))}
+    """Collect what a diagnosis needs.
+
+    Args:
+        case: Which model, on which target, at which width.
+        plan: How the streaming file relates to the offline one.
+        verdict: The comparison that failed.
+        graph: What ran: the streaming file or the offline file.
+        streaming: Whether it was the streaming file, whose state is fed back.
+        chunks: What each step was to be given, in order; without state inputs.
+        observed: The outputs of each step as they were compared.
+        steps: What the device said of the steps, in the same order.
+        tolerance: Of the comparison.
+        offline: Offline file and whole stimulus, if the offline model says what is expected;
+            None if the interpreter's run of the same file does.
+    """
+    axes = {a.output: a.frame_axis for a in plan.alignments}
+    outputs = [info.name for info in graph.outputs]
     return Mismatch(
         model=case.model.name,
         target=case.target,
@@ -54,22 +64,32 @@ def mismatch_of(
         chunks=chunks,
         observed=observed,
         verdict=verdict,
-        load=interpreter.load,
-        frame_axes={name: axes[name] for name in (observed[0] if observed else axes)},
+        frame_axes={name: axes[name] if axes.get(name, -1) >= 0 else None for name in outputs},
+        tolerance=tolerance,
         state=plan.state if streaming else {},
-        offline=whole,
-        tolerance=tolerance if offline else EXACT,
-        facts=Facts(unwritten=remarks),
+        offline=Offline(*offline, plan.latency_frames, plan.warmup_frames) if offline else None,
+        unwritten=canary_remarks(steps),
     )
 
 
-def explain(mismatch: Mismatch, loaded: AbstractContextManager[Model] | None) -> Diagnosis | None:
-    """Look for the cause; None if the device fails while it is looked into."""
-    from dataclasses import replace
+def explain(mismatch: Mismatch, loaded: AbstractContextManager[Model] | None) -> Diagnosis:
+    """Look for the cause on the device and on the host.
 
+    Args:
+        mismatch: What differs.
+        loaded: Enters to the same artifact, freshly loaded on the device, its state bound; None if
+            the device is gone.
+
+    Returns:
+        The diagnosis; of the outputs alone if the device fails while it is looked into.
+    """
+    if loaded is None:
+        return diagnose(mismatch)
     try:
-        with loaded or contextlib.nullcontext() as model:
-            probe = DeviceProbe(model, mismatch.chunks) if model else None
-            return diagnose(replace(mismatch, probe=probe))
-    except (DeviceError, HarnessError):
-        return None
+        with loaded as model:
+            return diagnose(mismatch, DeviceProbe(model, mismatch.chunks))
+    except DeviceError as error:
+        found = diagnose(mismatch)
+        lost = f"the device failed while it was looked into: {error.message}"
+        facts = (*found.explanation.facts, lost)
+        return replace(found, explanation=replace(found.explanation, facts=facts))

@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 def diagnose_comparison(
     comparison: Comparison, expected: Expected, observer: Observer
-) -> Diagnosis | None:
-    """Look for the cause on the host, and on the device by running the model again.
-
-    Returns:
-        The diagnosis; None when the device failed while it was looked into.
-    """
+) -> Diagnosis:
+    """Look for the cause on the host, and on the device by running the model again."""
     streaming = comparison.streaming
     whole = (expected.offline_graph, expected.whole)
     mismatch = mismatch_of(
@@ -46,7 +42,7 @@ def diagnose_comparison(
 def bundle_comparison(
     comparison: Comparison,
     expected: Expected,
-    diagnosis: Diagnosis | None,
+    diagnosis: Diagnosis,
     *,
     folder: Path,
     substrate: str,
@@ -84,6 +80,6 @@ def bundle_comparison(
         state=expected.plan.state if streaming else {},
         tolerance=comparison.tolerance,
         versions=versions,
-        diagnosis=diagnosis.to_json() if diagnosis else None,
+        diagnosis=diagnosis.to_json(),
     )
     return write_repro(folder, repro)

@@ -117,16 +117,13 @@ class Hil:
         for left, right in pairs:
             try:
                 if left != right:
-                    differing.append((left, right))
+                    differing.append(left.match(right))
             except NotComparableError as error:
                 errors.append(error.message)
         if errors:
             raise NotComparableError("\n".join(errors))
         if differing:
-            first, *others = (left.explain(right) for left, right in differing)
-            known = dict.fromkeys(first)
-            also = [f"also      {lines[0]}" for lines in others if lines[0] not in known]
-            raise VerificationError("\n".join([*first, *dict.fromkeys(also)]))
+            raise VerificationError("\n".join(self._ledger.explain(*differing)))
 
     # -- what controls are made of ------------------------------------------------------
 

@@ -60,19 +60,20 @@ class CaseLedger:
         """Keep what a comparison of two plain runs found."""
         self._book.note_match(self._case, self.expected, match)
 
-    def explain(self, match: Match) -> list[str]:
-        """Find out why two plain runs differ; the same difference is looked into once.
+    def explain(self, *matches: Match) -> list[str]:
+        """Find out why plain runs differ; the same difference is looked into once.
 
-        A stream and a reference are measured by the device's offline run: if that is wrong,
-        nothing else needs a cause.
+        All are measured by the device's offline run: if that is wrong, nothing else needs a cause.
         """
-        self._record.failed = [known for known in self._record.failed if known is not match]
-        suspects = [compare_offline(self, self.offline()), *match.comparisons]
-        comparison = next(found for found in suspects if not found.passed)
-        what = "; ".join(dict.fromkeys(c.what for c in match.comparisons if not c.passed))
-        if comparison.what not in self._record.explained:
-            self._record.explained[comparison.what] = self._explain(comparison)
-        return [f"{self._case.id}: {what}", *self._record.explained[comparison.what]]
+        record = self._record
+        record.failed = [known for known in record.failed if all(known is not m for m in matches)]
+        found = [comparison for match in matches for comparison in match.comparisons]
+        suspects = [compare_offline(self, self.offline()), *found]
+        comparison = next(suspect for suspect in suspects if not suspect.passed)
+        if comparison.what not in record.explained:
+            record.explained[comparison.what] = self._explain(comparison)
+        what = dict.fromkeys(comparison.what for comparison in found if not comparison.passed)
+        return [f"{self._case.id}: {'; '.join(what)}", *record.explained[comparison.what]]
 
     def _explain(self, comparison: Comparison) -> list[str]:
         if comparison.against == "reference":  # the device computes what the file says
@@ -89,8 +90,7 @@ class CaseLedger:
         )
         replay = f"espdl-hil replay {path}"
         book.note_diagnosis(self._case, diagnosis, replay)
-        lost = [str(comparison), "no diagnosis: device lost"]
-        return [*(diagnosis.text.splitlines() if diagnosis else lost), f"replay    {replay}"]
+        return [*diagnosis.text.splitlines(), f"replay    {replay}"]
 
     def _keep(self, name: str, role: Role, seen: Observation) -> None:
         self._book.note_run(self._case, seen)

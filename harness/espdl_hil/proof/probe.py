@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
-    from espdl_hil.wire.messages import WatchMode
 
 BATCH = 32  # tensors watched in one run; the least that a device offers
 
 
 class DeviceProbe:
     """Runs a loaded streaming model again from a reset; fits ``diagnosis.mismatch.Probe``.
+
+    Every look is at a model that has run before, so that a reset that does nothing shows.
 
     Args:
         model: The model, with its state bound.
@@ -29,39 +30,41 @@ class DeviceProbe:
     def __init__(self, model: Model, chunks: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         self._model = model
         self._chunks = chunks
+        self._ran = False
 
     def digests(self, names: Sequence[str], chunks: int) -> list[Look]:
         """CRC-32 of the bytes of tensors, over the first *chunks* chunks."""
-        from espdl_hil.wire.messages import WatchMode
-
-        return self._look(names, chunks, WatchMode.DIGEST)
+        return self._look(names, chunks, digests=True)
 
     def values(self, names: Sequence[str], chunks: int) -> list[Look]:
         """The tensors themselves."""
-        from espdl_hil.wire.messages import WatchMode
+        return self._look(names, chunks, digests=False)
 
-        return self._look(names, chunks, WatchMode.VALUE)
-
-    def _look(self, names: Sequence[str], chunks: int, mode: WatchMode) -> list[Look]:
+    def _look(self, names: Sequence[str], chunks: int, *, digests: bool) -> list[Look]:
+        if not self._ran:
+            self._model.stream(self._chunks, reset=True)
+            self._ran = True
         described = self._model.describe()
         shown = {spec.name for spec in (*described.inputs, *described.outputs)}
         wanted = [name for name in names if name in shown | set(self._model.intermediates())]
         seen: list[dict[str, Any]] = [{} for _ in range(chunks)]
-        steps: list[StepResult] = []
+        remarks: dict[int, str] = {}
         for start in range(0, max(len(wanted), 1), BATCH):
-            self._model.watch(wanted[start : start + BATCH], mode)
+            self._model.watch(wanted[start : start + BATCH], digests=digests)
             steps = self._model.stream(self._chunks[:chunks], reset=True)
+            remarks |= canary_remarks(steps)
             for number, step in enumerate(steps):
                 seen[number] |= step.watched
         self._model.watch(())
-        return [
-            Look(step.outputs, found, canary_remark(step))
-            for step, found in zip(steps, seen, strict=True)
-        ]
+        return [Look(found, remarks.get(number, "")) for number, found in enumerate(seen)]
 
 
-def canary_remark(step: StepResult) -> str:
-    """What the device's canary says of a step that went wrong; empty if all was written."""
-    if step.unwritten is not None:
-        return str(step.unwritten)
-    return "an output under 16 bytes still holds the canary" if step.suspect else ""
+def canary_remarks(steps: Sequence[StepResult]) -> dict[int, str]:
+    """What the device's canary says, by step, of those in which output memory was not written."""
+    remarks = {}
+    for number, step in enumerate(steps):
+        if step.unwritten is not None:
+            remarks[number] = str(step.unwritten)
+        elif step.suspect:
+            remarks[number] = "an output under 16 bytes still holds the canary"
+    return remarks

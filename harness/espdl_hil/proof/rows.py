@@ -186,11 +186,10 @@ class RowBook:
         if error and (not text or record.outcome is not before):
             record.details = replace(record.details, error=error)
 
-    def note_diagnosis(self, case: Case, diagnosis: Diagnosis | None, replay: str) -> None:
+    def note_diagnosis(self, case: Case, diagnosis: Diagnosis, replay: str) -> None:
         """Keep why a row failed, the first cause that was found, and how to see it again."""
         record = self.record(case)
-        if diagnosis is not None:
-            record.facts.setdefault("diagnosis", diagnosis.to_json())
+        record.facts.setdefault("diagnosis", diagnosis.to_json())
         details = record.details
         record.details = replace(details, replay=(*details.replay, replay))
 

@@ -61,8 +61,8 @@ class Ledger(Protocol):
     def note(self, match: Match) -> None:
         """Keep what a comparison of two plain runs found."""
 
-    def explain(self, match: Match) -> list[str]:
-        """Find out why two plain runs differ; asked again, say the same."""
+    def explain(self, *matches: Match) -> list[str]:
+        """Find out why plain runs differ; asked again, say the same."""
 
 
 class Run:
@@ -110,7 +110,7 @@ class Run:
             NotComparableError: something was to be compared and could not be, or nothing was.
             TypeError: these two do not belong together.
         """
-        match = self._match(other)
+        match = self.match(other)
         if match.counted:
             self._ledger.note(match)
         errors = [error for found in match.comparisons for error in found.verdict.errors]
@@ -131,7 +131,7 @@ class Run:
             For two runs that should have been equal the diagnosis, its next step and the command
             that replays it; what differs for a control.
         """
-        match = self._match(other)
+        match = self.match(other)
         if match.equal:
             return [
                 f"all that was compared is equal: {found.verdict}" for found in match.comparisons
@@ -140,7 +140,12 @@ class Run:
             return self._ledger.explain(match)
         return [str(found) for found in match.comparisons if not found.passed]
 
-    def _match(self, other: object) -> Match:
+    def match(self, other: object) -> Match:
+        """Compare with another run, once; nothing is noted.
+
+        Raises:
+            TypeError: these two do not belong together.
+        """
         for known, match in self._matches:
             if known is other:
                 return match

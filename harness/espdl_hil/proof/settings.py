@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.errors import ConfigError
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
@@ -43,3 +44,8 @@ class Settings:
     jobs: int | None = None
     build_dir: str | None = None
     log_suffix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICE_KINDS:
+            known = ", ".join(DEVICE_KINDS)
+            raise ConfigError(f"device {self.device!r}: expected one of {known}")

@@ -16,8 +16,7 @@ import torch
 
 from espdl_hil.errors import QuantizeError
 from espdl_hil.model import describe_error
-from espdl_hil.streaming import rules
-from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming import refuse, rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,8 +18,14 @@ from esp_ppq.core import DataType
 from esp_ppq.parser.espdl.espdl_typedef import ADD_LIKE_OP_SET, ExporterPatternInfo
 
 from espdl_hil.espdl import Node
-from espdl_hil.streaming import Insertion, NeutralGraph, StreamingPlan, plan_streaming
-from espdl_hil.streaming.planner import analyze, make_clock
+from espdl_hil.streaming import (
+    Clock,
+    Insertion,
+    NeutralGraph,
+    StreamingPlan,
+    analyze,
+    plan_streaming,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,10 +102,10 @@ def make_offline_pass(
         axes = {
             name: _permutation(graph.inputs[name]).index(axis) for name, axis in frame_axes.items()
         }
-        walk, _ = analyze(to_neutral(graph, {}), make_clock(axes, chunk_frames, state))
-        for change in walk.offline_edits:
+        analysis = analyze(to_neutral(graph, {}), Clock.of(axes, chunk_frames, state))
+        for change in analysis.offline_edits:
             _set_constant(graph, change.node, change.input_index, change.values)
-        for insertion in walk.offline_insertions:
+        for insertion in analysis.offline_insertions:
             _insert(graph, insertion)
 
     return generalize

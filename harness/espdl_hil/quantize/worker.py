@@ -140,6 +140,8 @@ class Work:
             chunks = model.chunk_of(model.chunk_frames[0])
             passes = [make_offline_pass(model.frame_axes, chunks, model.state)]
             layouts = exporter.export_file(graph, self._directory / OFFLINE, target, bits, passes)
+            offline = load_graph(self._directory / OFFLINE)
+            check_graph(replace(offline, path=OFFLINE), target)
             for chunk in model.chunk_frames:
                 self._export_streaming(model, graph, chunk, layouts)
         with self._stage("check"):
@@ -240,7 +242,6 @@ class Work:
         check_alive({name: array for name, array in values.items() if name not in states})
         offline = load_graph(self._directory / OFFLINE)
         check_state(offline, model.state)
-        check_graph(replace(offline, path=OFFLINE), self._recipe["target"])
         for chunk in model.chunk_frames:
             streaming = load_graph(self._directory / streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, judge
+from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, compare_streams
 from espdl_hil.errors import ArtifactError
 from espdl_hil.report.files import write_atomically
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from espdl_hil.compare import Tensor
+    from espdl_hil.compare import Array
 
-    Chunks = Sequence[Mapping[str, Tensor]]
+    Chunks = Sequence[Mapping[str, Array]]
 
 SCHEMA = 2
 _STREAMS = ("stimulus", "expected", "observed")
@@ -84,7 +84,7 @@ class Repro:
 
     def judge(self, observed: Chunks) -> StreamVerdict:
         """Judge another run of the bundle as the first was judged."""
-        return judge(
+        return compare_streams(
             self.expected,
             observed,
             self.tolerance,
@@ -103,7 +103,7 @@ class Repro:
         return Replay(
             verdict=self.judge(observed),
             recorded=self.judge(self.observed),
-            against_recorded=judge(self.observed, observed, frame_axes=axes),
+            against_recorded=compare_streams(self.observed, observed, frame_axes=axes),
         )
 
 
@@ -236,7 +236,7 @@ def _pack(chunks: Chunks) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(data: bytes, names: Sequence[Sequence[str]]) -> list[dict[str, Tensor]]:
+def _unpack(data: bytes, names: Sequence[Sequence[str]]) -> list[dict[str, Array]]:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return [
             {name: arrays[f"c{number}t{place}"] for place, name in enumerate(chunk)}

@@ -13,7 +13,7 @@ from espdl_hil.espdl import TensorInfo
 from espdl_hil.operators import infer_shapes
 from espdl_hil.simulator import abi
 from espdl_hil.simulator.faults import LoadFault, OutputUnwritten, StateDropped, StateKept
-from espdl_hil.simulator.tamper import tamper
+from espdl_hil.simulator.faulty_model import FaultyModel, load_faulty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class _Model:
     """
 
     name: str
-    session: interpreter.Session
+    session: interpreter.Session | FaultyModel
     size: int
     tensors: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
     steps: int = 0
@@ -119,9 +119,8 @@ class ModelRunner:
             )
         graph = espdl.load_graph(data)
         faults = self._injection.active(LoadFault, name)
-        tampered = tamper(data, graph, self._chip.name, faults)
-        self.notes += [f"{fault} acts in model {name}" for fault in tampered.faults]
-        session = interpreter.load(tampered.graph, tampered.target)
+        session, acting = load_faulty(graph, self._chip.name, faults)
+        self.notes += [f"{fault} acts in model {name}" for fault in acting]
         nodes = _node_outputs(graph, session)
         self._last_id += 1
         self._models[self._last_id] = _Model(
@@ -189,7 +188,7 @@ class ModelRunner:
         if any(fault.step in (None, loaded.steps) for fault in dropped):
             session.reset()
         unwritten = {
-            fault.output
+            fault.output: fault
             for fault in self._injection.active(OutputUnwritten, loaded.name)
             if fault.step in (None, loaded.steps)
         }
@@ -201,8 +200,11 @@ class ModelRunner:
             }
         )
         for info, buffer in zip(loaded.tensors[abi.OUTPUT], outputs, strict=True):
-            if info.name not in unwritten:
+            fault = unwritten.get(info.name)
+            if fault is None:
                 _store(values[info.name], buffer)
+            else:
+                _store_partly(values[info.name], buffer, fault)
         for capture in captures:
             name = loaded.tensors[abi.NODE_OUTPUT][capture.index].name
             _store(session.trace[name], capture.buffer)
@@ -223,7 +225,9 @@ class ModelRunner:
         return self._chip.psram_bytes - sum(model.size for model in self._models.values())
 
 
-def _node_outputs(graph: espdl.Graph, session: interpreter.Session) -> tuple[TensorInfo, ...]:
+def _node_outputs(
+    graph: espdl.Graph, session: interpreter.Session | FaultyModel
+) -> tuple[TensorInfo, ...]:
     """Every node output in file order, with the shapes that a step really has."""
     shapes = infer_shapes(graph, None)
     return tuple(
@@ -243,3 +247,11 @@ def _view(buffer: abi.Buffer, info: TensorInfo) -> NDArray[Any]:
 def _store(value: NDArray[Any], buffer: abi.Buffer) -> None:
     """Copy a tensor of exactly the buffer's size to the core."""
     ctypes.memmove(buffer.data, value.tobytes(), buffer.size)
+
+
+def _store_partly(value: NDArray[Any], buffer: abi.Buffer, fault: OutputUnwritten) -> None:
+    """Copy all but the bytes that a fault leaves unwritten."""
+    data = value.tobytes()
+    end = buffer.size if fault.count is None else min(fault.start + fault.count, buffer.size)
+    for start, stop in ((0, min(fault.start, end)), (end, buffer.size)):
+        ctypes.memmove(buffer.data + start, data[start:stop], stop - start)

@@ -3,8 +3,11 @@
 Import from here; the modules inside are free to move.
 """
 
+from espdl_hil.streaming.analysis import Analysis, analyze, plan_streaming
+from espdl_hil.streaming.clock import Clock
+from espdl_hil.streaming.findings import Finding, Rule, Severity, refuse, require_sound
 from espdl_hil.streaming.graph import NeutralGraph, from_espdl
-from espdl_hil.streaming.lint import lint, lint_offline
+from espdl_hil.streaming.lint import check_export, has_caches, lint, lint_offline
 from espdl_hil.streaming.plan import (
     Alignment,
     AttributeEdit,
@@ -14,14 +17,15 @@ from espdl_hil.streaming.plan import (
     NewNode,
     StreamingPlan,
 )
-from espdl_hil.streaming.planner import plan_streaming
-from espdl_hil.streaming.rules import RULES, Finding, Rule, Severity
+from espdl_hil.streaming.rules import RULES, finding_of
 
 __all__ = [
     "RULES",
     "Alignment",
+    "Analysis",
     "AttributeEdit",
     "CacheSpec",
+    "Clock",
     "ConstantEdit",
     "Finding",
     "Insertion",
@@ -30,8 +34,14 @@ __all__ = [
     "Rule",
     "Severity",
     "StreamingPlan",
+    "analyze",
+    "check_export",
+    "finding_of",
     "from_espdl",
+    "has_caches",
     "lint",
     "lint_offline",
     "plan_streaming",
+    "refuse",
+    "require_sound",
 ]

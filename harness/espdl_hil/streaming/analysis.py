@@ -1,304 +1,190 @@
-"""One walk over an offline graph: what operator handlers ask, and what they record."""
+"""One analysis an offline graph: how each tensor lies in time, and what cannot stream."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from espdl_hil.errors import ConfigError
+from espdl_hil.errors import StreamingError
+from espdl_hil.operators import NodeProblem
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.plan import AttributeEdit, ConstantEdit, Insertion, NewNode, Value
-from espdl_hil.streaming.rules import refuse
-from espdl_hil.streaming.timing import STILL, Flow, Shape, Timing, outer_size
+from espdl_hil.streaming.clock import Clock
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.planner import make_plan
+from espdl_hil.streaming.timing import Flow, Opaque, Tail
+from espdl_hil.streaming.transfer import HANDLERS, WHOLE
+from espdl_hil.streaming.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from espdl_hil.streaming.findings import Finding
     from espdl_hil.streaming.graph import NeutralGraph, Node
-    from espdl_hil.streaming.rules import Finding
-
-END = 2**31 - 1  # "to the end" of a Slice: ESP-DL truncates int64 to int32, then clamps
+    from espdl_hil.streaming.plan import ConstantEdit, Insertion, StreamingPlan
+    from espdl_hil.streaming.timing import Shape, Timing
 
 
 @dataclass(frozen=True)
-class Clock:
-    """What a chunk is.
-
-    Attributes:
-        frame_axes: Time axis of each graph input that has one, in the file's layout.
-        chunk_frames: Frames of each of these inputs in one chunk.
-        state: Recurrent state: graph input to the graph output that feeds it.
-    """
-
-    frame_axes: Mapping[str, int]
-    chunk_frames: Mapping[str, int]
-    state: Mapping[str, str]
-
-    @property
-    def chunk(self) -> int:
-        """Frames of the first input in one chunk."""
-        return next(iter(self.chunk_frames.values()))
-
-    def check(self, graph: NeutralGraph) -> None:
-        """Raise ConfigError for names, axes and counts that do not fit a graph."""
-        for kind, there, names in (
-            ("input", graph.inputs, [*self.frame_axes, *self.state]),
-            ("output", graph.outputs, list(self.state.values())),
-        ):
-            for name in names:
-                if name not in there:
-                    raise ConfigError(
-                        f"the graph has no {kind} {name!r}; it has {', '.join(there)}"
-                    )
-        if not self.frame_axes:
-            raise ConfigError("no input has a frame axis, so there is nothing to stream")
-        for name, axis in self.frame_axes.items():
-            shape = graph.shapes[name]
-            if not 0 <= axis < len(shape):
-                raise ConfigError(f"frame axis {axis} of input {name!r} is outside {shape}")
-            chunk = self.chunk_frames.get(name, 0)
-            if not 0 < chunk <= shape[axis]:
-                raise ConfigError(
-                    f"input {name!r}: a chunk of {chunk} frames does not fit {shape[axis]} frames"
-                )
-
-
-class Walk:
-    """State of one walk.
+class Analysis:
+    """What one walk over an offline graph found; serves exporter and lint alike.
 
     Attributes:
         graph: The offline graph.
         clock: What a chunk is.
-        shape: Offline shape by tensor name, in the file's layout; complete for all
-            tensors before the current node, but for those whose timing is opaque.
-        timing: Timing by tensor name, likewise.
-        tails: Slices that keep the last frames, however many they keep.
-        trims: Slices up to the last frame that were taken for the trimming of padding.
-        stride: Chunks must be a multiple of this.
-        insertions: Caches and their companions.
-        attribute_edits: Padding that caches replace.
-        constant_edits: Slice and Reshape constants that name the offline frame count.
-        removals: Nodes that have nothing left to do.
-        offline_edits: Constants with which the *offline* graph runs at any length; they
-            change no value at its own.
-        offline_insertions: Nodes that it needs for that.
-        cache_bytes: Bytes that all caches hold between chunks.
+        shapes: Offline shape by tensor name, in the file's layout, where it is known.
+        timing: Timing by tensor name.
+        refusals: Why the graph cannot stream, in the order of its nodes; empty if it can. What
+            lies behind a refused node is opaque and gives no refusals of its own.
         notes: What is worth knowing, though nothing is refused.
+        offline_edits: Constants with which the *offline* graph runs at any length; they change
+            no value at its own.
+        offline_insertions: Nodes that it needs for that.
+        planned: The plan; None if there are refusals.
     """
 
-    def __init__(
-        self, graph: NeutralGraph, clock: Clock, tails: frozenset[str] = frozenset()
-    ) -> None:
-        clock.check(graph)
-        self.graph = graph
-        self.clock = clock
-        self.tails = tails
-        self.trims: list[str] = []
-        self.shape: dict[str, Shape] = {name: c.shape for name, c in graph.constants.items()}
-        self.timing: dict[str, Timing] = dict.fromkeys(graph.constants, STILL)
-        self.stride = 1
-        self.insertions: list[Insertion] = []
-        self.attribute_edits: list[AttributeEdit] = []
-        self.constant_edits: list[ConstantEdit] = []
-        self.removals: list[str] = []
-        self.offline_edits: list[ConstantEdit] = []
-        self.offline_insertions: list[Insertion] = []
-        self.notes: list[Finding] = []
-        self.cache_bytes = 0
-        for name in graph.inputs:
-            self._enter(name)
+    graph: NeutralGraph
+    clock: Clock
+    shapes: Mapping[str, Shape]
+    timing: Mapping[str, Timing]
+    refusals: tuple[StreamingError, ...]
+    notes: tuple[Finding, ...]
+    offline_edits: tuple[ConstantEdit, ...]
+    offline_insertions: tuple[Insertion, ...]
+    planned: StreamingPlan | None
 
-    # -- what handlers ask
-
-    def timing_of(self, node: Node, index: int) -> Timing:
-        """The timing of an input; missing optional inputs do not change with time."""
-        name = node.inputs[index] if index < len(node.inputs) else ""
-        return self.timing[name] if name else STILL
-
-    def flow(self, node: Node, index: int) -> Flow | None:
-        """The timing of an input if it gains frames with every chunk, else None."""
-        timing = self.timing_of(node, index)
-        return timing if isinstance(timing, Flow) else None
-
-    def constant(self, node: Node, index: int) -> NDArray[np.generic] | None:
-        """The value of an input, if it is a constant that is there."""
-        name = node.inputs[index] if index < len(node.inputs) else ""
-        return self.graph.constants.get(name)
-
-    def frames(self, flow: Flow, node: Node) -> int:
-        """Frames of a flow in one chunk.
+    @property
+    def plan(self) -> StreamingPlan:
+        """How the graph runs chunk by chunk.
 
         Raises:
-            StreamingError: it is not a whole number.
+            StreamingError: it cannot; the first refusal.
         """
-        count = flow.rate * self.clock.chunk
-        if count.denominator != 1:
-            raise refuse(
-                rules.PHASE,
-                node.name,
-                f"a chunk of {self.clock.chunk} frames gives {count} frames here; it must be a "
-                f"multiple of {flow.rate.denominator}",
-            )
-        return count.numerator
+        if self.planned is None:
+            raise self.refusals[0]
+        return self.planned
 
-    def stream_shape(self, name: str) -> Shape:
-        """Shape of a tensor in the streaming graph."""
-        shape, timing = self.shape[name], self.timing[name]
-        if not isinstance(timing, Flow):
-            return shape
-        frames = int(timing.rate * self.clock.chunk)
-        return (*shape[: timing.axis], frames, *shape[timing.axis + 1 :])
 
-    def prefix_for(self, flow: Flow, frames: int) -> int:
-        """Frames of the first input after which *frames* exact frames of a flow exist."""
-        return math.ceil((frames + flow.warmup + max(0, flow.delay)) / flow.rate)
+def analyze(graph: NeutralGraph, clock: Clock) -> Analysis:
+    """Walk the whole graph, past what cannot stream.
 
-    # -- what handlers record
+    Args:
+        graph: The offline graph.
+        clock: What a chunk is.
 
-    def put(self, name: str, shape: Sequence[int], timing: Timing, node: Node) -> None:
-        """Record the offline shape and the timing of an output."""
-        if not name:
-            return
+    Raises:
+        ConfigError: an input or output that the clock names is not there.
+    """
+    walk, refusals = _walk(graph, clock, frozenset())
+    if refusals and walk.trims:
+        other, fewer = _walk(graph, clock, frozenset(walk.trims))
+        if len(fewer) < len(refusals):
+            walk, refusals = other, fewer
+    return Analysis(
+        graph=graph,
+        clock=clock,
+        shapes=walk.shape,
+        timing=walk.timing,
+        refusals=tuple(refusals),
+        notes=tuple(walk.notes),
+        offline_edits=tuple(walk.offline_edits),
+        offline_insertions=tuple(walk.offline_insertions),
+        planned=None if refusals else make_plan(walk),
+    )
+
+
+def _walk(
+    graph: NeutralGraph, clock: Clock, tails: frozenset[str]
+) -> tuple[Walk, list[StreamingError]]:
+    walk = Walk(graph, clock, tails)
+    refusals = [refusal for node in graph.nodes if (refusal := step(walk, node))]
+    for name in graph.outputs:
+        timing = walk.timing[name]
         if isinstance(timing, Flow):
-            self.frames(timing, node)
-            self.stride = math.lcm(self.stride, timing.rate.denominator)
-            timing = replace(timing, warmup=min(timing.warmup, shape[timing.axis]))
-        self.shape[name] = tuple(shape)
-        self.timing[name] = timing
+            try:
+                _check_output(walk, name, timing)
+            except StreamingError as refusal:
+                refusals.append(refusal)
+                walk.timing[name] = Opaque()
+    return walk, refusals
 
-    def edit_attribute(self, node: Node, attribute: str, value: Value) -> None:
-        """Set an attribute, unless it has that value."""
-        if node.attributes.get(attribute) != value:
-            self.attribute_edits.append(AttributeEdit(node.name, attribute, value))
 
-    def edit_constant(self, node: Node, index: int, values: Sequence[int]) -> None:
-        """Replace the int64 vector at an input, unless it has these values."""
-        self._edit(self.constant_edits, node, index, values)
+def _check_output(walk: Walk, name: str, flow: Flow) -> None:
+    """Refuse an output with frames from after the last or from before the first one."""
+    walk.require_causal(name, flow)
+    if flow.delay < 0:
+        message = f"output {name} begins with {-flow.delay} frame(s) of padding"
+        raise refuse(rules.ABSOLUTE, walk.graph.producers[name].name, message)
 
-    def edit_offline(self, node: Node, index: int, values: Sequence[int]) -> None:
-        """Replace it in the offline graph, with values that hold at any length."""
-        self._edit(self.offline_edits, node, index, values)
 
-    def _edit(
-        self, edits: list[ConstantEdit], node: Node, index: int, values: Sequence[int]
-    ) -> None:
-        before = self.constant(node, index)
-        values = tuple(int(value) for value in values)
-        if before is None or tuple(before.reshape(-1).tolist()) != values:
-            edits.append(ConstantEdit(node.name, index, values))
+def step(walk: Walk, node: Node) -> StreamingError | None:
+    """Take the next node into a walk.
 
-    def remove(self, node: Node) -> bool:
-        """Take a node out that passes its first input on as it is.
+    Returns:
+        Why it cannot stream; None if it can, or if it lies behind a node that cannot.
+    """
+    if any(isinstance(walk.timing_of(node, i), Opaque) for i in range(len(node.inputs))):
+        _hide(walk, node)
+        return None
+    try:
+        _transfer(walk, node)
+    except StreamingError as refusal:
+        _hide(walk, node)
+        return refusal
+    return None
 
-        Returns:
-            False if it has to stay: its output is a graph output, or has another exponent.
-        """
-        exponents = self.graph.exponents
-        same = exponents.get(node.inputs[0]) == exponents.get(node.outputs[0])
-        if node.outputs[0] in self.graph.outputs or not same:
-            return False
-        self.removals.append(node.name)
-        return True
 
-    def insert_cache(self, node: Node, index: int, held: int, drop: int = 0) -> None:
-        """Put a cache in front of an input.
+def _transfer(walk: Walk, node: Node) -> None:
+    """Record shapes and timing of a node's outputs, or refuse it."""
+    if node.op_type in WHOLE:
+        walk.refuse_flow(WHOLE[node.op_type], node, f"{node.op_type} sees all frames")
+    handler = HANDLERS.get(node.op_type)
+    if handler is None:
+        walk.refuse_flow(rules.UNKNOWN, node, f"{node.op_type} is not known")
+    try:
+        walk.infer(node)
+    except NodeProblem as problem:
+        walk.refuse_flow(rules.UNRUNNABLE, node, str(problem))
+        handler = None
+    if handler is None:
+        _hide(walk, node)
+    else:
+        handler(walk, node)
 
-        ::
 
-            frame axis first:  x > StreamingCache > Slice [:-drop] > node
-            elsewhere:         x > Transpose > StreamingCache > Slice > Transpose > node
+def _hide(walk: Walk, node: Node) -> None:
+    """Let the outputs of a node be opaque: no shape, no timing, but the prefix they need."""
+    timings = [walk.timing_of(node, index) for index in range(len(node.inputs))]
+    known = [timing for timing in timings if isinstance(timing, Tail | Opaque)]
+    opaque = Opaque(
+        max((timing.min_prefix for timing in known), default=0),
+        max((timing.field for timing in known), default=Fraction(1)),
+        min((timing.since for timing in known), default=math.inf),
+    )
+    for output in filter(None, node.outputs):
+        walk.timing[output] = opaque
 
-        A cache copies bytes flatly, which is a concat only where all axes before the frame
-        axis have size 1.
 
-        Args:
-            node: The consumer.
-            index: Which of its inputs; a flow.
-            held: Frames that the cache keeps from chunk to chunk; 0 for no cache.
-            drop: Last frames that the consumer is not to see.
-        """
-        flow = self.flow(node, index)
-        assert flow is not None
-        if held == 0:
-            return
-        name = node.inputs[index]
-        stem = f"{name}_{node.name}_{index}"
-        shape, axis = self.stream_shape(name), flow.axis
-        moved = outer_size(shape, axis) > 1
-        order = (axis, *(other for other in range(len(shape)) if other != axis))
-        chain: list[NewNode] = []
-        if moved:
-            shape, axis = tuple(shape[a] for a in order), 0
-            chain.append(NewNode(f"{stem}_front", "Transpose", {"perm": order}, (), shape))
-        frames = shape[axis] + held
-        shape = (*shape[:axis], frames, *shape[axis + 1 :])
-        window: dict[str, Value] = {"window_size": held + 1, "frame_axis": axis}
-        chain.append(NewNode(f"{stem}_cache", "StreamingCache", window, (), shape))
-        size = self.graph.itemsizes.get(name, 1)
-        self.cache_bytes += math.prod(shape) // frames * held * size
-        if drop:
-            shape = (*shape[:axis], frames - drop, *shape[axis + 1 :])
-            bounds = ((0,), (-drop,), (axis,), (1,))
-            chain.append(NewNode(f"{stem}_first", "Slice", {}, bounds, shape))
-        if moved:
-            back = tuple(order.index(a) for a in range(len(order)))
-            shape = tuple(shape[a] for a in back)
-            chain.append(NewNode(f"{stem}_back", "Transpose", {"perm": back}, (), shape))
-        self.insertions.append(Insertion(name, node.name, index, tuple(chain)))
+def plan_streaming(
+    graph: NeutralGraph,
+    frame_axes: Mapping[str, int],
+    chunk_frames: Mapping[str, int] | int,
+    state: Mapping[str, str] | None = None,
+) -> StreamingPlan:
+    """Plan how an offline graph runs chunk by chunk with the same results.
 
-    def keep_last(self, node: Node, index: int, frames: int) -> None:
-        """Put a Slice of the last frames in front of an input, offline and in the stream."""
-        name = node.inputs[index]
-        shape, flow = self.shape[name], self.flow(node, index)
-        assert flow is not None
-        shape = (*shape[: flow.axis], frames, *shape[flow.axis + 1 :])
-        bounds = ((-frames,), (END,), (flow.axis,), (1,))
-        last = NewNode(f"{name}_{node.name}_{index}_last", "Slice", {}, bounds, shape)
-        insertion = Insertion(name, node.name, index, (last,))
-        self.insertions.append(insertion)
-        self.offline_insertions.append(insertion)
+    Args:
+        graph: The offline graph.
+        frame_axes: Time axis of each graph input that has one, in the file's layout.
+        chunk_frames: Frames of each of these inputs in one chunk, or one number for all.
+        state: Recurrent state: graph input to the graph output that feeds it.
 
-    def delay(self, node: Node, index: int, target: int) -> Flow:
-        """Let an input lag the offline model by *target* frames, with a delay line if need be.
+    Returns:
+        The plan: what to change, and what then holds.
 
-        Returns:
-            The timing that the node sees.
-        """
-        flow = self.flow(node, index)
-        assert flow is not None
-        missing = target - flow.delay
-        self.insert_cache(node, index, missing, drop=missing)
-        return flow.delayed(missing)
-
-    # -- refusals
-
-    def refuse_flow(self, rule: rules.Rule, node: Node, message: str) -> None:
-        """Refuse if any input gains frames with time."""
-        if any(self.flow(node, index) for index in range(len(node.inputs))):
-            raise refuse(rule, node.name, message)
-
-    def require_causal(self, name: str, flow: Flow) -> None:
-        """Refuse if frames of a tensor depend on padding after the last frame."""
-        surplus = self.shape[name][flow.axis] - flow.valid
-        if surplus > 0:
-            raise refuse(
-                rules.NONCAUSAL,
-                flow.culprit,
-                f"the last {surplus} frame(s) of {name} depend on padding after the last frame",
-            )
-
-    def _enter(self, name: str) -> None:
-        """Record a graph input."""
-        shape = self.graph.shapes[name]
-        self.shape[name] = shape
-        axis = self.clock.frame_axes.get(name)
-        if axis is None:
-            self.timing[name] = STILL
-            return
-        rate = Fraction(self.clock.chunk_frames[name], self.clock.chunk)
-        self.timing[name] = Flow(axis, rate, 0, shape[axis], field=max(1 / rate, Fraction(1)))
+    Raises:
+        StreamingError: the model cannot stream as written; names the rule and the node.
+        ConfigError: an input or output that the arguments name is not there.
+    """
+    return analyze(graph, Clock.of(frame_axes, chunk_frames, state)).plan

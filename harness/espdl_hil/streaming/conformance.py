@@ -1,4 +1,4 @@
-"""Is a streaming file right? One walk over it, beside the analysis of its offline file.
+"""Is a streaming file right? One walk over it, beside the analysis of its offline graph.
 
 Whoever made the file, each tensor is followed as a ``View``: which offline frames it holds
 in each chunk. Where views do not fit together, a rule is named and the walk goes on with
@@ -11,54 +11,53 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.attributes import integer
-from espdl_hil.streaming.evidence import Evidence, Site
+from espdl_hil.streaming.graph import integer
+from espdl_hil.streaming.pair import FilePair, NodePair
 from espdl_hil.streaming.timing import Flow, Opaque, outer_size
 from espdl_hil.streaming.transfer.layout import transposed
-from espdl_hil.streaming.verdicts import VERDICTS, mixed
-from espdl_hil.streaming.view import Blame, View, positions
+from espdl_hil.streaming.view import Origin, View, positions
+from espdl_hil.streaming.view_transfer import VIEW_TRANSFERS, mixed
 
 if TYPE_CHECKING:
-    from espdl_hil.streaming.analysis import Walk
+    from espdl_hil.streaming.analysis import Analysis
+    from espdl_hil.streaming.findings import Finding
     from espdl_hil.streaming.graph import NeutralGraph, Node
-    from espdl_hil.streaming.rules import Finding
     from espdl_hil.streaming.timing import Shape
 
 
-def judge(walk: Walk, streaming: NeutralGraph, accused: frozenset[str]) -> list[Finding]:
+def check_conformance(analysis: Analysis, streaming: NeutralGraph) -> list[Finding]:
     """Walk a streaming file and return what is wrong with it, in the order of the nodes.
 
     Args:
-        walk: Analysis of the offline file.
+        analysis: Of the offline graph; nothing is said of the nodes that it has refused.
         streaming: The streaming file.
-        accused: Nodes that the analysis of the offline file has refused already.
     """
-    evidence = Evidence(walk, streaming, accused)
-    Judge(evidence).run()
-    return evidence.findings
+    pair = FilePair(analysis, streaming)
+    Conformance(pair).run()
+    return pair.findings
 
 
-class Judge:
+class Conformance:
     """State of one walk over a streaming file.
 
     Args:
-        evidence: The two files.
+        pair: The two files.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
-        walk = evidence.walk
-        self._evidence = evidence
-        self._offline = {node.name: node for node in walk.graph.nodes}
-        self._present = {node.name for node in evidence.streaming.nodes}
+    def __init__(self, pair: FilePair) -> None:
+        analysis = pair.analysis
+        self._pair = pair
+        self._offline = {node.name: node for node in analysis.graph.nodes}
+        self._present = {node.name for node in pair.streaming.nodes}
         self._views: dict[str, View | None] = {}  # None: no time, or not known
-        self._shapes: dict[str, Shape] = dict(walk.shape)
-        self._origins: dict[str, str] = {name: name for name in walk.timing}
-        for name, axis in walk.clock.frame_axes.items():
-            self._views[name] = View(axis, walk.clock.chunk_frames[name])
+        self._shapes: dict[str, Shape] = dict(analysis.shapes)
+        self._offline_names: dict[str, str] = {name: name for name in analysis.timing}
+        for name, axis in analysis.clock.frame_axes.items():
+            self._views[name] = View(axis, analysis.clock.chunk_frames[name])
 
     def run(self) -> None:
-        """Walk the file; findings are left with the evidence."""
-        for node in self._evidence.streaming.nodes:
+        """Walk the file; findings are left with the pair."""
+        for node in self._pair.streaming.nodes:
             offline = self._offline.get(node.name)
             if node.op_type == "StreamingCache":
                 self._cache(node)
@@ -66,7 +65,7 @@ class Judge:
                 self._inserted(node)
             else:
                 self._known(node, offline)
-        for position, name in enumerate(self._evidence.walk.graph.outputs):
+        for position, name in enumerate(self._pair.analysis.graph.outputs):
             self._output(name, position)
 
     # -- nodes that conversions insert
@@ -74,31 +73,31 @@ class Judge:
     def _pass_on(self, node: Node, view: View | None, shape: Shape) -> None:
         self._views[node.outputs[0]] = view
         self._shapes[node.outputs[0]] = shape
-        self._origins[node.outputs[0]] = self._origins.get(node.inputs[0], "")
+        self._offline_names[node.outputs[0]] = self._offline_names.get(node.inputs[0], "")
 
     def _cache(self, node: Node) -> None:
         name = node.inputs[0]
         view, shape = self._views.get(name), self._shapes.get(name, ())
         if view is None:
-            timing = self._evidence.walk.timing.get(self._origins.get(name, ""), Opaque())
+            timing = self._pair.analysis.timing.get(self._offline_names.get(name, ""), Opaque())
             if not isinstance(timing, Opaque):
                 message = f"{name} does not gain frames with time"
-                self._evidence.report(rules.UNEXPECTED_CACHE, node.name, message)
+                self._pair.report(rules.UNEXPECTED_CACHE, node.name, message)
             self._pass_on(node, None, shape)
             return
         axis = integer(node, "frame_axis", 1) % len(shape)
         there = list(positions(shape, view.axis, view.count))
         if axis != view.axis:
             message = f"frame_axis is {axis}, time is axis {view.axis} of {there}"
-            self._evidence.report(rules.WRONG_AXIS, node.name, message)
+            self._pair.report(rules.WRONG_AXIS, node.name, message)
         elif outer_size(shape, axis) > 1:
             message = f"axes before axis {axis} of {there} hold {outer_size(shape, axis)} rows"
-            self._evidence.report(rules.NOT_OUTERMOST, node.name, message)
+            self._pair.report(rules.NOT_OUTERMOST, node.name, message)
         if view.surplus:
-            blame = view.blame or Blame(rules.UNEXPECTED_CACHE, node.name)
+            origin = view.origin or Origin(rules.UNEXPECTED_CACHE, node.name)
             message = f"{name} repeats {view.surplus} frame(s), which {node.name} keeps twice"
-            self._evidence.report(blame.rule, blame.node, message)
-            view = replace(view, clean=True, repaired=True, blame=None)
+            self._pair.report(origin.rule, origin.node, message)
+            view = replace(view, clean=True, repaired=True, origin=None)
         held = integer(node, "window_size", 1) - 1
         self._pass_on(node, replace(view, surplus=held), shape)
 
@@ -112,31 +111,31 @@ class Judge:
             moved = replace(view, axis=order.index(view.axis))
             self._pass_on(node, moved, tuple(shape[axis] for axis in order))
         elif node.op_type == "Slice":
-            low, high, step = self._evidence.bounds(node, view, shape)
+            low, high, step = self._pair.bounds(node, view, shape)
             if step != 1:
-                self._evidence.report(rules.REWIRED, node.name, "a Slice with steps was inserted")
+                self._pair.report(rules.REWIRED, node.name, "a Slice with steps was inserted")
             self._pass_on(node, view.cut(low, view.count - high), shape)
         elif node.op_type in ("Identity", "RequantizeLinear"):
             self._pass_on(node, view, shape)
         else:
             message = f"{node.op_type} is not in the offline file"
-            self._evidence.report(rules.REWIRED, node.name, message)
+            self._pair.report(rules.REWIRED, node.name, message)
             self._pass_on(node, None, shape)
 
     # -- nodes that both files have
 
     def _known(self, node: Node, offline: Node) -> None:
-        evidence = self._evidence
+        pair = self._pair
         views = tuple(self._view_of(node, offline, index) for index in range(len(node.inputs)))
-        timings = [evidence.walk.timing.get(name) for name in offline.outputs]
+        timings = [pair.analysis.timing.get(name) for name in offline.outputs]
         result: View | None = None
         if any(views) and not isinstance(timings[0], Opaque):
-            result = VERDICTS.get(node.op_type, mixed)(evidence, Site(node, offline, views))
+            result = VIEW_TRANSFERS.get(node.op_type, mixed)(pair, NodePair(node, offline, views))
         for output, source, timing in zip(node.outputs, offline.outputs, timings, strict=True):
             gains = any(views) and isinstance(timing, Flow)
-            self._views[output] = result or evidence.expected(source) if gains else None
-            self._origins[output] = source
-            self._shapes[output] = evidence.walk.shape.get(source, ())
+            self._views[output] = result or pair.expected(source) if gains else None
+            self._offline_names[output] = source
+            self._shapes[output] = pair.analysis.shapes.get(source, ())
 
     def _view_of(self, node: Node, offline: Node, index: int) -> View | None:
         """The view of an input, as the offline node's own input would be."""
@@ -144,30 +143,30 @@ class Judge:
         view = self._views.get(name)
         if not name or view is None:
             return None
-        view = self._bridge(view, node, offline.inputs[index], self._origins[name])
-        cache = self._evidence.cache_before(name)
+        view = self._bridge(view, node, offline.inputs[index], self._offline_names[name])
+        cache = self._pair.cache_before(name)
         if cache is None or view.surplus <= 0:
             return view
-        shared = len(self._evidence.streaming.consumers[name]) > 1
-        blame = (
-            Blame(rules.SHARED_CACHE, node.name)
+        shared = len(self._pair.streaming.consumers[name]) > 1
+        origin = (
+            Origin(rules.SHARED_CACHE, node.name)
             if shared
-            else Blame(rules.UNEXPECTED_CACHE, cache.name)
+            else Origin(rules.UNEXPECTED_CACHE, cache.name)
         )
-        return replace(view, blame=view.blame or blame)
+        return replace(view, origin=view.origin or origin)
 
     def _bridge(self, view: View, node: Node, wanted: str, got: str) -> View:
         """Account for offline nodes (Pad, Slice) between two tensors that the file has removed."""
-        walk = self._evidence.walk
+        analysis = self._pair.analysis
         name = wanted
         while name != got:
-            producer = walk.graph.producers.get(name)
+            producer = analysis.graph.producers.get(name)
             if producer is None or producer.name in self._present:
                 message = f"it reads {got}, offline it reads {wanted}"
-                self._evidence.report(rules.REWIRED, node.name, message)
-                return self._evidence.expected(wanted) or view
+                self._pair.report(rules.REWIRED, node.name, message)
+                return self._pair.expected(wanted) or view
             name = producer.inputs[0]
-        before, after = walk.timing[got], walk.timing[wanted]
+        before, after = analysis.timing[got], analysis.timing[wanted]
         if got == wanted or not isinstance(before, Flow) or not isinstance(after, Flow):
             return view
         return replace(
@@ -181,21 +180,21 @@ class Judge:
     # -- ends
 
     def _output(self, name: str, position: int) -> None:
-        evidence = self._evidence
-        timing = evidence.walk.timing[name]
-        outputs = evidence.streaming.outputs
+        pair = self._pair
+        timing = pair.analysis.timing[name]
+        outputs = pair.streaming.outputs
         view = self._views.get(name if name in outputs else outputs[position])
         if view is None or not isinstance(timing, Flow):
             return
-        producer = evidence.walk.graph.producers.get(name)
+        producer = pair.analysis.graph.producers.get(name)
         at = producer.name if producer else ""
         if view.surplus:
-            blame = view.blame or Blame(rules.WRONG_COUNT, at)
+            origin = view.origin or Origin(rules.WRONG_COUNT, at)
             message = f"output {name} has {view.count} frames per chunk, expected {view.frames}"
-            evidence.report(blame.rule, blame.node, message)
+            pair.report(origin.rule, origin.node, message)
         elif view.delay != timing.delay and not view.repaired:
             message = f"output {name} lags by {view.delay} frames, expected {timing.delay}"
-            evidence.report(rules.SKEWED, at, message)
+            pair.report(rules.SKEWED, at, message)
         elif view.warmup > timing.warmup and not view.repaired:
             message = f"output {name} warms up for {view.warmup} frames, expected {timing.warmup}"
-            evidence.report(rules.COLD_HISTORY, at, message, f"first {view.warmup}")
+            pair.report(rules.COLD_HISTORY, at, message, f"first {view.warmup}")

@@ -1,10 +1,10 @@
-"""A graph that planner and lint read alike, whether it came from a file or from the exporter."""
+"""A graph that analysis and lint read alike, whether it came from a file or from the exporter."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espdl_hil.espdl import Node
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Array, Graph, Shape
 
-__all__ = ["NeutralGraph", "Node", "from_espdl"]
+__all__ = ["NeutralGraph", "Node", "from_espdl", "integer", "integers", "text"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class NeutralGraph:
     """Nodes and constants in the file's own layout (NWC / NHWC), nothing of where they came from.
 
     Attributes:
-        nodes: In topological order.
+        nodes: In topological order. Whoever makes the graph gives attributes as a file has them:
+            numbers, words and tuples.
         constants: By name, in the shape that is stored; filters may be packed, so that only
             their shape means something here.
         shapes: Shapes of the graph inputs. What a file says of other tensors is not to be
@@ -76,3 +77,21 @@ def from_espdl(graph: Graph) -> NeutralGraph:
         exponents={name: info.exponents for name, info in infos.items()},
         itemsizes={name: info.dtype.itemsize for name, info in infos.items()},
     )
+
+
+def integer(node: Node, name: str, default: int) -> int:
+    """An attribute that is one integer."""
+    value: Any = node.attributes.get(name)
+    return default if value is None else int(value)
+
+
+def text(node: Node, name: str, default: str) -> str:
+    """An attribute that is a word."""
+    value = node.attributes.get(name)
+    return default if value is None else str(value)
+
+
+def integers(node: Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """An attribute that is a list of integers; an empty one counts as missing."""
+    value: Any = node.attributes.get(name) or default
+    return tuple(int(entry) for entry in value)

@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.conformance import judge
+from espdl_hil.streaming.analysis import analyze
+from espdl_hil.streaming.clock import Clock
+from espdl_hil.streaming.conformance import check_conformance
+from espdl_hil.streaming.findings import Finding, Severity, find
 from espdl_hil.streaming.graph import from_espdl
-from espdl_hil.streaming.planner import analyze, make_clock
-from espdl_hil.streaming.reconstruct import presume_offline
-from espdl_hil.streaming.rules import RULES, Finding, Severity, find
+from espdl_hil.streaming.reconstruct import reconstruct_offline
+from espdl_hil.streaming.rules import finding_of
 from espdl_hil.streaming.state import find_state
 from espdl_hil.streaming.timing import Flow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from espdl_hil.errors import StreamingError
     from espdl_hil.espdl import Graph
-    from espdl_hil.streaming.analysis import Clock, Walk
+    from espdl_hil.streaming.analysis import Analysis
     from espdl_hil.streaming.graph import NeutralGraph
 
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
-_PRESUMED = frozenset(  # what a presumed offline model says nothing about
+_RECONSTRUCTED = frozenset(  # what a reconstructed offline model says nothing about
     rule.id
     for rule in (
         rules.NONCAUSAL,
@@ -32,6 +33,7 @@ _PRESUMED = frozenset(  # what a presumed offline model says nothing about
         rules.SKEWED,
         rules.REWIRED,
         rules.COLD_HISTORY,
+        rules.UNRUNNABLE,
     )
 )
 
@@ -43,13 +45,13 @@ def lint(
     frame_axes: Mapping[str, int] | None = None,
     state: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """Judge a streaming file, whoever made it.
+    """Find what is wrong with a streaming file, whoever made it.
 
     Args:
         streaming: The streaming file.
         offline: The offline file of the same calibration. Without it every window is taken for
-            causal, and padding, latency and constants can only be judged as far as the file
-            contradicts itself.
+            causal, and padding, latency and constants show only as far as the file contradicts
+            itself.
         frame_axes: Time axis of each graph input that has one, in the file's layout; found
             from the lengths that differ if it is not given, else axis 1 of every input that
             no recurrent state feeds.
@@ -72,14 +74,25 @@ def lint(
         )
     lengths = {info.name: info.shape for info in streaming.inputs}
     chunks = {name: lengths[name][axis] for name, axis in frame_axes.items()}
-    clock = make_clock(frame_axes, chunks, state)
+    clock = Clock.of(frame_axes, chunks, state)
     if offline is None:
-        findings = _lint_alone(graph, clock)
-    else:
-        _require_offline(offline)
-        walk, refusals = analyze(from_espdl(offline), clock)
-        findings = _judged(walk, refusals, graph) + _notes(walk)
-    return _sorted(findings + _test_values(streaming))
+        return _sorted(_lint_alone(graph, clock) + _test_values(streaming))
+    _require_offline(offline)
+    return check_export(analyze(from_espdl(offline), clock), streaming)
+
+
+def check_export(analysis: Analysis, streaming: Graph) -> list[Finding]:
+    """Find what is wrong with a streaming file, given the analysis of its offline graph.
+
+    Args:
+        analysis: Of the offline file or of the exporter's own graph, for the file's chunk.
+        streaming: The streaming file.
+
+    Returns:
+        Findings, errors first; empty if the stream equals the offline model.
+    """
+    findings = _conformance(analysis, from_espdl(streaming))
+    return _sorted(findings + _notes(analysis) + _test_values(streaming))
 
 
 def has_caches(graph: Graph) -> bool:
@@ -95,19 +108,19 @@ def _require_offline(graph: Graph) -> None:
         )
 
 
-def _judged(walk: Walk, refusals: list[StreamingError], graph: NeutralGraph) -> list[Finding]:
-    findings = _refused(refusals)
-    return findings + judge(walk, graph, frozenset(finding.node for finding in findings))
+def _conformance(analysis: Analysis, graph: NeutralGraph) -> list[Finding]:
+    refused = [finding_of(refusal) for refusal in analysis.refusals]
+    return refused + check_conformance(analysis, graph)
 
 
 def _lint_alone(graph: NeutralGraph, clock: Clock) -> list[Finding]:
-    """Judge a file by the offline model that it seems to come from."""
-    walk, refusals = analyze(presume_offline(graph, clock), clock)
+    """Check a file against the offline model that it seems to come from."""
+    analysis = analyze(reconstruct_offline(graph, clock), clock)
     picks = {node.name for node in graph.nodes if node.op_type in ("Slice", "Gather")}
     return [
         finding
-        for finding in _judged(walk, refusals, graph)
-        if finding.rule not in _PRESUMED
+        for finding in _conformance(analysis, graph)
+        if finding.rule not in _RECONSTRUCTED
         and not (finding.rule == rules.OFFLINE_CONSTANT.id and finding.node in picks)
     ]
 
@@ -118,7 +131,7 @@ def lint_offline(
     chunk_frames: Mapping[str, int] | int,
     state: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """Judge whether an offline file can stream, before anything is converted.
+    """Find why an offline file cannot stream, before anything is converted.
 
     Args:
         offline: The offline file.
@@ -135,8 +148,8 @@ def lint_offline(
     _require_offline(offline)
     graph = from_espdl(offline)
     state = find_state(graph) if state is None else state
-    walk, refusals = analyze(graph, make_clock(frame_axes, chunk_frames, state))
-    return _sorted(_refused(refusals) + _notes(walk))
+    analysis = analyze(graph, Clock.of(frame_axes, chunk_frames, state))
+    return _sorted([finding_of(refusal) for refusal in analysis.refusals] + _notes(analysis))
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:
@@ -171,22 +184,13 @@ def find_axes(streaming: Graph, offline: Graph) -> dict[str, int]:
     return axes
 
 
-def _refused(refusals: list[StreamingError]) -> list[Finding]:
-    findings = []
-    for refusal in refusals:
-        rule = RULES[refusal.rule]
-        message = refusal.message.split(f"{rule.title}: ", 1)[-1]
-        findings.append(find(rule, refusal.node, message, "all"))
-    return findings
-
-
-def _notes(walk: Walk) -> list[Finding]:
+def _notes(analysis: Analysis) -> list[Finding]:
     """What to expect of a right conversion."""
-    notes = list(walk.notes)
+    notes = list(analysis.notes)
     pools = any(note.rule == rules.POOL_START.id for note in notes)
-    for name in walk.graph.outputs:
-        timing = walk.timing[name]
-        producer = walk.graph.producers.get(name)
+    for name in analysis.graph.outputs:
+        timing = analysis.timing[name]
+        producer = analysis.graph.producers.get(name)
         if not isinstance(timing, Flow) or producer is None:
             continue
         if timing.delay > 0:

@@ -101,6 +101,10 @@ class Alignment:
         offline_frames: Frames of the offline output.
         min_prefix_frames: Frames of the first input from which a tail is defined; a chunk
             that ends earlier has nothing to be compared with. 0 for other kinds.
+        window_frames: The offline model of just these last input frames of a prefix gives a tail
+            the value that the whole prefix gives it (or a shorter prefix as a whole); frames of
+            the first input, a multiple of the plan's ``total_stride``, as prefixes must be. None
+            when only the whole prefix will do (behind a recurrence); 0 for other kinds.
         state_input: Graph input that this output feeds; empty when it is no recurrent state.
     """
 
@@ -112,6 +116,7 @@ class Alignment:
     warmup_frames: int = 0
     offline_frames: int = 0
     min_prefix_frames: int = 0
+    window_frames: int | None = 0
     state_input: str = ""
 
     def span(self, chunk: int) -> tuple[range, range]:

@@ -1,4 +1,4 @@
-"""Where caches go: one walk over the offline graph, operator by operator."""
+"""From a walk in which nothing was refused to the plan: what is to be changed, what then holds."""
 
 from __future__ import annotations
 
@@ -6,133 +6,15 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from espdl_hil.errors import StreamingError
-from espdl_hil.streaming import rules
-from espdl_hil.streaming.analysis import Clock, Walk
 from espdl_hil.streaming.plan import Alignment, StreamingPlan
-from espdl_hil.streaming.rules import refuse
 from espdl_hil.streaming.timing import Flow, Opaque, Still, Tail
-from espdl_hil.streaming.transfer import HANDLERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from espdl_hil.streaming.graph import NeutralGraph, Node
-
-
-def plan_streaming(
-    graph: NeutralGraph,
-    frame_axes: Mapping[str, int],
-    chunk_frames: Mapping[str, int] | int,
-    state: Mapping[str, str] | None = None,
-) -> StreamingPlan:
-    """Plan how an offline graph runs chunk by chunk with the same results.
-
-    Args:
-        graph: The offline graph.
-        frame_axes: Time axis of each graph input that has one, in the file's layout.
-        chunk_frames: Frames of each of these inputs in one chunk, or one number for all.
-        state: Recurrent state: graph input to the graph output that feeds it.
-
-    Returns:
-        The plan: what to change, and what then holds.
-
-    Raises:
-        StreamingError: the model cannot stream as written; names the rule and the node.
-        ConfigError: an input or output that the arguments name is not there.
-    """
-    walk, refusals = analyze(graph, make_clock(frame_axes, chunk_frames, state))
-    if refusals:
-        raise refusals[0]
-    return make_plan(walk)
-
-
-def make_clock(
-    frame_axes: Mapping[str, int],
-    chunk_frames: Mapping[str, int] | int,
-    state: Mapping[str, str] | None = None,
-) -> Clock:
-    """Bring the arguments of ``plan_streaming`` into one form."""
-    if isinstance(chunk_frames, int):
-        chunk_frames = dict.fromkeys(frame_axes, chunk_frames)
-    return Clock(dict(frame_axes), dict(chunk_frames), dict(state or {}))
-
-
-def analyze(graph: NeutralGraph, clock: Clock) -> tuple[Walk, list[StreamingError]]:
-    """Walk the whole graph, past what cannot stream.
-
-    Args:
-        graph: The offline graph.
-        clock: What a chunk is.
-
-    Returns:
-        The walk, and every refusal in the order of the nodes. What lies behind a refused
-        node is opaque and gives no refusals of its own.
-    """
-    walk, refusals = _walk(graph, clock, frozenset())
-    if refusals and walk.trims:
-        other, fewer = _walk(graph, clock, frozenset(walk.trims))
-        if len(fewer) < len(refusals):
-            return other, fewer
-    return walk, refusals
-
-
-def _walk(
-    graph: NeutralGraph, clock: Clock, tails: frozenset[str]
-) -> tuple[Walk, list[StreamingError]]:
-    walk = Walk(graph, clock, tails)
-    refusals: list[StreamingError] = []
-    for node in graph.nodes:
-        if any(isinstance(walk.timing_of(node, i), Opaque) for i in range(len(node.inputs))):
-            _hide(walk, node)
-            continue
-        try:
-            _step(walk, node)
-        except StreamingError as refusal:
-            refusals.append(refusal)
-            _hide(walk, node)
-    for name in graph.outputs:
-        timing = walk.timing[name]
-        if isinstance(timing, Flow):
-            try:
-                _check_output(walk, name, timing)
-            except StreamingError as refusal:
-                refusals.append(refusal)
-                walk.timing[name] = Opaque()
-    return walk, refusals
-
-
-def _check_output(walk: Walk, name: str, flow: Flow) -> None:
-    """Refuse an output with frames from after the last or from before the first one."""
-    walk.require_causal(name, flow)
-    if flow.delay < 0:
-        message = f"output {name} begins with {-flow.delay} frame(s) of padding"
-        raise refuse(rules.ABSOLUTE, walk.graph.producers[name].name, message)
-
-
-def _step(walk: Walk, node: Node) -> None:
-    handler = HANDLERS.get(node.op_type)
-    if handler is not None:
-        handler(walk, node)
-        return
-    walk.refuse_flow(rules.UNKNOWN, node, f"{node.op_type} is not known")
-    _hide(walk, node)
-
-
-def _hide(walk: Walk, node: Node) -> None:
-    """Let the outputs of a node be opaque: no shape, no timing, but the prefix they need."""
-    timings = [walk.timing_of(node, index) for index in range(len(node.inputs))]
-    known = [timing for timing in timings if isinstance(timing, Tail | Opaque)]
-    opaque = Opaque(
-        max((timing.min_prefix for timing in known), default=0),
-        max((timing.field for timing in known), default=Fraction(1)),
-    )
-    for output in filter(None, node.outputs):
-        walk.timing[output] = opaque
+    from espdl_hil.streaming.walk import Walk
 
 
 def make_plan(walk: Walk) -> StreamingPlan:
-    """Sum up a walk in which nothing was refused."""
+    """Sum up the walk."""
     graph, clock = walk.graph, walk.clock
     timings = [walk.timing[name] for name in graph.outputs]
     widest = max((t.field for t in timings if not isinstance(t, Still)), default=Fraction(1))
@@ -181,8 +63,33 @@ def align_output(walk: Walk, name: str) -> Alignment:
         out_frames_per_chunk=frames,
         offline_frames=frames,
         min_prefix_frames=0 if isinstance(timing, Still) else timing.min_prefix,
+        window_frames=_window(walk, timing),
         state_input=state_input,
     )
+
+
+def _window(walk: Walk, timing: Tail | Still | Opaque) -> int | None:
+    """The last frames of a prefix that give a tail its value; see ``Alignment.window_frames``.
+
+    ::
+
+        offline, as long as a whole number of strides    0 . . . . . . . . . .
+        the tail depends on                                        s . . . . .     s = since
+
+    The window must also be long enough for every node of the graph to run.
+    """
+    since = math.inf if isinstance(timing, Still) else timing.since
+    if since == -math.inf:
+        return None
+    name, axis = next(iter(walk.clock.frame_axes.items()))
+    whole = math.ceil(Fraction(walk.shape[name][axis], walk.stride)) * walk.stride
+    needed: list[Fraction | float] = [1, whole - since]
+    for other, relation in walk.timing.items():
+        if isinstance(relation, Flow):  # one frame of it
+            needed.append(whole - (walk.shape[other][relation.axis] - 1) / relation.rate)
+        elif isinstance(relation, Tail | Opaque):
+            needed.append(relation.min_prefix)
+    return math.ceil(max(needed) / walk.stride) * walk.stride
 
 
 def _kind(flow: Flow) -> str:

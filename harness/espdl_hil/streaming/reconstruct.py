@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from espdl_hil.streaming.attributes import integer, integers
-from espdl_hil.streaming.planner import analyze
+from espdl_hil.streaming.analysis import step
+from espdl_hil.streaming.graph import integer, integers
 from espdl_hil.streaming.timing import Flow
 from espdl_hil.streaming.transfer.windowed import windows
+from espdl_hil.streaming.walk import Walk
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Node
-    from espdl_hil.streaming.analysis import Clock, Walk
+    from espdl_hil.streaming.clock import Clock
     from espdl_hil.streaming.graph import NeutralGraph
 
 
-def presume_offline(streaming: NeutralGraph, clock: Clock) -> NeutralGraph:
+def reconstruct_offline(streaming: NeutralGraph, clock: Clock) -> NeutralGraph:
     """Undo a streaming conversion: drop the caches, pad each window on the left.
 
     Args:
@@ -28,14 +29,18 @@ def presume_offline(streaming: NeutralGraph, clock: Clock) -> NeutralGraph:
         pads the frames that its cache holds, or as many as let it keep its frame count.
     """
     bare = _without_caches(streaming)
-    walk, _ = analyze(bare, clock)
+    walk = Walk(bare, clock)
     held = {
         node.outputs[0]: integer(node, "window_size", 1) - 1
         for node in streaming.nodes
         if node.op_type == "StreamingCache"
     }
     caches = {node.name: held.get(node.inputs[0], 0) for node in streaming.nodes if node.inputs}
-    return replace(bare, nodes=tuple(_padded(node, walk, caches) for node in bare.nodes))
+    nodes = []
+    for node in bare.nodes:
+        nodes.append(_padded(node, walk, caches))
+        step(walk, nodes[-1])
+    return replace(bare, nodes=tuple(nodes))
 
 
 def _without_caches(streaming: NeutralGraph) -> NeutralGraph:

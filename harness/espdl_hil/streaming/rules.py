@@ -1,93 +1,13 @@
-"""Every rule that planner and lint can name, in one registry. Ids are stable."""
+"""Every rule that the analysis and lint can name, in one registry. Ids are stable."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from typing import TYPE_CHECKING
 
-from espdl_hil.errors import StreamingError
+from espdl_hil.streaming.findings import Finding, Rule, Severity, find
 
-
-class Severity(Enum):
-    """How a finding is to be taken."""
-
-    ERROR = "error"  # the stream differs from the offline model, or does not load
-    WARNING = "warning"  # it differs in frames that are predicted, or on other runtimes
-    NOTE = "note"  # worth knowing; nothing differs
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One rule, broken at one place.
-
-    Attributes:
-        rule: Id of the rule, such as ``S202``.
-        severity: How it is to be taken.
-        node: Name of the node at fault; empty for the whole file.
-        message: What is wrong here, with figures.
-        frames_affected: Which frames differ, in words; empty when none do.
-        edit: What to change.
-    """
-
-    rule: str
-    severity: Severity
-    node: str
-    message: str
-    frames_affected: str
-    edit: str
-
-    def __str__(self) -> str:
-        where = f" {self.node}" if self.node else ""
-        affected = f" [{self.frames_affected}]" if self.frames_affected else ""
-        return f"{self.rule} {self.severity.value}{where}: {self.message}{affected}"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One thing that can be wrong with a streaming model.
-
-    Attributes:
-        id: Stable; ``S1xx`` the model cannot stream, ``S2xx`` the export is wrong, ``S3xx``
-            what to expect.
-        severity: See ``Severity``.
-        title: A few words.
-        explanation: Why it breaks streaming.
-        edit: What the model's author should change.
-    """
-
-    id: str
-    severity: Severity
-    title: str
-    explanation: str
-    edit: str
-
-
-def refuse(rule: Rule, node: str, message: str) -> StreamingError:
-    """Make the error for a model that cannot stream as written.
-
-    Args:
-        rule: What is broken.
-        node: Name of the node at fault.
-        message: Why, with the figures of this node.
-
-    Returns:
-        The error; its hint is the rule's edit.
-    """
-    return StreamingError(f"{rule.title}: {message}", rule=rule.id, node=node, hint=rule.edit)
-
-
-def find(rule: Rule, node: str, message: str, frames_affected: str = "") -> Finding:
-    """Make a finding of a rule.
-
-    Args:
-        rule: What is broken.
-        node: Name of the node at fault; empty for the whole file.
-        message: Why, with the figures of this node.
-        frames_affected: Which frames differ, in words.
-    """
-    text = f"{rule.title}: {message}"
-    return Finding(rule.id, rule.severity, node, text, frames_affected, rule.edit)
-
+if TYPE_CHECKING:
+    from espdl_hil.errors import StreamingError
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -190,6 +110,14 @@ UNBOUNDED = Rule(
     "cold frames enter a recurrence",
     "Frames that differ at the start of a stream enter a recurrent state and never leave it.",
     "remove the latency or the warm-up before the recurrent layer",
+)
+UNRUNNABLE = Rule(
+    "S114",
+    _E,
+    "node that ESP-DL cannot run",
+    "ESP-DL has no such operator, or its inputs, attributes or constants do not fit it: nothing is "
+    "known of what comes out, offline or in a stream.",
+    "write the model with the operators and attributes that docs/operators.md lists",
 )
 PHASE = Rule(
     "S120",
@@ -365,3 +293,10 @@ WARMUP = Rule(
 RULES: dict[str, Rule] = {
     rule.id: rule for rule in list(globals().values()) if isinstance(rule, Rule)
 }
+
+
+def finding_of(refusal: StreamingError) -> Finding:
+    """The finding that a refusal of the analysis is."""
+    rule = RULES[refusal.rule]
+    message = refusal.message.split(f"{rule.title}: ", 1)[-1]
+    return find(rule, refusal.node, message, "all")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from espdl_hil.streaming.rules import RULES, Severity
+from espdl_hil.streaming.findings import Severity
+from espdl_hil.streaming.rules import RULES
 
 GROUPS = {
     "S1": "The model cannot stream as written",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from espdl_hil.streaming.attributes import integer, integers
+from espdl_hil.streaming.graph import integer, integers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

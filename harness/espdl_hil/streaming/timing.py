@@ -31,7 +31,9 @@ class Flow:
             what offline padding would have held there.
         nonnegative: No element is below zero.
         field: Input frames that one frame depends on; infinite behind a recurrence.
-        culprit: The node whose padding limits ``valid``; empty when none does.
+        past: Offline frame ``m`` depends on no input frame before ``m / rate - past``; infinite
+            behind a recurrence.
+        padded_by: The node whose padding limits ``valid``; empty when none does.
         sparse: Only every so many frames is anything but zero, behind InsertZeros.
     """
 
@@ -43,7 +45,8 @@ class Flow:
     clean: bool = True
     nonnegative: bool = False
     field: Fraction | float = Fraction(1)
-    culprit: str = ""
+    past: Fraction | float = Fraction(0)
+    padded_by: str = ""
     sparse: int = 1
 
     def moved(self, axis: int) -> Flow:
@@ -59,6 +62,7 @@ class Flow:
             valid=self.valid + frames,
             warmup=self.warmup + frames if warm else 0,
             clean=self.clean or frames >= self.delay,
+            past=self.past + frames / self.rate,
         )
 
     def trimmed(self, start: int, end: int, step: int) -> Flow:
@@ -72,6 +76,7 @@ class Flow:
             warmup=-(-max(0, self.warmup - start) // step),
             # No frame of the stream lies before offline frame 0, or it was zero already.
             clean=delay == 0 or (self.clean and (start == 0 or delay < 0)),
+            past=self.past - start / self.rate,
         )
 
     def delayed(self, frames: int) -> Flow:
@@ -95,8 +100,32 @@ class Flow:
             clean=delay <= 0,
             nonnegative=False,
             field=self.field + (-(-window.extent // self.sparse) - 1) * self.sparse / self.rate,
+            past=self.past + window.pad_begin / self.rate,
             sparse=1,
         )
+
+    def repeated(self, times: int) -> Flow:
+        """Every frame *times* times, or with zeros behind it up to as many frames."""
+        return replace(
+            self,
+            rate=self.rate * times,
+            delay=self.delay * times,
+            valid=self.valid * times,
+            warmup=self.warmup * times,
+        )
+
+    def tail(self, length: int, first: int, last: int, min_prefix: int) -> Tail:
+        """Keep only the last frames.
+
+        Args:
+            length: Offline frames of this tensor.
+            first: The first frame that is kept, counted from the end.
+            last: The first one behind it that is not; 0 to keep the last.
+            min_prefix: See ``Tail``.
+        """
+        field = self.field + (first - last - 1) / self.rate
+        since = (length - first) / self.rate - self.past
+        return Tail(min_prefix, self.axis, field, since)
 
 
 @dataclass(frozen=True)
@@ -107,11 +136,23 @@ class Tail:
         min_prefix: Frames of the first input from which it is defined and exact.
         axis: Where its frames are, while they have an axis of their own; else -1.
         field: As in ``Flow``.
+        since: The first input frame of the offline sequence that it depends on; minus infinity
+            behind a recurrence.
     """
 
     min_prefix: int
     axis: int = -1
     field: Fraction | float = Fraction(1)
+    since: Fraction | float = Fraction(0)
+
+    def joined(self, other: Tail) -> Tail:
+        """What is computed from both."""
+        return replace(
+            self,
+            min_prefix=max(self.min_prefix, other.min_prefix),
+            field=max(self.field, other.field),
+            since=min(self.since, other.since),
+        )
 
 
 @dataclass(frozen=True)
@@ -126,10 +167,12 @@ class Opaque:
     Attributes:
         min_prefix: As in ``Tail``, as far as it is known.
         field: As in ``Flow``, as far as it is known.
+        since: As in ``Tail``, as far as it is known.
     """
 
     min_prefix: int = 0
     field: Fraction | float = Fraction(1)
+    since: Fraction | float = math.inf
 
 
 Timing: TypeAlias = Flow | Tail | Still | Opaque

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from espdl_hil.streaming.rules import Rule
+    from espdl_hil.streaming.findings import Rule
     from espdl_hil.streaming.timing import Flow, Shape, Window
 
 
 @dataclass(frozen=True)
-class Blame:
-    """Who is to be named if surplus frames turn out to be wrong."""
+class Origin:
+    """Where surplus frames came from: what is named if they turn out to be wrong."""
 
     rule: Rule
     node: str
@@ -37,7 +37,7 @@ class View:
         warmup: Offline frames ``0 .. warmup - 1`` may differ.
         clean: What comes before offline frame 0 is zero.
         sparse: Only every so many frames is anything but zero, behind InsertZeros.
-        blame: Where the surplus came from; None while there is none.
+        origin: Where the surplus came from; None while there is none.
         repaired: Something before was wrong and has been reported; this is what it should be.
     """
 
@@ -48,7 +48,7 @@ class View:
     warmup: int = 0
     clean: bool = True
     sparse: int = 1
-    blame: Blame | None = None
+    origin: Origin | None = None
     repaired: bool = False
 
     @staticmethod
@@ -72,8 +72,8 @@ class View:
     def cut(self, front: int, back: int) -> View:
         """Drop frames at the front and at the back of what is there."""
         surplus = self.surplus - front - back
-        blame = self.blame if surplus else None
-        return replace(self, surplus=surplus, delay=self.delay + back, blame=blame)
+        origin = self.origin if surplus else None
+        return replace(self, surplus=surplus, delay=self.delay + back, origin=origin)
 
     def scaled(self, factor: Fraction) -> View:
         """Let each frame become *factor* frames."""

@@ -9,8 +9,8 @@ from espdl_hil.streaming.transfer import layout, mixing, pointwise, recurrent, s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 Handler: TypeAlias = "Callable[[Walk, Node], None]"
 
@@ -22,3 +22,4 @@ HANDLERS: dict[str, Handler] = {
     **mixing.HANDLERS,
     **recurrent.HANDLERS,
 }
+WHOLE = mixing.WHOLE

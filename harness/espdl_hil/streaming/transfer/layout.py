@@ -8,72 +8,54 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.attributes import integer, integers
-from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.graph import integers
 from espdl_hil.streaming.timing import Flow, Shape, Tail, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 
 def transpose(walk: Walk, node: Node) -> None:
     """Permute axes."""
-    name = node.inputs[0]
-    shape, timing = walk.shape[name], walk.timing[name]
-    order = transposed(node, len(shape))
+    timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow) or (isinstance(timing, Tail) and timing.axis >= 0):
+        order = transposed(node, len(walk.shape[node.inputs[0]]))
         timing = replace(timing, axis=order.index(timing.axis))
-    walk.put(node.outputs[0], tuple(shape[axis] for axis in order), timing, node)
+    walk.put(node, timing)
 
 
 def transposed(node: Node, rank: int) -> tuple[int, ...]:
     """The order of axes after a Transpose."""
-    return integers(node, "perm", tuple(reversed(range(rank))))
+    return tuple(axis % rank for axis in integers(node, "perm", tuple(reversed(range(rank)))))
 
 
 def squeeze(walk: Walk, node: Node) -> None:
     """Drop axes of size 1."""
     shape = walk.shape[node.inputs[0]]
     axes = node_axes(walk, node, len(shape))
-    if axes is None:
-        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
-    kept = [axis for axis in range(len(shape)) if axis not in axes]
-    _move(walk, node, tuple(shape[axis] for axis in kept), {a: i for i, a in enumerate(kept)})
+    gone = range(len(shape)) if axes is None else axes
+    kept = [axis for axis, size in enumerate(shape) if size != 1 or axis not in gone]
+    _move(walk, node, {axis: place for place, axis in enumerate(kept)})
 
 
 def unsqueeze(walk: Walk, node: Node) -> None:
     """Add axes of size 1."""
-    shape = walk.shape[node.inputs[0]]
-    count = node_axes(walk, node, 0) or ()
-    rank = len(shape) + len(count)
-    added = {axis % rank for axis in count}
-    kept = [axis for axis in range(rank) if axis not in added]
-    sizes = dict(zip(kept, shape, strict=True))
-    _move(walk, node, tuple(sizes.get(axis, 1) for axis in range(rank)), dict(enumerate(kept)))
+    rank = len(walk.shape[node.outputs[0]])
+    added = node_axes(walk, node, rank) or ()
+    _move(walk, node, dict(enumerate(axis for axis in range(rank) if axis not in added)))
 
 
 def node_axes(walk: Walk, node: Node, rank: int) -> tuple[int, ...] | None:
-    """The axes of Squeeze, Unsqueeze or a reduction: an attribute or the second input.
-
-    Args:
-        walk: The walk.
-        node: The node.
-        rank: Added to negative axes; 0 to leave them.
-    """
+    """The axes that Squeeze, Unsqueeze or a reduction names at its second input, none negative."""
     value = walk.constant(node, 1)
-    if value is not None:
-        axes = [int(axis) for axis in value.reshape(-1).tolist()]
-    elif node.attributes.get("axes") is not None:
-        axes = list(integers(node, "axes", ()))
-    else:
-        return None
-    return tuple(axis + rank if axis < 0 else axis for axis in axes)
+    return None if value is None else tuple(axis % rank for axis in value.reshape(-1).tolist())
 
 
-def _move(walk: Walk, node: Node, shape: Shape, axis_map: dict[int, int]) -> None:
+def _move(walk: Walk, node: Node, axis_map: dict[int, int]) -> None:
     timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
         if timing.axis not in axis_map:
@@ -81,59 +63,39 @@ def _move(walk: Walk, node: Node, shape: Shape, axis_map: dict[int, int]) -> Non
         timing = timing.moved(axis_map[timing.axis])
     elif isinstance(timing, Tail):
         timing = replace(timing, axis=axis_map.get(timing.axis, -1))
-    walk.put(node.outputs[0], shape, timing, node)
+    walk.put(node, timing)
 
 
 def reshape(walk: Walk, node: Node) -> None:
     """Reshape by a constant; the offline frame count in it becomes "whatever comes"."""
-    name = node.inputs[0]
-    shape = walk.shape[name]
-    target = walk.constant(node, 1)
-    if target is None:
-        raise refuse(rules.UNKNOWN, node.name, "its target shape is computed at run time")
-    wanted = [int(size) for size in target.reshape(-1).tolist()]
-    if not integer(node, "allowzero", 0):
-        wanted = [shape[i] if size == 0 else size for i, size in enumerate(wanted)]
-    if -1 in wanted:
-        rest = math.prod(size for size in wanted if size != -1)
-        wanted[wanted.index(-1)] = math.prod(shape) // max(1, rest)
-    if math.prod(wanted) != math.prod(shape):
-        raise refuse(
-            rules.ABSOLUTE, node.name, f"{shape} cannot become {tuple(target.reshape(-1))}"
-        )
-    _regroup(walk, node, tuple(wanted))
+    regroup(walk, node)
     timing = walk.timing[node.outputs[0]]
     if isinstance(timing, Flow):
+        wanted = list(walk.shape[node.outputs[0]])
         wanted[timing.axis] = -1
         walk.edit_constant(node, 1, wanted)
         walk.edit_offline(node, 1, wanted)
 
 
-def flatten(walk: Walk, node: Node) -> None:
-    """Flatten to two axes."""
-    shape = walk.shape[node.inputs[0]]
-    axis = integer(node, "axis", 1)
-    axis = axis + len(shape) if axis < 0 else axis
-    _regroup(walk, node, (math.prod(shape[:axis]), math.prod(shape[axis:])))
-
-
-def _regroup(walk: Walk, node: Node, wanted: Shape) -> None:
+def regroup(walk: Walk, node: Node) -> None:
+    """Flatten, and the first half of Reshape."""
     timing: Timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
-        timing = _regroup_flow(walk, node, timing, wanted)
+        timing = _regroup_flow(walk, node, timing)
     elif isinstance(timing, Tail):
         timing = replace(timing, axis=-1)
-    walk.put(node.outputs[0], wanted, timing, node)
+    walk.put(node, timing)
 
 
-def _regroup_flow(walk: Walk, node: Node, flow: Flow, wanted: Shape) -> Flow:
+def _regroup_flow(walk: Walk, node: Node, flow: Flow) -> Flow:
     """Follow the frame axis through a reshape."""
-    found = follow_axis(walk.shape[node.inputs[0]], wanted, flow.axis)
+    before, after = walk.shape[node.inputs[0]], walk.shape[node.outputs[0]]
+    found = follow_axis(before, after, flow.axis)
     if found is None:
         raise refuse(
             rules.FOLDED,
             node.name,
-            f"{walk.shape[node.inputs[0]]} to {wanted} merges time (axis {flow.axis}) "
+            f"{before} to {after} merges time (axis {flow.axis}) "
             "into an axis that varies more slowly",
         )
     axis, factor = found
@@ -150,6 +112,7 @@ def _regroup_flow(walk: Walk, node: Node, flow: Flow, wanted: Shape) -> Flow:
         valid=math.floor(flow.valid * factor),
         warmup=math.ceil(flow.warmup * factor),
         field=flow.field + (unit - 1) / flow.rate,
+        past=flow.past + Fraction(factor.numerator - 1, factor.numerator) / flow.rate,
     )
 
 
@@ -210,5 +173,5 @@ HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,
     "Reshape": reshape,
-    "Flatten": flatten,
+    "Flatten": regroup,
 }

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.attributes import integer, text
-from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.graph import integer, text
 from espdl_hil.streaming.timing import Flow, Tail, Timing
 from espdl_hil.streaming.transfer.layout import node_axes
-from espdl_hil.streaming.transfer.pointwise import align_inputs, broadcast_shape
+from espdl_hil.streaming.transfer.pointwise import align_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 REDUCTIONS = (
     "ReduceL1",
@@ -30,32 +31,32 @@ REDUCTIONS = (
     "ReduceSum",
     "ReduceSumSquare",
 )
-TO_THE_END = ("LayerNorm", "LayerNormalization", "RMSNormalization")
-WHOLE = ("Attention", "GroupNormalization", "InstanceNormalization")
+TO_THE_END = ("LayerNormalization", "RMSNormalization")
+WHOLE = {  # what sees all frames, whatever its attributes say; ESP-DL has not all of them
+    "Attention": rules.ATTENTION,
+    "GlobalAveragePool": rules.GLOBAL_POOL,
+    "GlobalMaxPool": rules.GLOBAL_POOL,
+    "GroupNormalization": rules.NORMALIZATION,
+    "InstanceNormalization": rules.NORMALIZATION,
+    "ReverseSequence": rules.REVERSED,
+}
 ONE_AXIS = ("LogSoftmax", "LpNormalization", "Softmax")
-TRANSPOSED = {3: (0, 2, 1), 4: (0, 2, 3, 1)}  # file axis to the exporter's original axis
 
 
 def gemm(walk: Walk, node: Node) -> None:
     """Matrix product with a constant: ``(M, K)`` with a filter stored as ``(1, 1, K, N)``."""
-    shape = walk.shape[node.inputs[0]]
-    width = walk.shape[node.inputs[1]][-1]
     timing = _settled(walk, node, 0)
-    if isinstance(timing, Flow) and timing.axis == len(shape) - 1:
+    if isinstance(timing, Flow) and timing.axis == len(walk.shape[node.inputs[0]]) - 1:
         raise refuse(rules.FOLDED, node.name, "it sums over frames")
     if isinstance(timing, Tail):
         timing = replace(timing, axis=-1)
-    relu = text(node, "activation", "") == "Relu"
-    walk.put(node.outputs[0], (*shape[:-1], width), _computed(timing, relu), node)
+    walk.put(node, _computed(timing, relu=text(node, "activation", "") == "Relu"))
 
 
 def matmul(walk: Walk, node: Node) -> None:
     """Matrix product; time may be a row, a column or a batch, but is never summed over."""
     left, right = (walk.shape[name] for name in node.inputs[:2])
     flows = [walk.flow(node, index) for index in (0, 1)]
-    rank = max(len(left), len(right))
-    batch = broadcast_shape([left[:-2], right[:-2]])
-    shape = (*batch, left[-2], right[-1])
     if flows[0] and flows[0].axis == len(left) - 1:
         raise refuse(rules.ATTENTION, node.name, "it sums over frames")
     if flows[1] and flows[1].axis == len(right) - 2:
@@ -64,17 +65,18 @@ def matmul(walk: Walk, node: Node) -> None:
         in_batch = flows[0].axis < len(left) - 2 and flows[1].axis < len(right) - 2
         if not in_batch:
             raise refuse(rules.ATTENTION, node.name, "both operands carry time")
-        timing = align_inputs(walk, node, (1,) * rank)
+        timing = align_inputs(walk, node, (1,) * max(len(left), len(right)))
     elif flows[0] or flows[1]:
         index = 0 if flows[0] else 1
         if any(isinstance(walk.timing_of(node, i), Tail) for i in (0, 1)):
             raise refuse(rules.NONCAUSAL, node.name, "frames meet a value of the last frames")
         timing = _settled(walk, node, index)
         assert isinstance(timing, Flow)
-        timing = timing.moved(timing.axis + rank - len((left, right)[index]))
+        missing = max(len(left), len(right)) - len((left, right)[index])
+        timing = timing.moved(timing.axis + missing)
     else:
         timing = _still(walk, node)
-    walk.put(node.outputs[0], shape, _computed(timing, relu=False), node)
+    walk.put(node, _computed(timing, relu=False))
 
 
 def _settled(walk: Walk, node: Node, index: int) -> Timing:
@@ -106,69 +108,40 @@ def normalize(walk: Walk, node: Node) -> None:
         to_the_end = node.op_type in TO_THE_END
         if timing.axis == axis or (to_the_end and timing.axis > axis):
             raise refuse(rules.NORMALIZATION, node.name, f"axis {axis} of {shape} is time")
-    for output in node.outputs:
-        walk.put(output, shape, _computed(timing, relu=False), node)
+    walk.put(node, _computed(timing, relu=False))
 
 
 def reduce(walk: Walk, node: Node) -> None:
     """Reduction over some axes."""
-    name = node.inputs[0]
-    shape = walk.shape[name]
-    axes = node_axes(walk, node, len(shape))
-    if axes is None or (not axes and not integer(node, "noop_with_empty_axes", 0)):
-        axes = tuple(range(len(shape)))
-    keep = bool(integer(node, "keepdims", 1))
+    rank = len(walk.shape[node.inputs[0]])
+    every = () if integer(node, "noop_with_empty_axes", 0) else tuple(range(rank))
+    axes = node_axes(walk, node, rank) or every
     timing = _settled(walk, node, 0)
     if isinstance(timing, Flow) and timing.axis in axes:
         raise refuse(
             rules.REDUCTION, node.name, f"it reduces axes {list(axes)}, {timing.axis} is time"
         )
+    keep = bool(integer(node, "keepdims", 1))
     if isinstance(timing, Flow | Tail) and timing.axis >= 0 and not keep:
         gone = timing.axis in axes
         shift = sum(axis < timing.axis for axis in axes)
         timing = replace(timing, axis=-1 if gone else timing.axis - shift)
-    sizes = [1 if axis in axes else size for axis, size in enumerate(shape)]
-    if not keep:
-        sizes = [size for axis, size in enumerate(shape) if axis not in axes]
-    walk.put(node.outputs[0], sizes, _computed(timing, relu=False), node)
-
-
-def global_pool(walk: Walk, node: Node) -> None:
-    """Pool over everything but batch and channels."""
-    shape = walk.shape[node.inputs[0]]
-    walk.refuse_flow(rules.GLOBAL_POOL, node, "it pools all frames")
-    timing = walk.timing_of(node, 0)
-    walk.put(node.outputs[0], (shape[0], *(1,) * (len(shape) - 2), shape[-1]), timing, node)
+    walk.put(node, _computed(timing, relu=False))
 
 
 def resize(walk: Walk, node: Node) -> None:
-    """Resize; scales and sizes stand in the exporter's original order of axes (NCHW)."""
-    shape = walk.shape[node.inputs[0]]
-    order = TRANSPOSED.get(len(shape), tuple(range(len(shape))))
-    scales, sizes = walk.constant(node, 2), walk.constant(node, 3)
-    if sizes is not None and sizes.size:
-        out = tuple(int(sizes.reshape(-1)[axis]) for axis in order)
-    elif scales is not None and scales.size:
-        factors = scales.reshape(-1).tolist()
-        out = tuple(int(shape[i] * factors[axis]) for i, axis in enumerate(order))
-    else:
-        raise refuse(rules.UNKNOWN, node.name, "its size is computed at run time")
+    """Resize; in time it may only repeat frames."""
     timing = _settled(walk, node, 0)
-    if isinstance(timing, Flow) and out[timing.axis] != shape[timing.axis]:
-        times, rest = divmod(out[timing.axis], shape[timing.axis])
-        if rest or not _repeats(walk, node):
-            raise refuse(
-                rules.RESIZE, node.name, f"{shape[timing.axis]} frames become {out[timing.axis]}"
-            )
-        timing = replace(
-            timing,
-            clean=timing.delay == 0,
-            rate=timing.rate * times,
-            delay=timing.delay * times,
-            valid=timing.valid * times,
-            warmup=timing.warmup * times,
-        )
-    walk.put(node.outputs[0], out, timing, node)
+    if isinstance(timing, Flow):
+        before, after = (walk.shape[n][timing.axis] for n in (node.inputs[0], node.outputs[0]))
+        times, rest = divmod(after, before)
+        if after != before:
+            if rest or not _repeats(walk, node):
+                raise refuse(rules.RESIZE, node.name, f"{before} frames become {after}")
+            past = timing.past + Fraction(times - 1, times) / timing.rate
+            clean = timing.delay == 0
+            timing = replace(timing.repeated(times), clean=clean, past=past)
+    walk.put(node, timing)
 
 
 def _repeats(walk: Walk, node: Node) -> bool:
@@ -182,16 +155,8 @@ def _repeats(walk: Walk, node: Node) -> bool:
 
 
 def whole_sequence(walk: Walk, node: Node) -> None:
-    """Operators that see all frames whatever their attributes say."""
-    rule = rules.ATTENTION if node.op_type == "Attention" else rules.NORMALIZATION
-    walk.refuse_flow(rule, node, f"{node.op_type} sees all frames")
-    walk.put(node.outputs[0], walk.shape[node.inputs[0]], _still(walk, node), node)
-
-
-def against_time(walk: Walk, node: Node) -> None:
-    """Reverse a sequence."""
-    walk.refuse_flow(rules.REVERSED, node, "it reverses frames")
-    walk.put(node.outputs[0], walk.shape[node.inputs[0]], walk.timing_of(node, 0), node)
+    """Operators of ``WHOLE`` behind the last frames, or away from time."""
+    walk.put(node, walk.timing_of(node, 0))
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
@@ -199,8 +164,6 @@ HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "MatMul": matmul,
     **dict.fromkeys(REDUCTIONS, reduce),
     **dict.fromkeys((*ONE_AXIS, *TO_THE_END), normalize),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), global_pool),
     "Resize": resize,
-    "ReverseSequence": against_time,
-    **dict.fromkeys(WHOLE, whole_sequence),
+    **dict.fromkeys(("GlobalAveragePool", "ReverseSequence"), whole_sequence),
 }

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from enum import Flag, auto
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.attributes import text
-from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.graph import text
 from espdl_hil.streaming.timing import STILL, Flow, Shape, Tail, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 
 class Trait(Flag):
@@ -106,7 +107,7 @@ def unary(walk: Walk, node: Node) -> None:
             or (timing.nonnegative and Trait.SIGN in trait)
             or (node.op_type == "Clip" and _clips_at_zero(walk, node)),
         )
-    walk.put(node.outputs[0], walk.shape[name], timing, node)
+    walk.put(node, timing)
 
 
 def _clips_at_zero(walk: Walk, node: Node) -> bool:
@@ -116,16 +117,7 @@ def _clips_at_zero(walk: Walk, node: Node) -> bool:
 
 def broadcast(walk: Walk, node: Node) -> None:
     """Several tensors in, broadcast as numpy does."""
-    shape = broadcast_shape([walk.shape[name] for name in node.inputs])
-    timing = align_inputs(walk, node, shape)
-    walk.put(node.outputs[0], shape, timing, node)
-
-
-def broadcast_shape(shapes: Sequence[Shape]) -> Shape:
-    """The shape that numpy gives; sizes that do not fit are for others to refuse."""
-    rank = max(map(len, shapes))
-    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
-    return tuple(max(sizes) for sizes in zip(*padded, strict=True))
+    walk.put(node, align_inputs(walk, node, walk.shape[node.outputs[0]]))
 
 
 def align_inputs(walk: Walk, node: Node, shape: Shape) -> Timing:
@@ -142,7 +134,7 @@ def align_inputs(walk: Walk, node: Node, shape: Shape) -> Timing:
     if not flows:
         if not tails:
             return STILL
-        return replace(tails[0], min_prefix=max(tail.min_prefix for tail in tails))
+        return functools.reduce(Tail.joined, tails)
     if tails:
         raise refuse(
             rules.NONCAUSAL, node.name, "frames are combined with a value of the last frames"
@@ -165,6 +157,7 @@ def align_inputs(walk: Walk, node: Node, shape: Shape) -> Timing:
         clean=target == 0 or (zero and all(flow.clean for flow in aligned)),
         nonnegative=Trait.SIGN in trait and whole and all(flow.nonnegative for flow in aligned),
         field=max(flow.field for flow in aligned),
+        past=max(flow.past for flow in aligned),
     )
 
 

@@ -7,28 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.attributes import integer, text
-from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.graph import text
 from espdl_hil.streaming.state import RECURRENT, feeds_back, state_source
 from espdl_hil.streaming.timing import Flow, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 
 def recurrent(walk: Walk, node: Node) -> None:
     """X ``(T, B, I)`` to Y ``(T, directions, B, H)`` and the last states ``(directions, B, H)``."""
-    shape, timing = walk.shape[node.inputs[0]], walk.timing_of(node, 0)
-    hidden = integer(node, "hidden_size", 0)
-    directions = 2 if text(node, "direction", "") == "bidirectional" else 1
-    outputs: list[tuple[int, ...]] = [
-        (shape[0], directions, shape[1], hidden),
-        *[(directions, shape[1], hidden)] * 2,
-    ]
-    last = timing
+    last = timing = walk.timing_of(node, 0)
     if isinstance(timing, Flow):
         _check(walk, node, timing)
         walk.require_causal(node.inputs[0], timing)
@@ -40,12 +33,12 @@ def recurrent(walk: Walk, node: Node) -> None:
                 node.name,
                 f"its input lags by {timing.delay} and warms up for {timing.warmup} frame(s)",
             )
-        timing = replace(timing, field=math.inf, clean=True, nonnegative=False)
-        last = Tail(walk.prefix_for(timing, 1), -1, math.inf)
+        timing = replace(timing, field=math.inf, past=math.inf, clean=True, nonnegative=False)
+        last = Tail(walk.prefix_for(timing, 1), -1, math.inf, -math.inf)
     elif isinstance(timing, Tail):
         last = timing = replace(timing, axis=-1)
-    for index, output in enumerate(node.outputs):
-        walk.put(output, outputs[index], timing if index == 0 else last, node)
+    for index in range(len(node.outputs)):
+        walk.put_output(node, index, timing if index == 0 else last)
 
 
 def _check(walk: Walk, node: Node, flow: Flow) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.analysis import END
-from espdl_hil.streaming.attributes import integer, text
-from espdl_hil.streaming.rules import refuse
+from espdl_hil.streaming.findings import refuse
+from espdl_hil.streaming.graph import integer, text
 from espdl_hil.streaming.timing import Flow, Shape, Tail
 from espdl_hil.streaming.transfer.pointwise import align_inputs
+from espdl_hil.streaming.walk import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,26 +18,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 
 def slice_(walk: Walk, node: Node) -> None:
     """Slice with constant bounds."""
     name = node.inputs[0]
-    shape = list(walk.shape[name])
     timing = walk.timing[name]
-    bounds = slice_bounds(node, tuple(shape), walk.graph.constants)
-    for axis, (start, end, step) in bounds.items():
-        if step < 0:
-            walk.refuse_flow(rules.REVERSED, node, f"step {step}")
-            start, end, step = end + 1, start + 1, -step
-        shape[axis] = max(0, -(-(end - start) // step))
-    frame_axis = timing.axis if isinstance(timing, Flow | Tail) else -1
-    if isinstance(timing, Flow) and frame_axis in bounds:
-        start, end, step = bounds[frame_axis]
-        timing = _slice_frames(walk, node, timing, start, end, step, alone=len(bounds) == 1)
-    walk.put(node.outputs[0], shape, timing, node)
+    if isinstance(timing, Flow):
+        bounds = slice_bounds(node, walk.shape[name], walk.graph.constants)
+        steps = [step for *_, step in bounds.values() if step < 0]
+        if steps:
+            raise refuse(rules.REVERSED, node.name, f"step {steps[0]}")
+        if timing.axis in bounds:
+            alone = len(bounds) == 1
+            walk.put(node, _slice_frames(walk, node, timing, bounds[timing.axis], alone=alone))
+            return
+    walk.put(node, timing)
 
 
 def slice_bounds(
@@ -72,7 +69,7 @@ def slice_bounds(
 
 
 def _slice_frames(
-    walk: Walk, node: Node, flow: Flow, start: int, end: int, step: int, *, alone: bool
+    walk: Walk, node: Node, flow: Flow, bounds: tuple[int, int, int], *, alone: bool
 ) -> Flow | Tail:
     """Cut along time: the last frames, a few at either end, or every n-th.
 
@@ -80,6 +77,7 @@ def _slice_frames(
     fixed position (from the start), one that keeps more for the trimming of padding; unless
     what follows only makes sense for the last frames (see ``Walk.tails``).
     """
+    start, end, step = bounds
     length = walk.shape[node.inputs[0]][flow.axis]
     from_end = 2 * start >= length or node.name in walk.tails
     if start and not from_end and end == length:
@@ -125,39 +123,36 @@ def _with_bounds(
 def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
     """Keep frames counted from the end: from *first* before it up to *last* before it."""
     name = node.inputs[0]
-    surplus = max(0, walk.shape[name][flow.axis] - flow.valid)
+    length = walk.shape[name][flow.axis]
+    surplus = max(0, length - flow.valid)
     if surplus > last:
         walk.require_causal(name, flow)
-    first, last = first - surplus, last - surplus
     frames = walk.frames(flow, node)
-    walk.insert_cache(node, 0, max(0, first - frames))
-    for index, values in _with_bounds(walk, node, flow.axis, -first, -last or END, 1):
+    walk.insert_cache(node, 0, max(0, first - surplus - frames))
+    bounds = (surplus - first, surplus - last or END, 1)
+    for index, values in _with_bounds(walk, node, flow.axis, *bounds):
         walk.edit_constant(node, index, values)
-    return Tail(
-        walk.prefix_for(flow, first), flow.axis, flow.field + (first - last - 1) / flow.rate
-    )
+    return flow.tail(length, first, last, walk.prefix_for(flow, first - surplus))
 
 
 def gather(walk: Walk, node: Node) -> None:
     """Gather with constant indices; the runtime cannot count them from the end."""
-    name = node.inputs[0]
-    shape, timing = walk.shape[name], walk.timing[name]
+    shape, timing = walk.shape[node.inputs[0]], walk.timing[node.inputs[0]]
+    picked = walk.shape[node.inputs[1]]
     given = walk.constant(node, 1)
     axis = integer(node, "axis", 0) % len(shape)
     if given is None:
         walk.refuse_flow(rules.UNKNOWN, node, "its indices are computed at run time")
-        rank = len(walk.shape[node.inputs[1]])
-        picked = walk.shape[node.inputs[1]]
     else:
-        rank, picked = given.ndim, given.shape
         indices = [int(index) % shape[axis] for index in given.reshape(-1).tolist()]
         if isinstance(timing, Flow) and timing.axis == axis:
             timing, indices = _gather_frames(walk, node, timing, indices)
         walk.edit_constant(node, 1, indices)
         walk.edit_offline(node, 1, indices)
     if isinstance(timing, Flow | Tail) and timing.axis >= axis:
-        timing = replace(timing, axis=-1 if timing.axis == axis else timing.axis - 1 + rank)
-    walk.put(node.outputs[0], (*shape[:axis], *picked, *shape[axis + 1 :]), timing, node)
+        place = -1 if timing.axis == axis else timing.axis - 1 + len(picked)
+        timing = replace(timing, axis=place)
+    walk.put(node, timing)
 
 
 def _gather_frames(
@@ -175,54 +170,37 @@ def _gather_frames(
     walk.require_causal(node.inputs[0], flow)
     walk.insert_cache(node, 0, max(0, first - walk.frames(flow, node)))
     walk.keep_last(node, 0, first)
-    tail = Tail(walk.prefix_for(flow, first), -1, flow.field + (first - 1) / flow.rate)
+    tail = flow.tail(length, first, 0, walk.prefix_for(flow, first))
     return tail, [index - (length - first) for index in indices]
 
 
 def split(walk: Walk, node: Node) -> None:
     """Split into several outputs."""
-    name = node.inputs[0]
-    shape, timing = walk.shape[name], walk.timing[name]
-    axis = integer(node, "axis", 0) % len(shape)
+    timing = walk.timing[node.inputs[0]]
+    axis = integer(node, "axis", 0) % len(walk.shape[node.inputs[0]])
     if isinstance(timing, Flow) and timing.axis == axis:
         raise refuse(rules.ALONG_TIME, node.name, "it splits the frame axis")
-    sizes = walk.constant(node, 1)
-    count = len(node.outputs)
-    parts = (
-        [int(size) for size in sizes.reshape(-1).tolist()]
-        if sizes is not None
-        else [math.ceil(shape[axis] / count)] * count
-    )
-    for output, part in zip(node.outputs, parts, strict=True):
-        walk.put(output, (*shape[:axis], part, *shape[axis + 1 :]), timing, node)
+    walk.put(node, timing)
 
 
 def concat(walk: Walk, node: Node) -> None:
     """Join tensors along an axis."""
-    shapes = [walk.shape[name] for name in node.inputs]
-    rank = len(shapes[0])
-    axis = integer(node, "axis", 0) % rank
-    flows = [flow for i in range(len(shapes)) if (flow := walk.flow(node, i))]
-    if any(flow.axis == axis for flow in flows):
+    shape = walk.shape[node.outputs[0]]
+    axis = integer(node, "axis", 0) % len(shape)
+    flows = (walk.flow(node, index) for index in range(len(node.inputs)))
+    if any(flow.axis == axis for flow in flows if flow):
         raise refuse(rules.ALONG_TIME, node.name, "it joins tensors along the frame axis")
-    joined = sum(shape[axis] for shape in shapes)
-    shape = (*shapes[0][:axis], joined, *shapes[0][axis + 1 :])
-    walk.put(node.outputs[0], shape, align_inputs(walk, node, shape), node)
+    walk.put(node, align_inputs(walk, node, shape))
 
 
 def pad(walk: Walk, node: Node) -> None:
     """Pad with constants; frames before the first become a matter of caches."""
-    name = node.inputs[0]
-    shape, timing = walk.shape[name], walk.timing[name]
-    rank = len(shape)
-    amounts = walk.constant(node, 1)
-    if amounts is None:
-        raise refuse(rules.UNKNOWN, node.name, "its padding is computed at run time")
-    pads = [int(amount) for amount in amounts.reshape(-1).tolist()]
-    out_shape = tuple(size + pads[i] + pads[rank + i] for i, size in enumerate(shape))
-    if isinstance(timing, Flow) and (pads[timing.axis] or pads[rank + timing.axis]):
-        timing = _pad_frames(walk, node, timing, pads)
-    walk.put(node.outputs[0], out_shape, timing, node)
+    timing, amounts = walk.timing[node.inputs[0]], walk.constant(node, 1)
+    if isinstance(timing, Flow) and amounts is not None:
+        pads = [int(amount) for amount in amounts.reshape(-1).tolist()]
+        if pads[timing.axis] or pads[len(pads) // 2 + timing.axis]:
+            timing = _pad_frames(walk, node, timing, pads)
+    walk.put(node, timing)
 
 
 def _pad_frames(walk: Walk, node: Node, flow: Flow, pads: list[int]) -> Flow:
@@ -240,7 +218,7 @@ def _pad_frames(walk: Walk, node: Node, flow: Flow, pads: list[int]) -> Flow:
     if any(pads) or not walk.remove(node):
         walk.edit_constant(node, 1, pads)
     padded = flow.padded(begin)
-    return replace(padded, culprit=node.name) if end else padded
+    return replace(padded, padded_by=node.name) if end else padded
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = {

@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.attributes import integer, integers, text
-from espdl_hil.streaming.rules import find, refuse
+from espdl_hil.streaming.findings import find, refuse
+from espdl_hil.streaming.graph import integer, integers, text
 from espdl_hil.streaming.timing import Flow, Shape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.analysis import Walk
     from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.walk import Walk
 
 
 def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, ...]:
@@ -37,28 +37,14 @@ def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, 
     )
 
 
-def conv(walk: Walk, node: Node) -> None:
-    """Convolution, plain or depthwise."""
-    filters = walk.shape[node.inputs[1]]
-    depthwise = integer(node, "group", 1) != 1
-    channels = walk.shape[node.inputs[0]][-1] if depthwise else filters[-1]
-    _window_op(walk, node, filters, channels)
-
-
-def pool(walk: Walk, node: Node) -> None:
-    """AveragePool and MaxPool."""
-    _window_op(walk, node, None, walk.shape[node.inputs[0]][-1])
-
-
-def _window_op(walk: Walk, node: Node, filters: Shape | None, channels: int) -> None:
-    name = node.inputs[0]
-    shape, timing = walk.shape[name], walk.timing[name]
-    geometry = windows(node, len(shape), filters)
-    spatial = tuple(w.frames_out(size) for w, size in zip(geometry, shape[1:-1], strict=True))
-    out_shape = (shape[0], *spatial, channels)
+def window_op(walk: Walk, node: Node) -> None:
+    """Conv, plain or depthwise, AveragePool and MaxPool."""
+    timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
+        filters = walk.shape[node.inputs[1]] if node.op_type == "Conv" else None
+        geometry = windows(node, len(walk.shape[node.inputs[0]]), filters)
         timing = _stream_window(walk, node, timing, geometry)
-    walk.put(node.outputs[0], out_shape, timing, node)
+    walk.put(node, timing)
 
 
 def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, ...]) -> Flow:
@@ -83,7 +69,7 @@ def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, .
     if window.pad_begin or window.pad_end:
         walk.edit_attribute(node, "pads", tuple(pads))
     if window.pad_end:
-        out = replace(out, culprit=node.name)
+        out = replace(out, padded_by=node.name)
     if node.op_type == "Conv":
         return replace(out, nonnegative=text(node, "activation", "") == "Relu")
     return replace(_pool_start(walk, node, flow, window, out), nonnegative=flow.nonnegative)
@@ -111,37 +97,29 @@ def _pool_start(walk: Walk, node: Node, flow: Flow, window: Window, out: Flow) -
 
 def insert_zeros(walk: Walk, node: Node) -> None:
     """The first half of a ConvTranspose: ``stride - 1`` zeros after each frame."""
-    name = node.inputs[0]
-    shape, timing = walk.shape[name], walk.timing[name]
-    count = len(shape) - 2
-    stride = integers(node, "stride", (1,) * count)
-    extra = integers(node, "output_padding", (0,) * count)
-    spatial = tuple(
-        (size - 1) * s + 1 + e for size, s, e in zip(shape[1:-1], stride, extra, strict=True)
-    )
+    timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
+        strides, extra = spacing(node, len(walk.shape[node.inputs[0]]) - 2)
         position = timing.axis - 1
-        if not 0 <= position < count:
+        if not 0 <= position < len(strides):
             raise refuse(rules.FOLDED, node.name, f"time is axis {timing.axis}, not a spatial axis")
         if timing.delay < 0:
             timing = walk.delay(node, 0, 0)
-        s = stride[position]
-        padded = (*extra[:position], s - 1, *extra[position + 1 :])
+        times = strides[position]
+        padded = (*extra[:position], times - 1, *extra[position + 1 :])
         walk.edit_attribute(node, "output_padding", padded)
-        timing = replace(
-            timing,
-            rate=timing.rate * s,
-            delay=timing.delay * s,
-            valid=timing.valid * s,
-            warmup=timing.warmup * s,
-            sparse=timing.sparse * s,
-        )
-    walk.put(node.outputs[0], (shape[0], *spatial, shape[-1]), timing, node)
+        timing = replace(timing.repeated(times), sparse=timing.sparse * times)
+    walk.put(node, timing)
+
+
+def spacing(node: Node, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Stride and output padding of an InsertZeros, one entry for each of *count* spatial axes."""
+    values = (integers(node, "stride", (1,)), integers(node, "output_padding", (0,)))
+    strides, extra = (value * count if len(value) == 1 else value for value in values)
+    return strides, extra
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
-    "Conv": conv,
-    "AveragePool": pool,
-    "MaxPool": pool,
+    **dict.fromkeys(("Conv", "AveragePool", "MaxPool"), window_op),
     "InsertZeros": insert_zeros,
 }

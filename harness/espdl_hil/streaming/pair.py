@@ -1,4 +1,4 @@
-"""What verdicts on single nodes see of the two files, and where they leave their findings."""
+"""A streaming file beside the analysis of its offline graph, and what is found about the two."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.rules import Finding, Rule, find
+from espdl_hil.streaming.findings import find
 from espdl_hil.streaming.timing import Flow
 from espdl_hil.streaming.transfer.select import slice_bounds
-from espdl_hil.streaming.view import Blame, View, positions
+from espdl_hil.streaming.view import Origin, View, positions
 
 if TYPE_CHECKING:
-    from espdl_hil.streaming.analysis import Walk
+    from espdl_hil.streaming.analysis import Analysis
+    from espdl_hil.streaming.findings import Finding, Rule
     from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.timing import Shape, Timing
 
 
 @dataclass(frozen=True)
-class Site:
+class NodePair:
     """One node that both files have.
 
     Attributes:
@@ -42,19 +43,22 @@ class Site:
         return next(view for view in self.views if view is not None)
 
 
-class Evidence:
+class FilePair:
     """The two files side by side.
 
     Args:
-        walk: Analysis of the offline file.
+        analysis: Of the offline graph.
         streaming: The streaming file.
-        accused: Nodes that the analysis of the offline file has refused already.
+
+    Attributes:
+        analysis: As given.
+        streaming: As given.
     """
 
-    def __init__(self, walk: Walk, streaming: NeutralGraph, accused: frozenset[str]) -> None:
-        self.walk = walk
+    def __init__(self, analysis: Analysis, streaming: NeutralGraph) -> None:
+        self.analysis = analysis
         self.streaming = streaming
-        self._accused = accused
+        self._refused = frozenset(refusal.node for refusal in analysis.refusals)
         self._findings: dict[tuple[str, str], Finding] = {}
 
     @property
@@ -64,30 +68,30 @@ class Evidence:
 
     def report(self, rule: Rule, node: str, message: str, frames: str = "all") -> None:
         """Keep one finding a rule and node, and none about nodes that are refused anyway."""
-        if node not in self._accused:
+        if node not in self._refused:
             self._findings.setdefault((rule.id, node), find(rule, node, message, frames))
 
-    def timing(self, site: Site) -> Timing:
+    def timing(self, nodes: NodePair) -> Timing:
         """Timing of the first output, offline."""
-        return self.walk.timing[site.offline.outputs[0]]
+        return self.analysis.timing[nodes.offline.outputs[0]]
 
-    def source(self, site: Site) -> Flow:
+    def source(self, nodes: NodePair) -> Flow:
         """Timing of the first input that gains frames, offline."""
-        index = next(i for i, view in enumerate(site.views) if view is not None)
-        timing = self.walk.timing[site.offline.inputs[index]]
+        index = next(i for i, view in enumerate(nodes.views) if view is not None)
+        timing = self.analysis.timing[nodes.offline.inputs[index]]
         assert isinstance(timing, Flow)
         return timing
 
-    def shape(self, site: Site) -> Shape:
+    def shape(self, nodes: NodePair) -> Shape:
         """Offline shape of the first input."""
-        return self.walk.shape[site.offline.inputs[0]]
+        return self.analysis.shapes[nodes.offline.inputs[0]]
 
     def expected(self, name: str) -> View | None:
         """What a right conversion holds in a tensor of the offline model."""
-        timing = self.walk.timing.get(name)
+        timing = self.analysis.timing.get(name)
         if not isinstance(timing, Flow):
             return None
-        return View.of(timing, self.walk.clock.chunk)
+        return View.of(timing, self.analysis.clock.chunk)
 
     def bounds(self, node: Node, view: View, shape: Shape) -> tuple[int, int, int]:
         """Start, end and step of a Slice of the streaming file along time."""
@@ -100,22 +104,22 @@ class Evidence:
         producer = self.streaming.producers.get(name)
         return producer if producer and producer.op_type == "StreamingCache" else None
 
-    def merge(self, site: Site) -> View | None:
+    def merge(self, nodes: NodePair) -> View | None:
         """One view of all inputs; None, with a finding, if they do not fit together."""
-        flows = [view for view in site.views if view is not None]
+        flows = [view for view in nodes.views if view is not None]
         widest = max(flows, key=lambda view: abs(view.surplus))
         repaired = any(view.repaired for view in flows)
         if len({view.surplus for view in flows}) > 1:
-            if widest.blame or not repaired:
-                blame = widest.blame or Blame(rules.SKEWED, site.name)
+            if widest.origin or not repaired:
+                origin = widest.origin or Origin(rules.SKEWED, nodes.name)
                 counts = ", ".join(str(view.count) for view in flows)
-                message = f"{site.node.op_type} {site.name} meets tensors of {counts} frames"
-                self.report(blame.rule, blame.node, message)
+                message = f"{nodes.node.op_type} {nodes.name} meets tensors of {counts} frames"
+                self.report(origin.rule, origin.node, message)
             return None
         if len({view.delay for view in flows}) > 1:
             if not repaired:
                 lags = ", ".join(str(view.delay) for view in flows)
-                self.report(rules.SKEWED, site.name, f"its inputs lag by {lags} frames")
+                self.report(rules.SKEWED, nodes.name, f"its inputs lag by {lags} frames")
             return None
         return replace(
             widest,

@@ -1,0 +1,1 @@
+"""The diagnosis campaign: what to break, on which models, on which device."""

@@ -1,0 +1,91 @@
+"""Boards are looked for before anything is made; a silent one ends the run."""
+
+import socket
+import threading
+
+import pytest
+
+from espdl_hil.errors import ConfigError, DeviceError
+from espdl_hil.proof.rig import Rig
+from espdl_hil.proof.settings import Settings
+from espdl_hil.simulator import Devkit
+
+
+@pytest.fixture
+def case(rig):
+    return rig.cases[0]
+
+
+def board_rig(case, port, **hooks):
+    ports = {} if port is None else {"esp32s3": port}
+    return Rig(Settings(device="serial", ports=ports), [case], **hooks)
+
+
+def test_a_board_that_answers_is_found(case):
+    with Devkit("esp32s3") as devkit:
+        rig = board_rig(case, devkit.url)
+        rig.find_ports()
+        assert rig.ports == {"esp32s3": devkit.url}
+
+
+def test_another_chip_than_the_target(case):
+    with Devkit("esp32p4") as devkit:
+        with pytest.raises(ConfigError, match="--target esp32s3, but the chip at .* ESP32-P4"):
+            board_rig(case, devkit.url).find_ports()
+
+
+@pytest.fixture
+def silent_port():
+    """Accepts connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept = []
+        threading.Thread(target=lambda: accept(server, kept), daemon=True).start()
+        yield f"rfc2217://127.0.0.1:{server.getsockname()[1]}"
+        for connection in kept:
+            connection.close()
+
+
+def accept(server, kept):
+    try:
+        while True:
+            kept.append(server.accept()[0])
+    except OSError:
+        return
+
+
+def test_a_silent_port_is_one_error_before_anything_is_built(case, silent_port):
+    with pytest.raises(DeviceError, match="no ESP32-S3 answers") as error:
+        board_rig(case, silent_port).find_ports()
+    assert error.value.port == silent_port
+
+
+def test_a_closed_port(case):
+    with pytest.raises(DeviceError, match="no ESP32-S3 answers"):
+        board_rig(case, "rfc2217://127.0.0.1:1").find_ports()
+
+
+def test_a_lab_may_name_the_port(case):
+    with Devkit("esp32s3") as devkit:
+        rig = board_rig(case, None, find_port=lambda target: devkit.url)
+        rig.find_ports()
+        assert rig.ports == {"esp32s3": devkit.url}
+        other = board_rig(case, devkit.url, find_port=lambda target: "rfc2217://127.0.0.1:1")
+        other.find_ports()  # a port that was named is not asked for
+        assert other.ports == {"esp32s3": devkit.url}
+
+
+def test_simulated_devkits_need_no_port(case):
+    Rig(Settings(), [case]).find_ports()
+
+
+def test_a_board_that_does_not_come_up_ends_the_run(case, monkeypatch):
+    def fail(rig, target):
+        raise DeviceError("no reply", port="p")
+
+    monkeypatch.setattr(Rig, "_bring_up", fail)
+    with pytest.raises(DeviceError, match="no reply"):
+        board_rig(case, "p").bring_up()
+    simulated = Rig(Settings(), [case])
+    simulated.bring_up()  # belongs to its cases
+    with pytest.raises(DeviceError, match="not tried again, it did not come up: p: no reply"):
+        simulated.dut("esp32s3")
