@@ -2,7 +2,7 @@
 
 import json
 
-from espdl_hil.simulator import Devkit
+import pytest
 
 SIM = ("--hil-models=mine.py", "--target=esp32s3", "--hil-device=sim")
 
@@ -48,8 +48,30 @@ def test_a_lab_takes_each_row_once(project):
         assert [json.loads(row) for row in rows] == report["rows"]
 
 
-def test_a_lab_cuts_the_power(project):
-    """Of a devkit that answers no reset; the hook gives it its power back."""
+def test_a_lab_may_cut_the_power(project):
+    project.write(
+        "test_mine.py",
+        """
+        def test_switch(hil_dut):
+            print("SWITCHED", hil_dut.config.power_cycle(), hil_dut.info.port)
+        """,
+    )
+    run = project.pytest("--target=esp32s3", "--hil-device=sim", "-s")
+    assert "SWITCHED False rfc2217://" in run.stdout, run.stdout
+    project.write(
+        "conftest.py",
+        """
+        def pytest_espdl_hil_power_cycle(target, port):
+            return target == "esp32s3" and port.startswith("rfc2217://")
+        """,
+    )
+    run = project.pytest("--target=esp32s3", "--hil-device=sim", "-s")
+    assert "SWITCHED True rfc2217://" in run.stdout, run.stdout
+
+
+@pytest.mark.slow  # a minute of deadlines before anybody thinks of the switch
+def test_power_brings_a_device_back(project):
+    """One that answers no reset; the hook gives it its power back."""
     project.write(
         "conftest.py",
         """

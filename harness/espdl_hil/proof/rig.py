@@ -231,6 +231,8 @@ class Rig:
             port=port,
             baud=self.settings.baud or DEFAULT_BAUD,
             log_path=self.settings.report / "logs" / log_name,
+            power_cycle=self._power_cycle
+            and functools.partial(self._power_cycle, target, str(port)),
         )
         package = package_models(self._artifacts(target))
         self.stored[target] = frozenset(entry.name for entry in read_package(package))
