@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from espdl_hil.model import StreamingModel
 
 if TYPE_CHECKING:
-    from espdl_hil.proof.verify import Verification, verify
+    from espdl_hil.proof.verify import Hil, Verification, verify
 
-__all__ = ["StreamingModel", "Verification", "verify"]
+__all__ = ["Hil", "StreamingModel", "Verification", "verify"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the proof when it is asked for: a model file needs only its declaration."""
-    if name in ("Verification", "verify"):
+    if name in ("Hil", "Verification", "verify"):
         from espdl_hil.proof import verify as module
 
         return getattr(module, name)

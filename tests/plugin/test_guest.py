@@ -15,7 +15,12 @@ def test_a_folder_named_harness_beside_the_tests(project):
     project.write("harness/__init__.py", "ANSWER = 42\n")
     project.write(
         "test_mine.py",
-        "import harness\ndef test_streams(hil):\n    hil.verify()\n    assert harness.ANSWER == 42\n",
+        """
+        import harness
+        def test_streams(hil):
+            hil.verify()
+            assert harness.ANSWER == 42
+        """,
     )
     project.write("conftest.py", "")  # pytest puts this folder on sys.path
     run = project.pytest(*SIM)

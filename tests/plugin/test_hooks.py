@@ -112,5 +112,3 @@ def test_a_device_alone(project):
     assert run.returncode == 0, run.stdout + run.stderr
     for name in ("test_alone[esp32s3]", "test_beside[esp32p4-mine-int8-chunk3]"):
         assert f"{name} PASSED" in run.stdout
-    run = project.pytest("-k", "alone and s3")  # no model is needed for that
-    assert run.returncode == 0, run.stdout + run.stderr

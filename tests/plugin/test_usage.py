@@ -29,7 +29,10 @@ def processes(request):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target=esp32c3"], "--target esp32c3: unknown target, expected one of esp32s3, esp32p4"),
+        (
+            ["--target=esp32c3"],
+            "--target esp32c3: unknown target, expected one of esp32s3, esp32p4",
+        ),
         (["--baud=abc"], "--baud: expected a whole number of at least 1, not 'abc'"),
         (["--hil-jobs=0"], "argument --hil-jobs: expected a whole number of at least 1, not '0'"),
         (["--port=/dev/ttyUSB0"], "--port needs --target: say which chip is behind the port"),

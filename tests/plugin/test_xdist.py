@@ -46,9 +46,7 @@ def test_the_rows_are_those_of_one_process(project):
     for arguments in (("-n2",), ("-n4", "--dist=load"), ("-n2", "--dist=loadfile")):
         run, several = rows(project, *arguments)
         assert several["rows"] == alone["rows"], arguments
-        assert several["command"] == " ".join(
-            ["pytest", *project.command(*SIM, *arguments)[3:]]
-        )
+        assert several["command"] == " ".join(["pytest", *project.command(*SIM, *arguments)[3:]])
         for line in (
             "hil: 2 cases on SIMULATED devkits (esp32s3, esp32p4)",
             "2 rows: 1 passed, 1 failed",

@@ -59,9 +59,7 @@ class _RootStep(pytest.Config):  # type: ignore[misc]  # final, and of no other 
         raise _DoneError  # the first thing that parse does with what it has found
 
 
-def _adopt(
-    config: pytest.Config, found: _RootStep, parser: pytest.Parser, args: list[str]
-) -> None:
+def _adopt(config: pytest.Config, found: _RootStep, parser: pytest.Parser, args: list[str]) -> None:
     """Make *config* what it would be, had pytest found root and configuration at once."""
     if has_python_path := hasattr(config, "_unconfigure_python_path"):  # from pytest 8.4 on
         config._unconfigure_python_path()  # noqa: SLF001

@@ -186,9 +186,10 @@ class HilSession:
         if isinstance(error, HarnessError | VerificationError):
             text = str(error)
             report.longrepr = text if case.id in text else f"{case.id}: {text}"
-        elif isinstance(error, AssertionError):
-            if len(lines := lines or self._book.explain(case)) > 1:
-                report.longrepr.addsection(case.id, "\n".join(lines))
+            return
+        lines = lines or self._book.explain(case)
+        if isinstance(error, AssertionError) and len(lines) > 1:
+            report.longrepr.addsection(case.id, "\n".join(lines))
 
     def _prepare(self) -> None:
         """Make firmware and artifacts, with a progress bar where somebody watches; flash."""
