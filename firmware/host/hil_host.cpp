@@ -27,7 +27,17 @@ using hil::TensorKind;
 constexpr size_t kReasonBytes = 512;
 constexpr size_t kFactBytes = 63;  // longest string of hil_config
 
+// What the C header says again of the protocol.
 static_assert(HIL_MAX_NAME == hil::kMaxName && HIL_MAX_RANK == hil::kMaxRank);
+static_assert(HIL_INPUT == static_cast<int>(TensorKind::kInput) &&
+              HIL_OUTPUT == static_cast<int>(TensorKind::kOutput) &&
+              HIL_NODE_OUTPUT == static_cast<int>(TensorKind::kNodeOutput));
+static_assert(HIL_NO_SUCH_TENSOR == static_cast<int>(Code::kNoSuchTensor) &&
+              HIL_OUT_OF_MEMORY == static_cast<int>(Code::kOutOfMemory) &&
+              HIL_LOAD_FAILED == static_cast<int>(Code::kLoadFailed) &&
+              HIL_RUN_FAILED == static_cast<int>(Code::kRunFailed) &&
+              HIL_NOT_RETAINED == static_cast<int>(Code::kNotRetained));
+static_assert(HIL_TENSOR_PER_CHANNEL == hil::kTensorPerChannel);
 
 // Receive buffer and queue of frames to send.
 class QueueStream final : public hil::ByteStream {

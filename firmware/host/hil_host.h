@@ -1,4 +1,4 @@
-// The firmware core as a shared library: plain C, made to be bound by ctypes.
+// The firmware core as a shared library: plain C, made to be bound by cffi.
 //
 // The simulated devkit gives the core what a chip would give it (facts about
 // the device, the bytes of the models partition, something that runs models) and
@@ -27,9 +27,13 @@ extern "C" {
 #define HIL_MAX_NAME 512  // bytes of a tensor or model name, without a terminator
 #define HIL_MAX_RANK 8
 
-// Values returned by callbacks: 0, or an error code of protocol.md section 4
-// (10 OUT_OF_MEMORY, 13 LOAD_FAILED, 19 RUN_FAILED, 20 NOT_RETAINED, 7 NO_SUCH_TENSOR…).
+// Values returned by callbacks: 0, or an error code of protocol.md section 4, such as these.
 #define HIL_OK 0
+#define HIL_NO_SUCH_TENSOR 7
+#define HIL_OUT_OF_MEMORY 10
+#define HIL_LOAD_FAILED 13
+#define HIL_RUN_FAILED 19
+#define HIL_NOT_RETAINED 20
 
 // Tensor kinds, as in DESCRIBE.
 #define HIL_INPUT 0
@@ -38,6 +42,9 @@ extern "C" {
 
 // hil_config.flags
 #define HIL_FLAG_SIMULATED 1u  // sent in HELLO; a simulated device must set it
+
+// hil_tensor.flags
+#define HIL_TENSOR_PER_CHANNEL 1u
 
 typedef struct hil_core hil_core;
 
@@ -54,7 +61,7 @@ typedef struct {
   uint8_t dtype;     // protocol.md section 3: 3 int8, 5 int16, 1 float32…
   uint8_t rank;      // <= HIL_MAX_RANK
   int16_t exponent;  // 0 when per channel
-  uint16_t flags;    // bit 0: exponents per channel
+  uint16_t flags;    // HIL_TENSOR_*
   uint32_t bytes;    // size of the tensor
   uint32_t dims[HIL_MAX_RANK];
 } hil_tensor;

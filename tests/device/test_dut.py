@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import re
 import shutil
@@ -19,15 +20,16 @@ from pathlib import Path
 import pytest
 import serial
 
-from espdl_hil.device.dut import MAX_RECOVERIES, Dut, DutConfig
+from espdl_hil.device.dut import Dut, DutConfig
 from espdl_hil.device.errors import (
     BootError,
-    DeviceFault,
+    CrashError,
     HandshakeError,
     StaleArtifactError,
     TransportError,
 )
-from espdl_hil.device.port_lock import PortLease
+from espdl_hil.device.port_lock import PortLock
+from espdl_hil.device.recovery import MAX_RECOVERIES
 from espdl_hil.device.rfc2217_handler import event_url
 from espdl_hil.errors import ArtifactError, ConfigError, DeviceError
 from espdl_hil.espdl import write_package
@@ -139,6 +141,22 @@ def test_what_is_no_package_is_not_flashed(config, streaming, package):
         with pytest.raises(ArtifactError):
             dut.flash(b"PDL3 and then nothing")
         assert works(dut, streaming)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_device_session_starts_no_process(config, devkit, package):
+    def children():
+        tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+        return {pid for task in tasks for pid in (task / "children").read_text().split()}
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as one:
+        assert str(one.pid) in children()  # it would be seen
+        one.communicate(b"\n")
+    before = children()
+    with Dut(config, models=package) as dut:
+        dut.flash(write_package([("noise", edl(bytes(1000)))]))
+        dut.recover("a reason")
+        assert children() <= before
 
 
 def test_esptool_and_console_share_a_log(config, capfd):
@@ -257,7 +275,7 @@ def test_a_crash_is_told_as_the_console_tells_it(config, devkit, package, stream
         dut.reset()
         model = dut.session.load("streaming")
         started = time.monotonic()
-        with pytest.raises(DeviceFault) as caught:
+        with pytest.raises(CrashError) as caught:
             model.stream(streaming.chunks * 4, reset=True)
         assert time.monotonic() - started < 2
         assert caught.value.kind == "panic"
@@ -320,6 +338,70 @@ def test_a_damaged_flash_is_mended_by_flashing(config, devkit, package, streamin
         assert [i.action for i in dut.incidents] == ["soft reset", "EN reset", "reflash"]
         assert dut.incidents[-1].outcome == "recovered"
         assert works(dut, streaming)
+
+
+def with_power_switch(config, switch):
+    """A device whose boot hangs; only cutting its power, or flashing, would help."""
+    return replace(config, power_cycle=switch, timing=replace(QUICK, boot_s=0.5))
+
+
+def test_cutting_the_power_is_tried_before_flashing(config, devkit, package, streaming):
+    cut = []
+
+    def switch():
+        cut.append(True)
+        devkit.clear()
+        dut._board.reset()  # power that comes back starts the chip
+        return True
+
+    with Dut(with_power_switch(config, switch), models=package) as dut:
+        devkit.inject(StuckBoot())
+        dut.recover("hangs")
+        assert [(i.action, i.recovered) for i in dut.incidents] == [
+            ("soft reset", False),
+            ("EN reset", False),
+            ("power cycle", True),
+        ]
+        assert cut == [True]
+        assert works(dut, streaming)
+
+
+def test_power_that_was_cut_in_vain_is_no_recovery(config, devkit, package):
+    with Dut(with_power_switch(config, lambda: True), models=package) as dut:
+        devkit.inject(StuckBoot())
+        with pytest.raises(BootError, match="no answer to HELLO"):
+            dut.recover("hangs")
+        assert [(i.action, i.recovered) for i in dut.incidents] == [
+            ("soft reset", False),
+            ("EN reset", False),
+            ("power cycle", False),
+            ("reflash", False),
+        ]
+        assert all("no answer to HELLO" in incident.outcome for incident in dut.incidents)
+
+
+def test_a_board_whose_power_cannot_be_switched_is_flashed(config, devkit, package):
+    with Dut(with_power_switch(config, lambda: False), models=package) as dut:
+        devkit.inject(StuckBoot(boots=2))
+        dut.recover("hangs")
+        assert [(i.action, i.recovered) for i in dut.incidents] == [
+            ("soft reset", False),
+            ("EN reset", False),
+            ("reflash", True),
+        ]
+
+
+def test_a_power_switch_that_breaks_is_told_and_does_not_end_the_recovery(config, devkit, package):
+    def broken():
+        raise OSError("relay board not found")
+
+    with Dut(with_power_switch(config, broken), models=package) as dut:
+        devkit.inject(StuckBoot(boots=2))
+        dut.recover("hangs")
+        assert [incident.action for incident in dut.incidents][2:] == ["power cycle", "reflash"]
+        assert dut.incidents[2].outcome == (
+            f"{config.port}: the power switch failed: OSError: relay board not found"
+        )
 
 
 def test_a_board_that_fails_for_ever_is_given_up(config, package):
@@ -435,7 +517,7 @@ def pump(source, sink):
 def test_leaving_closes_everything_even_after_a_failure(config, devkit):
     with pytest.raises(RuntimeError, match="from the test"), Dut(config):
         raise RuntimeError("from the test")
-    PortLease(config.port).acquire().release()
+    PortLock(config.port).acquire().release()
     with Dut(config):
         pass
 

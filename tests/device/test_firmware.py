@@ -9,7 +9,10 @@ import pytest
 
 from espdl_hil.device.firmware import Firmware
 from espdl_hil.errors import ArtifactError, ConfigError
+from espdl_hil.formats.partition_table import Partition, build_table
 from espdl_hil.simulator.image import app_sha256
+
+NO_MODELS = build_table((Partition("nvs", 1, 2, 0x9000, 0x6000),))
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def test_a_build_says_what_goes_where(build_dir):
     firmware = Firmware.read(build_dir, "esp32s3")
     assert firmware.target == firmware.app.target == "esp32s3"
     assert firmware.app_sha256 == app_sha256("esp32s3").hex()
-    assert firmware.models.name == "models"
+    assert firmware.models.label == "models"
     assert [file.offset for file in firmware.app.flash_files] == [0x0, 0x8000, 0x10000]
 
 
@@ -45,8 +48,9 @@ def test_an_unfinished_build_is_refused(copy):
         ("flasher_args.json", b"{", "not JSON"),
         ("flasher_args.json", b"[]", "not a JSON object"),
         ("flasher_args.json", b"{}", r"pytest-embedded cannot read the build \(KeyError"),
-        ("partition_table/partition-table.bin", b"\0" * 64, "starts with 0000, expected aa50"),
-        ("partition_table/partition-table.bin", b"\xff" * 32, "no partition 'models'"),
+        ("partition_table/partition-table.bin", b"\0" * 64, "partition 0 invalid magic number 0x0"),
+        ("partition_table/partition-table.bin", b"\xff" * 32, "invalid magic number 0xffff"),
+        ("partition_table/partition-table.bin", NO_MODELS, "no partition 'models'"),
         ("espdl_hil_sim.bin", b"\0" * 300, "app description starts with 0x00000000"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from esptool.util import FatalError
 
 from espdl_hil.device import rfc2217_handler
-from espdl_hil.device.port_lock import PortLease
+from espdl_hil.device.port_lock import PortLock
 from espdl_hil.device.ports import find_port, list_usb_ports, probe_chip
 from espdl_hil.errors import ConfigError
 
@@ -55,29 +55,29 @@ def test_espressif_ports_come_first():
 def test_the_chip_decides():
     ports = [S3_JTAG, port("/dev/ttyUSB0"), port("/dev/ttyUSB1")]
     chips = {"/dev/ttyACM0": "esp32s3", "/dev/ttyUSB0": "esp32", "/dev/ttyUSB1": "esp32p4"}
-    with find("esp32p4", ports, chips) as lease:
-        assert lease.port == "/dev/ttyUSB1"
+    with find("esp32p4", ports, chips) as lock:
+        assert lock.port == "/dev/ttyUSB1"
 
 
 def test_the_first_of_several_boards_is_taken_and_the_others_are_free_again():
     ports = [port("/dev/ttyUSB1"), port("/dev/ttyUSB0")]
     chips = {"/dev/ttyUSB0": "esp32s3", "/dev/ttyUSB1": "esp32s3"}
-    with find("esp32s3", ports, chips) as lease:
-        assert lease.port == "/dev/ttyUSB0"
+    with find("esp32s3", ports, chips) as lock:
+        assert lock.port == "/dev/ttyUSB0"
         with find("esp32s3", ports, chips) as second:
             assert second.port == "/dev/ttyUSB1"
 
 
 def test_a_named_port_is_taken_without_a_look():
-    with find("esp32s3", [], {}, asked="/dev/ttyUSB7") as lease:
-        assert lease.port == "/dev/ttyUSB7"
+    with find("esp32s3", [], {}, asked="/dev/ttyUSB7") as lock:
+        assert lock.port == "/dev/ttyUSB7"
 
 
 def test_a_pattern_limits_the_search():
     ports = [port("/dev/ttyUSB0"), S3_JTAG]
     chips = {"/dev/ttyACM0": "esp32s3", "/dev/ttyUSB0": "esp32s3"}
-    with find("esp32s3", ports, chips, asked="/dev/ttyUSB*") as lease:
-        assert lease.port == "/dev/ttyUSB0"
+    with find("esp32s3", ports, chips, asked="/dev/ttyUSB*") as lock:
+        assert lock.port == "/dev/ttyUSB0"
 
 
 def test_no_port_at_all_is_told_at_once_and_whole():
@@ -124,12 +124,12 @@ def test_a_port_that_hangs_does_not_hang_the_search():
         find_port("esp32s3", comports=lambda: [S3_JTAG], probe=probe, deadline_s=0.2)
     assert time.monotonic() - started < 0.5
     time.sleep(0.6)  # the late answer must not keep the port
-    PortLease("/dev/ttyACM0").acquire().release()
+    PortLock("/dev/ttyACM0").acquire().release()
 
 
 def test_a_port_in_use_by_another_session_is_named():
     with (
-        PortLease("/dev/ttyACM0").acquire(),
+        PortLock("/dev/ttyACM0").acquire(),
         pytest.raises(ConfigError, match=r"in use by another process of this harness \(pid \d+\)"),
     ):
         find("esp32s3", [S3_JTAG], {"/dev/ttyACM0": "esp32s3"})

@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import serial
@@ -15,11 +15,7 @@ from esp_rfc2217_server.esp_port_manager import EspPortManager
 from pytest_embedded_serial.serial import Serial
 
 from espdl_hil.device import rfc2217_handler
-from espdl_hil.formats import telnet_client as telnet
-from espdl_hil.formats.telnet_client import ComPort, Negotiation, TelnetParser
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from espdl_hil.formats import telnet
 
 EVERY_BYTE = bytes(range(256))
 
@@ -354,60 +350,3 @@ def test_garbage_never_hangs(seed, start_server):
     with pytest.raises(serial.SerialException):
         serial.serial_for_url(server.url + "?timeout=0.2", timeout=0.2)
     assert time.monotonic() - started < 3
-
-
-# -- the parser ---------------------------------------------------------------
-
-
-def feed_in_pieces(stream: bytes, sizes: Callable[[], int]) -> list[telnet.Event]:
-    parser, events, at = TelnetParser(), [], 0
-    while at < len(stream):
-        size = sizes()
-        events += parser.feed(stream[at : at + size])
-        at += size
-    return events
-
-
-def join_data(events: list[telnet.Event]) -> list[telnet.Event]:
-    joined: list[telnet.Event] = []
-    for event in events:
-        if isinstance(event, bytes) and joined and isinstance(joined[-1], bytes):
-            joined[-1] += event
-        else:
-            joined.append(event)
-    return joined
-
-
-STREAM = (
-    b"one"
-    + telnet.escape(EVERY_BYTE)
-    + bytes((telnet.IAC, telnet.WILL, telnet.OPTION_BINARY))
-    + telnet.com_port(telnet.SET_BAUDRATE + telnet.ANSWER, b"\xff\xff\x00\x01")
-    + bytes((telnet.IAC, 0xF1))  # no operation
-    + b"two"
-)
-EVENTS = [
-    b"one" + EVERY_BYTE,
-    Negotiation(telnet.WILL, telnet.OPTION_BINARY),
-    ComPort(telnet.SET_BAUDRATE + telnet.ANSWER, b"\xff\xff\x00\x01"),
-    b"two",
-]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_the_parser_does_not_care_how_bytes_are_grouped(size):
-    assert join_data(feed_in_pieces(STREAM, lambda: size)) == EVENTS
-
-
-def test_an_endless_subnegotiation_is_given_up():
-    parser = TelnetParser()
-    opened = bytes((telnet.IAC, telnet.SB, telnet.OPTION_COM_PORT, 105))
-    assert parser.feed(opened + b"x" * 1000) == []
-    assert parser.feed(b"back to data") == [b"back to data"]
-
-
-def test_garbage_never_raises_in_the_parser():
-    noise = random.Random(1)
-    for _ in range(300):
-        stream = bytes(noise.choices([255, 255, 250, 240, 251, 44, 105, 7], k=200))
-        feed_in_pieces(stream, lambda: noise.randint(1, 9))

@@ -169,7 +169,7 @@ def test_what_exceeds_a_packet_travels_in_pieces(config, devkit, monkeypatch):
         devkit.inject(CorruptBytes(rate=5e-5, seed=7))
         results += model.stream(large.chunks * 5)
         devkit.clear()
-        assert own.session._channel.stats["damaged"] > 0
+        assert own.session._transport.stats["damaged"] > 0
         for result in results:
             assert differing([result], large) == 0
             for name in large.index["inputs"]:
@@ -273,8 +273,8 @@ def test_a_model_that_changed_under_the_session_is_stale(model, streaming):
 def test_a_boot_that_was_not_greeted_is_stale(dut, model, streaming, monkeypatch):
     from dataclasses import replace
 
-    channel = dut.session._channel
-    monkeypatch.setattr(channel, "hello", replace(channel.hello, boot_nonce=1))
+    transport = dut.session._transport
+    monkeypatch.setattr(transport, "hello", replace(transport.hello, boot_nonce=1))
     with pytest.raises(StaleArtifactError, match="has restarted since it was greeted"):
         model.stream(streaming.chunks)
 
@@ -299,7 +299,7 @@ def test_padding_does_not_change_a_models_hash(streaming):
     ids=["corrupt", "drop", "duplicate", "corrupt-to-device", "drop-to-host"],
 )
 def test_repeats_mend_a_damaged_line(fault, kit, dut, model, streaming):
-    stats = dut.session._channel.stats
+    stats = dut.session._transport.stats
     before = dict(stats)
     kit.inject(fault)
     for _ in range(4):

@@ -105,3 +105,25 @@ def test_sources_are_formatted() -> None:
     ]
     assert len(sources) > 20
     run(formatter, "--dry-run", "-Werror", *sources)
+
+
+# Headers of ESP-IDF that only work where a component is built that nothing else asks for.
+NEEDED = {"_vfs.h": "vfs", "driver/uart.h": "esp_driver_uart", "esp_timer.h": "esp_timer"}
+
+
+def missing_components(main: Path) -> set[str]:
+    """Return components that ``main`` uses and does not name in its CMakeLists.txt."""
+    named = set(
+        (main / "CMakeLists.txt").read_text().partition("REQUIRES")[2].split(")")[0].split()
+    )
+    used = re.findall(r'#include "([^"]+)"', "".join(p.read_text() for p in main.glob("*.cpp")))
+    return {name for end, name in NEEDED.items() if any(u.endswith(end) for u in used)} - named
+
+
+def test_main_names_the_components_that_it_uses(tmp_path: Path) -> None:
+    """With COMPONENTS=main, which leaves out what nobody names, the UART port must still build."""
+    assert missing_components(ROOT / "firmware" / "main") == set()
+    copy = Path(shutil.copytree(ROOT / "firmware" / "main", tmp_path / "main"))
+    listing = (copy / "CMakeLists.txt").read_text()
+    (copy / "CMakeLists.txt").write_text(re.sub(r"\s+vfs\)", ")", listing))
+    assert missing_components(copy) == {"vfs"}

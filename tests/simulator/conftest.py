@@ -14,7 +14,7 @@ import serial
 
 from espdl_hil.device import rfc2217_handler
 from espdl_hil.espdl import write_package
-from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.formats.partition_table import read_table
 from espdl_hil.simulator import Devkit, abi, build_app
 from espdl_hil.simulator.build import core_library
 from espdl_hil.simulator.chips import CHIPS

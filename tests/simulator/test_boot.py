@@ -6,10 +6,10 @@ import random
 import re
 import struct
 
-from espdl_hil.formats.esp_image import Header, Segment, build_image
-from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.formats.esp_image import build_image
+from espdl_hil.formats.partition_table import read_table
 from espdl_hil.simulator.boot import boot, download_banner
-from espdl_hil.simulator.chips import CHIPS, Reset
+from espdl_hil.simulator.chips import CHIPS, ResetReason
 
 APP_OFFSET = 0x10000
 
@@ -20,7 +20,7 @@ def program(flash, parts):
         flash.program(offset, data)
 
 
-def start(flash, chip, reason=Reset.POWER_ON):
+def start(flash, chip, reason=ResetReason.POWER_ON):
     return boot(flash, chip, chip.target.revision, reason)
 
 
@@ -64,7 +64,7 @@ def test_the_bootloader_prints_no_time(flash, chip, parts):
 def test_the_whole_console_of_an_erased_s3(flash):
     result = start(flash, CHIPS["esp32s3"])
     assert result.app is None
-    assert result.retry is Reset.WATCHDOG
+    assert result.retry is ResetReason.WATCHDOG
     assert result.console == (
         "ESP-ROM:esp32s3-20210327\r\n"
         "Build:Mar 27 2021\r\n"
@@ -75,7 +75,7 @@ def test_the_whole_console_of_an_erased_s3(flash):
 
 
 def test_the_whole_console_of_an_erased_p4(flash):
-    result = start(flash, CHIPS["esp32p4"], Reset.WATCHDOG)
+    result = start(flash, CHIPS["esp32p4"], ResetReason.WATCHDOG)
     assert result.console == (
         "ESP-ROM:esp32p4-eco5-20250430\r\n"
         "Build:Apr 30 2025\r\n"
@@ -92,13 +92,10 @@ def test_garbage_instead_of_a_bootloader(flash, chip):
 
 def test_a_bootloader_of_another_chip(flash, chip, parts):
     other = next(c for c in CHIPS.values() if c is not chip)
-    image = build_image(
-        Header(segments=0, entry=other.code_base, chip_id=other.target.chip_id),
-        [Segment(other.code_base, bytes(80))],
-    )
+    image = build_image(other.name, [(other.code_base, bytes(80))], entry=other.code_base)
     program(flash, {chip.target.bootloader_offset: image})
     result = start(flash, chip)
-    assert result.retry is Reset.WATCHDOG
+    assert result.retry is ResetReason.WATCHDOG
     assert result.console.endswith(f"load:0x{other.code_base:08x},len:0x50\r\nets_loader.c 78 \r\n")
 
 
@@ -110,7 +107,7 @@ def test_a_bootloader_with_a_wrong_checksum(flash, chip, parts):
     flash.program(offset + 40, b"\x00")
     result = start(flash, chip)
     assert result.app is None
-    assert result.retry is Reset.WATCHDOG
+    assert result.retry is ResetReason.WATCHDOG
     assert result.console.endswith(
         f"Checksum failure. Calculated 0x{stored ^ letter:02x} stored 0x{stored:02x}\r\n"
         "ets_main.c 329 \r\n"
@@ -136,7 +133,7 @@ def test_a_bootloader_with_a_wrong_hash_boots_anyway(flash, chip, parts):
 def test_no_partition_table(flash, chip, parts):
     program(flash, {offset: data for offset, data in parts.items() if offset != 0x8000})
     result = start(flash, chip)
-    assert result.retry is Reset.SOFTWARE
+    assert result.retry is ResetReason.SOFTWARE
     assert after(result.console, RNG) == [
         "E (0) flash_parts: partition 0 invalid magic number 0xffff",
         "E (0) boot: Failed to verify partition table",
@@ -156,7 +153,7 @@ def refusal(flash, chip, parts, app):
     program(flash, parts | {APP_OFFSET: app})
     result = start(flash, chip)
     assert result.app is None
-    assert result.retry is Reset.SOFTWARE
+    assert result.retry is ResetReason.SOFTWARE
     lines = [
         line
         for line in after(result.console, END_OF_TABLE)
@@ -217,10 +214,7 @@ def test_an_app_whose_segment_has_no_end(flash, chip, parts):
 def test_an_app_that_is_longer_than_its_partition(flash, chip, parts):
     table = read_table(parts[0x8000], flash_bytes=flash.size)
     room = next(entry.size for entry in table if entry.label == "factory")
-    app = build_image(
-        Header(segments=0, entry=0, chip_id=chip.target.chip_id),
-        [Segment(chip.mapped[0].start + 0x20, bytes(room))],
-    )
+    app = build_image(chip.name, [(chip.mapped[0].start + 0x20, bytes(room))])
     assert refusal(flash, chip, parts, app) == (
         f"E (0) esp_image: Image length {len(app)} doesn't fit in partition length {room}"
     )
@@ -245,10 +239,7 @@ def test_an_app_with_two_flipped_bits_that_the_checksum_misses(flash, chip, part
 
 
 def test_an_app_without_description(flash, chip, parts):
-    app = build_image(
-        Header(segments=0, entry=0, chip_id=chip.target.chip_id),
-        [Segment(chip.mapped[0].start + 0x20, bytes(256))],
-    )
+    app = build_image(chip.name, [(chip.mapped[0].start + 0x20, bytes(256))])
     assert refusal(flash, chip, parts, app) == (
         "E (0) esp_image: Failed to fetch app description header!"
     )
@@ -270,7 +261,7 @@ def test_damage_anywhere_gives_an_app_or_words(flash, chip, parts):
 
 
 def test_the_download_banner():
-    assert download_banner(CHIPS["esp32s3"], Reset.POWER_ON) == (
+    assert download_banner(CHIPS["esp32s3"], ResetReason.POWER_ON) == (
         "ESP-ROM:esp32s3-20210327\r\nBuild:Mar 27 2021\r\n"
         "rst:0x1 (POWERON),boot:0x0 (DOWNLOAD(USB/UART0))\r\nwaiting for download\r\n"
     )

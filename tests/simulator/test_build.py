@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,7 +29,33 @@ def one_file(tmp_path, monkeypatch):
 
 
 def test_the_core_compiles_and_speaks_the_abi():
-    assert abi.bind(core_library()).hil_abi_version() == abi.ABI_VERSION
+    core = abi.bind(core_library())
+    assert core.hil_abi_version() == core.HIL_ABI_VERSION
+
+
+def test_every_declaration_of_the_header_is_bound():
+    header = (sources.firmware_dir() / abi.HEADER).read_text()
+    functions = set(re.findall(r"\b(hil_\w+)\((?!\*)", re.sub(r"//.*", "", header)))
+    constants = set(re.findall(r"^#define (HIL_\w+) ", header, re.MULTILINE))
+    assert {"hil_core_feed", "hil_core_stats", "HIL_OK", "HIL_MAX_RANK"} <= functions | constants
+    core = abi.bind(core_library())
+    for name in functions | constants:
+        assert getattr(core, name) is not None
+    assert {name for name, _ in abi.ffi.typeof("hil_bytes").fields} == {"data", "size"}
+    with pytest.raises(AttributeError):
+        _ = core.hil_core_peel
+
+
+def test_what_cffi_is_given_of_a_header():
+    header = (
+        "#ifndef A_H_\n#define A_H_\n#include <stdint.h>\n"
+        '#ifdef __cplusplus\nextern "C" {\n#endif\n'
+        "#define SIZE 4u  // bytes\nint f(void);\n"
+        "#ifdef __cplusplus\n}\n#endif\n#endif  // A_H_\n"
+    )
+    assert abi.declarations(header).split("\n") == (
+        ["", "", "", "", "#define SIZE 4u  // bytes", "int f(void);", "", "", ""]
+    )
 
 
 def test_it_is_compiled_once(cache, one_file):
@@ -101,28 +128,20 @@ def test_a_cache_that_is_not_a_folder(tmp_path, one_file, monkeypatch):
     )
 
 
-def test_a_library_of_another_abi(cache, one_file, monkeypatch):
-    one_file.write_text(
-        "".join(
-            f'extern "C" void {name}() {{}}\n'
-            for name in (
-                "hil_core_create",
-                "hil_core_destroy",
-                "hil_core_feed",
-                "hil_core_poll",
-                "hil_core_drain",
-                "hil_core_max_frame",
-                "hil_core_store_error",
-            )
-        )
-        + one_file.read_text()
-    )
+def test_a_library_of_another_abi(cache, one_file):
+    library = core_library()
     with pytest.raises(ConfigError) as error:
-        abi.bind(core_library())
+        abi.bind(library)
     assert str(error.value) == (
-        f"the firmware core has ABI version 99, the simulated devkit speaks {abi.ABI_VERSION}\n"
-        "  hint: update harness/espdl_hil/simulator/abi.py together with firmware/host/hil_host.h"
+        f"the firmware core has ABI version 99, host/hil_host.h is of 2\n  hint: delete {library}"
     )
+
+
+def test_a_library_that_is_no_core(cache, one_file):
+    one_file.write_text('extern "C" int something() { return 0; }\n')
+    library = core_library()
+    with pytest.raises(ConfigError, match=r"cannot load the compiled firmware core: .*hil_abi_ver"):
+        abi.bind(library)
 
 
 def test_a_library_that_cannot_be_loaded(tmp_path):

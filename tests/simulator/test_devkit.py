@@ -415,15 +415,15 @@ def test_a_reset_does_not_wait_for_a_slow_port(booted, devkit, reset):
 def test_damaged_bytes_are_noticed(booted, devkit, kind):
     devkit.inject(kind(0.05, seed=1, direction="to_host"))
     decoder = framing.Decoder()
-    packets, faults = 0, 0
+    packets, damaged = 0, 0
     booted.timeout = 0.03
     for seq in range(30):
         booted.write(messages.encode(messages.Hello(), session=1, seq=seq))
         for event in decoder.feed(booted.read(4096)):
             packets += isinstance(event, framing.Packet)
-            faults += isinstance(event, framing.Fault)
+            damaged += isinstance(event, framing.DamagedFrame)
     assert packets < 30
-    assert faults > 0
+    assert damaged > 0
 
 
 def test_a_fault_of_the_arithmetic_is_told_on_the_console(booted, devkit, talk, case):

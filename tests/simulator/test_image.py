@@ -13,7 +13,7 @@ from pytest_embedded_idf.app import IdfApp
 
 from espdl_hil.errors import ConfigError
 from espdl_hil.formats.esp_image import AppDescription
-from espdl_hil.formats.partition_csv import read_table
+from espdl_hil.formats.partition_table import read_table
 from espdl_hil.simulator import image, sources
 from espdl_hil.simulator.chips import CHIPS
 from espdl_hil.simulator.image import app_sha256, build_app

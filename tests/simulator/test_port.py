@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -216,3 +217,31 @@ def test_a_closed_port_is_free_at_once():
     again = SerialPort(number)
     assert again.number == number
     again.close()
+
+
+def test_a_client_that_asks_and_never_reads_is_hung_up(port, client, monkeypatch):
+    monkeypatch.setattr("espdl_hil.simulator.port.MAX_UNSENT_ANSWERS_BYTES", 1 << 12)
+    ask = bytes.fromhex("fffa2c0100000000fff0") * 5000
+    client.setblocking(False)
+    deadline_s = time.monotonic() + 20
+    try:
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(BlockingIOError):
+                client.send(ask)
+            port.read(0)
+    except OSError:  # it was hung up
+        pass
+    else:
+        pytest.fail("the answers pile up")
+    assert port.read(0.05) == b""
+    with socket.create_connection(("127.0.0.1", port.number)) as following:
+        assert port.read(0.05) == b""
+        assert len(following.recv(100)) == GREETING_BYTES
+
+
+def test_a_client_that_asks_much_and_reads_stays(port, client, monkeypatch):
+    monkeypatch.setattr("espdl_hil.simulator.port.MAX_UNSENT_ANSWERS_BYTES", 1 << 12)
+    for _ in range(200):
+        client.sendall(bytes.fromhex("fffa2c0100000000fff0") * 50)
+        port.read(0)
+        assert client.recv(1 << 16)

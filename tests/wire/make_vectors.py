@@ -155,7 +155,7 @@ def stream_vector(name: str, data: bytes) -> dict[str, object]:
     for event in decoder.feed(data) + decoder.flush():
         if isinstance(event, framing.Packet):
             packets.append({"type": event.type, "seq": event.seq, "payload": event.payload.hex()})
-        elif isinstance(event, framing.Fault):
+        elif isinstance(event, framing.DamagedFrame):
             faults.append(event.reason.value)
         else:
             console += event

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from espdl_hil.errors import WireError
 from espdl_hil.wire.framing import (
     MAX_LENGTH,
+    DamagedFrame,
+    DamageReason,
     Decoder,
-    Fault,
-    FaultReason,
+    Event,
     Packet,
     cobs_decode,
     cobs_encode,
@@ -25,7 +26,6 @@ from espdl_hil.wire.framing import (
 PACKET = Packet(type=0x0C, session=0xDEADBEEF, seq=7, payload=b"\0data\0", credits=3)
 FRAME = encode_packet(PACKET)
 
-Events = list[Packet | Fault | bytes]
 packets = st.builds(
     Packet,
     type=st.integers(0, 255),
@@ -37,11 +37,11 @@ packets = st.builds(
 text = st.binary(max_size=80).map(lambda data: data.replace(b"\0", b"?"))
 
 
-def console_of(events: Events) -> bytes:
+def console_of(events: list[Event]) -> bytes:
     return b"".join(event for event in events if isinstance(event, bytes))
 
 
-def packets_of(events: Events) -> list[Packet]:
+def packets_of(events: list[Event]) -> list[Packet]:
     return [event for event in events if isinstance(event, Packet)]
 
 
@@ -120,7 +120,7 @@ def test_any_mix_of_text_and_packets_cut_anywhere(
     stream = b"".join(item if isinstance(item, bytes) else encode_packet(item) for item in items)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     decoder = Decoder()
-    events: Events = []
+    events: list[Event] = []
     for start, end in itertools.pairwise([0, *cuts, len(stream)]):
         events += decoder.feed(stream[start:end])
     events += decoder.flush()
@@ -147,13 +147,13 @@ def test_every_flipped_bit_is_noticed() -> None:
             assert packets_of(events) == [PACKET], (position, bit)
             assert console_of(events) == bytes(damaged).replace(b"\0", b"")
             # Only damage to the magic (or the code before it) makes it plain console text.
-            assert position <= 2 or sum(decoder.faults.values()) >= 1, (position, bit)
+            assert position <= 2 or sum(decoder.damaged.values()) >= 1, (position, bit)
 
 
 def test_undamaged_frame_is_no_fault() -> None:
     decoder = Decoder()
     assert decoder.feed(FRAME) == [PACKET]
-    assert not decoder.faults
+    assert not decoder.damaged
 
 
 @pytest.mark.parametrize("cut", range(1, len(FRAME)))
@@ -187,14 +187,14 @@ def test_a_frame_that_never_ends_is_given_up_at_its_announced_length() -> None:
     decoder = Decoder()
     endless = FRAME[:-1] + b"x" * 100
     events = [event for byte in endless for event in decoder.feed(bytes([byte]))]
-    assert decoder.faults == {FaultReason.LENGTH: 1}
+    assert decoder.damaged == {DamageReason.LENGTH: 1}
     assert console_of(events) == endless[1:]
 
 
 def test_flush_gives_up_a_silent_frame() -> None:
     decoder = Decoder()
     assert decoder.feed(FRAME[:9]) == []
-    assert decoder.flush() == [Fault(FaultReason.TRUNCATED, 8), FRAME[1:9]]
+    assert decoder.flush() == [DamagedFrame(DamageReason.TRUNCATED, 8), FRAME[1:9]]
     assert decoder.flush() == []
 
 
@@ -203,7 +203,7 @@ def test_limit_refuses_and_admits() -> None:
     assert len(packets_of(Decoder(max_length=100).feed(frame))) == 1
     strict = Decoder(max_length=99)
     assert packets_of(strict.feed(frame)) == []
-    assert strict.faults == {FaultReason.LENGTH: 1}
+    assert strict.damaged == {DamageReason.LENGTH: 1}
 
 
 def test_default_limit_holds_the_largest_payload() -> None:

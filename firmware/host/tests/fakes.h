@@ -194,9 +194,9 @@ class Bench {
   }
   Answer AskFrame(const std::vector<uint8_t>& frame);
 
-  Answer Hello() { return Ask(Type::kHello, Empty()); }
+  Answer Hello() { return Ask(Type::kHello, hil::Hello()); }
   uint32_t LoadModel(std::string_view name = "tcn") {
-    return Ask(Type::kLoad, Load{name}).ReplyTo<LoadedReply>(Type::kLoad).handle;
+    return Ask(Type::kLoad, Load{name}).ReplyTo<LoadReply>(Type::kLoad).handle;
   }
   uint32_t StartStream(uint32_t handle, uint16_t flags = kStartReset) {
     return Ask(Type::kStart, Start{handle, flags}).ReplyTo<StartReply>(Type::kStart).stream;

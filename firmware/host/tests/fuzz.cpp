@@ -145,7 +145,7 @@ Data MakePayload(Fuzzer* fuzzer, uint8_t type) {
       writer(ReadTensor{id, fuzzer->Below(6), 100, name()});
       break;
     default:
-      writer(HandleOnly{id});
+      writer(Reset{id});
       break;
   }
   memory.resize(writer.size());

@@ -137,13 +137,12 @@ TEST(ACoreRunsAModelThroughCallbacks) {
   {
     Line line(&host);
     CHECK_EQ(line.Drain()[0].As<Booted>(Type::kBooted).boot_nonce, 42u);
-    const Answer answer = line.Ask(Type::kHello, Empty());
+    const Answer answer = line.Ask(Type::kHello, Hello());
     const HelloReply hello = answer.ReplyTo<HelloReply>(Type::kHello);
     CHECK_EQ(hello.target, "esp32p4");
     CHECK_EQ(hello.flags, kDeviceSimulated | kDeviceMeasuresTime);
     CHECK_EQ(hello.memory.psram_total, 8u << 20);
-    const uint32_t handle =
-        line.Ask(Type::kLoad, Load{"m"}).ReplyTo<LoadedReply>(Type::kLoad).handle;
+    const uint32_t handle = line.Ask(Type::kLoad, Load{"m"}).ReplyTo<LoadReply>(Type::kLoad).handle;
     const uint32_t stream =
         line.Ask(Type::kStart, Start{handle, 1}).ReplyTo<StartReply>(Type::kStart).stream;
     const uint8_t input[] = {5, 6};
@@ -159,7 +158,7 @@ TEST(ACoreRunsAModelThroughCallbacks) {
     const Answer bad = line.Ask(Type::kLoad, Load{"bad"});
     CHECK_EQ(bad.Error(), Code::kLoadFailed);
     CHECK_EQ(bad.As<ErrorReply>(Type::kError).text, "bad on purpose");
-    line.Ask(Type::kReboot, Empty());
+    line.Ask(Type::kReboot, Reboot());
     CHECK_EQ(host.context.reboots, 1);
     hil_stats stats;
     hil_core_stats(line.core(), &stats);
@@ -175,7 +174,7 @@ TEST(WithoutAClockThereIsNoTiming) {
   host.runner.now_us = nullptr;
   Line line(&host);
   line.Drain();
-  const Answer answer = line.Ask(Type::kHello, Empty());
+  const Answer answer = line.Ask(Type::kHello, Hello());
   CHECK_EQ(answer.ReplyTo<HelloReply>(Type::kHello).flags, kDeviceSimulated);
 }
 

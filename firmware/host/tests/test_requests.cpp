@@ -96,7 +96,7 @@ TEST(ADamagedPackageIsNeverLoaded) {
 TEST(LoadHandsOverExactlyTheHashedBytes) {
   Bench bench;
   bench.Hello();
-  const LoadedReply loaded = bench.Ask(Type::kLoad, Load{"gru"}).ReplyTo<LoadedReply>(Type::kLoad);
+  const LoadReply loaded = bench.Ask(Type::kLoad, Load{"gru"}).ReplyTo<LoadReply>(Type::kLoad);
   const Data model = MakeEdl(2, 80);
   CHECK(bench.runner.loaded_bytes == model);
   CHECK_EQ(bench.runner.loaded_name, "gru");
@@ -128,12 +128,12 @@ TEST(SlotsAreCountedAndHandlesNeverComeBack) {
   const uint32_t second = bench.LoadModel("gru");
   CHECK(second != bench.handle);
   CHECK_EQ(bench.Ask(Type::kLoad, Load{"tcn"}).Error(), Code::kNoSlot);
-  CHECK_EQ(bench.Ask(Type::kUnload, HandleOnly{bench.handle}).Error(), Code::kOk);
-  CHECK_EQ(bench.Ask(Type::kUnload, HandleOnly{bench.handle}).Error(), Code::kBadHandle);
+  CHECK_EQ(bench.Ask(Type::kUnload, Unload{bench.handle}).Error(), Code::kOk);
+  CHECK_EQ(bench.Ask(Type::kUnload, Unload{bench.handle}).Error(), Code::kBadHandle);
   const uint32_t third = bench.LoadModel();
   CHECK(third != bench.handle && third != second);
-  bench.Ask(Type::kUnload, HandleOnly{second});
-  bench.Ask(Type::kUnload, HandleOnly{third});
+  bench.Ask(Type::kUnload, Unload{second});
+  bench.Ask(Type::kUnload, Unload{third});
   CHECK_EQ(bench.pool.held(), 0u);
 }
 
@@ -150,7 +150,7 @@ Answer Upload(Bench* bench, const Data& data, const Sha256Digest& announced) {
     at += part;
     CHECK_EQ(answer.ReplyTo<UploadDataReply>(Type::kUploadData).next_offset, at);
   }
-  return bench->Ask(Type::kUploadEnd, Empty());
+  return bench->Ask(Type::kUploadEnd, UploadEnd());
 }
 
 TEST(AnUploadIsVerifiedAndLoaded) {
@@ -158,12 +158,13 @@ TEST(AnUploadIsVerifiedAndLoaded) {
   bench.Hello();
   const Data model = Model();
   const Sha256Digest digest = Sha256::Of(Bytes(model.data(), model.size()));
-  const LoadedReply loaded = Upload(&bench, model, digest).ReplyTo<LoadedReply>(Type::kUploadEnd);
+  const UploadEndReply loaded =
+      Upload(&bench, model, digest).ReplyTo<UploadEndReply>(Type::kUploadEnd);
   CHECK(loaded.sha256 == digest);
   CHECK(bench.runner.loaded_bytes == model);
   CHECK_EQ(bench.runner.loaded_name, "up");
   CHECK_EQ(bench.pool.held(), 2u);  // the model's bytes stay
-  bench.Ask(Type::kUnload, HandleOnly{loaded.handle});
+  bench.Ask(Type::kUnload, Unload{loaded.handle});
   CHECK_EQ(bench.pool.held(), 0u);
 }
 
@@ -176,7 +177,7 @@ TEST(AnUploadThatDiffersIsNotLoaded) {
   CHECK_EQ(Upload(&bench, model, digest).Error(), Code::kHashMismatch);
   CHECK_EQ(bench.runner.loads, 0);
   CHECK_EQ(bench.pool.held(), 0u);
-  CHECK_EQ(bench.Ask(Type::kUploadEnd, Empty()).Error(), Code::kUploadState);
+  CHECK_EQ(bench.Ask(Type::kUploadEnd, UploadEnd()).Error(), Code::kUploadState);
 }
 
 TEST(AnUploadThatIsNoModelIsNotLoaded) {
@@ -200,14 +201,14 @@ TEST(UploadStepsOutOfPlaceAreRefused) {
     return bench.Ask(Type::kUploadData, UploadData{offset, Bytes(block.data(), size)}).Error();
   };
   CHECK_EQ(data(0, 8), Code::kUploadState);
-  CHECK_EQ(bench.Ask(Type::kUploadEnd, Empty()).Error(), Code::kUploadState);
+  CHECK_EQ(bench.Ask(Type::kUploadEnd, UploadEnd()).Error(), Code::kUploadState);
   CHECK_EQ(bench.Ask(Type::kUploadBegin, UploadBegin{0, {}, "up"}).Error(), Code::kBadRequest);
   CHECK_EQ(bench.Ask(Type::kUploadBegin, UploadBegin{100001, {}, "up"}).Error(), Code::kTooLarge);
   CHECK_EQ(bench.Ask(Type::kUploadBegin, UploadBegin{40, {}, "up"}).Error(), Code::kOk);
   CHECK_EQ(data(8, 8), Code::kUploadState);
   CHECK_EQ(data(0, 32), Code::kOk);
   CHECK_EQ(data(0, 8), Code::kUploadState);
-  CHECK_EQ(bench.Ask(Type::kUploadEnd, Empty()).Error(), Code::kUploadState);
+  CHECK_EQ(bench.Ask(Type::kUploadEnd, UploadEnd()).Error(), Code::kUploadState);
   CHECK_EQ(data(32, 9), Code::kUploadState);
   CHECK_EQ(data(32, 8), Code::kOk);
   bench.pool.largest = 8;
@@ -289,7 +290,7 @@ TEST(ResetZeroesTheCacheAndStartCanKeepIt) {
   stream = bench.StartStream(bench.handle, 0);
   CHECK((Head(bench.Send(stream, 0, Data(8)), 4) == Data{1, 2, 3, 4}));
   bench.Send(stream, 1, input);
-  bench.Ask(Type::kReset, HandleOnly{bench.handle});
+  bench.Ask(Type::kReset, Reset{bench.handle});
   CHECK((Head(bench.Send(stream, 2, Data(8)), 4) == Data{0, 0, 0, 0}));
   bench.Send(stream, 3, input);
   stream = bench.StartStream(bench.handle, kStartReset);
@@ -367,7 +368,7 @@ TEST(BoundStateIsFedBackAndZeroed) {
   stream = bench.StartStream(bench.handle, 0);
   const Data kept = Head(bench.Send(stream, 0, {0, 0, 0, 0}), 8);
   CHECK((Data(kept.begin() + 4, kept.end()) == Data{2, 3, 4, 5}));
-  bench.Ask(Type::kReset, HandleOnly{bench.handle});
+  bench.Ask(Type::kReset, Reset{bench.handle});
   CHECK((Head(bench.Send(stream, 1, {1, 1, 1, 1}), 8) == Data{1, 1, 1, 1, 1, 1, 1, 1}));
 }
 
@@ -643,16 +644,18 @@ TEST(LargeResultsAreReadInParts) {
 TEST(MemoryAndReboot) {
   Bench bench;
   bench.Hello();
-  CHECK_EQ(bench.Ask(Type::kMemory, Empty()).ReplyTo<MemoryInfo>(Type::kMemory).psram_free,
+  CHECK_EQ(bench.Ask(Type::kQueryMemory, QueryMemory())
+               .ReplyTo<QueryMemoryReply>(Type::kQueryMemory)
+               .memory.psram_free,
            1000000u);
-  CHECK_EQ(bench.Ask(Type::kReboot, HandleOnly{1}).Error(), Code::kBadRequest);
+  CHECK_EQ(bench.Ask(Type::kReboot, Reset{1}).Error(), Code::kBadRequest);
   CHECK_EQ(bench.system.reboots, 0);
-  CHECK_EQ(bench.Ask(Type::kReboot, Empty()).Error(), Code::kOk);
+  CHECK_EQ(bench.Ask(Type::kReboot, Reboot()).Error(), Code::kOk);
   CHECK_EQ(bench.system.reboots, 1);
-  bench.Feed(bench.Frame(bench.next_seq - 1, Type::kReboot, Empty()));
+  bench.Feed(bench.Frame(bench.next_seq - 1, Type::kReboot, Reboot()));
   CHECK_EQ(bench.Run().size(), 1u);
   CHECK_EQ(bench.system.reboots, 1);  // a repeat does not restart again
-  bench.Ask(Type::kMemory, Empty());
+  bench.Ask(Type::kQueryMemory, QueryMemory());
   CHECK_EQ(bench.system.reboots, 1);
 }
 

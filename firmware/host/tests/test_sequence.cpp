@@ -36,13 +36,13 @@ TEST(HelloTellsFactsAndCredits) {
 
 TEST(WithoutASessionOnlyHelloIsHeard) {
   Bench bench;
-  bench.Feed(bench.Frame(9, Type::kMemory, Empty()));
+  bench.Feed(bench.Frame(9, Type::kQueryMemory, QueryMemory()));
   const std::vector<Answer> answers = bench.Run();
   CHECK_EQ(answers.size(), 1u);
   CHECK_EQ(answers[0].Error(), Code::kNoSession);
   CHECK_EQ(answers[0].seq, 9u);
   CHECK_EQ(bench.Hello().Error(), Code::kOk);
-  CHECK_EQ(bench.Ask(Type::kMemory, Empty()).Error(), Code::kOk);
+  CHECK_EQ(bench.Ask(Type::kQueryMemory, QueryMemory()).Error(), Code::kOk);
 }
 
 TEST(SessionZeroIsRefused) {
@@ -93,10 +93,10 @@ TEST(RepliesAreKeptForOneWindow) {
   Bench bench;
   bench.Hello();  // seq 1
   for (int request = 0; request < 4; ++request) {
-    bench.Ask(Type::kMemory, Empty());  // seq 2..5
+    bench.Ask(Type::kQueryMemory, QueryMemory());  // seq 2..5
   }
-  bench.Feed(bench.Frame(2, Type::kMemory, Empty()));
-  bench.Feed(bench.Frame(1, Type::kHello, Empty()));
+  bench.Feed(bench.Frame(2, Type::kQueryMemory, QueryMemory()));
+  bench.Feed(bench.Frame(1, Type::kHello, Hello()));
   const std::vector<Answer> answers = bench.Run();
   CHECK_EQ(answers.size(), 2u);
   CHECK_EQ(answers[0].Error(), Code::kOk);
@@ -136,13 +136,13 @@ TEST(AGapIsRejectedOnceAndNothingBehindItRuns) {
   CHECK_EQ(bench.runner.loads, 0);
   CHECK_EQ(bench.device->stats().gaps, 3u);
   // Go back: everything from the missing one on.
-  bench.Feed(bench.Frame(first, Type::kMemory, Empty()));
+  bench.Feed(bench.Frame(first, Type::kQueryMemory, QueryMemory()));
   bench.Feed(bench.Frame(first + 1, Type::kLoad, Load{"tcn"}));
   answers = bench.Run();
   CHECK_EQ(answers.size(), 2u);
   CHECK_EQ(bench.runner.loads, 1);
   // The next gap is told again.
-  bench.Feed(bench.Frame(first + 9, Type::kMemory, Empty()));
+  bench.Feed(bench.Frame(first + 9, Type::kQueryMemory, QueryMemory()));
   CHECK_EQ(bench.Run().size(), 1u);
 }
 
@@ -164,14 +164,14 @@ TEST(ADamagedFrameIsReportedAndNotExecuted) {
 
 TEST(DamageBeforeASessionIsSilent) {
   Bench bench;
-  bench.Feed(Damaged(bench.Frame(1, Type::kHello, Empty())));
+  bench.Feed(Damaged(bench.Frame(1, Type::kHello, Hello())));
   CHECK_EQ(bench.Run().size(), 0u);
   CHECK_EQ(bench.device->stats().faults, 1u);
 }
 
 TEST(AnotherProtocolVersionIsToldSo) {
   Bench bench;
-  std::vector<uint8_t> frame = bench.Frame(7, Type::kHello, Empty());
+  std::vector<uint8_t> frame = bench.Frame(7, Type::kHello, Hello());
   std::vector<uint8_t> body(frame.begin() + 1, frame.end() - 1);
   size_t size = 0;
   CHECK(CobsDecode(MutableBytes(body.data(), body.size()), &size));
@@ -192,16 +192,16 @@ TEST(AnotherProtocolVersionIsToldSo) {
 TEST(EchoedRepliesAreIgnored) {
   Bench bench;
   bench.Hello();
-  bench.Feed(bench.Frame(bench.next_seq, static_cast<Type>(0x81), Empty()));
+  bench.Feed(bench.Frame(bench.next_seq, static_cast<Type>(0x81), Hello()));
   CHECK_EQ(bench.Run().size(), 0u);
-  CHECK_EQ(bench.Ask(Type::kMemory, Empty()).Error(), Code::kOk);
+  CHECK_EQ(bench.Ask(Type::kQueryMemory, QueryMemory()).Error(), Code::kOk);
 }
 
 TEST(UnknownRequestsAreAnswered) {
   Bench bench;
   bench.Hello();
-  CHECK_EQ(bench.Ask(static_cast<Type>(0x3F), Empty()).Error(), Code::kUnknownType);
-  CHECK_EQ(bench.Ask(static_cast<Type>(0x00), Empty()).Error(), Code::kUnknownType);
+  CHECK_EQ(bench.Ask(static_cast<Type>(0x3F), Hello()).Error(), Code::kUnknownType);
+  CHECK_EQ(bench.Ask(static_cast<Type>(0x00), Hello()).Error(), Code::kUnknownType);
 }
 
 TEST(ANewSessionStartsClean) {
@@ -219,22 +219,22 @@ TEST(ANewSessionStartsClean) {
            Code::kUploadState);
   // The same HELLO again is a repeat: nothing is unloaded.
   bench.LoadModel();
-  bench.Feed(bench.Frame(500, Type::kHello, Empty()));
+  bench.Feed(bench.Frame(500, Type::kHello, Hello()));
   CHECK_EQ(bench.Run()[0].Error(), Code::kOk);
   CHECK_EQ(bench.runner.unloads, 1);
   // The old session is gone.
   bench.session = 0xABCD;
   bench.next_seq = 9;
-  CHECK_EQ(bench.Ask(Type::kMemory, Empty()).Error(), Code::kNoSession);
+  CHECK_EQ(bench.Ask(Type::kQueryMemory, QueryMemory()).Error(), Code::kNoSession);
 }
 
 TEST(RepliesOfAnOldSessionAreNeverRepeated) {
   Bench bench;
   bench.Hello();
-  bench.Ask(Type::kMemory, Empty());  // seq 2
+  bench.Ask(Type::kQueryMemory, QueryMemory());  // seq 2
   bench.session = 0x1234;
   bench.Hello();  // seq 3
-  bench.Feed(bench.Frame(2, Type::kMemory, Empty()));
+  bench.Feed(bench.Frame(2, Type::kQueryMemory, QueryMemory()));
   CHECK_EQ(bench.Run()[0].Error(), Code::kStaleSequence);
 }
 
@@ -242,10 +242,10 @@ TEST(SequenceNumbersWrap) {
   Bench bench;
   bench.next_seq = 0xFFFFFFFE;
   bench.Hello();
-  bench.Ask(Type::kMemory, Empty());
-  bench.Ask(Type::kMemory, Empty());
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  bench.Ask(Type::kQueryMemory, QueryMemory());
   CHECK_EQ(bench.next_seq, 1u);
-  bench.Feed(bench.Frame(0xFFFFFFFF, Type::kMemory, Empty()));
+  bench.Feed(bench.Frame(0xFFFFFFFF, Type::kQueryMemory, QueryMemory()));
   CHECK_EQ(bench.Run()[0].Error(), Code::kOk);
   CHECK_EQ(bench.device->stats().duplicates, 1u);
 }

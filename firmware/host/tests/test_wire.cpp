@@ -89,7 +89,7 @@ TEST(ReaderRefusesAStringLongerThanThePayload) {
 
 TEST(PayloadMustBeConsumedWhole) {
   const uint8_t payload[] = {1, 0, 0, 0, 0};
-  HandleOnly message;
+  Reset message;
   CHECK(ReadPayload(Bytes(payload, 4), &message));
   CHECK(!ReadPayload(Bytes(payload, 5), &message));
   CHECK(!ReadPayload(Bytes(payload, 3), &message));

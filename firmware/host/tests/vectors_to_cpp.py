@@ -10,21 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Python's message -> the C++ struct, where the names differ.
-STRUCTS = {
-    "Hello": "Empty",
-    "LoadReply": "LoadedReply",
-    "UploadEnd": "Empty",
-    "UploadEndReply": "LoadedReply",
-    "Reset": "HandleOnly",
-    "ResetReply": "HandleOnly",
-    "QueryMemory": "Empty",
-    "QueryMemoryReply": "MemoryInfo",
-    "Unload": "HandleOnly",
-    "UnloadReply": "HandleOnly",
-    "Reboot": "Empty",
-    "RebootReply": "Empty",
-}
 ITEMS = {"models": "ModelInfo", "tensors": "TensorInfo", "pairs": "StatePair", "items": "WatchItem"}
 FAULTS = {
     "cobs": "kCobs",
@@ -72,11 +57,8 @@ def assign(target: str, name: str, value: Any) -> list[str]:
 
 def build(vector: dict[str, Any]) -> list[str]:
     """Return statements that build the message of ``vector`` in ``want``."""
-    fields = vector["fields"]
-    if vector["message"] == "QueryMemoryReply":
-        fields = fields["memory"]
     lines = []
-    for name, value in fields.items():
+    for name, value in vector["fields"].items():
         if name not in ITEMS:
             lines += assign("want", name, value)
             continue
@@ -91,13 +73,12 @@ def build(vector: dict[str, Any]) -> list[str]:
 
 def message_test(index: int, vector: dict[str, Any]) -> list[str]:
     """Return the test of one message vector."""
-    struct = STRUCTS.get(vector["message"], vector["message"])
     frame = bytes.fromhex(vector["frame"])
     header = f"{vector['type']}, {vector['session']}u, {vector['seq']}u, {vector['credits']}"
     return [
         f"TEST(MessageVector{index}) {{  // {vector['name']}",
         "uint8_t item_bytes[2048]; PayloadWriter items(item_bytes); (void)items;",
-        f"{struct} want;",
+        f"{vector['message']} want;",
         *build(vector),
         f"CheckMessage(want, {header}, AsBytes({literal(frame)}, {len(frame)}));",
         "}",

@@ -113,7 +113,7 @@ class Board:
         if len(models) > partition.size:
             raise ConfigError(
                 f"the models package has {len(models)} bytes, the partition "
-                f"{partition.name!r} {partition.size}",
+                f"{partition.label!r} {partition.size}",
                 hint="test fewer models at once, or enlarge the partition",
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -11,10 +10,11 @@ from espdl_hil.device.console import Console, Sink
 from espdl_hil.device.errors import HandshakeError, StaleArtifactError, TransportError, is_retryable
 from espdl_hil.device.firmware import Firmware
 from espdl_hil.device.ports import find_port
+from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, Recovery, Rung, headline
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
 from espdl_hil.device.timing import Timing
-from espdl_hil.device.transport import Channel
-from espdl_hil.errors import DeviceError, HarnessError
+from espdl_hil.device.transport import Transport
+from espdl_hil.errors import DeviceError
 from espdl_hil.espdl import read_package
 
 if TYPE_CHECKING:
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from espdl_hil.device.board import Board
-    from espdl_hil.device.emulator import Attached
-    from espdl_hil.device.port_lock import PortLease
+    from espdl_hil.device.emulator import Emulator
+    from espdl_hil.device.port_lock import PortLock
 
 DEFAULT_BAUD: Final = 115200
-MAX_RECOVERIES: Final = 8  # of one DUT; a board that needs more is broken
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
 
@@ -44,6 +43,8 @@ class DutConfig:
         baud: Baud rate of the device's console.
         log_path: File that gets the console and esptool's output; None for none.
         timing: Deadlines.
+        power_cycle: Cuts the board's power and gives it back; False when it cannot for this
+            board. None when there is no such switch.
     """
 
     target: str
@@ -52,23 +53,7 @@ class DutConfig:
     baud: int = DEFAULT_BAUD
     log_path: Path | None = None
     timing: Timing = field(default_factory=Timing)
-
-
-@dataclass(frozen=True)
-class Incident:
-    """One attempt to bring the device back.
-
-    Attributes:
-        reason: What had happened.
-        action: ``soft reset``, ``EN reset`` or ``reflash``.
-        outcome: ``recovered``, or why it did not help.
-        seconds: How long the attempt took.
-    """
-
-    reason: str
-    action: str
-    outcome: str
-    seconds: float
+    power_cycle: Callable[[], bool] | None = None
 
 
 class Dut:
@@ -85,7 +70,6 @@ class Dut:
     Attributes:
         config: As given.
         console: The device's text.
-        incidents: What :meth:`recover` did, oldest first.
     """
 
     def __init__(
@@ -93,14 +77,14 @@ class Dut:
     ) -> None:
         self.config = config
         self.console = Console(config.log_path, sink)
-        self.incidents: list[Incident] = []
+        self._recovery = Recovery()
         self._models = models
         self._expected: dict[str, str] = {}
         self._firmware: Firmware | None = None
-        self._lease: PortLease | None = None
-        self._board: Board | Attached | None = None
+        self._lock: PortLock | None = None
+        self._board: Board | Emulator | None = None
         self._session: Session | None = None
-        self._channel: Channel | None = None
+        self._transport: Transport | None = None
 
     # -- life ----------------------------------------------------------------
 
@@ -131,23 +115,23 @@ class Dut:
         """Close session, port, log and lock, in this order; closing twice does nothing."""
         with contextlib.ExitStack() as stack:
             stack.callback(self.console.close)
-            if self._lease is not None:
-                stack.callback(self._lease.release)
+            if self._lock is not None:
+                stack.callback(self._lock.release)
             if self._board is not None:
                 stack.callback(self._board.close)
             stack.callback(self._end_session)
 
     def _open(self) -> None:
         from espdl_hil.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
-        from espdl_hil.device.emulator import SCHEME, Attached
+        from espdl_hil.device.emulator import SCHEME, Emulator
 
         config = self.config
         self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
-        self._lease = find_port(config.target, config.port)
-        port = self._lease.port
+        self._lock = find_port(config.target, config.port)
+        port = self._lock.port
         if port.startswith(SCHEME):
-            self._board = Attached(port)
+            self._board = Emulator(port)
         else:
             self._board = Board(
                 port, self._firmware, self.console, baud=config.baud, models=self._models
@@ -172,6 +156,11 @@ class Dut:
     def info(self) -> DeviceInfo:
         """What the device said of itself when it was greeted last."""
         return self.session.info
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What :meth:`recover` did, oldest first."""
+        return tuple(self._recovery.incidents)
 
     @property
     def log_path(self) -> Path | None:
@@ -223,7 +212,6 @@ class Dut:
 
     def reset(self) -> None:
         """Pulse EN and greet the device anew; the old session's models are gone."""
-        self._end_session()
         self._en_reset()
 
     # -- recovery ----------------------------------------------------------------
@@ -231,8 +219,9 @@ class Dut:
     def recover(self, reason: str) -> None:
         """Bring the device back after an infrastructure fault, gently first.
 
-        Tries a soft reset, then EN, then flashing everything. Each attempt is kept in
-        :attr:`incidents`. Afterwards :attr:`session` is a new one without loaded models.
+        Tries a soft reset, EN, the board's power if it can be switched, then flashing everything.
+        Each attempt is kept in :attr:`incidents`. Afterwards :attr:`session` is a new one without
+        loaded models.
 
         Args:
             reason: What had happened.
@@ -240,40 +229,27 @@ class Dut:
         Raises:
             DeviceError: Nothing helped, or this device has been recovered too often.
         """
-        if sum(i.outcome == "recovered" for i in self.incidents) >= MAX_RECOVERIES:
+        if self._recovery.is_exhausted:
             raise TransportError(
                 f"the device has been brought back {MAX_RECOVERIES} times already; "
-                f"not tried again after: {_headline(reason)}",
+                f"not tried again after: {headline(reason)}",
                 port=self._port_name,
                 console_tail=self.console.tail(),
                 hint="check cable, supply and board",
             )
-        ladder: tuple[tuple[str, Callable[[], None]], ...] = (
-            ("soft reset", self._soft_reset),
-            ("EN reset", self._en_reset),
-            ("reflash", self._reflash),
+        self._recovery.climb(
+            (
+                Rung("soft reset", self._soft_reset),
+                Rung("EN reset", self._en_reset),
+                Rung("power cycle", self._power_cycle),
+                Rung("reflash", self._reflash),
+            ),
+            reason,
         )
-        last: HarnessError | None = None
-        for action, attempt in ladder:
-            started = time.monotonic()
-            outcome = "recovered"
-            try:
-                self._end_session()
-                attempt()
-            except HarnessError as error:
-                last, outcome = error, _headline(error.message)
-            seconds = time.monotonic() - started
-            self.incidents.append(Incident(_headline(reason), action, outcome, seconds))
-            if outcome == "recovered":
-                return
-            if last is not None and not is_retryable(last):
-                break
-        if last is None:
-            raise AssertionError("the ladder has steps")
-        raise last
 
     def _soft_reset(self) -> None:
         """Greet; a device that answers restarts its firmware on request."""
+        self._end_session()
         self._need_board().reopen_if_gone()
         self._begin_session(SOFT_GREETING_S)
         self.session.reboot()
@@ -281,12 +257,28 @@ class Dut:
         self._begin_session(self.config.timing.boot_s)
 
     def _en_reset(self) -> None:
+        self._end_session()
         board = self._need_board()
         board.reopen_if_gone()
         board.reset()
         self._begin_session(self.config.timing.boot_s)
 
+    def _power_cycle(self) -> bool:
+        switch = self.config.power_cycle
+        self._end_session()
+        try:
+            if switch is None or not switch():
+                return False
+        except Exception as error:
+            raise TransportError(
+                f"the power switch failed: {type(error).__name__}: {error}", port=self._port_name
+            ) from error
+        self._need_board().reopen_if_gone()
+        self._begin_session(self.config.timing.boot_s)
+        return True
+
     def _reflash(self) -> None:
+        self._end_session()
         board = self._need_board()
         board.reopen_if_gone()
         board.flash(self._models, everything=True)
@@ -299,22 +291,22 @@ class Dut:
         board = self._need_board()
         name = self._port_name
         is_uart = REMOTE_SCHEME not in name and not board.is_usb_jtag
-        self._channel = Channel(
+        self._transport = Transport(
             board.port,
             name,
             self.console,
             baud=self.config.baud if is_uart else 0,
             timing=self.config.timing,
         )
-        info = DeviceInfo.from_hello(self._channel.greet(timeout_s), name)
+        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name)
         self._check_identity(info)
-        self._session = Session(self._channel, info, self._expected)
+        self._session = Session(self._transport, info, self._expected)
 
     def _end_session(self) -> None:
         self._session = None
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.stop()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.stop()
 
     def _check_identity(self, info: DeviceInfo) -> None:
         if self._firmware is None:
@@ -344,19 +336,14 @@ class Dut:
                 hint="the flash may be worn or the partition table wrong: erase it and run again",
             )
 
-    def _need_board(self) -> Board | Attached:
+    def _need_board(self) -> Board | Emulator:
         if self._board is None:
             raise TransportError("the device is not connected", port=self._port_name)
         return self._board
 
     @property
     def _port_name(self) -> str:
-        return self._lease.port if self._lease is not None else self.config.port or "no port"
-
-
-def _headline(text: str) -> str:
-    """An error without its console tail."""
-    return text.splitlines()[0] if text else ""
+        return self._lock.port if self._lock is not None else self.config.port or "no port"
 
 
 def _digests(package: bytes | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ REOPEN_S: Final = 5.0
 REOPEN_POLL_S: Final = 0.1
 
 
-class Attached:
+class Emulator:
     """Stands in for a board that cannot be flashed or reset from here.
 
     The device must run the app already; models that it does not hold are uploaded.

@@ -13,7 +13,7 @@ class BootError(DeviceError):
     retryable: ClassVar[bool] = True
 
 
-class DeviceFault(DeviceError):  # noqa: N818 - the word for a chip that crashed, not for our mistake
+class CrashError(DeviceError):
     """The device crashed: panic, abort, brownout or watchdog.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from espdl_hil.errors import ArtifactError, ConfigError
-from espdl_hil.formats.partition_table import Partition, find_partition, parse_partition_table
+from espdl_hil.formats.partition_table import Partition, find_partition, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from pytest_embedded_idf.app import IdfApp
 
 MODELS_PARTITION: Final = "models"
-APP_DESC_OFFSET: Final = 0x20  # after image header and first segment header
-APP_DESC_MAGIC: Final = 0xABCD5432  # ESP-IDF ESP_APP_DESC_MAGIC_WORD
-APP_ELF_SHA256: Final = slice(
-    0xB0, 0xD0
-)  # app_elf_sha256 in the image, as pytest-embedded reads it
 
 
 @dataclass(frozen=True)
@@ -62,13 +57,13 @@ class Firmware:
                 hint=f"idf.py set-target {target} && idf.py build, or name another --hil-build-dir",
             )
         table_file = _file(build_dir, arguments, "partition-table", "partition_table")
-        table = parse_partition_table(table_file.read_bytes(), label=str(table_file))
+        table = read_table(table_file.read_bytes(), path=str(table_file))
         return cls(
             build_dir=build_dir,
             target=target,
             app=app,
             app_sha256=_elf_sha256(_file(build_dir, arguments, "app")),
-            models=find_partition(table, MODELS_PARTITION, label=str(table_file)),
+            models=find_partition(table, MODELS_PARTITION, path=str(table_file)),
         )
 
 
@@ -138,12 +133,15 @@ def _file(build_dir: Path, arguments: dict[str, Any], *names: str) -> Path:
 
 
 def _elf_sha256(image: Path) -> str:
-    data = image.read_bytes()
-    magic = int.from_bytes(data[APP_DESC_OFFSET : APP_DESC_OFFSET + 4], "little")
-    if magic != APP_DESC_MAGIC:
+    from espdl_hil.formats import esp_image  # esptool takes its time to import
+
+    data = image.read_bytes()[esp_image.APP_DESC_OFFSET :]
+    description = esp_image.AppDescription.unpack(data)
+    if description is None:
         raise ArtifactError(
-            f"app description starts with 0x{magic:08x}, expected 0x{APP_DESC_MAGIC:08x}",
+            f"app description starts with 0x{int.from_bytes(data[:4], 'little'):08x}, "
+            f"expected 0x{esp_image.APP_DESC_MAGIC:08x}",
             path=str(image),
-            offset=APP_DESC_OFFSET,
+            offset=esp_image.APP_DESC_OFFSET,
         )
-    return data[APP_ELF_SHA256].hex()
+    return description.elf_sha256.hex()

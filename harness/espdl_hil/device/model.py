@@ -35,7 +35,7 @@ from espdl_hil.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from espdl_hil.device.transport import Channel
+    from espdl_hil.device.transport import Transport
     from espdl_hil.wire.messages import LoadReply, UploadEndReply, WireTensor
 
 _Reply = TypeVar("_Reply", bound=Message)
@@ -58,18 +58,18 @@ class Model:
     """A model in the device's memory, until :meth:`unload` or the end of the session.
 
     Args:
-        channel: The session's channel.
+        transport: The session's transport.
         name: What errors call it.
         loaded: The device's answer to loading it.
     """
 
-    def __init__(self, channel: Channel, name: str, loaded: LoadReply | UploadEndReply) -> None:
+    def __init__(self, transport: Transport, name: str, loaded: LoadReply | UploadEndReply) -> None:
         self.name = name
         self.sha256 = loaded.sha256.hex()
         self.size = loaded.size
         self.internal_bytes = loaded.internal_bytes
         self.psram_bytes = loaded.psram_bytes
-        self._channel = channel
+        self._transport = transport
         self._handle = loaded.handle
         self._bound: frozenset[str] = frozenset()
         self._watched: tuple[tuple[TensorSpec, WatchMode], ...] = ()
@@ -171,7 +171,7 @@ class Model:
         flags = (StartFlag.RESET if reset else 0) | (StartFlag.RETAIN if retain else 0)
         started = self._ask(Start(handle=self._handle, flags=flags), StartReply)
         self._check_fresh(started)
-        stream = Stream(self._channel, self.name, started, described.outputs, self._watched)
+        stream = Stream(self._transport, self.name, started, described.outputs, self._watched)
         return stream.run(blocks)
 
     def run(self, inputs: Mapping[str, Array], *, reset: bool = False) -> StepResult:
@@ -198,7 +198,7 @@ class Model:
             )
             piece = self._ask(request, ReadTensorReply).data
             if not piece:
-                raise self._channel.symptoms.transport(
+                raise self._transport.failures.broken(
                     f"tensor {name!r} ends after {len(data)} bytes"
                 )
             data += piece
@@ -210,18 +210,18 @@ class Model:
 
     def _check_fresh(self, started: StartReply) -> None:
         """What is about to run is what was loaded, on the boot that was greeted."""
-        hello = self._channel.hello
+        hello = self._transport.hello
         if hello is None or started.boot_nonce != hello.boot_nonce:
             raise StaleArtifactError(
                 f"model {self.name!r}: the device has restarted since it was greeted",
-                port=self._channel.name,
+                port=self._transport.name,
                 hint="open a new session and load the model again",
             )
         if started.model_sha256.hex() != self.sha256:
             raise StaleArtifactError(
                 f"model {self.name!r}: the device runs bytes with hash "
                 f"{started.model_sha256.hex()[:16]}…, loaded were {self.sha256[:16]}…",
-                port=self._channel.name,
+                port=self._transport.name,
                 hint="load the model again; if it happens again, the device's memory is damaged",
             )
 
@@ -229,8 +229,8 @@ class Model:
         try:
             return TensorSpec.from_wire(tensor, name)
         except ValueError as error:
-            raise self._channel.symptoms.transport(f"model {self.name!r}: {error}") from error
+            raise self._transport.failures.broken(f"model {self.name!r}: {error}") from error
 
     def _ask(self, request: Message, expected: type[_Reply]) -> _Reply:
-        pending = self._channel.submit(request, self._channel.timing.reply_s)
-        return self._channel.expect(pending, expected)
+        pending = self._transport.submit(request, self._transport.timing.reply_s)
+        return self._transport.expect(pending, expected)

@@ -11,7 +11,7 @@ BOOT_LOOP_RESETS: Final = 3  # this many resets while one boot is awaited are a 
 
 
 @dataclass(frozen=True)
-class Fault:
+class Failure:
     """What the console says went wrong.
 
     Attributes:
@@ -145,7 +145,7 @@ _BOOT_FAILURES: tuple[tuple[str, re.Pattern[str], str, str | None], ...] = (
 _RESET = re.compile(r"^(?:.*?)rst:0x([0-9a-fA-F]+)", re.MULTILINE)
 
 
-def decode_fault(console: str) -> Fault | None:
+def decode_crash(console: str) -> Failure | None:
     """Find the first crash in console text.
 
     Args:
@@ -154,32 +154,32 @@ def decode_fault(console: str) -> Fault | None:
     Returns:
         The crash with the lowest position in the text; None when there is none.
 
-    >>> decode_fault("abort() was called at PC 0x42001234 on core 0").text
+    >>> decode_crash("abort() was called at PC 0x42001234 on core 0").text
     'abort() was called at PC 0x42001234'
     """
     return _first(_CRASHES, console)
 
 
-def decode_boot_failure(console: str) -> Fault | None:
+def decode_boot_failure(console: str) -> Failure | None:
     """Say why the app did not start, from what came since the reset; None when it does not show."""
-    crash = decode_fault(console)
+    crash = decode_crash(console)
     resets = len(_RESET.findall(console))
     if resets >= BOOT_LOOP_RESETS:
         failure = crash or _first(_BOOT_FAILURES, console)
         why = f": {failure.text}" if failure else ""
         hint = failure.hint if failure else "flash again, and check the supply voltage"
-        return Fault("loop", f"the chip restarts again and again ({resets} resets){why}", hint)
+        return Failure("loop", f"the chip restarts again and again ({resets} resets){why}", hint)
     return crash or _first(_BOOT_FAILURES, console)
 
 
 def _first(
     patterns: tuple[tuple[str, re.Pattern[str], str, str | None], ...], console: str
-) -> Fault | None:
+) -> Failure | None:
     best: tuple[int, int] | None = None
-    fault: Fault | None = None
+    failure: Failure | None = None
     for rank, (kind, pattern, text, hint) in enumerate(patterns):
         match = pattern.search(console)
         if match is not None and (best is None or (match.start(), rank) < best):
             best = (match.start(), rank)
-            fault = Fault(kind, text.format(*match.groups()).strip(), hint, match.start())
-    return fault
+            failure = Failure(kind, text.format(*match.groups()).strip(), hint, match.start())
+    return failure

@@ -34,13 +34,13 @@ def lock_directory() -> Path:
     return Path(tempfile.gettempdir()) / f"{APP_NAME}-{user}" / "ports"
 
 
-class PortLease:
+class PortLock:
     """The right to use one port, until :meth:`release` or the end of the process.
 
     A process that is killed leaves the lock *file*, never the lock.
 
     Args:
-        port: Device path or pyserial URL; links to one device share one lease.
+        port: Device path or pyserial URL; links to one device share one lock.
     """
 
     def __init__(self, port: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from espdl_hil.device.port_lock import PortLease
+from espdl_hil.device.port_lock import PortLock
 from espdl_hil.errors import ConfigError
 from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
@@ -58,7 +58,7 @@ class UsbPort:
 
 
 ListPorts = Callable[[], Iterable[Any]]
-Probe = Callable[[str, float], str]
+IdentifyChip = Callable[[str, float], str]
 
 
 def list_usb_ports(comports: ListPorts | None = None) -> list[UsbPort]:
@@ -83,9 +83,9 @@ def find_port(
     port: str | None = None,
     *,
     comports: ListPorts | None = None,
-    probe: Probe | None = None,
+    probe: IdentifyChip | None = None,
     deadline_s: float = PROBE_DEADLINE_S,
-) -> PortLease:
+) -> PortLock:
     """Find the board and take its port.
 
     A *port* that is a plain name or URL is taken as it is; with a ``*`` it
@@ -99,7 +99,7 @@ def find_port(
         deadline_s: Bound on all probing together.
 
     Returns:
-        The lease of the port; the caller releases it.
+        The lock of the port; the caller releases it.
 
     Raises:
         ConfigError: No such port, no board of *target* on any port, or the port is taken. Says
@@ -111,33 +111,33 @@ def find_port(
             hint=f"boards exist of: {', '.join(DEVKIT_TARGETS)}",
         )
     if port is not None and "*" not in port:
-        return PortLease(port).acquire(LOCK_WAIT_S)
+        return PortLock(port).acquire(LOCK_WAIT_S)
     seen = list_usb_ports(comports)
     candidates = [
         found
         for found in seen
         if found.vid in BRIDGES and (port is None or fnmatch.fnmatch(found.device, port))
     ]
-    lease, findings = _probe_all(candidates, target, probe or probe_chip, deadline_s)
-    if lease is None:
+    lock, findings = _probe_all(candidates, target, probe or probe_chip, deadline_s)
+    if lock is None:
         raise _not_found(target, port, seen, findings)
-    return lease
+    return lock
 
 
 def _probe_all(
-    candidates: Sequence[UsbPort], target: str, probe: Probe, deadline_s: float
-) -> tuple[PortLease | None, dict[str, str]]:
-    """Probe side by side; keep the lease of the first match in order, release the others."""
+    candidates: Sequence[UsbPort], target: str, probe: IdentifyChip, deadline_s: float
+) -> tuple[PortLock | None, dict[str, str]]:
+    """Look at all side by side; keep the lock of the first match, release the others."""
     deadline = time.monotonic() + deadline_s
     findings: dict[str, str] = {}
-    leases: dict[str, PortLease] = {}
+    locks: dict[str, PortLock] = {}
     closing = threading.Lock()
     over = False
 
     def examine(device: str) -> None:
-        lease = PortLease(device)
-        if not lease.try_acquire(LOCK_WAIT_S):
-            findings[device] = f"in use by another process of this harness ({lease.owner()})"
+        lock = PortLock(device)
+        if not lock.try_acquire(LOCK_WAIT_S):
+            findings[device] = f"in use by another process of this harness ({lock.owner()})"
             return
         try:
             found = probe(device, max(0.0, deadline - time.monotonic()))
@@ -150,9 +150,9 @@ def _probe_all(
         with closing:
             findings.setdefault(device, found)
             if found == target and not over:
-                leases[device] = lease
+                locks[device] = lock
                 return
-        lease.release()
+        lock.release()
 
     threads = [
         threading.Thread(target=examine, args=(port.device,), daemon=True) for port in candidates
@@ -166,7 +166,7 @@ def _probe_all(
         over = True
         for port in candidates:
             findings.setdefault(port.device, f"no answer within {deadline_s:g} s")
-    matches = [leases[port.device] for port in candidates if port.device in leases]
+    matches = [locks[port.device] for port in candidates if port.device in locks]
     for spare in matches[1:]:
         spare.release()
     return (matches[0] if matches else None), findings

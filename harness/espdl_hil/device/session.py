@@ -35,7 +35,7 @@ from espdl_hil.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from espdl_hil.device.transport import Channel
+    from espdl_hil.device.transport import Transport
 
 _Reply = TypeVar("_Reply", bound=Message)
 _EDL_HEADER_BYTES = {b"EDL1": 12, b"EDL2": 16}
@@ -142,18 +142,18 @@ class Session:
     """Requests to a greeted device. One thread at a time.
 
     Args:
-        channel: A channel on which :meth:`Channel.greet` has succeeded.
+        transport: A transport on which :meth:`Transport.greet` has succeeded.
         info: What the greeting said.
         expected: SHA-256 (hex) by name of the models that were flashed.
     """
 
-    def __init__(self, channel: Channel, info: DeviceInfo, expected: Mapping[str, str]) -> None:
+    def __init__(self, transport: Transport, info: DeviceInfo, expected: Mapping[str, str]) -> None:
         self.info = info
-        self._channel = channel
+        self._transport = transport
         self._expected = dict(expected)
-        if channel.hello is None:
-            raise ValueError("the channel has not greeted the device")
-        self._hello = channel.hello
+        if transport.hello is None:
+            raise ValueError("the transport has not greeted the device")
+        self._hello = transport.hello
 
     # -- models ----------------------------------------------------------------
 
@@ -204,22 +204,22 @@ class Session:
         self._ask(begin, UploadBeginReply)
         piece = self._hello.max_payload - _UPLOAD_FIELDS
         pending = [
-            self._channel.submit(
-                UploadData(offset=at, data=model[at : at + piece]), self._channel.timing.reply_s
+            self._transport.submit(
+                UploadData(offset=at, data=model[at : at + piece]), self._transport.timing.reply_s
             )
             for at in range(0, len(model), piece)
         ]
         try:
             for sent in pending:
-                self._channel.expect(sent, UploadDataReply)
+                self._transport.expect(sent, UploadDataReply)
         except RequestError:
-            self._channel.drain()
+            self._transport.drain()
             raise
         loaded = self._ask(UploadEnd(), UploadEndReply, slow=True)
         return self._adopt(name, loaded, digest.hexdigest())
 
     def _adopt(self, name: str, loaded: LoadReply | UploadEndReply, digest: str) -> Model:
-        model = Model(self._channel, name, loaded)
+        model = Model(self._transport, name, loaded)
         if loaded.sha256.hex() != digest:
             model.unload()
             raise StaleArtifactError(
@@ -241,6 +241,6 @@ class Session:
         self._ask(Reboot(), RebootReply)
 
     def _ask(self, request: Message, expected: type[_Reply], *, slow: bool = False) -> _Reply:
-        timing = self._channel.timing
+        timing = self._transport.timing
         deadline_s = timing.slow_reply_s if slow else timing.reply_s
-        return self._channel.expect(self._channel.submit(request, deadline_s), expected)
+        return self._transport.expect(self._transport.submit(request, deadline_s), expected)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from espdl_hil.device.timing import Pending
-    from espdl_hil.device.transport import Channel
+    from espdl_hil.device.transport import Transport
     from espdl_hil.wire.messages import StartReply
 
 CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data
@@ -32,7 +32,7 @@ class Stream:
     """Runs blocks of input through a started stream.
 
     Args:
-        channel: The session's channel.
+        transport: The session's transport.
         model: The model's name, for errors.
         started: The device's answer to START.
         outputs: Graph outputs in their order.
@@ -41,20 +41,20 @@ class Stream:
 
     def __init__(
         self,
-        channel: Channel,
+        transport: Transport,
         model: str,
         started: StartReply,
         outputs: Sequence[TensorSpec],
         watched: Sequence[tuple[TensorSpec, WatchMode]],
     ) -> None:
-        if channel.hello is None:
-            raise ValueError("the channel has not greeted the device")
-        self._channel = channel
+        if transport.hello is None:
+            raise ValueError("the transport has not greeted the device")
+        self._transport = transport
         self._model = model
         self._started = started
         self._outputs = outputs
         self._watched = watched
-        self._max_payload = channel.hello.max_payload
+        self._max_payload = transport.hello.max_payload
 
     def run(self, blocks: Sequence[bytes]) -> list[StepResult]:
         """Run one step per block.
@@ -74,7 +74,7 @@ class Stream:
         try:
             for index, block in enumerate(blocks):
                 if len(block) != wanted:
-                    raise self._channel.symptoms.transport(
+                    raise self._transport.failures.broken(
                         f"model {self._model!r} takes {wanted} bytes a step, "
                         f"its inputs have {len(block)}"
                     )
@@ -82,7 +82,7 @@ class Stream:
             for sent, rest in steps:
                 results.append(self._collect(sent, rest))
         except RequestError as error:
-            self._channel.drain()
+            self._transport.drain()
             raise RequestError(
                 f"model {self._model!r}, chunk {len(results)}: {error.reason}",
                 code=error.code,
@@ -95,14 +95,14 @@ class Stream:
     def _send(self, index: int, block: bytes) -> list[Pending]:
         piece = self._max_payload - CHUNK_FIELDS
         return [
-            self._channel.submit(
+            self._transport.submit(
                 Chunk(
                     stream=self._started.stream,
                     index=index,
                     offset=at,
                     data=block[at : at + piece],
                 ),
-                self._channel.timing.step_s,
+                self._transport.timing.step_s,
             )
             for at in range(0, max(1, len(block)), piece)
         ]
@@ -112,33 +112,33 @@ class Stream:
         total = self._started.result_bytes
         piece = self._max_payload - READ_REPLY_FIELDS
         return [
-            self._channel.submit(
+            self._transport.submit(
                 ReadResult(
                     stream=self._started.stream,
                     index=index,
                     offset=at,
                     length=min(piece, total - at),
                 ),
-                self._channel.timing.reply_s,
+                self._transport.timing.reply_s,
             )
             for at in range(self._max_payload - CHUNK_REPLY_FIELDS, total, piece)
         ]
 
     def _collect(self, sent: Sequence[Pending], rest: Sequence[Pending]) -> StepResult:
         for fragment in sent[:-1]:
-            self._channel.expect(fragment, ChunkReply)
-        reply = self._channel.expect(sent[-1], ChunkReply)
+            self._transport.expect(fragment, ChunkReply)
+        reply = self._transport.expect(sent[-1], ChunkReply)
         data = bytearray(reply.data)
         for pending in rest:
-            part = self._channel.expect(pending, ReadResultReply)
+            part = self._transport.expect(pending, ReadResultReply)
             if part.offset != len(data):
-                raise self._channel.symptoms.transport(
+                raise self._transport.failures.broken(
                     f"result of model {self._model!r} continues at byte {part.offset}, "
                     f"expected {len(data)}"
                 )
             data += part.data
         if not reply.flags & ChunkFlag.EXECUTED or len(data) != self._started.result_bytes:
-            raise self._channel.symptoms.transport(
+            raise self._transport.failures.broken(
                 f"model {self._model!r} gave {len(data)} bytes, "
                 f"announced were {self._started.result_bytes}"
             )
@@ -155,7 +155,7 @@ class Stream:
         try:
             return unpack(self._outputs, data)
         except ValueError as error:
-            raise self._channel.symptoms.transport(f"model {self._model!r}: {error}") from error
+            raise self._transport.failures.broken(f"model {self._model!r}: {error}") from error
 
     def _split_watched(self, data: bytes) -> dict[str, Array | int]:
         records: dict[str, Array | int] = {}
@@ -164,9 +164,7 @@ class Stream:
             size = DIGEST_BYTES if mode == WatchMode.DIGEST else spec.nbytes
             record = data[at : at + size]
             if len(record) != size:
-                raise self._channel.symptoms.transport(
-                    f"watch record of {spec.name!r} is cut short"
-                )
+                raise self._transport.failures.broken(f"watch record of {spec.name!r} is cut short")
             digest = mode == WatchMode.DIGEST
             records[spec.name] = (
                 int.from_bytes(record, "little") if digest else spec.to_array(record)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.wire.messages import DTYPE_NAMES
+from espdl_hil.espdl import DTYPES  # the protocol has the file's codes
+from espdl_hil.wire.messages import TensorFlag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from espdl_hil.wire.messages import WireTensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-PER_CHANNEL = 1  # bit of TensorInfo.flags
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,13 @@ class TensorSpec:
         Raises:
             ValueError: The element type is unknown, or shape and size contradict each other.
         """
-        if tensor.dtype not in DTYPE_NAMES:
+        if tensor.dtype not in DTYPES:
             raise ValueError(f"tensor {tensor.name!r} has unknown element type {tensor.dtype}")
         spec = cls(
             name if name is not None else tensor.name,
-            np.dtype(DTYPE_NAMES[tensor.dtype]).newbyteorder("<"),
+            DTYPES[tensor.dtype],
             tuple(tensor.dims),
-            None if tensor.flags & PER_CHANNEL else tensor.exponent,
+            None if tensor.flags & TensorFlag.PER_CHANNEL else tensor.exponent,
         )
         if spec.nbytes != tensor.bytes:
             raise ValueError(

@@ -34,7 +34,7 @@ class Timing:
 
 
 class Pending:
-    """A request on its way. Read *reply* after :meth:`Channel.wait`."""
+    """A request on its way. Read *reply* after :meth:`Transport.wait`."""
 
     __slots__ = (
         "deadline",

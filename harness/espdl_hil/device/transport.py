@@ -13,10 +13,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from espdl_hil.device.errors import TransportError
-from espdl_hil.device.symptoms import Symptoms
+from espdl_hil.device.failures import Failures
 from espdl_hil.device.timing import Pending
 from espdl_hil.errors import DeviceError, WireError
-from espdl_hil.wire.framing import Decoder, Fault, Packet
+from espdl_hil.wire.framing import DamagedFrame, Decoder, Event, Packet
 from espdl_hil.wire.messages import (
     Booted,
     ErrorCode,
@@ -44,7 +44,7 @@ RESEND_SOON_S: Final = 0.05  # after one packet was lost, those behind it were d
 BITS_PER_BYTE: Final = 10  # on a UART: start bit, eight data bits, stop bit
 
 
-class Channel:
+class Transport:
     """One session on one open port.
 
     Owns the reader thread, not the port. One thread at a time may call it. The first
@@ -69,7 +69,7 @@ class Channel:
         self._console = console
         self._baud = baud
         self._decoder = Decoder()
-        self.symptoms = Symptoms(name, console, self._decoder)
+        self.failures = Failures(name, console, self._decoder)
         self._changed = threading.Condition()  # guards everything below
         self._in_flight: dict[int, Pending] = {}  # by sequence number, oldest first
         self._credits = 1
@@ -131,7 +131,7 @@ class Channel:
                 if pending.reply is None:
                     self._check_alive(booting=True)
                     over = time.monotonic() >= deadline
-                    failure = self.symptoms.boot_failure(timeout_s if over else None)
+                    failure = self.failures.boot_failure(timeout_s if over else None)
                     if failure is not None:
                         self._fail(failure)
         self.hello = reply = self.expect(pending, HelloReply)
@@ -170,7 +170,7 @@ class Channel:
 
         Raises:
             RequestError: The firmware refused the request.
-            DeviceFault: The device crashed.
+            CrashError: The device crashed.
             TransportError: Repeats did not help, the device restarted, or the port went away.
         """
         self._drive(lambda: pending.reply is not None)
@@ -180,7 +180,7 @@ class Channel:
         """Wait for a reply of one kind; raises as :meth:`wait`."""
         reply = self.wait(pending)
         if not isinstance(reply, kind):
-            raise self.symptoms.transport(
+            raise self.failures.broken(
                 f"{type(pending.request).__name__} was answered with {type(reply).__name__}"
             )
         return reply
@@ -224,7 +224,7 @@ class Channel:
         oldest = next(iter(self._in_flight.values()))
         now = time.monotonic()
         if now >= oldest.deadline:
-            self._fail(self.symptoms.timed_out(oldest.request, oldest.deadline_s, oldest.repeats))
+            self._fail(self.failures.timed_out(oldest.request, oldest.deadline_s, oldest.repeats))
         if now < oldest.repeat_at:
             return []
         oldest.repeats += 1
@@ -251,7 +251,7 @@ class Channel:
             self._port.write(frame)
         except OSError as error:
             with self._changed:
-                self._fail(self.symptoms.transport(f"the port failed: {error}"))
+                self._fail(self.failures.broken(f"the port failed: {error}"))
 
     def _interpret(self, pending: Pending) -> Message:
         if pending.reply is None:
@@ -259,12 +259,12 @@ class Channel:
         try:
             reply = decode(pending.reply)
         except WireError as error:
-            raise self.symptoms.transport(f"unreadable reply: {error.message}") from error
+            raise self.failures.broken(f"unreadable reply: {error.message}") from error
         if isinstance(reply, ErrorReply):
             if reply.code == ErrorCode.NO_SESSION:
                 with self._changed:
-                    self._fail(self.symptoms.restarted())
-            raise self.symptoms.refused(pending.request, reply)
+                    self._fail(self.failures.restarted())
+            raise self.failures.refused(pending.request, reply)
         return reply
 
     # -- failures ----------------------------------------------------------------
@@ -279,22 +279,22 @@ class Channel:
         if not booting:
             self._check_console()
         if self._lost is not None:
-            self._fail(self.symptoms.transport(f"the port failed: {self._lost}"))
+            self._fail(self.failures.broken(f"the port failed: {self._lost}"))
         if self._restarted:
-            self._fail(self.symptoms.restarted())
+            self._fail(self.failures.restarted())
 
     def _check_console(self) -> None:
-        """Raise DeviceFault once a crash shows on the console."""
+        """Raise CrashError once a crash shows on the console."""
         mark, seen = self._console.mark(), self._console_seen
         if mark == seen:
             return
         self._console_seen = mark
-        if not self.symptoms.is_suspicious(seen):
+        if not self.failures.is_suspicious(seen):
             return
-        fault = self.symptoms.crash()
-        if fault is not None and fault.ends_app:
+        failure = self.failures.crash()
+        if failure is not None and failure.ends_app:
             self._changed.wait_for(lambda: self._restarted or self._lost, CRASH_GRACE_S)
-            self._fail(self.symptoms.crashed(self.symptoms.crash() or fault))
+            self._fail(self.failures.crashed(self.failures.crash() or failure))
 
     # -- the reader thread ---------------------------------------------------------
 
@@ -319,13 +319,13 @@ class Channel:
             self._lost = reason
             self._changed.notify_all()
 
-    def _take(self, event: Packet | Fault | bytes) -> None:
+    def _take(self, event: Event) -> None:
         if isinstance(event, bytes):
             self._console.feed(event)
         with self._changed:
             if isinstance(event, Packet):
                 self._take_packet(event)
-            elif isinstance(event, Fault):
+            elif isinstance(event, DamagedFrame):
                 self.stats["damaged"] += 1
                 self._hurry()  # it was a reply, most likely
             self._changed.notify_all()

@@ -17,7 +17,7 @@ from espdl_hil.espdl.graph import (
     TensorInfo,
 )
 from espdl_hil.espdl.patch import patch_initializer
-from espdl_hil.espdl.reader import load_graph
+from espdl_hil.espdl.reader import DTYPES, load_graph
 from espdl_hil.espdl.weights import (
     filter_shape,
     pack_filter,
@@ -27,6 +27,7 @@ from espdl_hil.espdl.weights import (
 )
 
 __all__ = [
+    "DTYPES",
     "Array",
     "Attribute",
     "Graph",

@@ -1,104 +1,31 @@
-"""The ESP image format: header, segments, checksum, digest. Bytes in and bytes out."""
+"""The ESP image: esptool's own classes write and read it; its two descriptions are added here."""
 
 from __future__ import annotations
 
-import hashlib
+import io
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
+from esptool.bin_image import ELFSection
+from esptool.targets import CHIP_DEFS
 
-MAGIC = 0xE9
-HEADER = struct.Struct("<BBBBIB3sHBHH4sB")
-SEGMENT = struct.Struct("<II")  # load address, bytes
-MAX_SEGMENTS = 16
-CHECKSUM_SEED = 0xEF
-DIGEST_BYTES = 32
-WP_PIN_DISABLED = 0xEE
-REVISION_ANY = 0xFFFF
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-MODE_DIO = 2
-FREQUENCY_80M = 0xF
+MAGIC: Final = 0xE9
+HEADER_BYTES: Final = 24
+SEGMENT: Final = struct.Struct("<II")  # load address, bytes
+MAX_SEGMENTS: Final = 16
+DIGEST_BYTES: Final = 32
+REVISION_ANY: Final = 0xFFFF
+FLASH_DIO_80M: Final = (2, 0x0F)  # header bytes 2 and 3: SPI mode; size (here 1 MB) and frequency
 
-APP_DESC_MAGIC = 0xABCD5432
-APP_DESC = struct.Struct("<II8x32s32s16s16s32s32sHHBB2x72x")
-BOOTLOADER_DESC_MAGIC = 0x50
-BOOTLOADER_DESC = struct.Struct("<B3xI32s24s16x")
-
-
-@dataclass(frozen=True)
-class Header:
-    """The 24 bytes at the start of an image.
-
-    Attributes:
-        segments: Number of segments.
-        entry: Address of the first instruction.
-        chip_id: Chip that the image is for.
-        min_revision: Lowest chip revision, major * 100 + minor.
-        max_revision: Highest chip revision; ``REVISION_ANY`` when there is no limit.
-        digest: A SHA-256 follows the image.
-        flash: Bytes 2 and 3: SPI mode, size and frequency.
-        magic: ``MAGIC``, or whatever flash holds.
-    """
-
-    segments: int
-    entry: int
-    chip_id: int
-    min_revision: int = 0
-    max_revision: int = REVISION_ANY
-    digest: bool = True
-    flash: tuple[int, int] = (MODE_DIO, FREQUENCY_80M)
-    magic: int = MAGIC
-
-    def pack(self) -> bytes:
-        """Encode."""
-        return HEADER.pack(
-            self.magic,
-            self.segments,
-            *self.flash,
-            self.entry,
-            WP_PIN_DISABLED,
-            bytes(3),
-            self.chip_id,
-            self.min_revision // 100,
-            self.min_revision,
-            self.max_revision,
-            bytes(4),
-            self.digest,
-        )
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Header:
-        """Decode; any 24 bytes give a header, its fields are the caller's to judge."""
-        (
-            magic,
-            segments,
-            mode,
-            size_freq,
-            entry,
-            _wp,
-            _drive,
-            chip_id,
-            _old,
-            low,
-            high,
-            _pad,
-            sha,
-        ) = HEADER.unpack(data)
-        return cls(segments, entry, chip_id, low, high, bool(sha), (mode, size_freq), magic)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of an image.
-
-    Attributes:
-        address: Where it is loaded or mapped.
-        data: Its bytes, a multiple of 4.
-    """
-
-    address: int
-    data: bytes
+APP_DESC_OFFSET: Final = 0x20  # after the header and the first segment's
+APP_DESC_MAGIC: Final = 0xABCD5432
+APP_DESC: Final = struct.Struct("<II8x32s32s16s16s32s32sHHBB2x72x")
+BOOTLOADER_DESC_MAGIC: Final = 0x50
+BOOTLOADER_DESC: Final = struct.Struct("<B3xI32s24s16x")
 
 
 @dataclass(frozen=True)
@@ -140,10 +67,10 @@ class AppDescription:
 
     @classmethod
     def unpack(cls, data: bytes) -> AppDescription | None:
-        """Decode; None when the magic word is missing."""
-        magic, _secure, version, project, time, date, idf, sha, *_ = APP_DESC.unpack(
-            data[: APP_DESC.size]
-        )
+        """Decode; None when *data* is too short or the magic word is missing."""
+        if len(data) < APP_DESC.size:
+            return None
+        magic, _secure, version, project, time, date, idf, sha, *_ = APP_DESC.unpack_from(data)
         if magic != APP_DESC_MAGIC:
             return None
         return cls(_text(version), _text(project), sha, _text(idf), _text(date), _text(time))
@@ -158,35 +85,67 @@ def unpack_bootloader_version(data: bytes) -> str | None:
     """Return the ESP-IDF version of a bootloader's first segment; None when it tells none."""
     if len(data) < BOOTLOADER_DESC.size or data[0] != BOOTLOADER_DESC_MAGIC:
         return None
-    return _text(BOOTLOADER_DESC.unpack(data[: BOOTLOADER_DESC.size])[2])
+    return _text(BOOTLOADER_DESC.unpack_from(data)[2])
 
 
-def checksum(segments: list[bytes]) -> int:
-    """XOR of all bytes of all segments, seeded."""
-    value = CHECKSUM_SEED
-    for data in segments:
-        value ^= int(np.bitwise_xor.reduce(np.frombuffer(data, np.uint8)))
-    return value
-
-
-def build_image(header: Header, segments: list[Segment]) -> bytes:
-    """Assemble an image with checksum and SHA-256.
+def build_image(
+    target: str,
+    segments: Sequence[tuple[int, bytes]],
+    *,
+    entry: int = 0,
+    revisions: tuple[int, int] = (0, REVISION_ANY),
+    flash: tuple[int, int] = FLASH_DIO_80M,
+    digest: bool = True,
+) -> bytes:
+    """Assemble an image with its checksum.
 
     Args:
-        header: Header; its segment count is set here.
-        segments: In file order.
+        target: ESP-IDF target name.
+        segments: Load address and bytes of each; those mapped from flash come first.
+        entry: Address of the first instruction.
+        revisions: Lowest and highest chip revision, major * 100 + minor.
+        flash: Bytes 2 and 3 of the header: SPI mode, size and frequency.
+        digest: Append a SHA-256.
 
     Returns:
         The bytes to flash.
     """
-    image = bytearray(replace(header, segments=len(segments)).pack())
-    for segment in segments:
-        image += SEGMENT.pack(segment.address, len(segment.data)) + segment.data
-    image += bytes(15 - len(image) % 16)
-    image.append(checksum([segment.data for segment in segments]))
-    if header.digest:
-        image += hashlib.sha256(image).digest()
-    return bytes(image)
+    image = CHIP_DEFS[target].BOOTLOADER_IMAGE(append_digest=digest)
+    image.entrypoint = entry
+    image.min_rev_full, image.max_rev_full = revisions
+    image.min_rev = image.min_rev_full // 100
+    image.flash_mode, image.flash_size_freq = flash
+    image.segments = [ELFSection(b"", address, data, 0) for address, data in segments]
+    return bytes(image.save(None))
+
+
+def read_header(target: str, data: bytes) -> tuple[Any, int]:
+    """Read the header alone.
+
+    Args:
+        target: ESP-IDF target name; the image may turn out to be for another.
+        data: At least ``HEADER_BYTES``, the first of them ``MAGIC``.
+
+    Returns:
+        esptool's image object without segments, and how many there should be.
+
+    Raises:
+        RuntimeError: The flag that announces the digest is neither 0 nor 1.
+    """
+    stream, image = io.BytesIO(data), CHIP_DEFS[target].BOOTLOADER_IMAGE()
+    count = int(image.load_common_header(stream, MAGIC))
+    image.load_extended_header(stream)
+    return image, count
+
+
+def read_image(target: str, data: bytes) -> Any:
+    """Read an image whose lengths are known to be right; checksum and digest may be wrong.
+
+    Returns:
+        esptool's image object. ``calculate_checksum()`` should equal ``checksum``, and with
+        ``append_digest`` ``calc_digest`` should equal ``stored_digest``.
+    """
+    return CHIP_DEFS[target].BOOTLOADER_IMAGE(io.BytesIO(data))
 
 
 def _text(field: bytes) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from espdl_hil.simulator.chips import Chip, Reset
+from espdl_hil.simulator.chips import Chip, ResetReason
 from espdl_hil.simulator.core import Core, DeviceFacts
 from espdl_hil.simulator.faults import BrownoutLoop
 from espdl_hil.simulator.image import PROJECT
 from espdl_hil.simulator.runner import ModelRunner
 
 if TYPE_CHECKING:
-    import ctypes
-
     from espdl_hil.simulator.boot import App
     from espdl_hil.simulator.flash import NorFlash
     from espdl_hil.simulator.injection import Injection
@@ -25,7 +23,7 @@ SLOW_SLICE_S = 0.02
 
 
 @dataclass(frozen=True)
-class Board:
+class Hardware:
     """What an application runs on.
 
     Attributes:
@@ -42,18 +40,18 @@ class Board:
     chip: Chip
     revision: int
     injection: Injection
-    core_api: ctypes.CDLL
+    core_api: Any
     core_sha256: bytes
     boot_nonce: int
 
 
 class _Restart(Exception):  # noqa: N818 - an event that unwinds the application, not an error
-    def __init__(self, reason: Reset) -> None:
+    def __init__(self, reason: ResetReason) -> None:
         super().__init__()
         self.reason = reason
 
 
-def run(board: Board, app: App, flash: NorFlash) -> Reset:
+def run(hardware: Hardware, app: App, flash: NorFlash) -> ResetReason:
     """Run an application until it restarts the chip.
 
     Returns:
@@ -63,22 +61,22 @@ def run(board: Board, app: App, flash: NorFlash) -> Reset:
         EnableLow: The client pulled EN low.
         PowerOff: The devkit is being closed.
     """
-    return _Application(board, app).run(flash)
+    return _Application(hardware, app).run(flash)
 
 
 class _Application:
-    def __init__(self, board: Board, app: App) -> None:
-        self._board = board
+    def __init__(self, hardware: Hardware, app: App) -> None:
+        self._hardware = hardware
         self._app = app
 
-    def run(self, flash: NorFlash) -> Reset:
-        self._board.injection.begin_boot()
+    def run(self, flash: NorFlash) -> ResetReason:
+        self._hardware.injection.begin_boot()
         try:
             self._start()
             models = self._app.models
             contents = b"" if models is None else flash.read(models.offset, models.size)
-            runner = ModelRunner(self._board.chip, self._board.injection)
-            with Core(self._board.core_api, self._facts(), contents, runner) as core:
+            runner = ModelRunner(self._hardware.chip, self._hardware.injection)
+            with Core(self._hardware.core_api, self._facts(), contents, runner) as core:
                 if core.store_error:
                     self._log("W", "hil", f"models partition: {core.store_error}")
                 self._serve(core, runner)
@@ -88,15 +86,15 @@ class _Application:
     def _facts(self) -> DeviceFacts:
         description = self._app.description
         return DeviceFacts(
-            target=self._board.chip.name,
+            target=self._hardware.chip.name,
             idf_version=description.idf_version,
             espdl_version=ESPDL_VERSION,
             app_version=description.version,
             app_sha256=description.elf_sha256,
-            boot_nonce=self._board.boot_nonce,
-            chip_revision=self._board.revision,
-            cpu_mhz=self._board.chip.cpu_mhz,
-            max_upload=self._board.chip.psram_bytes,
+            boot_nonce=self._hardware.boot_nonce,
+            chip_revision=self._hardware.revision,
+            cpu_mhz=self._hardware.chip.cpu_mhz,
+            max_upload=self._hardware.chip.psram_bytes,
         )
 
     def _start(self) -> None:
@@ -113,8 +111,8 @@ class _Application:
                 "simulator",
                 f"this application was built for a real chip; a simulated devkit runs {PROJECT}",
             )
-            self._board.port.halt()
-        if description.elf_sha256 != self._board.core_sha256:
+            self._hardware.port.halt()
+        if description.elf_sha256 != self._hardware.core_sha256:
             self._log(
                 "W",
                 "simulator",
@@ -122,14 +120,14 @@ class _Application:
                 "that run here; flash it again",
             )
         self._log("I", "main_task", "Calling app_main()")
-        if self._board.injection.strike(BrownoutLoop) is not None:
+        if self._hardware.injection.strike(BrownoutLoop) is not None:
             self._log("E", "BOD", "Brownout detector was triggered\r\n")
-            self._board.port.idle(CRASH_PAUSE_S)
-            raise _Restart(Reset.SOFTWARE)
+            self._hardware.port.idle(CRASH_PAUSE_S)
+            raise _Restart(ResetReason.SOFTWARE)
 
     def _serve(self, core: Core, runner: ModelRunner) -> NoReturn:
         """Move bytes between port and core; the chip's thread spends its life here."""
-        port, injection = self._board.port, self._board.injection
+        port, injection = self._hardware.port, self._hardware.injection
         pending = b""
         while True:
             pending = core.feed(pending) if pending else b""
@@ -139,35 +137,35 @@ class _Application:
             while frame := core.drain():
                 self._send(frame)
             if core.reboot_requested:
-                raise _Restart(Reset.SOFTWARE)
+                raise _Restart(ResetReason.SOFTWARE)
             pending += injection.to_device(port.read(0 if busy or pending else None))
 
     def _log(self, level: str, tag: str, message: str) -> None:
         self._send(f"{level} (0) {tag}: {message}\r\n".encode())
 
     def _send(self, data: bytes) -> None:
-        crash = self._board.injection.bytes_until_panic(len(data))
+        crash = self._hardware.injection.bytes_until_panic(len(data))
         if crash is not None:
             self._transmit(data[:crash])
             self._transmit(self._panic_text())
-            self._board.port.idle(CRASH_PAUSE_S)
-            raise _Restart(Reset.PANIC)
+            self._hardware.port.idle(CRASH_PAUSE_S)
+            raise _Restart(ResetReason.PANIC)
         self._transmit(data)
 
     def _transmit(self, data: bytes) -> None:
-        data = self._board.injection.to_host(data)
-        rate = self._board.injection.bytes_per_s
+        data = self._hardware.injection.to_host(data)
+        rate = self._hardware.injection.bytes_per_s
         if rate is None:
-            self._board.port.write(data)
+            self._hardware.port.write(data)
             return
         step = max(1, int(rate * SLOW_SLICE_S))
         for start in range(0, len(data), step):
             piece = data[start : start + step]
-            self._board.port.idle(len(piece) / rate)
-            self._board.port.write(piece)
+            self._hardware.port.idle(len(piece) / rate)
+            self._hardware.port.write(piece)
 
     def _panic_text(self) -> bytes:
-        chip = self._board.chip
+        chip = self._hardware.chip
         sha = self._app.description.elf_sha256.hex()[:9]
         lines = (
             "",

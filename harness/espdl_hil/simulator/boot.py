@@ -6,24 +6,22 @@ no chip time, so they are all zero.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from espdl_hil.formats.esp_image import (
-    APP_DESC,
     DIGEST_BYTES,
-    HEADER,
+    HEADER_BYTES,
     MAGIC,
     MAX_SEGMENTS,
     REVISION_ANY,
     SEGMENT,
     AppDescription,
-    Header,
-    checksum,
+    read_header,
+    read_image,
     unpack_bootloader_version,
 )
-from espdl_hil.formats.partition_csv import (
+from espdl_hil.formats.partition_table import (
     APP,
     DATA,
     FACTORY,
@@ -32,7 +30,7 @@ from espdl_hil.formats.partition_csv import (
     PartitionTableError,
     read_table,
 )
-from espdl_hil.simulator.chips import Chip, Reset
+from espdl_hil.simulator.chips import Chip, ResetReason
 from espdl_hil.targets import PARTITION_TABLE_OFFSET
 
 if TYPE_CHECKING:
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 MODELS_LABEL = "models"
 ROM_HEADER_ATTEMPTS = 8  # how often the ROM tells of a bad header before its watchdog bites
 MAX_SEGMENT_BYTES = 0x1000000
+HASH_FAILED = "Image hash failed - image is corrupt"
 MAPPED_BELOW = 0x10000000  # segments loaded below this address are padding
 _FLASH_SIZES = {0: "1MB", 1: "2MB", 2: "4MB", 3: "8MB", 4: "16MB", 5: "32MB", 6: "64MB", 7: "128MB"}
 _USAGES = {
@@ -79,16 +78,7 @@ class Boot:
 
     console: str
     app: App | None
-    retry: Reset = Reset.WATCHDOG
-
-
-@dataclass(frozen=True)
-class _Image:
-    header: Header
-    segments: tuple[tuple[int, int, bytes], ...]  # (flash offset of the data, address, data)
-    checksum: int  # stored
-    digest: bytes  # stored; empty when the header announces none
-    hashed: bytes  # calculated
+    retry: ResetReason = ResetReason.WATCHDOG
 
 
 class _RefusalError(Exception):
@@ -107,12 +97,12 @@ class _RefusalError(Exception):
 class _StageError(Exception):
     """A stage gave up; the message is on the console already."""
 
-    def __init__(self, retry: Reset) -> None:
+    def __init__(self, retry: ResetReason) -> None:
         super().__init__()
         self.retry = retry
 
 
-def boot(flash: NorFlash, chip: Chip, revision: int, reason: Reset) -> Boot:
+def boot(flash: NorFlash, chip: Chip, revision: int, reason: ResetReason) -> Boot:
     """Start from flash.
 
     Args:
@@ -134,7 +124,7 @@ def boot(flash: NorFlash, chip: Chip, revision: int, reason: Reset) -> Boot:
     return Boot("".join(run.console), app)
 
 
-def download_banner(chip: Chip, reason: Reset) -> str:
+def download_banner(chip: Chip, reason: ResetReason) -> str:
     """What the ROM prints when it enters its download mode."""
     lines = (*chip.rom, f"{chip.resets[reason]},{chip.download_boot}", "waiting for download")
     return "".join(f"{line}\r\n" for line in lines)
@@ -153,52 +143,52 @@ class _Run:
     def log(self, level: str, tag: str, message: str) -> None:
         self.lines(f"{level} (0) {tag}: {message}")
 
-    def rom_stage(self) -> _Image:
+    def rom_stage(self) -> Any:
         offset = self.chip.target.bootloader_offset
-        head = self.flash.read(offset, HEADER.size)
+        head = self.flash.read(offset, HEADER_BYTES)
         if head[0] != MAGIC or not 0 < head[1] <= MAX_SEGMENTS:
             word = int.from_bytes(head[:4], "little")
             self.lines(*[f"invalid header: 0x{word:08x}"] * ROM_HEADER_ATTEMPTS)
-            raise _StageError(Reset.WATCHDOG)
+            raise _StageError(ResetReason.WATCHDOG)
         self.lines(*self.chip.spi_mode)
         try:
             image = self._read_image(offset, PARTITION_TABLE_OFFSET - offset)
         except _RefusalError:
             image = None
-        for _, address, data in image.segments if image else ():
-            self.lines(f"load:0x{address:08x},len:0x{len(data):x}")
-        if image is None or image.header.chip_id != self.chip.target.chip_id:
+        for segment in image.segments if image else ():
+            self.lines(f"load:0x{segment.addr:08x},len:0x{len(segment.data):x}")
+        if image is None or image.chip_id != self.chip.target.chip_id:
             self.lines("ets_loader.c 78 ")  # segments that are not in this chip's memory
-            raise _StageError(Reset.WATCHDOG)
-        calculated = checksum([data for _, _, data in image.segments])
+            raise _StageError(ResetReason.WATCHDOG)
+        calculated = image.calculate_checksum()
         if calculated != image.checksum:
             self.lines(
                 f"Checksum failure. Calculated 0x{calculated:02x} stored 0x{image.checksum:02x}",
                 "ets_main.c 329 ",
             )
-            raise _StageError(Reset.WATCHDOG)
-        if image.digest != image.hashed:
+            raise _StageError(ResetReason.WATCHDOG)
+        if _is_hash_wrong(image):
             self.lines(
                 "SHA-256 comparison failed:",
-                f"Calculated: {image.hashed.hex()}",
-                f"Expected: {image.digest.hex()}",
+                f"Calculated: {image.calc_digest.hex()}",
+                f"Expected: {image.stored_digest.hex()}",
                 "Attempting to boot anyway...",
             )
-        self.lines(f"entry 0x{image.header.entry:08x}")
+        self.lines(f"entry 0x{image.entrypoint:08x}")
         return image
 
-    def bootloader_stage(self, image: _Image) -> App:
-        version = unpack_bootloader_version(image.segments[0][2]) or "(unknown)"
+    def bootloader_stage(self, image: Any) -> App:
+        version = unpack_bootloader_version(image.segments[0].data) or "(unknown)"
         self.log("I", "boot", f"ESP-IDF {version} 2nd stage bootloader")
         self.log("I", "boot", "Multicore bootloader")
         self.log("I", "boot", f"chip revision: {_revision(self.revision)}")
         try:
-            self._check_chip(replace(image.header, max_revision=REVISION_ANY))
+            self._check_chip(image, highest=REVISION_ANY)
         except _RefusalError as refusal:
             self.log("E", refusal.tag, str(refusal))
-            raise _StageError(Reset.SOFTWARE) from None
+            raise _StageError(ResetReason.SOFTWARE) from None
         tag = f"boot.{self.chip.name}"
-        size = _FLASH_SIZES.get(image.header.flash[1] >> 4, "2MB")
+        size = _FLASH_SIZES.get(image.flash_size_freq >> 4, "2MB")
         speed = "Boot SPI Speed :" if self.chip.name == "esp32s3" else "SPI Speed      :"
         self.log("I", tag, f"{speed} 80MHz")
         self.log("I", tag, "SPI Mode       : DIO")
@@ -217,17 +207,17 @@ class _Run:
                 models = [p for p in partitions if (p.type, p.label) == (DATA, MODELS_LABEL)]
                 return App(description, models[0] if models else None)
         self.log("E", "boot", "No bootable app partitions in the partition table")
-        raise _StageError(Reset.SOFTWARE)
+        raise _StageError(ResetReason.SOFTWARE)
 
     def _partition_table(self) -> tuple[Partition, ...]:
         table = self.flash.read(PARTITION_TABLE_OFFSET, TABLE_BYTES)
         try:
             partitions = read_table(table, flash_bytes=self.flash.size)
         except PartitionTableError as error:
-            self.log("E", "flash_parts", str(error))
+            self.log("E", "flash_parts", error.words)
             self.log("E", "boot", "Failed to verify partition table")
             self.log("E", "boot", "load partition table error!")
-            raise _StageError(Reset.SOFTWARE) from None
+            raise _StageError(ResetReason.SOFTWARE) from None
         self.log("I", "boot", "Partition Table:")
         self.log("I", "boot", "## Label            Usage          Type ST Offset   Length")
         for index, entry in enumerate(partitions):
@@ -242,47 +232,51 @@ class _Run:
 
     def _load_app(self, partition: Partition) -> AppDescription:
         where = f"image at 0x{partition.offset:x}"
-        header = Header.unpack(self.flash.read(partition.offset, HEADER.size))
-        if header.magic != MAGIC:
+        head = self.flash.read(partition.offset, HEADER_BYTES)
+        if head[0] != MAGIC:
             raise _RefusalError(
                 "esp_image", f"{where} has invalid magic byte (nothing flashed here?)"
             )
-        self._check_chip(header)
-        if header.segments > MAX_SEGMENTS:
+        header, count = self._read_header(partition.offset)
+        self._check_chip(header, highest=header.max_rev_full)
+        if count > MAX_SEGMENTS:
             raise _RefusalError(
-                "esp_image", f"{where} segment count {header.segments} exceeds max {MAX_SEGMENTS}"
+                "esp_image", f"{where} segment count {count} exceeds max {MAX_SEGMENTS}"
             )
         image = self._read_image(partition.offset, partition.size)
-        for index, (offset, address, data) in enumerate(image.segments):
+        for index, segment in enumerate(image.segments):
             self.log(
                 "I",
                 "esp_image",
-                f"segment {index}: paddr={offset:08x} vaddr={address:08x} "
-                f"size={len(data):05x}h ({len(data):6d}) {self._use(address)}",
+                f"segment {index}: "
+                f"paddr={partition.offset + segment.file_offs + SEGMENT.size:08x} "
+                f"vaddr={segment.addr:08x} size={len(segment.data):05x}h "
+                f"({len(segment.data):6d}) {self._use(segment.addr)}",
             )
-        calculated = checksum([data for _, _, data in image.segments])
+        calculated = image.calculate_checksum()
         if calculated != image.checksum:
             raise _RefusalError(
                 "esp_image",
                 f"Checksum failed. Calculated 0x{calculated:x} read 0x{image.checksum:x}",
             )
-        if image.digest != image.hashed:
-            raise _RefusalError("esp_image", "Image hash failed - image is corrupt")
-        first = image.segments[0][2] if image.segments else b""
-        description = AppDescription.unpack(first) if len(first) >= APP_DESC.size else None
+        if _is_hash_wrong(image):
+            raise _RefusalError("esp_image", HASH_FAILED)
+        first = image.segments[0].data if image.segments else b""
+        description = AppDescription.unpack(first)
         if description is None:
             raise _RefusalError("esp_image", "Failed to fetch app description header!")
         return description
 
-    def _check_chip(self, header: Header) -> None:
+    def _check_chip(self, image: Any, *, highest: int) -> None:
         expected, found = self.chip.target.chip_id, _revision(self.revision)
-        low, high = header.min_revision, header.max_revision
-        if header.chip_id != expected:
-            message = f"mismatch chip ID, expected {expected}, found {header.chip_id}"
+        low = image.min_rev_full
+        if image.chip_id != expected:
+            message = f"mismatch chip ID, expected {expected}, found {image.chip_id}"
         elif self.revision < low:
             message = f"chip revision check failed. Required >= {_revision(low)}, found {found}."
-        elif high not in (0, REVISION_ANY) and self.revision > high:
-            message = f"chip revision check failed. Required <= {_revision(high)}, found {found}."
+        elif highest not in (0, REVISION_ANY) and self.revision > highest:
+            required = _revision(highest)
+            message = f"chip revision check failed. Required <= {required}, found {found}."
         else:
             return
         raise _RefusalError("boot_comm", message)
@@ -292,33 +286,33 @@ class _Run:
             return ""
         return "map" if any(address in mapped for mapped in self.chip.mapped) else "load"
 
-    def _read_image(self, offset: int, limit: int) -> _Image:
+    def _read_header(self, offset: int) -> tuple[Any, int]:
+        try:
+            return read_header(self.chip.name, self.flash.read(offset, HEADER_BYTES))
+        except RuntimeError:  # the flag of the digest, which the digest covers
+            raise _RefusalError("esp_image", HASH_FAILED) from None
+
+    def _read_image(self, offset: int, limit: int) -> Any:
         """Read an image that starts at *offset* and may take *limit* bytes."""
-        header = Header.unpack(self.flash.read(offset, HEADER.size))
-        size = HEADER.size
-        places: list[tuple[int, int, int]] = []
-        for _ in range(header.segments):
+        header, count = self._read_header(offset)
+        size = HEADER_BYTES
+        for _ in range(count):
             prefix = self.flash.read(offset + size, SEGMENT.size).ljust(SEGMENT.size, b"\xff")
-            address, length = SEGMENT.unpack(prefix)
+            _address, length = SEGMENT.unpack(prefix)
             if length % 4 or length >= MAX_SEGMENT_BYTES:
                 raise _RefusalError("esp_image", f"invalid segment length 0x{length:x}")
-            size += SEGMENT.size
-            places.append((offset + size, address, length))
-            size += length
+            size += SEGMENT.size + length
         size += 16 - size % 16  # the checksum is the last byte of the padding
-        total = size + (DIGEST_BYTES if header.digest else 0)
-        if total > limit:
+        size += DIGEST_BYTES if header.append_digest else 0
+        if size > limit:
             raise _RefusalError(
-                "esp_image", f"Image length {total} doesn't fit in partition length {limit}"
+                "esp_image", f"Image length {size} doesn't fit in partition length {limit}"
             )
-        body = self.flash.read(offset, size)
-        return _Image(
-            header=header,
-            segments=tuple((at, to, self.flash.read(at, length)) for at, to, length in places),
-            checksum=body[-1],
-            digest=self.flash.read(offset + size, total - size),
-            hashed=hashlib.sha256(body).digest() if header.digest else b"",
-        )
+        return read_image(self.chip.name, self.flash.read(offset, size))
+
+
+def _is_hash_wrong(image: Any) -> bool:
+    return bool(image.append_digest and image.stored_digest != image.calc_digest)
 
 
 def _usage(partition: Partition) -> str:

@@ -11,7 +11,7 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.targets import DEVKIT_TARGETS, TARGETS, Target
 
 
-class Reset(Enum):
+class ResetReason(Enum):
     """Why the chip starts."""
 
     POWER_ON = "power on"  # EN reads as power-on, too
@@ -41,7 +41,7 @@ class Chip:
 
     target: Target
     rom: tuple[str, ...]
-    resets: dict[Reset, str]
+    resets: dict[ResetReason, str]
     flash_boot: str
     download_boot: str
     spi_mode: tuple[str, ...]
@@ -74,10 +74,10 @@ CHIPS: dict[str, Chip] = {
             target=TARGETS["esp32s3"],
             rom=("ESP-ROM:esp32s3-20210327", "Build:Mar 27 2021"),
             resets={
-                Reset.POWER_ON: "rst:0x1 (POWERON)",
-                Reset.SOFTWARE: "rst:0x3 (RTC_SW_SYS_RST)",
-                Reset.WATCHDOG: "rst:0x7 (TG0WDT_SYS_RST)",
-                Reset.PANIC: "rst:0xc (RTC_SW_CPU_RST)",
+                ResetReason.POWER_ON: "rst:0x1 (POWERON)",
+                ResetReason.SOFTWARE: "rst:0x3 (RTC_SW_SYS_RST)",
+                ResetReason.WATCHDOG: "rst:0x7 (TG0WDT_SYS_RST)",
+                ResetReason.PANIC: "rst:0xc (RTC_SW_CPU_RST)",
             },
             flash_boot="boot:0x8 (SPI_FAST_FLASH_BOOT)",
             download_boot="boot:0x0 (DOWNLOAD(USB/UART0))",
@@ -93,10 +93,10 @@ CHIPS: dict[str, Chip] = {
             target=TARGETS["esp32p4"],
             rom=("ESP-ROM:esp32p4-eco5-20250430", "Build:Apr 30 2025"),
             resets={
-                Reset.POWER_ON: "rst:0x1 (POWERON)",
-                Reset.SOFTWARE: "rst:0x3 (SW_SYS_RESET)",
-                Reset.WATCHDOG: "rst:0x7 (HP_SYS_HP_WDT_RESET)",
-                Reset.PANIC: "rst:0xc (SW_CPU_RESET)",
+                ResetReason.POWER_ON: "rst:0x1 (POWERON)",
+                ResetReason.SOFTWARE: "rst:0x3 (SW_SYS_RESET)",
+                ResetReason.WATCHDOG: "rst:0x7 (HP_SYS_HP_WDT_RESET)",
+                ResetReason.PANIC: "rst:0xc (SW_CPU_RESET)",
             },
             flash_boot="boot:0x30f (SPI_FAST_FLASH_BOOT)",
             download_boot="boot:0x307 (DOWNLOAD(USB/UART0/SPI))",

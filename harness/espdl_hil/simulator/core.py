@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from espdl_hil.errors import ConfigError, HarnessError
-from espdl_hil.simulator import abi
+from espdl_hil.espdl import DTYPES
+from espdl_hil.simulator.abi import ffi
 from espdl_hil.simulator.runner import ModelRunner, RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from espdl_hil.espdl import TensorInfo
 
 REASON_BYTES = 256
 
@@ -21,6 +23,8 @@ MAX_PAYLOAD_BYTES = 16384
 WINDOW_REQUESTS = 8
 MAX_MODELS = 8
 MAX_WATCH = 256
+
+_DTYPE_CODES = {dtype.name: code for code, dtype in DTYPES.items()}  # the protocol has the file's
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,37 @@ class Core:
         ConfigError: The core refuses the facts.
     """
 
-    def __init__(
-        self, api: ctypes.CDLL, facts: DeviceFacts, models: bytes, runner: ModelRunner
-    ) -> None:
+    def __init__(self, api: Any, facts: DeviceFacts, models: bytes, runner: ModelRunner) -> None:
         self._api = api
-        self._models = models  # borrowed by the core until it is destroyed
         self.reboot_requested = False
-        self._callbacks = _callbacks(runner, self._request_reboot)
-        reason = ctypes.create_string_buffer(REASON_BYTES)
-        config = _config(facts, models)
-        self._core = self._api.hil_core_create(
-            config, self._callbacks, abi.Reason(ctypes.addressof(reason), REASON_BYTES)
+        self._callbacks = _callbacks(api, runner, self._request_reboot)  # live as long as the core
+        self._models = ffi.from_buffer(models)  # borrowed by the core until it is destroyed
+        reason = ffi.new("char[]", REASON_BYTES)
+        self._core = api.hil_core_create(
+            ffi.new("hil_config*", self._config(facts, texts := _texts(facts))),
+            ffi.new("hil_runner*", self._callbacks),
+            {"text": reason, "capacity": REASON_BYTES},
         )
-        if not self._core:
-            raise ConfigError(f"the firmware core refused to start: {reason.value.decode()}")
-        self._frame = ctypes.create_string_buffer(self._api.hil_core_max_frame(self._core))
+        del texts  # copied by the core
+        if self._core == ffi.NULL:
+            raise ConfigError(f"the firmware core refused to start: {ffi.string(reason).decode()}")
+        self._frame = ffi.new("uint8_t[]", api.hil_core_max_frame(self._core))
+
+    def _config(self, facts: DeviceFacts, texts: dict[str, Any]) -> dict[str, Any]:
+        return (
+            asdict(facts)
+            | texts
+            | {
+                "abi_version": self._api.HIL_ABI_VERSION,
+                "flags": self._api.HIL_FLAG_SIMULATED,
+                "models": self._models,
+                "models_size": len(self._models),
+                "max_payload": MAX_PAYLOAD_BYTES,
+                "window": WINDOW_REQUESTS,
+                "max_models": MAX_MODELS,
+                "max_watch": MAX_WATCH,
+            }
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +113,7 @@ class Core:
     @property
     def store_error(self) -> str:
         """Why the models partition was refused; empty when it is fine."""
-        text: bytes = self._api.hil_core_store_error(self._core)
+        text: bytes = ffi.string(self._api.hil_core_store_error(self._core))
         return text.decode("utf-8", "replace")
 
     def feed(self, data: bytes) -> bytes:
@@ -111,77 +131,40 @@ class Core:
     def drain(self) -> bytes:
         """Take the next frame to send; empty when there is none."""
         size = self._api.hil_core_drain(self._core, self._frame, len(self._frame))
-        return self._frame.raw[:size] if size else b""
+        return bytes(ffi.buffer(self._frame, size))
 
     def close(self) -> None:
         """Destroy the core with all its models."""
-        if self._core:
+        if self._core != ffi.NULL:
             self._api.hil_core_destroy(self._core)
-            self._core = None
+            self._core = ffi.NULL
 
     def _request_reboot(self) -> None:
         self.reboot_requested = True
 
 
-def _config(facts: DeviceFacts, models: bytes) -> abi.Config:
-    return abi.Config(
-        abi_version=abi.ABI_VERSION,
-        flags=abi.FLAG_SIMULATED,
-        target=facts.target.encode(),
-        idf_version=facts.idf_version.encode(),
-        espdl_version=facts.espdl_version.encode(),
-        app_version=facts.app_version.encode(),
-        app_sha256=(ctypes.c_uint8 * 32)(*facts.app_sha256),
-        boot_nonce=facts.boot_nonce,
-        chip_revision=facts.chip_revision,
-        cpu_mhz=facts.cpu_mhz,
-        models=ctypes.cast(ctypes.c_char_p(models), ctypes.c_void_p) if models else None,
-        models_size=len(models),
-        max_payload=MAX_PAYLOAD_BYTES,
-        window=WINDOW_REQUESTS,
-        max_models=MAX_MODELS,
-        max_watch=MAX_WATCH,
-        max_upload=facts.max_upload,
-    )
+def _texts(facts: DeviceFacts) -> dict[str, Any]:
+    """The fields of ``hil_config`` that are C strings."""
+    return {
+        name: ffi.new("char[]", value.encode())
+        for name, value in asdict(facts).items()
+        if isinstance(value, str)
+    }
 
 
-def _guard(function: Callable[..., None], failed: int) -> Callable[..., int]:
-    """Turn exceptions into the ABI's codes; a trailing ``Reason`` takes the text."""
-
-    def call(*arguments: Any) -> int:
-        try:
-            function(*arguments)
-        except RunnerError as error:
-            code, text = error.code, str(error)
-        except HarnessError as error:
-            code, text = failed, error.message
-        except Exception as error:  # noqa: BLE001 - must not unwind through the C++ frames
-            code, text = failed, f"{type(error).__name__}: {error}"
-        else:
-            return abi.OK
-        reason = arguments[-1]
-        if isinstance(reason, abi.Reason) and reason.capacity:
-            encoded = text.encode()[: reason.capacity - 1] + b"\x00"
-            ctypes.memmove(reason.text, encoded, len(encoded))
-        return code
-
-    return call
-
-
-def _callbacks(runner: ModelRunner, reboot: Callable[[], None]) -> abi.Runner:
-    """Wrap a runner's methods as C function pointers."""
+def _callbacks(api: Any, runner: ModelRunner, reboot: Callable[[], None]) -> dict[str, Any]:
+    """Wrap a runner's methods as the members of ``hil_runner``."""
 
     def load(
-        _: object, name: int, name_size: int, data: int, size: int, out: Any, _r: object
+        _: object, name: Any, name_size: int, data: Any, size: int, out: Any, _r: object
     ) -> None:
-        label = ctypes.string_at(name, name_size).decode("utf-8", "replace")
-        out[0] = runner.load(label, ctypes.string_at(data, size))
+        out[0] = runner.load(_text(name, name_size), bytes(ffi.buffer(data, size)))
 
     def describe(_: object, model: int, kind: int, index: int, out: Any) -> None:
-        runner.describe(model, kind, index, out[0])
+        _fill(api, out, runner.tensor(model, kind, index))
 
-    def find(_: object, model: int, name: int, name_size: int, out: Any) -> None:
-        out[0] = runner.find(model, ctypes.string_at(name, name_size).decode("utf-8", "replace"))
+    def find(_: object, model: int, name: Any, name_size: int, out: Any) -> None:
+        out[0] = runner.find(model, _text(name, name_size))
 
     def run(
         _: object,
@@ -194,22 +177,81 @@ def _callbacks(runner: ModelRunner, reboot: Callable[[], None]) -> abi.Runner:
         capture_count: int,
         _r: object,
     ) -> None:
-        runner.run(model, inputs[:input_count], outputs[:output_count], captures[:capture_count])
+        runner.run(
+            model,
+            [_memory(inputs[index]) for index in range(input_count)],
+            [_memory(outputs[index]) for index in range(output_count)],
+            [(captures[at].index, _memory(captures[at].buffer)) for at in range(capture_count)],
+        )
 
-    def read(_: object, model: int, index: int, offset: int, data: int, size: int) -> None:
-        ctypes.memmove(data, runner.read(model, index, offset, size), size)
+    def read(_: object, model: int, index: int, offset: int, data: Any, size: int) -> None:
+        ffi.memmove(data, runner.read(model, index, offset, size), size)
 
-    return abi.Runner(
-        load=abi.LOAD(_guard(load, abi.LOAD_FAILED)),
-        unload=abi.UNLOAD(lambda _, model: runner.unload(model)),
-        count=abi.COUNT(lambda _, model, kind: runner.count(model, kind)),
-        describe=abi.DESCRIBE(_guard(describe, abi.RUN_FAILED)),
-        find=abi.FIND(_guard(find, abi.NO_SUCH_TENSOR)),
-        reset=abi.RESET(_guard(lambda _, model, _r: runner.reset(model), abi.RUN_FAILED)),
-        retain=abi.RETAIN(lambda *_: abi.OK),  # every node output is kept anyway
-        run=abi.RUN(_guard(run, abi.RUN_FAILED)),
-        read=abi.READ(_guard(read, abi.NOT_RETAINED)),
-        memory=abi.MEMORY(lambda _, out: runner.memory(out[0])),
-        now_us=abi.NOW_US(),  # NULL: a simulated devkit measures no time
-        reboot=abi.REBOOT(lambda _: reboot()),
-    )
+    def memory(_: object, out: Any) -> None:
+        for name, value in runner.memory().items():
+            setattr(out, name, value)
+
+    functions = {
+        "load": _guard(load, api, api.HIL_LOAD_FAILED),
+        "unload": lambda _, model: runner.unload(model),
+        "count": lambda _, model, kind: runner.count(model, kind),
+        "describe": _guard(describe, api, api.HIL_RUN_FAILED),
+        "find": _guard(find, api, api.HIL_NO_SUCH_TENSOR),
+        "reset": _guard(lambda _, model, _r: runner.reset(model), api, api.HIL_RUN_FAILED),
+        "retain": lambda *_: api.HIL_OK,  # every node output is kept anyway
+        "run": _guard(run, api, api.HIL_RUN_FAILED),
+        "read": _guard(read, api, api.HIL_NOT_RETAINED),
+        "memory": memory,
+        "reboot": lambda _: reboot(),
+    }  # no now_us: a simulated devkit measures no time
+    types = dict(ffi.typeof("hil_runner").fields)
+    return {name: ffi.callback(types[name].type, call) for name, call in functions.items()}
+
+
+def _guard(function: Callable[..., None], api: Any, failed: int) -> Callable[..., int]:
+    """Turn exceptions into the ABI's codes; a trailing ``hil_reason`` takes the text."""
+
+    def call(*arguments: Any) -> int:
+        try:
+            function(*arguments)
+        except RunnerError as error:
+            code, text = int(getattr(api, f"HIL_{error.code}")), str(error)
+        except HarnessError as error:
+            code, text = failed, error.message
+        except Exception as error:  # noqa: BLE001 - must not unwind through the C++ frames
+            code, text = failed, f"{type(error).__name__}: {error}"
+        else:
+            return int(api.HIL_OK)
+        reason = arguments[-1]
+        if ffi.typeof(reason) is ffi.typeof("hil_reason") and reason.capacity:
+            encoded = text.encode()[: reason.capacity - 1] + b"\x00"
+            ffi.memmove(reason.text, encoded, len(encoded))
+        return code
+
+    return call
+
+
+def _fill(api: Any, out: Any, info: TensorInfo) -> None:
+    """Write what the protocol says about one tensor; *out* is zeroed."""
+    name = info.name.encode()
+    if len(name) > api.HIL_MAX_NAME or len(info.shape) > api.HIL_MAX_RANK:
+        raise RunnerError("RUN_FAILED", f"{info.name}: name or rank exceeds the protocol's")
+    ffi.memmove(out.name, name, len(name))
+    out.name_size = len(name)
+    out.dtype = _DTYPE_CODES[info.dtype.name]
+    out.rank = len(info.shape)
+    out.bytes = info.nbytes
+    out.dims[0 : len(info.shape)] = info.shape
+    if len(info.exponents) == 1:
+        out.exponent = info.exponents[0]
+    else:
+        out.flags = api.HIL_TENSOR_PER_CHANNEL
+
+
+def _text(data: Any, size: int) -> str:
+    return bytes(ffi.buffer(data, size)).decode("utf-8", "replace")
+
+
+def _memory(piece: Any) -> Any:
+    """The core's memory, without a copy; valid during the callback."""
+    return ffi.buffer(piece.data, piece.size)

@@ -10,7 +10,7 @@ from espdl_hil.errors import DeviceError
 from espdl_hil.simulator import abi, application
 from espdl_hil.simulator.boot import boot, download_banner
 from espdl_hil.simulator.build import core_library
-from espdl_hil.simulator.chips import Reset, chip_for, efuse_words
+from espdl_hil.simulator.chips import ResetReason, chip_for, efuse_words
 from espdl_hil.simulator.faults import Fault, StuckBoot
 from espdl_hil.simulator.flash import NorFlash
 from espdl_hil.simulator.image import app_sha256
@@ -130,7 +130,7 @@ class Devkit:
         self._injection.clear()
 
     def _run(self) -> None:
-        reason, download = Reset.POWER_ON, False
+        reason, download = ResetReason.POWER_ON, False
         try:
             while True:
                 try:
@@ -140,7 +140,7 @@ class Devkit:
                     self._port.read(0)  # what came while the chip restarted is lost
                 except EnableLow:
                     download = self._port.wait_enable_high()
-                    reason = Reset.POWER_ON
+                    reason = ResetReason.POWER_ON
                 except LeaveDownload as leave:
                     download, reason = not leave.run_flash, leave.reason
         except PowerOff:
@@ -149,11 +149,11 @@ class Devkit:
             self._crash = crash
             self._port.hang_up()
 
-    def _download(self, reason: Reset) -> None:
+    def _download(self, reason: ResetReason) -> None:
         self._port.write(download_banner(self._chip, reason).encode())
         serve_download(self._port, self._chip, self._revision, self.flash)
 
-    def _boot(self, reason: Reset) -> Reset:
+    def _boot(self, reason: ResetReason) -> ResetReason:
         """Start from flash and run until something restarts the chip."""
         result = boot(self.flash, self._chip, self._revision, reason)
         if self._injection.strike(StuckBoot) is not None:
@@ -165,7 +165,7 @@ class Devkit:
             self._port.idle(RETRY_S)
             return result.retry
         return application.run(
-            application.Board(
+            application.Hardware(
                 port=self._port,
                 chip=self._chip,
                 revision=self._revision,

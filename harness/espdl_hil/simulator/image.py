@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.errors import ConfigError
 from espdl_hil.formats.esp_image import (
-    MODE_DIO,
+    APP_DESC_OFFSET,
     AppDescription,
-    Header,
-    Segment,
     build_image,
     pack_bootloader_description,
 )
-from espdl_hil.formats.partition_csv import APP, FACTORY, Partition, build_table, parse_csv
+from espdl_hil.formats.partition_table import APP, FACTORY, Partition, build_table, parse_csv
 from espdl_hil.simulator.chips import Chip, chip_for
 from espdl_hil.simulator.sources import core_manifest, firmware_dir
 from espdl_hil.targets import PARTITION_TABLE_OFFSET
@@ -32,8 +30,7 @@ if TYPE_CHECKING:
 PROJECT = "espdl_hil_sim"
 IDF_VERSION = "none (simulated)"
 FLASH_SIZE = "16MB"
-FLASH_SIZE_80MHZ = 0x4F  # image header byte 3 for FLASH_SIZE at 80 MHz
-IMAGE_OFFSET = 0x20  # header and first segment header; mapped data starts here
+DIO_16MB_80M = (2, 0x4F)  # image header bytes 2 and 3
 
 
 def app_manifest(target: str) -> bytes:
@@ -72,7 +69,9 @@ def build_app(target: str, out: Path) -> Path:
         raise ConfigError("firmware/partitions.csv has no factory app partition")
     manifest = app_manifest(target)
     files: dict[str, bytes] = {
-        "bootloader/bootloader.bin": _bootloader(chip),
+        "bootloader/bootloader.bin": _image(
+            chip, [(chip.code_base, pack_bootloader_description(IDF_VERSION))]
+        ),
         "partition_table/partition-table.bin": build_table(partitions),
         f"{PROJECT}.bin": _application(chip, manifest),
         f"{PROJECT}.elf": manifest,
@@ -88,20 +87,15 @@ def build_app(target: str, out: Path) -> Path:
     return out
 
 
-def _header(chip: Chip) -> Header:
-    return Header(
-        segments=0,
+def _image(chip: Chip, segments: list[tuple[int, bytes]]) -> bytes:
+    major = chip.target.revision // 100 * 100
+    return build_image(
+        chip.name,
+        segments,
         entry=chip.code_base,
-        chip_id=chip.target.chip_id,
-        min_revision=chip.target.revision // 100 * 100,
-        max_revision=chip.target.revision // 100 * 100 + 99,  # another major needs another build
-        flash=(MODE_DIO, FLASH_SIZE_80MHZ),
+        revisions=(major, major + 99),  # another major needs another build
+        flash=DIO_16MB_80M,
     )
-
-
-def _bootloader(chip: Chip) -> bytes:
-    description = pack_bootloader_description(IDF_VERSION)
-    return build_image(_header(chip), [Segment(chip.code_base, description)])
 
 
 def _application(chip: Chip, manifest: bytes) -> bytes:
@@ -111,13 +105,14 @@ def _application(chip: Chip, manifest: bytes) -> bytes:
         elf_sha256=hashlib.sha256(manifest).digest(),
         idf_version=IDF_VERSION,
     )
-    data = description.pack() + manifest
-    data += bytes(-len(data) % 4)
-    segments = [
-        Segment(chip.mapped[0].start + IMAGE_OFFSET, data),
-        Segment(chip.code_base, bytes(16)),  # an image without loaded code looks broken to tools
-    ]
-    return build_image(_header(chip), segments)
+    # An image without loaded code looks broken to tools.
+    return _image(
+        chip,
+        [
+            (chip.mapped[0].start + APP_DESC_OFFSET, description.pack() + manifest),
+            (chip.code_base, bytes(16)),
+        ],
+    )
 
 
 def _flasher_args(chip: Chip, factory: Partition) -> dict[str, Any]:

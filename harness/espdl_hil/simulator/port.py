@@ -14,10 +14,12 @@ import time
 from typing import NoReturn
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.formats.telnet_server import Line, TelnetServer, escape
+from espdl_hil.formats.telnet import Line, TelnetServer, escape
 
 HOST = "127.0.0.1"
 RECEIVE_BYTES = 1 << 16
+MAX_UNSENT_ANSWERS_BYTES = 1 << 16  # of a client that asks and does not read
+SIGNATURE = b"espdl-hil simulated devkit"
 
 
 class EnableLow(Exception):  # noqa: N818 - an event that unwinds the chip, not an error
@@ -66,7 +68,7 @@ class SerialPort:
         self._selector.register(self._wake_in, selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._client: socket.socket | None = None
-        self._telnet = TelnetServer()
+        self._telnet = TelnetServer(SIGNATURE)
         self._received = bytearray()
         self._unsent = bytearray()
         self._lines = {"dtr": False, "rts": False}
@@ -181,7 +183,7 @@ class SerialPort:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client = client
-        self._telnet = TelnetServer()
+        self._telnet = TelnetServer(SIGNATURE)
         self._selector.unregister(self._listener)
         self._selector.register(client, selectors.EVENT_READ)
         self._unsent += self._telnet.take_replies()
@@ -197,10 +199,7 @@ class SerialPort:
         except OSError:
             data = b""
         if not data:
-            self._drop_client()
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._drive(Line("rts", False))
-            self._drive(Line("dtr", False))
+            self._lose_client()
             return
         went_low = False
         for event in self._telnet.feed(data):
@@ -208,10 +207,20 @@ class SerialPort:
                 went_low |= self._drive(event)
             else:
                 self._received += event
-        self._unsent += self._telnet.take_replies()
+        replies = self._telnet.take_replies()
+        self._unsent += replies
         self._flush()
+        if replies and len(self._unsent) > MAX_UNSENT_ANSWERS_BYTES:
+            self._lose_client()
         if went_low:
             raise EnableLow
+
+    def _lose_client(self) -> None:
+        """The client is gone: its lines are released and the next may come."""
+        self._drop_client()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._drive(Line("rts", False))
+        self._drive(Line("dtr", False))
 
     def _drive(self, line: Line) -> bool:
         """Apply a line change; True when it took EN low."""

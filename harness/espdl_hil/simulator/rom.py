@@ -19,7 +19,7 @@ import numpy as np
 from esp32_mock_bootloader import protocol, server
 from esptool.targets import CHIP_DEFS
 
-from espdl_hil.simulator.chips import Chip, Reset, efuse_words
+from espdl_hil.simulator.chips import Chip, ResetReason, efuse_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class LeaveDownload(Exception):  # noqa: N818 - an event that unwinds the loader
         reason: The reset that the command amounts to.
     """
 
-    def __init__(self, *, run_flash: bool, reason: Reset) -> None:
+    def __init__(self, *, run_flash: bool, reason: ResetReason) -> None:
         super().__init__()
         self.run_flash = run_flash
         self.reason = reason
@@ -278,7 +278,7 @@ class LoaderLink:
             self._watchdog_armed = bool(value >> 31)
         elif use == "protect" and value == 0 and self._watchdog_armed:
             # esptool writes this last; the time-out is over before its next command
-            self._leave = LeaveDownload(run_flash=True, reason=Reset.WATCHDOG)
+            self._leave = LeaveDownload(run_flash=True, reason=ResetReason.WATCHDOG)
 
     def _memory_end(self, packet: bytes) -> None:
         """An entry point given: from here on it is esptool's stub that answers."""
@@ -287,9 +287,9 @@ class LoaderLink:
     def _flash_end(self, packet: bytes) -> None:
         stay = any(packet[HEADER_BYTES : HEADER_BYTES + 4])
         if self._stub and not stay:  # leaves the stub; IO0 was latched, so the ROM loader follows
-            self._leave = LeaveDownload(run_flash=False, reason=Reset.SOFTWARE)
+            self._leave = LeaveDownload(run_flash=False, reason=ResetReason.SOFTWARE)
         elif not self._stub:  # for the ROM it is "reboot" and "run user code"
-            self._leave = LeaveDownload(run_flash=stay, reason=Reset.SOFTWARE)
+            self._leave = LeaveDownload(run_flash=stay, reason=ResetReason.SOFTWARE)
 
 
 def serve_download(port: SerialPort, chip: Chip, revision: int, flash: NorFlash) -> None:

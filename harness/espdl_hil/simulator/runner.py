@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,44 +10,25 @@ import numpy as np
 from espdl_hil import espdl, interpreter
 from espdl_hil.espdl import TensorInfo
 from espdl_hil.operators import infer_shapes
-from espdl_hil.simulator import abi
 from espdl_hil.simulator.faults import LoadFault, OutputUnwritten, StateDropped, StateKept
 from espdl_hil.simulator.faulty_model import FaultyModel, load_faulty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from espdl_hil.simulator.chips import Chip
     from espdl_hil.simulator.injection import Injection
-
-_DTYPE_CODES = {  # protocol.md section 3
-    "float32": 1,
-    "uint8": 2,
-    "int8": 3,
-    "uint16": 4,
-    "int16": 5,
-    "int32": 6,
-    "int64": 7,
-    "bool": 9,
-    "float16": 10,
-    "float64": 11,
-    "uint32": 12,
-    "uint64": 13,
-}
-PER_CHANNEL = 1  # hil_tensor.flags
 
 
 class RunnerError(Exception):
     """A callback's failure with its code of the protocol.
 
     Args:
-        code: Error code.
+        code: Name of the error code.
         message: Sent to the client.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
@@ -61,7 +41,7 @@ class _Model:
         name: As the client calls it.
         session: Runs it.
         size: Bytes of its file.
-        tensors: By kind (input, output, node output), in the file's order.
+        tensors: By kind of ``hil_host.h`` (input, output, node output), in the file's order.
         steps: Steps since the last reset.
     """
 
@@ -73,8 +53,7 @@ class _Model:
     node_outputs: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        nodes = self.tensors[abi.NODE_OUTPUT]
-        self.node_outputs = {info.name: index for index, info in enumerate(nodes)}
+        self.node_outputs = {info.name: index for index, info in enumerate(self.tensors[2])}
 
 
 class ModelRunner:
@@ -115,7 +94,7 @@ class ModelRunner:
         free = self._free_psram()
         if len(data) > free:
             raise RunnerError(
-                abi.OUT_OF_MEMORY, f"{name} has {len(data)} bytes, {free} bytes of PSRAM are free"
+                "OUT_OF_MEMORY", f"{name} has {len(data)} bytes, {free} bytes of PSRAM are free"
             )
         graph = espdl.load_graph(data)
         faults = self._injection.active(LoadFault, name)
@@ -136,28 +115,15 @@ class ModelRunner:
         """Number of tensors of a kind."""
         return len(self._models[model].tensors[kind])
 
-    def describe(self, model: int, kind: int, index: int, out: abi.Tensor) -> None:
-        """Fill in what the protocol says about one tensor."""
-        info = self._models[model].tensors[kind][index]
-        name = info.name.encode()
-        if len(name) > abi.MAX_NAME or len(info.shape) > abi.MAX_RANK:
-            raise RunnerError(abi.RUN_FAILED, f"{info.name}: name or rank exceeds the protocol's")
-        ctypes.memmove(ctypes.addressof(out), name, len(name))
-        out.name_size = len(name)
-        out.dtype = _DTYPE_CODES[info.dtype.name]
-        out.rank = len(info.shape)
-        out.bytes = info.nbytes
-        out.dims[: len(info.shape)] = info.shape
-        if len(info.exponents) == 1:
-            out.exponent = info.exponents[0]
-        else:
-            out.flags = PER_CHANNEL
+    def tensor(self, model: int, kind: int, index: int) -> TensorInfo:
+        """One tensor of a kind."""
+        return self._models[model].tensors[kind][index]
 
     def find(self, model: int, name: str) -> int:
         """Return the index of a node output."""
         index = self._models[model].node_outputs.get(name)
         if index is None:
-            raise RunnerError(abi.NO_SUCH_TENSOR, f"no node output {name!r}")
+            raise RunnerError("NO_SUCH_TENSOR", f"no node output {name!r}")
         return index
 
     def reset(self, model: int) -> None:
@@ -170,17 +136,17 @@ class ModelRunner:
     def run(
         self,
         model: int,
-        inputs: Sequence[abi.Buffer],
-        outputs: Sequence[abi.Buffer],
-        captures: Sequence[abi.Capture],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        captures: Sequence[tuple[int, Any]],
     ) -> None:
         """Run one step.
 
         Args:
             model: The model.
-            inputs: Every graph input, in order, exactly as large as described.
-            outputs: Where every graph output goes.
-            captures: Node outputs that are wanted, too.
+            inputs: Buffers with every graph input, in order, exactly as large as described.
+            outputs: Writable buffers for every graph output.
+            captures: Node outputs that are wanted, too: index and writable buffer.
         """
         loaded = self._models[model]
         session = loaded.session
@@ -193,33 +159,39 @@ class ModelRunner:
             if fault.step in (None, loaded.steps)
         }
         loaded.steps += 1
+        graph_inputs, graph_outputs, nodes = loaded.tensors
         values = session.step(
             {
-                info.name: _view(buffer, info)
-                for info, buffer in zip(loaded.tensors[abi.INPUT], inputs, strict=True)
+                info.name: np.frombuffer(buffer, info.dtype).reshape(info.shape)
+                for info, buffer in zip(graph_inputs, inputs, strict=True)
             }
         )
-        for info, buffer in zip(loaded.tensors[abi.OUTPUT], outputs, strict=True):
+        for info, buffer in zip(graph_outputs, outputs, strict=True):
             fault = unwritten.get(info.name)
             if fault is None:
-                _store(values[info.name], buffer)
+                buffer[:] = values[info.name].tobytes()
             else:
-                _store_partly(values[info.name], buffer, fault)
-        for capture in captures:
-            name = loaded.tensors[abi.NODE_OUTPUT][capture.index].name
-            _store(session.trace[name], capture.buffer)
+                _store_partly(values[info.name].tobytes(), buffer, fault)
+        for index, buffer in captures:
+            buffer[:] = session.trace[nodes[index].name].tobytes()
 
     def read(self, model: int, index: int, offset: int, size: int) -> bytes:
         """Copy bytes of a node output of the last step."""
         loaded = self._models[model]
-        name = loaded.tensors[abi.NODE_OUTPUT][index].name
+        name = loaded.tensors[2][index].name
         return bytes(loaded.session.trace[name].tobytes()[offset : offset + size])
 
-    def memory(self, out: abi.Memory) -> None:
-        """Fill in the chip's memory figures."""
-        out.internal_total = out.internal_free = out.internal_largest = self._chip.internal_bytes
-        out.psram_total = self._chip.psram_bytes
-        out.psram_free = out.psram_largest = self._free_psram()
+    def memory(self) -> dict[str, int]:
+        """The chip's memory figures, bytes, by their names in ``hil_memory``."""
+        internal, psram = self._chip.internal_bytes, self._free_psram()
+        return {
+            "internal_total": internal,
+            "internal_free": internal,
+            "internal_largest": internal,
+            "psram_total": self._chip.psram_bytes,
+            "psram_free": psram,
+            "psram_largest": psram,
+        }
 
     def _free_psram(self) -> int:
         return self._chip.psram_bytes - sum(model.size for model in self._models.values())
@@ -238,19 +210,7 @@ def _node_outputs(
     )
 
 
-def _view(buffer: abi.Buffer, info: TensorInfo) -> NDArray[Any]:
-    """The core's bytes as an array, without a copy; valid during the callback."""
-    raw = (ctypes.c_uint8 * buffer.size).from_address(buffer.data)
-    return np.frombuffer(raw, info.dtype).reshape(info.shape)
-
-
-def _store(value: NDArray[Any], buffer: abi.Buffer) -> None:
-    """Copy a tensor of exactly the buffer's size to the core."""
-    ctypes.memmove(buffer.data, value.tobytes(), buffer.size)
-
-
-def _store_partly(value: NDArray[Any], buffer: abi.Buffer, fault: OutputUnwritten) -> None:
+def _store_partly(data: bytes, buffer: Any, fault: OutputUnwritten) -> None:
     """Copy all but the bytes that a fault leaves unwritten."""
-    data = value.tobytes()
-    for part in fault.written(buffer.size):
-        ctypes.memmove(buffer.data + part.start, data[part], part.stop - part.start)
+    for part in fault.written(len(data)):
+        buffer[part] = data[part]

@@ -25,7 +25,7 @@ _BLOCK: Final = 254  # data bytes of the longest COBS block
 _CODES: Final = tuple(bytes([size + 1]) for size in range(_BLOCK + 1))
 
 
-class FaultReason(Enum):
+class DamageReason(Enum):
     """Why a frame was given up."""
 
     COBS = "cobs"
@@ -55,16 +55,19 @@ class Packet:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A damaged frame; its raw bytes follow as console bytes.
+class DamagedFrame:
+    """A frame that was given up; its raw bytes follow as console bytes.
 
     Attributes:
         reason: What was wrong.
         size: Raw bytes that were given up.
     """
 
-    reason: FaultReason
+    reason: DamageReason
     size: int
+
+
+Event = Packet | DamagedFrame | bytes  # bytes are the console's
 
 
 def cobs_encode(data: bytes) -> bytes:
@@ -146,7 +149,7 @@ def encode_packet(packet: Packet) -> bytes:
 
 
 class Decoder:
-    """Turns received bytes into packets, console bytes and faults.
+    """Turns received bytes into packets, console bytes and damaged frames.
 
     Every byte fed, other than zeros, is part of a returned packet or comes out
     as console bytes, in order.
@@ -155,25 +158,26 @@ class Decoder:
         max_length: Largest payload accepted, bytes; may be lowered or raised at any time.
 
     Attributes:
-        faults: Damaged frames so far, by reason.
+        damaged: Damaged frames so far, by reason.
     """
 
     def __init__(self, max_length: int = MAX_LENGTH) -> None:
         self.max_length = max_length
-        self.faults: Counter[FaultReason] = Counter()
+        self.damaged: Counter[DamageReason] = Counter()
         self._candidate: bytearray | None = None  # None: outside, bytes are console
         self._limit: int | None = None  # raw bytes the candidate may have; None: header incomplete
 
-    def feed(self, data: bytes) -> list[Packet | Fault | bytes]:
+    def feed(self, data: bytes) -> list[Event]:
         """Consume received bytes.
 
         Args:
             data: Bytes in the order received, cut anywhere.
 
         Returns:
-            What became complete, in order: packets, faults, and console bytes (never empty).
+            What became complete, in order: packets, damaged frames, and console
+            bytes (never empty).
         """
-        events: list[Packet | Fault | bytes] = []
+        events: list[Event] = []
         segments = data.split(b"\0")
         for index, segment in enumerate(segments):
             if index:
@@ -182,18 +186,19 @@ class Decoder:
                 self._append(segment, events)
         return events
 
-    def flush(self) -> list[Packet | Fault | bytes]:
+    def flush(self) -> list[Event]:
         """Give up a pending candidate: the line went silent inside a frame.
 
         Returns:
-            Console bytes, after a fault if they began like a frame; empty if nothing was pending.
+            Console bytes, after a damaged frame if they began like one; empty if nothing was
+            pending.
         """
-        events: list[Packet | Fault | bytes] = []
+        events: list[Event] = []
         if self._candidate:
-            self._give_up(events, FaultReason.TRUNCATED if len(self._candidate) > 1 else None)
+            self._give_up(events, DamageReason.TRUNCATED if len(self._candidate) > 1 else None)
         return events
 
-    def _append(self, segment: bytes, events: list[Packet | Fault | bytes]) -> None:
+    def _append(self, segment: bytes, events: list[Event]) -> None:
         if self._candidate is None:
             _console(events, segment)
             return
@@ -208,13 +213,13 @@ class Decoder:
             header = _decoded_prefix(bytes(raw[: _HEADER.size + 1]))
             length = int(_HEADER.unpack(header)[6])
             if length > self.max_length:
-                self._give_up(events, FaultReason.LENGTH)
+                self._give_up(events, DamageReason.LENGTH)
                 return
             self._limit = max_encoded(length + _OVERHEAD)
         if len(raw) > self._limit:
-            self._give_up(events, FaultReason.LENGTH)
+            self._give_up(events, DamageReason.LENGTH)
 
-    def _close(self, events: list[Packet | Fault | bytes]) -> None:
+    def _close(self, events: list[Event]) -> None:
         raw = self._candidate
         if raw:
             result = None if len(raw) == 1 else _parse(bytes(raw))
@@ -225,17 +230,17 @@ class Decoder:
         self._candidate = bytearray()
         self._limit = None
 
-    def _give_up(self, events: list[Packet | Fault | bytes], reason: FaultReason | None) -> None:
+    def _give_up(self, events: list[Event], reason: DamageReason | None) -> None:
         raw = bytes(self._candidate or b"")
         if reason is not None:
-            self.faults[reason] += 1
-            events.append(Fault(reason, len(raw)))
+            self.damaged[reason] += 1
+            events.append(DamagedFrame(reason, len(raw)))
         _console(events, raw)
         self._candidate = None
         self._limit = None
 
 
-def _console(events: list[Packet | Fault | bytes], data: bytes) -> None:
+def _console(events: list[Event], data: bytes) -> None:
     """Append console bytes, merged with those just before."""
     if events and isinstance(events[-1], bytes):
         events[-1] += data
@@ -254,18 +259,18 @@ def _decoded_prefix(raw: bytes) -> bytes:
     return bytes(buffer[1:])
 
 
-def _parse(raw: bytes) -> Packet | FaultReason:
+def _parse(raw: bytes) -> Packet | DamageReason:
     try:
         body = cobs_decode(raw)
     except WireError:
-        return FaultReason.COBS
+        return DamageReason.COBS
     if len(body) < _OVERHEAD:
-        return FaultReason.TRUNCATED
+        return DamageReason.TRUNCATED
     _, version, kind, granted, session, seq, length = _HEADER.unpack_from(body)
     if len(body) != length + _OVERHEAD:
-        return FaultReason.TRUNCATED if len(body) < length + _OVERHEAD else FaultReason.LENGTH
+        return DamageReason.TRUNCATED if len(body) < length + _OVERHEAD else DamageReason.LENGTH
     if zlib.crc32(body[: -_CRC.size]) != _CRC.unpack_from(body, len(body) - _CRC.size)[0]:
-        return FaultReason.CRC
+        return DamageReason.CRC
     if version != VERSION:
-        return FaultReason.VERSION
+        return DamageReason.VERSION
     return Packet(kind, session, seq, body[_HEADER.size : -_CRC.size], granted)

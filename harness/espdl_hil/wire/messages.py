@@ -2,6 +2,7 @@
 
 A request ``X`` is answered by ``XReply`` or ``ErrorReply``. Names and units of
 the fields are those of ``protocol.md``; a field's annotation is its encoding.
+The firmware's ``messages.h`` and ``codes.h`` are generated from this file, see ``generate.py``.
 """
 
 from __future__ import annotations
@@ -23,30 +24,18 @@ from espdl_hil.wire.schema import (
     Dims,
     Hash,
     Reader,
+    Record,
     Text,
     counted,
     fields_of,
-    record,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPLY: Final = 0x80  # bit of a reply's type
-DTYPE_NAMES: Final = {  # numpy's names
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-}
+MAX_NAME: Final = 512  # bytes of a tensor or model name
+MAX_RANK: Final = 8
 
 
 class ErrorCode(IntEnum):
@@ -122,6 +111,12 @@ class ChunkFlag(IntFlag):
     SUSPECT = 8
 
 
+class TensorFlag(IntFlag):
+    """``TensorInfo.flags``."""
+
+    PER_CHANNEL = 1
+
+
 class Message:
     """Base of all messages; each class has its type in ``TYPE``."""
 
@@ -166,7 +161,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class WireTensor:
-    """``TensorInfo`` of the protocol; flags bit 0: exponents are per channel."""
+    """``TensorInfo`` of the protocol; *flags* is a ``TensorFlag``."""
 
     name: Text
     dtype: U8
@@ -214,7 +209,7 @@ class HelloReply(Message):
     max_upload: U32
     max_watch: U16
     max_name: U16
-    memory: Annotated[Memory, record(Memory)]
+    memory: Annotated[Memory, Record(Memory)]
     target: Text
     idf_version: Text
     espdl_version: Text
@@ -493,7 +488,7 @@ class QueryMemory(Message):
 class QueryMemoryReply(Message):
     """The heap now."""
 
-    memory: Annotated[Memory, record(Memory)]
+    memory: Annotated[Memory, Record(Memory)]
 
 
 @_message(0x10)
@@ -549,6 +544,11 @@ class ErrorReply(Message):
     code: U16
     request: U8
     text: Text
+
+
+def all_messages() -> list[type[Message]]:
+    """Every message class, in the order of this file."""
+    return [cls for cls, _ in _CLASSES.values()]
 
 
 def encode_payload(message: Message) -> bytes:

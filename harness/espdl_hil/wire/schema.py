@@ -111,35 +111,48 @@ class _Rest:
         return reader.rest()
 
 
-class _Record:
-    """A nested dataclass, field by field."""
+class Record:
+    """A nested dataclass, field by field.
+
+    Args:
+        kind: The dataclass.
+    """
 
     def __init__(self, kind: type[Any]) -> None:
-        self._kind = kind
+        self.kind = kind
         self._fields = fields_of(kind)
 
     def write(self, value: Any, out: bytearray) -> None:
+        """Append every field of *value* to *out*."""
         for name, codec in self._fields:
             codec.write(getattr(value, name), out)
 
     def read(self, reader: Reader) -> Any:
-        return self._kind(**{name: codec.read(reader) for name, codec in self._fields})
+        """Take every field off *reader*."""
+        return self.kind(**{name: codec.read(reader) for name, codec in self._fields})
 
 
-class _Counted:
-    """A count and that many items."""
+class Counted:
+    """A count and that many items.
+
+    Args:
+        count: Codec of the count.
+        item: Codec of each item.
+    """
 
     def __init__(self, count: _Int, item: Codec) -> None:
         self._count = count
-        self._item = item
+        self.item = item
 
     def write(self, value: tuple[Any, ...], out: bytearray) -> None:
+        """Append the count and every item to *out*."""
         self._count.write(len(value), out)
         for item in value:
-            self._item.write(item, out)
+            self.item.write(item, out)
 
     def read(self, reader: Reader) -> tuple[Any, ...]:
-        return tuple(self._item.read(reader) for _ in range(self._count.read(reader)))
+        """Take the count and that many items off *reader*."""
+        return tuple(self.item.read(reader) for _ in range(self._count.read(reader)))
 
 
 _U8 = _Int("B")
@@ -154,22 +167,21 @@ I16 = Annotated[int, _Int("h")]
 Text = Annotated[str, _Str()]
 Hash = Annotated[bytes, _Fixed(32)]
 Data = Annotated[bytes, _Rest()]
-Dims = Annotated[tuple[int, ...], _Counted(_U8, _U32)]
-
-
-def record(kind: type[Any]) -> Codec:
-    """Return the codec of a nested dataclass *kind*."""
-    return _Record(kind)
+Dims = Annotated[tuple[int, ...], Counted(_U8, _U32)]
 
 
 def counted(kind: type[Any]) -> Codec:
     """Return the codec of ``count u16`` and that many dataclasses *kind*."""
-    return _Counted(_U16, _Record(kind))
+    return Counted(_U16, Record(kind))
+
+
+def codec_of(annotation: Any) -> Codec:
+    """Return the codec that an annotation such as ``U8`` stands for."""
+    codec: Codec = annotation.__metadata__[0]
+    return codec
 
 
 def fields_of(kind: type[Any]) -> tuple[tuple[str, Codec], ...]:
     """Return name and codec of each field of dataclass *kind*, in order."""
     hints = get_type_hints(kind, include_extras=True)
-    return tuple(
-        (field.name, hints[field.name].__metadata__[0]) for field in dataclasses.fields(kind)
-    )
+    return tuple((field.name, codec_of(hints[field.name])) for field in dataclasses.fields(kind))

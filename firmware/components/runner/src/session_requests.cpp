@@ -63,7 +63,7 @@ Status Session::Dispatch(const Packet& packet, PayloadWriter* reply) {
       return OnReadResult(payload, reply);
     case Type::kReadTensor:
       return OnReadTensor(payload, reply);
-    case Type::kMemory:
+    case Type::kQueryMemory:
       (*reply)(platform_.runner->Memory());
       return payload.empty() ? Ok() : kMalformed;
     case Type::kUnload:
@@ -137,7 +137,7 @@ Status Session::LoadInto(std::string_view name, Bytes bytes, PoolBuffer owned,
                                   std::move(owned)));
   ++last_handle_;
   const MemoryInfo after = platform_.runner->Memory();
-  LoadedReply loaded;
+  LoadReply loaded;  // UploadEndReply is the same
   loaded.handle = model->handle();
   loaded.sha256 = model->sha256();
   loaded.size = model->size();
@@ -263,7 +263,7 @@ Status Session::OnBindState(Bytes payload, PayloadWriter* reply) {
 }
 
 Status Session::OnReset(Bytes payload, PayloadWriter* reply) {
-  HandleOnly request;
+  Reset request;
   if (!ReadPayload(payload, &request)) {
     return kMalformed;
   }
@@ -398,7 +398,7 @@ Status Session::OnReadTensor(Bytes payload, PayloadWriter* reply) {
 }
 
 Status Session::OnUnload(Bytes payload, PayloadWriter* reply) {
-  HandleOnly request;
+  Unload request;
   if (!ReadPayload(payload, &request)) {
     return kMalformed;
   }

@@ -12,22 +12,14 @@ from typing import Final
 
 from serial import SerialException, SerialTimeoutException
 
-from espdl_hil.formats import telnet_client as telnet
-from espdl_hil.formats.telnet_client import ComPort, Event, Negotiation
+from espdl_hil.formats import telnet
+from espdl_hil.formats.telnet import ComPort, Event, Negotiation
 
 CONNECT_TIMEOUT_S: Final = 5.0
 OPTIONAL_ANSWER_S: Final = 1.0  # how long a server may take until it counts as one that is silent
 CLOSE_TIMEOUT_S: Final = 5.0
 RECEIVE_BYTES: Final = 65536
 
-_ACCEPTED_OPTIONS = frozenset(
-    {
-        telnet.OPTION_BINARY,
-        telnet.OPTION_ECHO,
-        telnet.OPTION_SUPPRESS_GO_AHEAD,
-        telnet.OPTION_COM_PORT,
-    }
-)
 _REQUESTED_AT_OPEN = (
     telnet.OPTION_COM_PORT,
     telnet.OPTION_BINARY,
@@ -313,7 +305,7 @@ class Link:
         if heard.option in _REQUESTED_AT_OPEN:
             return b""  # this is itself the answer to what was requested at open
         yes, no = _VERB_ANSWERS[heard.verb]
-        verb = yes if heard.option in _ACCEPTED_OPTIONS else no
+        verb = yes if heard.option in telnet.OPTIONS else no
         return bytes((telnet.IAC, verb, heard.option))
 
     def _take_com_port(self, message: ComPort) -> None:

@@ -18,7 +18,7 @@ from serial import PortNotOpenError, SerialBase, SerialException
 
 from espdl_hil.device.rfc2217_handler import SCHEME, STOCK_SCHEME
 from espdl_hil.device.rfc2217_handler.link import Link
-from espdl_hil.formats import telnet_client as telnet
+from espdl_hil.formats import telnet
 
 DEFAULT_ANSWER_TIMEOUT_S: Final = 3.0
 

@@ -2,9 +2,12 @@
 //
 // A list is `count` and the raw bytes of its items, always last: iterate with a
 // PayloadReader over `items`, or append records to a PayloadWriter.
+//
+// Generated from harness/espdl_hil/wire/messages.py by generate.py beside it.
 #ifndef WIRE_MESSAGES_H_
 #define WIRE_MESSAGES_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -28,36 +31,46 @@ enum class Type : uint8_t {
   kChunk = 0x0C,
   kReadResult = 0x0D,
   kReadTensor = 0x0E,
-  kMemory = 0x0F,
+  kQueryMemory = 0x0F,
   kUnload = 0x10,
   kReboot = 0x11,
   kBooted = 0xF0,
   kReject = 0xF1,
   kError = 0xFF,
 };
+
 inline constexpr uint8_t kReplyBit = 0x80;
 
-inline constexpr size_t kMaxName = 512;  // bytes of a tensor or model name
+inline constexpr size_t kMaxName = 512;  // bytes of a name
 inline constexpr size_t kMaxRank = 8;
 
+// What `Describe` lists.
 enum class TensorKind : uint8_t { kInput = 0, kOutput = 1, kNodeOutput = 2 };
+
+// What a watch records at each step.
 enum class WatchMode : uint8_t { kValue = 0, kDigest = 1 };
+
+// Why the device wants packets again.
 enum class RejectReason : uint8_t { kGap = 1, kCorrupt = 2 };
 
-// HelloReply.flags
+// `HelloReply.flags`.
 inline constexpr uint16_t kDeviceSimulated = 1;
 inline constexpr uint16_t kDeviceMeasuresTime = 2;
-// Start.flags
+
+// `Start.flags`.
 inline constexpr uint16_t kStartReset = 1;
 inline constexpr uint16_t kStartRetain = 2;
-// ChunkReply.flags
+
+// `ChunkReply.flags`.
 inline constexpr uint16_t kChunkExecuted = 1;
 inline constexpr uint16_t kChunkNoTiming = 2;
 inline constexpr uint16_t kChunkUnwritten = 4;
 inline constexpr uint16_t kChunkSuspect = 8;
-// TensorInfo.flags
+
+// `TensorInfo.flags`.
 inline constexpr uint16_t kTensorPerChannel = 1;
 
+// Heap of the device, bytes.
 struct MemoryInfo {
   uint32_t internal_free = 0;
   uint32_t internal_total = 0;
@@ -72,6 +85,7 @@ struct MemoryInfo {
   }
 };
 
+// One model of the `models` partition.
 struct ModelInfo {
   uint32_t size = 0;
   Sha256Digest sha256{};
@@ -82,14 +96,14 @@ struct ModelInfo {
   }
 };
 
-// A rank above kMaxRank does not parse: the reader is left with bytes over.
+// `TensorInfo` of the protocol; `flags` is a `TensorFlag`.
 struct TensorInfo {
   std::string_view name;
   uint8_t dtype = 0;
   int16_t exponent = 0;
   uint16_t flags = 0;
   uint32_t bytes = 0;
-  uint8_t rank = 0;
+  uint8_t rank = 0;  // above kMaxRank it does not parse: bytes are left over
   uint32_t dims[kMaxRank] = {};
   template <typename Archive>
   void Serialize(Archive& archive) {
@@ -100,6 +114,7 @@ struct TensorInfo {
   }
 };
 
+// A graph output that feeds a graph input at the next step.
 struct StatePair {
   std::string_view output;
   std::string_view input;
@@ -109,6 +124,7 @@ struct StatePair {
   }
 };
 
+// One tensor to record at each step; `mode` is a `WatchMode`.
 struct WatchItem {
   uint8_t mode = 0;
   std::string_view name;
@@ -118,22 +134,15 @@ struct WatchItem {
   }
 };
 
-// Requests and replies that are one handle, or nothing.
-struct HandleOnly {
-  uint32_t handle = 0;
-  template <typename Archive>
-  void Serialize(Archive& archive) {
-    archive(handle);
-  }
-};
-
-struct Empty {
+// Open a session.
+struct Hello {
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive();
   }
 };
 
+// What the device is.
 struct HelloReply {
   uint64_t boot_nonce = 0;
   Sha256Digest app_sha256{};
@@ -159,6 +168,7 @@ struct HelloReply {
   }
 };
 
+// List the `models` partition from entry `first`.
 struct ListModels {
   uint32_t first = 0;
   template <typename Archive>
@@ -167,6 +177,7 @@ struct ListModels {
   }
 };
 
+// As many entries as fit a packet.
 struct ListModelsReply {
   uint32_t total = 0;
   uint32_t first = 0;
@@ -178,6 +189,7 @@ struct ListModelsReply {
   }
 };
 
+// Load a model of the `models` partition.
 struct Load {
   std::string_view name;
   template <typename Archive>
@@ -186,7 +198,8 @@ struct Load {
   }
 };
 
-struct LoadedReply {
+// The model is loaded.
+struct LoadReply {
   uint32_t handle = 0;
   Sha256Digest sha256{};
   uint32_t size = 0;
@@ -201,6 +214,7 @@ struct LoadedReply {
   }
 };
 
+// Announce a model of `size` bytes.
 struct UploadBegin {
   uint32_t size = 0;
   Sha256Digest sha256{};
@@ -211,6 +225,7 @@ struct UploadBegin {
   }
 };
 
+// There is room for `size` bytes.
 struct UploadBeginReply {
   uint32_t size = 0;
   template <typename Archive>
@@ -219,6 +234,7 @@ struct UploadBeginReply {
   }
 };
 
+// A part of the model; `offset` is where the previous part ended.
 struct UploadData {
   uint32_t offset = 0;
   Bytes data;
@@ -228,6 +244,7 @@ struct UploadData {
   }
 };
 
+// The offset expected next.
 struct UploadDataReply {
   uint32_t next_offset = 0;
   template <typename Archive>
@@ -236,6 +253,31 @@ struct UploadDataReply {
   }
 };
 
+// Verify and load what was uploaded.
+struct UploadEnd {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+// The uploaded model is loaded.
+struct UploadEndReply {
+  uint32_t handle = 0;
+  Sha256Digest sha256{};
+  uint32_t size = 0;
+  uint16_t inputs = 0;
+  uint16_t outputs = 0;
+  uint32_t intermediates = 0;
+  uint32_t internal_bytes = 0;
+  uint32_t psram_bytes = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle, sha256, size, inputs, outputs, intermediates, internal_bytes, psram_bytes);
+  }
+};
+
+// List tensors of one `TensorKind` from `first`.
 struct Describe {
   uint32_t handle = 0;
   uint8_t kind = 0;
@@ -246,6 +288,7 @@ struct Describe {
   }
 };
 
+// As many tensors as fit a packet.
 struct DescribeReply {
   uint32_t handle = 0;
   uint8_t kind = 0;
@@ -259,6 +302,7 @@ struct DescribeReply {
   }
 };
 
+// Replace all state bindings of a model.
 struct BindState {
   uint32_t handle = 0;
   uint16_t count = 0;
@@ -269,6 +313,7 @@ struct BindState {
   }
 };
 
+// Bytes of state, and of the step input block that remains.
 struct BindStateReply {
   uint32_t handle = 0;
   uint32_t state_bytes = 0;
@@ -279,6 +324,25 @@ struct BindStateReply {
   }
 };
 
+// Zero caches and bound state.
+struct Reset {
+  uint32_t handle = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle);
+  }
+};
+
+// State is zero.
+struct ResetReply {
+  uint32_t handle = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle);
+  }
+};
+
+// Replace the list of tensors recorded at each step.
 struct Watch {
   uint32_t handle = 0;
   uint16_t count = 0;
@@ -289,17 +353,19 @@ struct Watch {
   }
 };
 
+// Size of all records, and the tensors in request order, nameless.
 struct WatchReply {
   uint32_t handle = 0;
   uint32_t watch_bytes = 0;
   uint16_t count = 0;
-  Bytes items;  // TensorInfo with an empty name
+  Bytes items;  // TensorInfo
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive(handle, watch_bytes, count, items);
   }
 };
 
+// Start a stream of chunks; `flags` is a `StartFlag`.
 struct Start {
   uint32_t handle = 0;
   uint16_t flags = 0;
@@ -309,6 +375,7 @@ struct Start {
   }
 };
 
+// The stream, what it runs on, and the size of its blocks in bytes.
 struct StartReply {
   uint32_t handle = 0;
   uint32_t stream = 0;
@@ -323,6 +390,7 @@ struct StartReply {
   }
 };
 
+// The input block of step `index`, or a fragment of it.
 struct Chunk {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -334,6 +402,7 @@ struct Chunk {
   }
 };
 
+// The start of the result block; `flags` is a `ChunkFlag`.
 struct ChunkReply {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -352,6 +421,7 @@ struct ChunkReply {
   }
 };
 
+// Read a part of the result block of the stream's last step.
 struct ReadResult {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -363,6 +433,7 @@ struct ReadResult {
   }
 };
 
+// At most `length` bytes from `offset`.
 struct ReadResultReply {
   uint32_t offset = 0;
   Bytes data;
@@ -372,6 +443,7 @@ struct ReadResultReply {
   }
 };
 
+// Read a part of a tensor of the model's last step.
 struct ReadTensor {
   uint32_t handle = 0;
   uint32_t offset = 0;
@@ -383,6 +455,7 @@ struct ReadTensor {
   }
 };
 
+// Bytes from `offset` of a tensor of `total` bytes.
 struct ReadTensorReply {
   uint32_t total = 0;
   uint32_t offset = 0;
@@ -393,6 +466,58 @@ struct ReadTensorReply {
   }
 };
 
+// `MEMORY`.
+struct QueryMemory {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+// The heap now.
+struct QueryMemoryReply {
+  MemoryInfo memory;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(memory);
+  }
+};
+
+// Free a model.
+struct Unload {
+  uint32_t handle = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle);
+  }
+};
+
+// The model is gone.
+struct UnloadReply {
+  uint32_t handle = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(handle);
+  }
+};
+
+// Restart the device.
+struct Reboot {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+// The device restarts now.
+struct RebootReply {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+// Event: the app is up.
 struct Booted {
   uint64_t boot_nonce = 0;
   template <typename Archive>
@@ -401,6 +526,7 @@ struct Booted {
   }
 };
 
+// Event: send everything from `expected` on again; `reason` is a `RejectReason`.
 struct Reject {
   uint8_t reason = 0;
   uint32_t expected = 0;
@@ -410,6 +536,7 @@ struct Reject {
   }
 };
 
+// The request failed; `code` is an `ErrorCode`, `request` its type.
 struct ErrorReply {
   uint16_t code = 0;
   uint8_t request = 0;

@@ -2,37 +2,11 @@
 #ifndef WIRE_STATUS_H_
 #define WIRE_STATUS_H_
 
-#include <cstdint>
 #include <string_view>
 
-namespace hil {
+#include "wire/codes.h"
 
-enum class Code : uint16_t {
-  kOk = 0,
-  kBadRequest = 1,
-  kUnknownType = 2,
-  kNoSession = 3,
-  kStaleSequence = 4,
-  kTooLarge = 5,
-  kNoSuchModel = 6,
-  kNoSuchTensor = 7,
-  kBadHandle = 8,
-  kNoSlot = 9,
-  kOutOfMemory = 10,
-  kHashMismatch = 11,
-  kBadPackage = 12,
-  kLoadFailed = 13,
-  kUploadState = 14,
-  kStateBinding = 15,
-  kNoStream = 16,
-  kChunkOrder = 17,
-  kStreamBroken = 18,
-  kRunFailed = 19,
-  kNotRetained = 20,
-  kNotAvailable = 21,
-  kVersion = 22,
-  kInternal = 23,
-};
+namespace hil {
 
 // The text is static, or owned by the object that returned the status and
 // valid until that object's next call.

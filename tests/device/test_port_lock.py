@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from espdl_hil.device.port_lock import PortLease
+from espdl_hil.device.port_lock import PortLock
 from espdl_hil.errors import ConfigError
 
 HOLDER = """
 import sys
-from espdl_hil.device.port_lock import PortLease
-lease = PortLease(sys.argv[1]).acquire()
+from espdl_hil.device.port_lock import PortLock
+lock = PortLock(sys.argv[1]).acquire()
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -26,10 +26,10 @@ def own_locks(tmp_path, monkeypatch):
 
 
 def test_a_port_is_taken_once():
-    with PortLease("/dev/ttyUSB0").acquire():
-        assert not PortLease("/dev/ttyUSB0").try_acquire()
-        assert PortLease("/dev/ttyUSB1").try_acquire()
-    assert PortLease("/dev/ttyUSB0").try_acquire()
+    with PortLock("/dev/ttyUSB0").acquire():
+        assert not PortLock("/dev/ttyUSB0").try_acquire()
+        assert PortLock("/dev/ttyUSB1").try_acquire()
+    assert PortLock("/dev/ttyUSB0").try_acquire()
 
 
 def test_links_and_url_spellings_are_one_port(tmp_path):
@@ -37,10 +37,10 @@ def test_links_and_url_spellings_are_one_port(tmp_path):
     device.touch()
     link = tmp_path / "by-id"
     link.symlink_to(device)
-    with PortLease(str(device)).acquire():
-        assert not PortLease(str(link)).try_acquire()
-    with PortLease("rfc2217://Board:4000?ign_set_control").acquire():
-        assert not PortLease("RFC2217://board:4000/").try_acquire()
+    with PortLock(str(device)).acquire():
+        assert not PortLock(str(link)).try_acquire()
+    with PortLock("rfc2217://Board:4000?ign_set_control").acquire():
+        assert not PortLock("RFC2217://board:4000/").try_acquire()
 
 
 def test_a_killed_process_leaves_no_lock():
@@ -52,16 +52,16 @@ def test_a_killed_process_leaves_no_lock():
     ) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(ConfigError, match=rf"\(pid {holder.pid}\)"):
-            PortLease("/dev/ttyUSB0").acquire()
+            PortLock("/dev/ttyUSB0").acquire()
         holder.send_signal(signal.SIGKILL)
         holder.wait(10)
-    PortLease("/dev/ttyUSB0").acquire().release()
+    PortLock("/dev/ttyUSB0").acquire().release()
 
 
 def test_releasing_twice_is_harmless():
-    lease = PortLease("/dev/ttyUSB0").acquire()
-    lease.release()
-    with PortLease("/dev/ttyUSB0").acquire() as other:
-        lease.release()
+    lock = PortLock("/dev/ttyUSB0").acquire()
+    lock.release()
+    with PortLock("/dev/ttyUSB0").acquire() as other:
+        lock.release()
         assert other.owner().startswith("pid ")
-        assert not PortLease("/dev/ttyUSB0").try_acquire()
+        assert not PortLock("/dev/ttyUSB0").try_acquire()

@@ -1,12 +1,14 @@
-"""The server's half of telnet and RFC 2217."""
+"""Telnet framing, and the server's side of RFC 2217."""
 
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
-from espdl_hil.formats.telnet_server import Line, TelnetServer, escape
+from espdl_hil.formats import telnet
+from espdl_hil.formats.telnet import ComPort, Line, Negotiation, TelnetParser, TelnetServer, escape
 
 EVERY_BYTE = bytes(range(256))
 ASK_BAUD = bytes.fromhex("fffa2c0100000000fff0")
@@ -98,6 +100,90 @@ def test_lines_are_events_only_when_they_change(server):
     assert server.feed(DTR_OFF + RTS_OFF) == [Line("dtr", False), Line("rts", False)]
 
 
-def test_a_command_that_never_ends_does_not_hold_the_stream(server):
-    events = server.feed(b"\xff\xfa" + b"x" * 300)
-    assert b"".join(event for event in events if isinstance(event, bytes)).endswith(b"x" * 290)
+# -- the parser alone ----------------------------------------------------------
+
+
+def feed_in_pieces(stream, sizes):
+    parser, events, at = TelnetParser(), [], 0
+    while at < len(stream):
+        size = sizes()
+        events += parser.feed(stream[at : at + size])
+        at += size
+    return events
+
+
+def join_data(events):
+    joined = []
+    for event in events:
+        if isinstance(event, bytes) and joined and isinstance(joined[-1], bytes):
+            joined[-1] += event
+        else:
+            joined.append(event)
+    return joined
+
+
+STREAM = (
+    b"one"
+    + telnet.escape(EVERY_BYTE)
+    + bytes((telnet.IAC, telnet.WILL, telnet.OPTION_BINARY))
+    + telnet.com_port(telnet.SET_BAUDRATE + telnet.ANSWER, b"\xff\xff\x00\x01")
+    + bytes((telnet.IAC, 0xF1))  # no operation
+    + b"two"
+)
+EVENTS = [
+    b"one" + EVERY_BYTE,
+    Negotiation(telnet.WILL, telnet.OPTION_BINARY),
+    ComPort(telnet.SET_BAUDRATE + telnet.ANSWER, b"\xff\xff\x00\x01"),
+    b"two",
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_the_parser_does_not_care_how_bytes_are_grouped(size):
+    assert join_data(feed_in_pieces(STREAM, lambda: size)) == EVENTS
+
+
+ENDLESS = bytes((telnet.IAC, telnet.SB, telnet.OPTION_COM_PORT, 105)) + b"x" * 1000
+
+
+@pytest.mark.parametrize("size", [1, 3, 100, 256, 5000])
+def test_an_endless_subnegotiation_is_given_up(size):
+    rest = b"x" * (1000 + 2 - telnet.MAX_SUBNEGOTIATION_BYTES)
+    events = feed_in_pieces(ENDLESS + RTS_ON + b"and data", lambda: size)
+    on = ComPort(telnet.SET_CONTROL, bytes([telnet.CONTROL_RTS_ON]))
+    assert join_data(events) == [rest, on, b"and data"]
+
+
+def test_the_longest_subnegotiation_is_kept():
+    value = bytes(telnet.MAX_SUBNEGOTIATION_BYTES - 2)
+    longest = telnet.com_port(telnet.SIGNATURE, value)
+    assert TelnetParser().feed(longest) == [ComPort(telnet.SIGNATURE, value)]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        ENDLESS * 1000,
+        b"\xff\xfa" * 500_000,
+        b"\xff\xfa\x2c" + b"\xff" * 1_000_000,
+        b"\xff\xfb" * 500_000,
+        b"\xff\xfa\x2c\x05" * 250_000,
+    ],
+)
+def test_garbage_costs_linear_time_and_no_memory(attack):
+    def seconds(stream):
+        parser, started = TelnetParser(), time.perf_counter()
+        for at in range(0, len(stream), 4096):
+            parser.feed(stream[at : at + 4096])
+            assert len(parser._sub or b"") <= telnet.MAX_SUBNEGOTIATION_BYTES
+        return time.perf_counter() - started
+
+    part = attack[: len(attack) // 8]
+    assert min(seconds(attack) for _ in range(2)) < 24 * min(seconds(part) for _ in range(3))
+
+
+def test_garbage_never_raises_in_the_parser():
+    noise = random.Random(1)
+    for _ in range(300):
+        stream = bytes(noise.choices([255, 255, 250, 240, 251, 44, 105, 7], k=200))
+        feed_in_pieces(stream, lambda: noise.randint(1, 9))

@@ -15,7 +15,7 @@ import pytest
 from espdl_hil.device.console import Console
 from espdl_hil.device.errors import BootError, HandshakeError, RequestError, TransportError
 from espdl_hil.device.timing import Timing
-from espdl_hil.device.transport import Channel
+from espdl_hil.device.transport import Transport
 from espdl_hil.wire.framing import Decoder, Packet, cobs_decode, cobs_encode, encode_packet
 from espdl_hil.wire.messages import (
     Booted,
@@ -161,23 +161,23 @@ class Port:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[..., tuple[Channel, Port]]]:
+def connect() -> Iterator[Callable[..., tuple[Transport, Port]]]:
     with contextlib.ExitStack() as stack:
 
-        def start(device: Any, *, greet: bool = True) -> tuple[Channel, Port]:
+        def start(device: Any, *, greet: bool = True) -> tuple[Transport, Port]:
             port = Port(device)
-            channel = Channel(port, "port", Console(), baud=0, timing=TIMING)
-            stack.callback(channel.stop)
+            transport = Transport(port, "port", Console(), baud=0, timing=TIMING)
+            stack.callback(transport.stop)
             if greet:
-                channel.greet(TIMING.boot_s)
-            return channel, port
+                transport.greet(TIMING.boot_s)
+            return transport, port
 
         yield start
 
 
-def resets(channel, count):
-    pending = [channel.submit(Reset(handle=index), TIMING.reply_s) for index in range(count)]
-    return [channel.expect(sent, ResetReply).handle for sent in pending]
+def resets(transport, count):
+    pending = [transport.submit(Reset(handle=index), TIMING.reply_s) for index in range(count)]
+    return [transport.expect(sent, ResetReply).handle for sent in pending]
 
 
 # -- requests --------------------------------------------------------------------
@@ -185,8 +185,8 @@ def resets(channel, count):
 
 def test_a_pipeline_is_answered_in_order_and_once(connect):
     device = Device()
-    channel, _ = connect(device)
-    assert resets(channel, 50) == list(range(50))
+    transport, _ = connect(device)
+    assert resets(transport, 50) == list(range(50))
     assert device.executed == list(range(51))
 
 
@@ -194,22 +194,22 @@ def test_a_pipeline_is_answered_in_order_and_once(connect):
 @pytest.mark.parametrize("every", [2, 3, 7])
 def test_what_is_lost_is_sent_again_and_never_run_twice(connect, way, every):
     device = Device(lose=lambda lost, count: lost == way and count % every == 0)
-    channel, _ = connect(device)
-    assert resets(channel, 20) == list(range(20))
+    transport, _ = connect(device)
+    assert resets(transport, 20) == list(range(20))
     assert device.executed == list(range(21))
-    assert sum(channel.stats[what] for what in ("repeated", "resent")) > 0
+    assert sum(transport.stats[what] for what in ("repeated", "resent")) > 0
 
 
 def test_the_window_begins_at_the_oldest_unanswered_request(connect):
     lost = iter((False, True))
     device = Device(lose=lambda way, _: way == "out" and next(lost, False))
-    channel, _ = connect(device)
-    assert resets(channel, 20) == list(range(20))  # a request beyond it fails in Device.take
+    transport, _ = connect(device)
+    assert resets(transport, 20) == list(range(20))  # a request beyond it fails in Device.take
 
 
 def test_a_window_of_one_works(connect):
-    channel, _ = connect(Device(window=1))
-    assert resets(channel, 5) == list(range(5))
+    transport, _ = connect(Device(window=1))
+    assert resets(transport, 5) == list(range(5))
 
 
 def test_a_damaged_reply_is_asked_for_at_once(connect):
@@ -220,21 +220,21 @@ def test_a_damaged_reply_is_asked_for_at_once(connect):
                 return frame
             return frame[:-3] + bytes([frame[-3] ^ 1 or 2]) + frame[-2:]
 
-    channel, _ = connect(Damaging())
-    channel.timing = replace(TIMING, repeat_s=5, reply_s=20)
+    transport, _ = connect(Damaging())
+    transport.timing = replace(TIMING, repeat_s=5, reply_s=20)
     started = time.monotonic()
-    assert resets(channel, 1) == [0]
+    assert resets(transport, 1) == [0]
     assert time.monotonic() - started < 1
-    assert channel.stats["damaged"] == 1
+    assert transport.stats["damaged"] == 1
 
 
 def test_silence_ends_at_the_deadline(connect):
     silent = False
-    channel, _ = connect(Device(lose=lambda way, _: way == "out" and silent))
+    transport, _ = connect(Device(lose=lambda way, _: way == "out" and silent))
     silent = True
     started = time.monotonic()
     with pytest.raises(TransportError, match=r"no reply to Reset within 0\.4 s \(\d repeats\)"):
-        resets(channel, 1)
+        resets(transport, 1)
     assert 0.3 < time.monotonic() - started < 1
 
 
@@ -258,11 +258,11 @@ def test_a_slow_step_has_the_time_of_one_step_each(connect):
         while (packet := packets.get()) is not None:
             port.say(device.take(packet))
 
-    channel, port = connect(Behind(), greet=False)
+    transport, port = connect(Behind(), greet=False)
     worker = threading.Thread(target=work)
     worker.start()
-    channel.greet(2)
-    assert resets(channel, 4) == [0, 1, 2, 3]  # 0.6 s in all, 0.4 s allowed each
+    transport.greet(2)
+    assert resets(transport, 4) == [0, 1, 2, 3]  # 0.6 s in all, 0.4 s allowed each
     packets.put(None)
     worker.join()
     assert device.executed == list(range(5))
@@ -275,12 +275,12 @@ def test_refusals_carry_code_and_words(connect):
                 return self.hello
             return ErrorReply(code=ErrorCode.OUT_OF_MEMORY, request=request.TYPE, text="no room")
 
-    channel, _ = connect(Refusing())
+    transport, _ = connect(Refusing())
     with pytest.raises(RequestError) as caught:
-        resets(channel, 1)
+        resets(transport, 1)
     assert caught.value.code == "OUT_OF_MEMORY"
     assert str(caught.value) == "port: Reset was refused: OUT_OF_MEMORY (no room)"
-    channel.drain()
+    transport.drain()
 
 
 def test_an_unknown_code_is_still_told(connect):
@@ -290,9 +290,9 @@ def test_an_unknown_code_is_still_told(connect):
                 return self.hello
             return ErrorReply(code=999, request=request.TYPE, text="")
 
-    channel, _ = connect(Odd())
+    transport, _ = connect(Odd())
     with pytest.raises(RequestError, match="Reset was refused: error 999"):
-        resets(channel, 1)
+        resets(transport, 1)
 
 
 def test_a_reply_of_another_kind_is_a_transport_fault(connect):
@@ -300,9 +300,9 @@ def test_a_reply_of_another_kind_is_a_transport_fault(connect):
         def answer(self, request: Message) -> Message:
             return self.hello if isinstance(request, Hello) else QueryMemoryReply(memory=MEMORY)
 
-    channel, _ = connect(Confused())
+    transport, _ = connect(Confused())
     with pytest.raises(TransportError, match="Reset was answered with QueryMemoryReply"):
-        resets(channel, 1)
+        resets(transport, 1)
 
 
 def test_an_unreadable_reply_is_a_transport_fault(connect):
@@ -312,9 +312,9 @@ def test_an_unreadable_reply_is_a_transport_fault(connect):
                 return super().take(packet)
             return encode_packet(Packet(ResetReply.TYPE, packet.session, packet.seq, b"", 4))
 
-    channel, _ = connect(Short())
+    transport, _ = connect(Short())
     with pytest.raises(TransportError, match="unreadable reply: ResetReply"):
-        resets(channel, 1)
+        resets(transport, 1)
 
 
 def test_console_text_between_packets_reaches_the_console(connect):
@@ -322,30 +322,30 @@ def test_console_text_between_packets_reaches_the_console(connect):
         def send(self, frame: bytes) -> bytes:
             return b"I (1) main: busy\n" + frame + b"and done\n"
 
-    channel, _ = connect(Chatty())
-    assert resets(channel, 3) == [0, 1, 2]
-    assert channel._console.tail().count("I (1) main: busy") == 4
+    transport, _ = connect(Chatty())
+    assert resets(transport, 3) == [0, 1, 2]
+    assert transport._console.tail().count("I (1) main: busy") == 4
 
 
 # -- the device goes away ------------------------------------------------------------
 
 
 def test_another_boot_nonce_is_a_restart(connect):
-    channel, port = connect(Device())
+    transport, port = connect(Device())
     port.say(encode(Booted(boot_nonce=8), session=0, seq=0))
     time.sleep(0.02)
     with pytest.raises(TransportError, match="the device restarted") as caught:
-        resets(channel, 1)
+        resets(transport, 1)
     with pytest.raises(TransportError) as again:
-        resets(channel, 1)
+        resets(transport, 1)
     assert again.value is caught.value
 
 
 def test_the_same_boot_nonce_is_none(connect):
-    channel, port = connect(Device())
+    transport, port = connect(Device())
     port.say(encode(Booted(boot_nonce=7), session=0, seq=0))
     time.sleep(0.02)
-    assert resets(channel, 1) == [0]
+    assert resets(transport, 1) == [0]
 
 
 def test_a_forgotten_session_is_a_restart(connect):
@@ -355,30 +355,30 @@ def test_a_forgotten_session_is_a_restart(connect):
                 return self.hello
             return ErrorReply(code=ErrorCode.NO_SESSION, request=request.TYPE, text="")
 
-    channel, _ = connect(Forgetful())
+    transport, _ = connect(Forgetful())
     with pytest.raises(TransportError, match="the device restarted, or another program opened"):
-        resets(channel, 1)
+        resets(transport, 1)
 
 
 def test_an_unplugged_port_ends_a_wait_at_once(connect):
     silent = False
-    channel, port = connect(Device(lose=lambda way, _: way == "out" and silent))
-    channel.timing = replace(TIMING, reply_s=30)
+    transport, port = connect(Device(lose=lambda way, _: way == "out" and silent))
+    transport.timing = replace(TIMING, reply_s=30)
     silent = True
     timer = threading.Timer(0.1, port.unplug)
     timer.start()
     started = time.monotonic()
     with pytest.raises(TransportError, match="the port failed: gone"):
-        channel.wait(channel.submit(QueryMemory(), 30))
+        transport.wait(transport.submit(QueryMemory(), 30))
     assert time.monotonic() - started < 1
     timer.join()
 
 
-def test_a_stopped_channel_says_so(connect):
-    channel, _ = connect(Device())
-    channel.stop()
+def test_a_stopped_transport_says_so(connect):
+    transport, _ = connect(Device())
+    transport.stop()
     with pytest.raises(TransportError, match="the session is closed"):
-        resets(channel, 1)
+        resets(transport, 1)
 
 
 # -- the greeting ----------------------------------------------------------------------
@@ -386,8 +386,8 @@ def test_a_stopped_channel_says_so(connect):
 
 def test_hello_is_repeated_while_the_device_boots(connect):
     device = Device(lose=lambda way, count: way == "in" and count < 4)
-    channel, _ = connect(device)
-    assert channel.hello == HELLO
+    transport, _ = connect(device)
+    assert transport.hello == HELLO
     assert device.counts["in"] == 4
 
 
@@ -399,8 +399,8 @@ def test_a_device_that_says_it_is_up_is_greeted_at_once(connect):
             return super().take(packet) if self.up else b""
 
     device = Booting()
-    channel, port = connect(device, greet=False)
-    channel.timing = replace(TIMING, hello_interval_s=5)
+    transport, port = connect(device, greet=False)
+    transport.timing = replace(TIMING, hello_interval_s=5)
 
     def boot() -> None:
         device.up = True
@@ -409,7 +409,7 @@ def test_a_device_that_says_it_is_up_is_greeted_at_once(connect):
     timer = threading.Timer(0.05, boot)
     timer.start()
     started = time.monotonic()
-    assert channel.greet(5) == HELLO
+    assert transport.greet(5) == HELLO
     assert time.monotonic() - started < 1
     timer.join()
 
@@ -423,18 +423,18 @@ def test_a_device_that_says_it_is_up_is_greeted_at_once(connect):
     ],
 )
 def test_no_greeting_says_what_came_instead(connect, said, why):
-    channel, port = connect(Device(lose=lambda *_: True), greet=False)
+    transport, port = connect(Device(lose=lambda *_: True), greet=False)
     port.say(said)
     with pytest.raises(BootError, match=rf"no answer to HELLO within 0\.5 s; {why}"):
-        channel.greet(0.5)
+        transport.greet(0.5)
 
 
 def test_a_hopeless_boot_is_told_before_the_deadline(connect):
-    channel, port = connect(Device(lose=lambda *_: True), greet=False)
+    transport, port = connect(Device(lose=lambda *_: True), greet=False)
     port.say(b"rst:0x1 (POWERON),boot:0x0\nwaiting for download\n")
     started = time.monotonic()
     with pytest.raises(BootError, match="the chip is in its ROM loader") as caught:
-        channel.greet(10)
+        transport.greet(10)
     assert time.monotonic() - started < 1
     assert caught.value.hint == "release the BOOT button (IO0), then reset the board"
 
@@ -447,9 +447,9 @@ def test_another_version_in_the_frame_is_a_handshake_error(connect):
             body[1] = 2
             return reframe(bytes(body[:-4]))
 
-    channel, _ = connect(Newer(), greet=False)
+    transport, _ = connect(Newer(), greet=False)
     with pytest.raises(HandshakeError, match="speaks another version of the protocol"):
-        channel.greet(0.3)
+        transport.greet(0.3)
 
 
 def test_another_version_in_an_error_is_a_handshake_error(connect):
@@ -457,9 +457,9 @@ def test_another_version_in_an_error_is_a_handshake_error(connect):
         def answer(self, request: Message) -> Message:
             return ErrorReply(code=ErrorCode.VERSION, request=request.TYPE, text="I speak 2")
 
-    channel, _ = connect(Strict(), greet=False)
+    transport, _ = connect(Strict(), greet=False)
     with pytest.raises(HandshakeError, match="another version of the protocol: I speak 2"):
-        channel.greet(0.3)
+        transport.greet(0.3)
 
 
 def body_of(frame: bytes) -> bytes:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 from espdl_hil.device.console import TAIL_LINES, readable_lines
 from espdl_hil.device.errors import (
     BootError,
-    DeviceFault,
+    CrashError,
     HandshakeError,
     RequestError,
     TransportError,
 )
-from espdl_hil.device.panic_decoder import Fault, decode_boot_failure, decode_fault
-from espdl_hil.wire.framing import FaultReason
+from espdl_hil.device.panic_decoder import Failure, decode_boot_failure, decode_crash
+from espdl_hil.wire.framing import DamageReason
 from espdl_hil.wire.messages import ErrorCode, ErrorReply, Message
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 REPORT_LINE_BYTES: Final = 512  # no line that tells of a crash is longer
 
 
-class Symptoms:
+class Failures:
     """Builds the errors of one session.
 
     Args:
@@ -47,49 +47,49 @@ class Symptoms:
     def is_suspicious(self, seen: int) -> bool:
         """Whether text after the console's mark *seen* belongs to a crash report; a quick look."""
         recent = self._console.since(max(self._mark, seen - REPORT_LINE_BYTES))
-        return decode_fault(recent) is not None
+        return decode_crash(recent) is not None
 
-    def crash(self) -> Fault | None:
+    def crash(self) -> Failure | None:
         """The first crash report on the console since the session began."""
-        return decode_fault(self._whole_lines())
+        return decode_crash(self._whole_lines())
 
-    def crashed(self, fault: Fault) -> DeviceFault:
+    def crashed(self, failure: Failure) -> CrashError:
         """The device crashed; shows the report, though the next boot may follow it already."""
-        report = readable_lines(self._whole_lines()[fault.at :])[:TAIL_LINES]
-        return DeviceFault(
-            f"the device crashed: {fault.text}",
-            kind=fault.kind,
+        report = readable_lines(self._whole_lines()[failure.at :])[:TAIL_LINES]
+        return CrashError(
+            f"the device crashed: {failure.text}",
+            kind=failure.kind,
             port=self._port,
             console_tail="\n".join(report),
-            hint=fault.hint,
+            hint=failure.hint,
         )
 
     def restarted(self) -> DeviceError:
         """The device has forgotten the session; a crash report explains it, if there is one."""
-        fault = self.crash()
-        if fault is not None:
-            return self.crashed(fault)
-        return self.transport(
+        failure = self.crash()
+        if failure is not None:
+            return self.crashed(failure)
+        return self.broken(
             "the device restarted, or another program opened a session with it",
             hint="check the supply voltage, and that no serial monitor has the port open",
         )
 
     def timed_out(self, request: Message, deadline_s: float, repeats: int) -> DeviceError:
         """*request* was never answered."""
-        fault = self.crash()
-        if fault is not None:
-            return self.crashed(fault)
-        return self.transport(
+        failure = self.crash()
+        if failure is not None:
+            return self.crashed(failure)
+        return self.broken(
             f"no reply to {type(request).__name__} within {deadline_s:g} s ({repeats} repeats)",
             hint="reset the board; if it happens again, check cable and baud rate",
         )
 
-    def transport(self, message: str, hint: str | None = None) -> TransportError:
+    def broken(self, message: str, hint: str | None = None) -> TransportError:
         """Packets do not get through; counts those that were damaged."""
         counts = ", ".join(
-            f"{self._decoder.faults[reason]} frames damaged ({reason.value})"
-            for reason in FaultReason
-            if self._decoder.faults[reason]
+            f"{self._decoder.damaged[reason]} frames damaged ({reason.value})"
+            for reason in DamageReason
+            if self._decoder.damaged[reason]
         )
         return TransportError(
             f"{message}; {counts}" if counts else message,
@@ -133,9 +133,9 @@ class Symptoms:
             )
         if waited_s is None:
             return None
-        if self._decoder.faults[FaultReason.VERSION]:
+        if self._decoder.damaged[DamageReason.VERSION]:
             return self._other_version("")
-        damaged = sum(self._decoder.faults.values())
+        damaged = sum(self._decoder.damaged.values())
         came = f"{damaged} damaged packets" if damaged else "text" if self.tail else "nothing"
         return BootError(
             f"no answer to HELLO within {waited_s:g} s; {came} came",

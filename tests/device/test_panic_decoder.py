@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from espdl_hil.device.panic_decoder import decode_boot_failure, decode_fault
+from espdl_hil.device.panic_decoder import decode_boot_failure, decode_crash
 
 PANIC = """\
 Guru Meditation Error: Core  0 panic'ed (LoadProhibited). Exception was unhandled.
@@ -51,22 +51,22 @@ BOOT = "ESP-ROM:esp32s3-20210327\nrst:0x{:x} (POWERON),boot:0x8 (SPI_FAST_FLASH_
     ],
 )
 def test_crashes_are_decoded(console, kind, text):
-    fault = decode_fault("I (10) main: fine\n" + console)
-    assert fault.kind == kind
-    assert fault.text.startswith(text)
-    assert not fault.is_final
+    failure = decode_crash("I (10) main: fine\n" + console)
+    assert failure.kind == kind
+    assert failure.text.startswith(text)
+    assert not failure.is_final
 
 
 def test_only_the_task_watchdog_lets_the_app_live():
-    assert decode_fault(PANIC).ends_app
-    assert not decode_fault("Task watchdog got triggered.\n").ends_app
+    assert decode_crash(PANIC).ends_app
+    assert not decode_crash("Task watchdog got triggered.\n").ends_app
 
 
 @pytest.mark.parametrize(
     "console", ["", "I (31) boot: chip revision: v0.2\n", "hello world\n", BOOT.format(1)]
 )
 def test_ordinary_text_is_no_fault(console):
-    assert decode_fault(console) is None
+    assert decode_crash(console) is None
     assert decode_boot_failure(console) is None
 
 

@@ -6,11 +6,12 @@ import hashlib
 
 import pytest
 
-from espdl_hil.errors import ConfigError
-from espdl_hil.formats.partition_csv import (
+from espdl_hil.errors import ArtifactError, ConfigError
+from espdl_hil.formats.partition_table import (
     Partition,
     PartitionTableError,
     build_table,
+    find_partition,
     parse_csv,
     read_table,
 )
@@ -42,7 +43,16 @@ def test_apps_are_aligned_to_64_kib():
 
 
 @pytest.mark.parametrize(
-    "line", ["just,three,fields", "a,data,nvs,,many,", "a,data,nonsense,,4K,", "a,data,nvs,,4K,odd"]
+    "line",
+    [
+        "just,three,fields",
+        "a,data,nvs,,many,",
+        "a,data,nonsense,,4K,",
+        "a,data,nvs,,4K,odd",
+        "a_name_of_17_char,data,nvs,,4K,",
+        "größe,data,nvs,,4K,",
+        ",data,nvs,,4K,",
+    ],
 )
 def test_a_line_that_is_not_a_partition(line):
     with pytest.raises(ConfigError) as error:
@@ -50,7 +60,8 @@ def test_a_line_that_is_not_a_partition(line):
     fields = ", ".join(field.strip() for field in line.split(","))
     assert str(error.value) == (
         f"partition table line 2: {fields!r} is not name, type, subtype, offset, size, flags\n"
-        "  hint: sizes may end in K or M; type is app, data or a number"
+        "  hint: names have 1 to 16 ASCII letters; sizes may end in K or M; type is app, data or "
+        "a number"
     )
 
 
@@ -109,4 +120,42 @@ def damaged(change):
 def test_tables_that_a_bootloader_refuses(table, message):
     with pytest.raises(PartitionTableError) as error:
         read_table(table, flash_bytes=FLASH_BYTES)
-    assert str(error.value) == message
+    assert error.value.words == message
+
+
+ENTRIES = build_table(PARTITIONS)[: 4 * 32]
+END = b"\xff" * 32
+
+
+def test_the_checksum_is_optional_and_the_rest_of_the_sector_is_not_read():
+    assert read_table(ENTRIES + END + b"anything") == PARTITIONS
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (damaged(lambda t: t.__setitem__(40, 0x77)), "Incorrect MD5 checksum (at byte 128)"),
+        (b"\x00" + ENTRIES[1:], "partition 0 invalid magic number 0x5000 (at byte 0)"),
+        (ENTRIES, "partition table has no terminating entry, not valid (at byte 128)"),
+        (b"", "partition table has no terminating entry, not valid (at byte 0)"),
+    ],
+)
+def test_damage_is_located(data, why):
+    with pytest.raises(ArtifactError) as error:
+        read_table(data, path="table.bin")
+    assert str(error.value) == f"table.bin: {why}"
+
+
+def test_a_size_that_is_not_known_is_not_checked():
+    big = (Partition("big", 1, 2, 0x9000, FLASH_BYTES),)
+    assert read_table(build_table(big)) == big
+
+
+def test_a_partition_is_found_by_its_label():
+    assert find_partition(PARTITIONS, "models", path="t").offset == 0x200000
+    with pytest.raises(ArtifactError) as error:
+        find_partition(PARTITIONS[:2], "models", path="t")
+    assert str(error.value) == (
+        "t: no partition 'models', there are: nvs, phy_init\n"
+        "  hint: the firmware's partitions.csv must have a models partition"
+    )

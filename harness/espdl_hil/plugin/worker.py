@@ -1,0 +1,66 @@
+"""What is different in a worker of pytest-xdist: a mistake travels to the controller."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from espdl_hil.errors import HarnessError
+
+_MISTAKE = "espdl_hil_mistake"
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this process runs tests for a controller."""
+    return hasattr(config, "workerinput")
+
+
+def worker_name(config: pytest.Config) -> str:
+    """Return ``gw0`` in a worker, nothing elsewhere."""
+    return config.workerinput["workerid"] if is_worker(config) else ""
+
+
+def worker_count(config: pytest.Config) -> int:
+    """Return how many processes run tests side by side."""
+    return config.workerinput["workercount"] if is_worker(config) else 1
+
+
+def command_of(config: pytest.Config) -> str:
+    """Return the command line that the user gave."""
+    return shlex.join(["pytest", *config.invocation_params.args])
+
+
+def refuse(config: pytest.Config, error: HarnessError) -> bool:
+    """End the session: the user must act first.
+
+    A worker cannot, it would count as crashed; it runs no test and tells its controller.
+
+    Returns:
+        True, for ``pytest_runtestloop``: there is nothing more to run.
+
+    Raises:
+        pytest.UsageError: outside of a worker.
+    """
+    if not is_worker(config):
+        raise pytest.UsageError(str(error)) from None
+    config.workeroutput[_MISTAKE] = str(error)
+    return True
+
+
+def mistake_of(config: pytest.Config) -> str | None:
+    """Return what this worker has refused to work for."""
+    return getattr(config, "workeroutput", {}).get(_MISTAKE)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller
+def pytest_testnodedown(node: Any) -> None:
+    """Say what the first worker has refused to work for, and end the session.
+
+    Raises:
+        pytest.UsageError: it has.
+    """
+    if mistake := getattr(node, "workeroutput", {}).get(_MISTAKE):
+        raise pytest.UsageError(mistake)
