@@ -41,7 +41,7 @@ def test_a_crash_is_mended_once_and_said(project):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert row["outcome"] == "passed"
-    assert "recovered esp32s3: " in result.stdout
+    assert "recovery of esp32s3: " in result.stdout
     log = project.folder / "hil-report" / "logs" / "esp32s3.log"
     assert b"Guru Meditation" in log.read_bytes()
 
