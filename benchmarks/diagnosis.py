@@ -5,9 +5,10 @@
 Each instance breaks one thing (``espdl_hil.simulator.faults``) on one model of the zoo or the
 golden vectors and streams it through the firmware core with the product's own client
 (``campaign/device.py``). What the product is fed then, and nothing else, goes to the diagnosis:
-the verdict, the device's remarks, and a freshly loaded model to look into. An instance that changes no output is drawn again and counted apart. A run without a
-fault must raise no alarm. The exit code is 0 if all faults that change an output are detected,
-95% of the causes are right and there is no alarm.
+the verdict, the device's remarks, and a freshly loaded model to look into. An instance that changes
+no output is drawn again and counted apart. A run without a fault must raise no alarm. The exit code
+is 0 if all faults that change an output are detected, 95% of the causes are right and there is no
+alarm.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from espdl_hil.device.console import Console
@@ -22,6 +21,8 @@ from espdl_hil.simulator.injection import Injection
 from espdl_hil.simulator.runner import ModelRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from espdl_hil.simulator.faults import Fault
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +12,8 @@ from espdl_hil.simulator import faults
 from espdl_hil.simulator.faults.sums import SUMMING, usual_mode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from campaign.subjects import Subject
     from espdl_hil.diagnosis.mismatch import Tensors
     from espdl_hil.espdl import Graph, Node

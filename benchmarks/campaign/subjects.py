@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,8 @@ from espdl_hil.quantize import Artifacts, Recipe, Store, prepare
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from campaign.device import Device
     from espdl_hil.compare.alignment import AlignmentLike
     from espdl_hil.device.model import Model

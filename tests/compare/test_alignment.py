@@ -3,7 +3,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import Outcome, cut_offline, describe_alignment, judge, skipped_frames
+from espdl_hil.compare import (
+    Outcome,
+    compare_streams,
+    cut_offline,
+    describe_alignment,
+    skipped_frames,
+)
 from espdl_hil.errors import HarnessError
 
 
@@ -42,7 +48,7 @@ def test_latency_shifts_and_is_skipped():
     garbled = [{"y": part.copy()} for part in parts]
     garbled[0]["y"][:] = 77
     garbled[1]["y"][:, 0] = 77
-    verdict = judge(
+    verdict = compare_streams(
         [{"y": part} for part in parts],
         garbled,
         frame_axes={"y": 1},

@@ -13,7 +13,7 @@ def subjects():
     """Small streaming artifacts with their stimulus, by ``name.target.bits``."""
     sys.path.insert(0, str(BENCH))
     try:
-        from faults.subjects import golden_subjects
+        from campaign.subjects import golden_subjects
 
         found = list(golden_subjects())
     finally:

@@ -21,11 +21,11 @@ class Probe:
         self.held, self.asked = held, []
 
     def digests(self, names, chunks):
-        return [Look({}, {n: digest(t) for n, t in held.items()}) for held in self.held]
+        return [Look({n: digest(t) for n, t in held.items()}) for held in self.held]
 
     def values(self, names, chunks):
         self.asked += names
-        return [Look({}, {n: held[n] for n in names}) for held in self.held]
+        return [Look({n: held[n] for n in names}) for held in self.held]
 
 
 def rerun(changes, tolerance=EXACT):
@@ -33,8 +33,8 @@ def rerun(changes, tolerance=EXACT):
     for chunk, name, value in changes:
         held[chunk][name] = value
     probe = Probe(held)
-    case = SimpleNamespace(tolerance=tolerance)
-    return Rerun(case, probe, ("x", "f"), probe.digests((), 2), EXPECTED), probe
+    mismatch = SimpleNamespace(tolerance=tolerance)
+    return Rerun(mismatch, probe, ("x", "f"), probe.digests((), 2), EXPECTED), probe
 
 
 def test_the_earliest_chunk_comes_first_then_the_order_of_execution():
@@ -68,7 +68,7 @@ def test_a_tolerance_holds_inside_the_graph_too(off, agrees):
     assert found.agrees(0, "x") is agrees
 
 
-def test_what_the_device_cannot_show_is_not_accused():
+def test_what_the_device_cannot_show_is_taken_for_right():
     found, _ = rerun([])
     found.looks[0].seen.pop("x")
     assert found.agrees(0, "x")

@@ -3,7 +3,8 @@ import zlib
 import numpy as np
 
 from espdl_hil import interpreter
-from espdl_hil.diagnosis.replay import Stream, cut_node, digest, shift_exponents
+from espdl_hil.diagnosis.replay import HostRun, digest, shift_exponents
+from espdl_hil.interpreter.node_graph import cut_node
 
 
 def test_digest_is_that_of_the_bytes_on_the_wire():
@@ -14,8 +15,7 @@ def test_digest_is_that_of_the_bytes_on_the_wire():
 
 def test_a_node_alone_gives_what_it_gives_in_its_graph(subjects):
     for subject in subjects.values():
-        case = subject.case(subject.expected, subject.judge(subject.expected))
-        trace = Stream(case).trace(subject.chunks[:2])[1]
+        trace = HostRun(subject.graph, subject.target, {}).trace(subject.chunks[:2])[1]
         for node in subject.graph.nodes:
             if node.op_type == "StreamingCache":
                 continue  # has a state
@@ -27,8 +27,7 @@ def test_a_node_alone_gives_what_it_gives_in_its_graph(subjects):
 
 def test_other_exponents_give_other_values(subjects):
     subject = subjects["residual-chunk3.esp32s3.int8"]
-    case = subject.case(subject.expected, subject.judge(subject.expected))
-    trace = Stream(case).trace(subject.chunks[:1])[0]
+    trace = HostRun(subject.graph, subject.target, {}).trace(subject.chunks[:1])[0]
     node = subject.graph.nodes[0]
     name = node.outputs[0]
     alone = shift_exponents(cut_node(subject.graph, node, trace), name, 1)
@@ -41,7 +40,7 @@ def test_other_exponents_give_other_values(subjects):
 
 def test_a_stream_starts_cold_after_a_reset(subjects):
     subject = subjects["stack-chunk4.esp32s3.int8"]
-    stream = Stream(subject.case([], subject.judge(subject.expected)))
+    stream = HostRun(subject.graph, subject.target, {})
     first = stream.run(subject.chunks)
     warm = stream.run(subject.chunks)
     stream.reset()

@@ -1,20 +1,21 @@
 """Looking into a device over the wire: a simulated devkit computes wrongly, the node is named."""
 
+import contextlib
 import json
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from espdl_hil import interpreter
-from espdl_hil.compare import judge
+from espdl_hil.compare import compare_streams
 from espdl_hil.device.dut import Dut, DutConfig
-from espdl_hil.diagnosis import Cause, diagnose
-from espdl_hil.diagnosis.mismatch import Case, Facts
-from espdl_hil.diagnosis.replay import Stream, digest
+from espdl_hil.diagnosis import Cause
+from espdl_hil.diagnosis.replay import HostRun, digest
 from espdl_hil.espdl import load_graph
-from espdl_hil.proof.probe import DeviceProbe, canary_remark
+from espdl_hil.proof.explain import explain, mismatch_of
+from espdl_hil.proof.probe import DeviceProbe
 from espdl_hil.simulator import Devkit, build_app
 from espdl_hil.simulator.faults import (
     LutEntry,
@@ -49,36 +50,42 @@ def bench(tmp_path_factory):
         yield devkit, dut
 
 
+@contextlib.contextmanager
+def loaded(dut, data):
+    model = dut.session.upload(data)
+    yield model
+    model.unload()
+
+
 def run(bench, artifact, *faults, dirty=False):
-    """Stream with faults, then diagnose."""
+    """Stream with faults, then diagnose as the product does."""
     devkit, dut = bench
     data, chunks = artifact
     graph = load_graph(data)
     for fault in faults:
         devkit.inject(fault)
     try:
-        model = dut.session.upload(data)
-        if dirty:
-            model.stream(chunks, reset=True)
-        steps = model.stream(chunks, reset=True)
+        with loaded(dut, data) as model:
+            if dirty:
+                model.stream(chunks, reset=True)
+            steps = model.stream(chunks, reset=True)
+        observed = [step.outputs for step in steps]
         axes = {info.name: 1 for info in graph.outputs}
-        case = Case(
-            model="stack",
-            target="esp32s3",
-            bits=8,
+        expected = HostRun(graph, "esp32s3", {}).run(chunks)
+        verdict = compare_streams(expected, observed, frame_axes=axes)
+        mismatch = mismatch_of(
+            SimpleNamespace(model=SimpleNamespace(name="stack"), target="esp32s3", bits=8),
+            SimpleNamespace(
+                state={}, alignments=[SimpleNamespace(output=name, frame_axis=1) for name in axes]
+            ),
+            verdict,
             graph=graph,
+            streaming=True,
             chunks=chunks,
-            observed=[step.outputs for step in steps],
-            verdict=judge([], [], frame_axes=axes),
-            load=interpreter.load,
-            frame_axes=axes,
-            probe=DeviceProbe(model, chunks),
-            facts=Facts(unwritten={n: canary_remark(step) for n, step in enumerate(steps)}),
+            observed=observed,
+            steps=steps,
         )
-        verdict = judge(Stream(case).run(chunks), case.observed, frame_axes=axes)
-        found = diagnose(replace(case, verdict=verdict))
-        model.unload()
-        return verdict, found
+        return verdict, explain(mismatch, loaded(dut, data))
     finally:
         devkit.clear()
 

@@ -24,11 +24,8 @@ def test_a_sound_model_passes_on_both_simulated_devkits(project):
         assert row["substrate"] == "simulated"
         assert row["latency_us"] is None
         checks = row["checks"]
-        assert {name: check["compared"] for name, check in checks.items()} == {
-            "streaming": 48,
-            "interpreter": 96,
-            "reference": 48,
-        }
+        compared = {"streaming": 48, "interpreter": 96, "reference": 48}
+        assert {name: check["compared"] for name, check in checks.items()} == compared
         assert {check["differing"] for check in checks.values()} == {0}
     assert {device["substrate"] for device in results(project)["devices"]} == {"simulated"}
 

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from espdl_hil.simulator import Devkit
+
 USAGE_ERROR = 4
 
 
@@ -91,9 +93,9 @@ def test_a_selection_that_is_empty_is_pytests_own_affair(project):
     assert "2 deselected" in run.stdout
 
 
-def test_no_board_is_said_quickly_and_never_simulated(project, processes):
+def test_no_board_is_said_quickly_and_never_simulated(project):
     start_s = time.monotonic()
-    output = usage_error(project, "--hil-models=mine.py", "--target=esp32s3", *processes[:0])
+    output = usage_error(project, "--hil-models=mine.py", "--target=esp32s3")
     assert time.monotonic() - start_s < 5
     assert "no ESP32-S3 port was found" in output
     assert "looked for: " in output
@@ -127,7 +129,7 @@ def silent_port():
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
-        yield f"socket://127.0.0.1:{server.getsockname()[1]}"
+        yield f"rfc2217://127.0.0.1:{server.getsockname()[1]}"
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
         for connection in taken:
@@ -143,21 +145,30 @@ def test_a_silent_board_is_one_message_before_anything_is_made(
     output = usage_error(
         project, "--hil-models=mine.py", "--target=esp32s3", f"--port={silent_port}", *arguments
     )
+    assert output.count("no ESP32-S3 answers") == 1
     assert silent_port in output
-    assert "quantized" not in output
     assert not project.store.exists()
-    assert "IDF_PATH" not in output  # that would have been the next thing to mend
+    assert "cannot be built" not in output  # that would have been the next thing to mend
 
 
-def test_a_build_folder_must_exist(project):
-    output = usage_error(
-        project,
-        "--hil-models=mine.py",
-        "--target=esp32s3",
-        "--port=rfc2217://127.0.0.1:1",
-        "--hil-build-dir=build-{target}",
-    )
-    assert "--hil-build-dir build-esp32s3: no such folder" in output
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "ERROR: the firmware cannot be built: IDF_PATH names no ESP-IDF"),
+        (
+            ["--hil-build-dir=build-{target}"],
+            "ERROR: --hil-build-dir build-esp32s3: no such folder",
+        ),
+    ],
+)
+def test_a_board_without_a_firmware_to_flash_stops_before_anything_is_made(
+    project, options, message
+):
+    with Devkit("esp32s3") as devkit:
+        port = f"--port={devkit.url}"
+        output = usage_error(project, "--hil-models=mine.py", "--target=esp32s3", port, *options)
+    assert message in output
+    assert "quantized" not in output
 
 
 def test_other_projects_are_left_alone(project, processes):

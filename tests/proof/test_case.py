@@ -46,5 +46,5 @@ def test_no_models_at_all():
 
 def test_a_tolerance_that_cannot_be_read_names_the_file(tmp_path):
     file = write(tmp_path, "tolerance='2 steps'")
-    with pytest.raises(ConfigError, match="mine.py: model 'mine': tolerance '2 steps' is not"):
+    with pytest.raises(ConfigError, match=r"mine\.py: model 'mine': tolerance '2 steps' is not"):
         make_cases([file], ["esp32s3"])

@@ -17,7 +17,7 @@ import pytest
 from espdl_hil.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import StreamingModel, load_model
-from espdl_hil.quantize import Artifacts, Recipe, Store, Verdict, prepare
+from espdl_hil.quantize import Artifacts, Meaning, Recipe, Store, prepare
 
 HEAD = """
 import os, signal
@@ -303,7 +303,7 @@ def test_meta_says_what_was_made_of_what(results: dict[str, Any]) -> None:
     other = artifacts(results, "good int8 esp32p4")
     assert other.meta["weights_sha256"] == made.meta["weights_sha256"]
     assert other.meta["files"]["offline.espdl"] != made.meta["files"]["offline.espdl"]
-    assert [finding for finding in made.findings if finding.verdict is Verdict.FATAL] == []
+    assert [line for line in made.log if line.meaning is Meaning.FATAL] == []
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_helpers_and_weights_that_build_reads_are_part_of_the_content(
     weights.write_bytes(before)
     again = store.get(helped)
     assert again is not None
-    assert again.directory == first.directory
+    assert again == first.directory
     (folder / "_layers.py").write_text("KERNEL = 1  # edited\n")
     assert store.get(helped) is None
     assert store.discarded == []
@@ -534,11 +534,11 @@ def test_ending_the_parent_leaves_no_process_and_no_lock(tmp_path: Path, how: in
     process = runner(model, tmp_path / "store")
     wait_for(lambda: pid.exists() and pid.read_text() != "")
     worker = int(pid.read_text())
-    zygote = parent_of(worker)
-    assert zygote != process.pid
+    scheduler = parent_of(worker)
+    assert scheduler != process.pid
     process.send_signal(how)
     process.communicate(timeout=30)
-    wait_for(lambda: not alive(worker) and not alive(zygote))
+    wait_for(lambda: not alive(worker) and not alive(scheduler))
     recipe = Recipe.of(model, "esp32s3", 8)
     Store(tmp_path / "store").lock(recipe).acquire(timeout=1).lock.release()
 
@@ -579,7 +579,7 @@ def test_a_worker_process_that_does_not_start_is_said_for_every_recipe(
         Store(tmp_path / "store").lock(recipe).acquire(blocking=False).lock.release()
 
 
-def test_the_zygote_ended_by_a_signal_is_an_error_not_a_hang(tmp_path: Path) -> None:
+def test_a_scheduler_ended_by_a_signal_is_an_error_not_a_hang(tmp_path: Path) -> None:
     text = "MODEL = declare(lambda: os.kill(os.getppid(), signal.SIGKILL))\n"
     recipe = Recipe.of(write(tmp_path, "patricide", text), "esp32s3", 8)
     error = prepare([recipe], Store(tmp_path / "store"))[recipe.key]

@@ -16,6 +16,7 @@ from espdl_hil.simulator.faults import (
     WeightBit,
     WrongRounding,
     WrongShift,
+    flip_weight,
 )
 from espdl_hil.simulator.faulty_model import load_faulty
 from espdl_hil.wire import messages
@@ -232,3 +233,28 @@ def test_an_output_that_is_not_written(loaded):
     assert [reply.unwritten_tensors for reply in replies] == [int(s == 1) for s in golden.steps]
     assert (replies[1].unwritten_output, replies[1].unwritten_bytes) == (0, size)
     assert replies[0].data == golden.result(0)
+
+
+# -- a weight for controls -----------------------------------------------------
+
+
+def test_the_first_weight_whose_flipping_matters(golden):
+    golden = golden("stream_residual.streaming.esp32s3.int8")
+    tried = []
+
+    def third(data):
+        tried.append(data)
+        return len(tried) == 3
+
+    flipped = flip_weight(golden.model, third)
+    assert flipped == tried[2]
+    name = first_of(golden, "Conv").inputs[1]
+    before, after = (espdl.load_graph(d).initializers[name].raw for d in (golden.model, flipped))
+    assert np.flatnonzero(before != after).tolist() == [2]
+    assert before[2] ^ after[2] == np.int8(-128)
+
+
+def test_no_weight_that_matters(golden):
+    golden = golden("stream_residual.streaming.esp32s3.int8")
+    with pytest.raises(ConfigError, match="no weight of this model changes its outputs"):
+        flip_weight(golden.model, lambda _: False)

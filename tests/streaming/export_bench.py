@@ -58,6 +58,8 @@ class Exported:
         plans: Their plans as JSON.
         refused: The refusal instead, pickled by its parts (rule, node, message).
         auto: Bytes of the exporter's own conversions.
+        findings: Of each planned streaming file as JSON, by the analysis of the exporter's graph.
+        auto_findings: Likewise, of the exporter's own conversions.
         axes: Time axis of each graph input in the file's layout.
         state: Graph input to graph output.
     """
@@ -67,6 +69,8 @@ class Exported:
     plans: dict = field(default_factory=dict)
     refused: dict = field(default_factory=dict)
     auto: dict = field(default_factory=dict)
+    findings: dict = field(default_factory=dict)
+    auto_findings: dict = field(default_factory=dict)
     axes: dict = field(default_factory=dict)
     state: dict = field(default_factory=dict)
 

@@ -239,7 +239,7 @@ class Network(nn.Module):
         self.layers = nn.Sequential(*(make(c, layer) for layer in layers))
         self.last = nn.Conv1d(c, 4, 1)
         self.head = head
-        if head[0] == "tail":
+        if head[0] in ("tail", "both"):
             self.linear = nn.Linear(4 * head[1], 3)
 
     def forward(self, x):
@@ -247,6 +247,10 @@ class Network(nn.Module):
         y = self.last(hidden)
         if self.head[0] == "tail":
             return self.linear(torch.flatten(y[:, :, -self.head[1] :], 1))
+        if self.head[0] == "both":
+            return hidden, self.linear(torch.flatten(y[:, :, -self.head[1] :], 1))
+        if self.head[0] == "middle":
+            return torch.flatten(y[:, :, -self.head[1] : -self.head[2]], 1)
         if self.head[0] == "last":
             return torch.tanh(y[:, :, -1])
         if self.head[0] == "two":

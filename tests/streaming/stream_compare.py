@@ -91,12 +91,24 @@ class Stream:
         """The offline model over the first chunks."""
         return self._run_once(self.offline, chunks)
 
+    def run_window(self, chunks, frames):
+        """The offline model over no more than the last frames of the first chunks."""
+        size = self.plan.chunk_frames[self.first]
+        inputs = self.cut(0, chunks)
+        for name, axis in self.plan.frame_axes.items():
+            own = frames * self.plan.chunk_frames[name] // size
+            length = inputs[name].shape[axis]
+            inputs[name] = np.take(inputs[name], range(max(0, length - own), length), axis)
+        return self._run_on(self.offline, inputs)
+
     def run_at_once(self):
         """The streaming file, all chunks in one step from a cold start."""
         return self._run_once(self.streaming, self.count)
 
     def _run_once(self, graph, chunks):
-        inputs = self.cut(0, chunks)
+        return self._run_on(graph, self.cut(0, chunks))
+
+    def _run_on(self, graph, inputs):
         shapes = {name: value.shape for name, value in inputs.items()}
         return load(graph, self.target, input_shapes=shapes).step(inputs)
 

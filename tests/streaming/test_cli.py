@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from export_bench import Request
@@ -10,6 +13,7 @@ from export_bench import Request
 from espdl_hil.__main__ import main
 
 FRAMES = [[1, 4, 24]]
+TCN = Path(__file__).parents[2] / "models" / "tcn.py"
 
 
 @pytest.fixture
@@ -93,3 +97,58 @@ def test_a_file_that_cannot_be_linted_does_not_hide_the_others(folder, capsys):
     assert said.out == f"{right}: nothing found\n"
     assert said.err.startswith("error: ")
     assert said.err.count(str(missing)) == 1
+
+
+def lint_alone(path, before=""):
+    """Lint in a process of its own: exit code, what it printed, whether pytest was imported."""
+    script = (
+        f"import sys; {before}\n"
+        "from espdl_hil.__main__ import main\n"
+        f"code = main(['lint', {str(path)!r}])\n"
+        "print(code, 'pytest' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    *printed, last = done.stdout.splitlines() or [done.stderr]
+    return *last.split(), printed
+
+
+def test_files_are_linted_without_pytest(folder):
+    assert lint_alone(folder / "auto.espdl")[:2] == ("1", "False")
+    assert lint_alone(folder / "auto.espdl", "import pytest")[:2] == ("1", "True")  # it would show
+
+
+def test_a_model_file_is_quantized_and_linted_without_pytest():
+    code, pytest_imported, printed = lint_alone(TCN)
+
+    assert (code, pytest_imported) == ("0", "False")
+    assert [line for line in printed if "int8" in line] == [
+        f"tcn int8 chunk{chunk}: nothing found" for chunk in (3, 6)
+    ]
+
+
+def test_a_model_that_cannot_stream_is_named_by_rule(tmp_path, capsys):
+    path = tmp_path / "symmetric.py"
+    path.write_text(SYMMETRIC)
+
+    assert main(["lint", str(path)]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "symmetric int8: 1 error"
+    assert lines[1].startswith("  S105 error ")
+    assert lines[2].startswith("      edit: pad on the left only")
+
+
+SYMMETRIC = """
+from espdl_hil import StreamingModel
+
+
+def build():
+    from torch import nn
+
+    return nn.Conv1d(4, 8, 3, padding=1)
+
+
+MODEL = StreamingModel(
+    name="symmetric", build=build, input_shape=(1, 4, 24), frame_axis=2, chunk_frames=(4,)
+)
+"""

@@ -7,7 +7,7 @@ from export_bench import Request
 from stream_compare import compare
 
 from espdl_hil.espdl import load_graph
-from espdl_hil.streaming import Severity, StreamingPlan, lint
+from espdl_hil.streaming import Finding, Severity, StreamingPlan, lint
 
 FRAMES = [[1, 4, 24]]
 WITH_STATE = [[1, 4, 24], [1, 1, 8]]
@@ -101,6 +101,7 @@ def test_lint_names_what_auto_streaming_gets_wrong(export, case):
     )
 
     assert (rule, node) in [(finding.rule, finding.node) for finding in findings], findings
+    assert [Finding.from_json(data) for data in exported.auto_findings[chunk]] == findings
 
 
 @pytest.mark.parametrize("case", FAULTS)
@@ -123,6 +124,7 @@ def test_the_planner_streams_it_or_refuses(export, case):
         load_graph(exported.streaming[chunk]), load_graph(exported.offline), state=exported.state
     )
     assert not [finding for finding in findings if finding.severity is Severity.ERROR]
+    assert [Finding.from_json(data) for data in exported.findings[chunk]] == findings
 
 
 def test_lint_accepts_what_auto_streaming_gets_right(export):

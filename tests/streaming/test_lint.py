@@ -50,7 +50,7 @@ def test_errors_come_first(files):
 
 
 def test_one_defect_gives_one_finding(files):
-    """Two convolutions share one cache; what adds them up is not blamed again."""
+    """Two convolutions share one cache; what adds them up is not named again."""
     (finding,) = lint(*files("TwoKernels"))
 
     assert (finding.rule, finding.node) == ("S203", "/five/Conv")

@@ -7,8 +7,11 @@ import pytest
 from hand_graphs import Builder
 
 from espdl_hil.errors import ConfigError, StreamingError
-from espdl_hil.streaming import RULES, StreamingPlan, plan_streaming
+from espdl_hil.operators import OPERATORS
+from espdl_hil.streaming import RULES, Clock, StreamingPlan, analyze, plan_streaming
 from espdl_hil.streaming.state import find_state
+from espdl_hil.streaming.transfer import HANDLERS, WHOLE
+from espdl_hil.streaming.transfer.pointwise import UNARY
 
 T = 24
 INPUT = (1, T, 8)
@@ -300,6 +303,7 @@ REFUSED = {
     "S110": lambda b: b.node("Concat", "x", "x", axis=1, name="at"),
     "S111": lambda b: b.node("ReverseSequence", "x", b.constant([1]), name="at"),
     "S112": lambda b: b.node("TopK", "x", name="at"),
+    "S114": lambda b: b.node("Split", "x", b.constant([3, 4]), outputs=2, axis=2, name="at")[0],
     "S120": lambda b: b.conv("x", 3, stride=3, name="at"),
 }
 
@@ -314,6 +318,62 @@ def test_what_cannot_stream_is_refused_by_rule_and_node(rule):
     assert (caught.value.rule, caught.value.node) == (rule, "at")
     assert caught.value.hint == RULES[rule].edit
     assert str(caught.value).startswith(f"[{rule}] at: {RULES[rule].title}: ")
+
+
+@pytest.mark.parametrize("op_type", sorted(set(OPERATORS) - set(HANDLERS) - {"StreamingCache"}))
+def test_an_operator_of_which_only_the_shape_is_known_is_refused_by_rule(op_type):
+    """Adding an operator to ESP-DL's list does not let frames through it unseen."""
+    b = Builder(x=(1, T, 2, 8))
+    out = b.node(op_type, "x", name="at", blocksize=2)
+
+    with pytest.raises(StreamingError, match=f"operator without streaming rules: {op_type}") as e:
+        plan(b.graph(out))
+
+    assert (e.value.rule, e.value.node) == ("S112", "at")
+
+
+def test_every_operator_that_streams_is_one_that_esp_dl_has():
+    refused_anyway = set(WHOLE)
+    originals_of_tables = set(UNARY)
+
+    assert set(HANDLERS) - refused_anyway - originals_of_tables <= set(OPERATORS)
+    assert "Cos" not in OPERATORS
+    b = Builder(x=INPUT)
+    with pytest.raises(StreamingError, match=r"\[S114\] at: .*: ESP-DL has no operator Cos"):
+        plan(b.graph(b.node("Cos", "x", name="at")))
+
+
+@pytest.mark.parametrize("op_type", WHOLE)
+def test_what_sees_all_frames_is_refused_by_its_own_rule(op_type):
+    b = Builder(x=INPUT)
+    out = b.node(op_type, "x", b.constant([1]), name="at")
+
+    with pytest.raises(StreamingError, match=f"{op_type} sees all frames") as caught:
+        plan(b.graph(out))
+
+    assert caught.value.rule == WHOLE[op_type].id
+
+
+def test_one_analysis_serves_plan_and_offline_file():
+    b = Builder(x=INPUT)
+    graph = b.graph(b.reshape(b.reshape("x", [-1, 8]), [1, T, 8], name="back"))
+
+    analysis = analyze(graph, Clock.of({"x": 1}, 4))
+
+    assert analysis.plan == plan(graph)
+    assert [(e.node, e.values) for e in analysis.offline_edits] == [("back", (1, -1, 8))]
+    assert analysis.shapes["back.0"] == (1, T, 8)
+
+
+def test_an_analysis_goes_on_behind_a_refusal():
+    b = Builder(x=INPUT, y=INPUT)
+    first, second = b.conv("x", 3, pads=(1, 1), name="a"), b.conv("y", 3, pads=(1, 1), name="b")
+
+    analysis = analyze(b.graph(first, second), Clock.of({"x": 1, "y": 1}, 4))
+
+    assert [(r.rule, r.node) for r in analysis.refusals] == [("S105", "a"), ("S105", "b")]
+    with pytest.raises(StreamingError, match=r"\[S105\] a:"):
+        _ = analysis.plan
 
 
 ALLOWED = {

@@ -92,8 +92,11 @@ class Campaign:
             self.uncompared += 1
         elif not result.equal:
             return f"{result.differing} of {result.elements} differ, first at {result.first}"
-        errors = errors_of(lint(load_graph(data), offline))
-        return f"lint blames a right file: {errors[0]}" if errors else None
+        findings = lint(load_graph(data), offline)
+        if exported.findings[chunk] != [finding.to_json() for finding in findings]:
+            return f"the exporter's own graph gives other findings than {findings}"
+        errors = errors_of(findings)
+        return f"lint calls a right file wrong: {errors[0]}" if errors else None
 
     def check_auto(self, request, exported, offline):
         """Lint must know whether the exporter's own conversion is right."""
@@ -103,7 +106,10 @@ class Campaign:
             right = compare(exported.offline, exported.auto[chunk], plan, request.target).equal
         except (HarnessError, AssertionError):  # does not load, or gives another frame count
             right = False
-        errors = errors_of(lint(load_graph(exported.auto[chunk]), offline))
+        findings = lint(load_graph(exported.auto[chunk]), offline)
+        if exported.auto_findings[chunk] != [finding.to_json() for finding in findings]:
+            return f"the exporter's own graph gives other findings than {findings}"
+        errors = errors_of(findings)
         if right and errors and all(alignment.kind == "tail" for alignment in plan.alignments):
             self.cut_off += 1  # frames are wrong, but the last ones do not see them
             return None
@@ -133,7 +139,7 @@ class Campaign:
             f"{self.graphs} graphs, {self.streams} streams, {self.elements} elements equal, "
             f"{self.warm} in predicted warm-up, {self.invariant} independent of the chunks, "
             f"{self.uncompared} streams that warm up to their end; "
-            f"auto conversions judged rightly: {self.agreed[True]} right, {self.agreed[False]} "
+            f"auto conversions told apart: {self.agreed[True]} right, {self.agreed[False]} "
             f"wrong ones, {self.cut_off} with wrong frames that a tail cuts off; "
             f"{len(self.unrunnable)} offline files that the chip cannot run"
         )

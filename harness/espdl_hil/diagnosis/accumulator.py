@@ -2,7 +2,7 @@
 
 The sums' inputs come from the interpreter's own kernels (a filter with a single one copies an
 element of each window to the output), and the ordinary arithmetic must give the expected values:
-only then is a node judged by its sums.
+only then is a node taken for its sums.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def settle(sums: Array, shift: Array, mode: Mode) -> Array:
 
 
 @dataclass(frozen=True)
-class Products:
+class Factors:
     """Factors of the sums of a Conv, Gemm or MatMul.
 
     Attributes:
@@ -98,7 +98,7 @@ class Sums:
         relu: Negative results become 0.
         mode: How the target rounds.
         dtype: Of the output.
-        products: What the sums are made of; None for element-wise nodes.
+        factors: What the sums are made of; None for element-wise nodes.
     """
 
     values: Array
@@ -106,12 +106,12 @@ class Sums:
     relu: bool
     mode: Mode
     dtype: np.dtype[Any]
-    products: Products | None = None
+    factors: Factors | None = None
 
     def of_channel(self, channel: int) -> Sums:
         """One channel alone: ``(M, 1)`` values and a single shift."""
         shift = self.shift[channel] if self.shift.ndim else self.shift
-        return replace(self, values=self.values[:, channel, None], shift=shift, products=None)
+        return replace(self, values=self.values[:, channel, None], shift=shift, factors=None)
 
     def evaluate(
         self,
@@ -169,14 +169,14 @@ def _build(replay: NodeReplay) -> Sums | None:
         shift = out[0] - sum(exponents) if kind == "Mul" else 0
         values = _elementwise(replay, kind).reshape(-1, channels)
         return Sums(values, np.array(shift, np.int64), relu, mode, replay.expected.dtype)
-    products = _products(replay)
-    if products is None:
+    factors = _factors(replay)
+    if factors is None:
         return None
     exponent = graph.info(node.inputs[0]).exponents[0]
     shift_n = out[0] - exponent - np.array(graph.info(node.inputs[1]).exponents, np.int64)
     shift_n = np.broadcast_to(shift_n, (channels,))
     dtype = replay.expected.dtype
-    return Sums(products.sums(), shift_n, relu, mode, dtype, products)
+    return Sums(factors.sums(), shift_n, relu, mode, dtype, factors)
 
 
 def _elementwise(replay: NodeReplay, kind: str) -> Array:
@@ -194,7 +194,7 @@ def _elementwise(replay: NodeReplay, kind: str) -> Array:
     return np.stack(chunks)
 
 
-def _products(replay: NodeReplay) -> Products | None:
+def _factors(replay: NodeReplay) -> Factors | None:
     graph, node = replay.mismatch.graph, replay.node
     if node.op_type not in ("Conv", "Gemm", "MatMul") or node.inputs[1] not in graph.initializers:
         return None
@@ -216,7 +216,7 @@ def _products(replay: NodeReplay) -> Products | None:
     else:
         x = np.concatenate([i[node.inputs[0]].reshape(-1, len(weights)) for i in replay.inputs])
     n, h, w, c = taps.shape
-    return Products(x.astype(np.int64), weights, bias.astype(np.int64), (n, h, w, c))
+    return Factors(x.astype(np.int64), weights, bias.astype(np.int64), (n, h, w, c))
 
 
 def _filter_dims(stored: Tensor, op_type: str) -> tuple[int, ...]:

@@ -87,14 +87,14 @@ def _shifted_again(replay: NodeReplay, by: int) -> Array:
 
 def _of_bias(replay: NodeReplay, sums: Sums) -> Explanation | None:
     """The bias added at another exponent; a bias that is gone altogether is no matter of shift."""
-    if sums.products is None:
+    if sums.factors is None:
         return None
-    bias = sums.products.bias
+    bias = sums.factors.bias
     for by in SHIFTS[:NEAR]:
         shifted = bias << by if by > 0 else bias >> -by
         if not shifted.any():
             continue
-        if _matches(replay, sums.evaluate(values=sums.products.sums(bias=shifted))):
+        if _matches(replay, sums.evaluate(values=sums.factors.sums(bias=shifted))):
             return _shifted(replay, "the bias exponent", by)
     return None
 
@@ -145,9 +145,9 @@ def _by_sums(replay: NodeReplay, sums: Sums) -> str | None:
         change = "without" if sums.relu else "with"
         return f"the result {change} a clamp at 0 (Relu) reproduces {replay.span}"
     lanes = replay.mismatch.target == "esp32s3" and replay.expected.dtype == np.int8
-    if sums.products is None or not lanes:
+    if sums.factors is None or not lanes:
         return None
-    if _matches(replay, sums.evaluate(values=sums.products.in_lanes())):
+    if _matches(replay, sums.evaluate(values=sums.factors.in_lanes())):
         return f"sums in 20-bit saturating lanes reproduce {replay.span}"
     return None
 

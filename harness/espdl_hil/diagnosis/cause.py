@@ -44,7 +44,7 @@ NEXT_STEP = {
     "its input",
     Cause.ORDER: "send every chunk once, in order; check what repeats a request",
     Cause.UNWRITTEN: "check that the runner copies this output after every step",
-    Cause.BUFFER: "the wire has a CRC, so suspect the copies between packet and tensor, then PSRAM",
+    Cause.BUFFER: "the wire has a CRC, so check the copies between packet and tensor, then PSRAM",
     Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "
     "kernel of this node on the chip",
 }

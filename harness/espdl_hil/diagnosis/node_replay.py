@@ -115,6 +115,6 @@ class NodeReplay:
 
     @property
     def span(self) -> str:
-        """What an explanation covers, for evidence."""
+        """What an explanation covers, in words."""
         chunks = len(self.numbers)
         return f"all {self.expected.size} elements in {chunks} chunk{'s' * (chunks > 1)}"

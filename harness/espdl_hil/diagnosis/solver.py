@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from espdl_hil.diagnosis.accumulator import Products, Sums
+    from espdl_hil.diagnosis.accumulator import Factors, Sums
     from espdl_hil.diagnosis.mismatch import Array
 
 TRIED = 64  # changes of one element that are tried, where its bounds allow more
@@ -18,12 +18,12 @@ RUN = 4  # elements in a row, those of a 32-bit word of int8
 BIAS_BITS = 32
 
 
-def solve(sums: Sums, products: Products, channel: int, observed: Array) -> dict[int, int] | None:
+def solve(sums: Sums, factors: Factors, channel: int, observed: Array) -> dict[int, int] | None:
     """Find the elements of filter or bias whose change reproduces a channel.
 
     Args:
         sums: The node.
-        products: Its factors.
+        factors: What its sums are made of.
         channel: Which channel.
         observed: ``(M,)``, what the channel showed.
 
@@ -32,9 +32,9 @@ def solve(sums: Sums, products: Products, channel: int, observed: Array) -> dict
         None if neither one element nor a short run of them explains it.
     """
     one = sums.of_channel(channel)
-    x = products.column(channel)
+    x = factors.column(channel)
     x = np.concatenate([x, np.ones((len(x), 1), np.int64)], axis=1)
-    values = np.append(products.weights[:, channel], products.bias[channel])
+    values = np.append(factors.weights[:, channel], factors.bias[channel])
     return _single(one, x, values, observed) or _run(one, x, values, observed)
 
 
@@ -100,12 +100,12 @@ def _run(one: Sums, x: Array, values: Array, observed: Array) -> dict[int, int] 
         if inside.sum() < length:
             return None
         for start in range(len(values) - length):
-            factors = x[:, start : start + length]
-            best = np.linalg.lstsq(factors[inside].astype(np.float64), wanted[inside])[0]
-            if np.abs(factors[inside] @ best - wanted[inside]).max() > step:
+            part = x[:, start : start + length]
+            best = np.linalg.lstsq(part[inside].astype(np.float64), wanted[inside])[0]
+            if np.abs(part[inside] @ best - wanted[inside]).max() > step:
                 continue
             deltas = np.rint(best).astype(np.int64)[:, None] + around
-            results = one.evaluate(values=one.values + factors @ deltas)
+            results = one.evaluate(values=one.values + part @ deltas)
             right = np.flatnonzero((results == observed[:, None]).all(0))
             if len(right):
                 found = deltas[:, right[0]].tolist()

@@ -87,7 +87,7 @@ def graph_input(mismatch: Mismatch, name: str, chunk: int, observed: Array) -> E
     return Explanation(Cause.BUFFER, (f"input {name} {fact}",))
 
 
-def wrong_bits(sent: Array, received: Array) -> int:
+def _wrong_bits(sent: Array, received: Array) -> int:
     """Bits in which two tensors of one shape differ."""
     a, b = (np.ascontiguousarray(t).view(np.uint8).reshape(-1) for t in (sent, received))
     return int(np.bitwise_count(a ^ b).sum())
@@ -96,9 +96,9 @@ def wrong_bits(sent: Array, received: Array) -> int:
 def _bits(sent: Array, received: Array) -> str:
     a, b = (np.ascontiguousarray(t).view(np.uint8).reshape(-1) for t in (sent, received))
     wrong = np.flatnonzero(a != b)
-    bits = wrong_bits(sent, received)
+    bits = _wrong_bits(sent, received)
     where = f"bytes {wrong[0]} to {wrong[-1]}" if len(wrong) > 1 else f"byte {wrong[0]}"
-    return f"arrived with {bits} wrong bits in {len(wrong)} of {a.size} bytes ({where})"
+    return f"has {bits} wrong bits in {len(wrong)} of {a.size} bytes ({where})"
 
 
 def _shifted(sent: Array, received: Array) -> str | None:
@@ -171,7 +171,7 @@ def damaged_output(
 
 def is_damage(expected: Array, observed: Array) -> bool:
     """Whether few bits differ, or bytes are displaced: other numbers differ in many."""
-    return wrong_bits(expected, observed) <= FEW_BITS or _shifted(expected, observed) is not None
+    return _wrong_bits(expected, observed) <= FEW_BITS or _shifted(expected, observed) is not None
 
 
 def _wrong(replay: NodeReplay) -> list[int]:

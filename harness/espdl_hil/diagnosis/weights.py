@@ -14,7 +14,7 @@ from espdl_hil.interpreter.node_graph import activations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from espdl_hil.diagnosis.accumulator import Products, Sums
+    from espdl_hil.diagnosis.accumulator import Factors, Sums
     from espdl_hil.diagnosis.mismatch import Array
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
@@ -55,12 +55,12 @@ def _offset(used: Array, expected: Array, observed: Array) -> Iterator[str]:
 
 def weights(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Another order of the filter, or other elements of filter or bias."""
-    if sums is None or sums.products is None:
+    if sums is None or sums.factors is None:
         return None
     found = (
-        _packing(replay, sums, sums.products)
-        or _no_bias(replay, sums, sums.products)
-        or _elements(replay, sums, sums.products)
+        _packing(replay, sums, sums.factors)
+        or _no_bias(replay, sums, sums.factors)
+        or _elements(replay, sums, sums.factors)
     )
     return None if found is None else Explanation(Cause.WEIGHTS, found)
 
@@ -68,19 +68,19 @@ def weights(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
 def channels(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Only few channels differ, so only few filters can be wrong; by elimination."""
     width, wrong = replay.rows.shape[1], replay.channels.tolist()
-    if sums is None or sums.products is None or width < 2 or len(wrong) > max(1, width // 4):
+    if sums is None or sums.factors is None or width < 2 or len(wrong) > max(1, width // 4):
         return None
     listed = ", ".join(map(str, wrong[:8]))
     fact = f"by elimination: only channel {listed} of {width} differ, their filters or biases"
     return Explanation(Cause.WEIGHTS, (fact,))
 
 
-def _packing(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, ...] | None:
+def _packing(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...] | None:
     """The same bytes in another order."""
     target = replay.mismatch.target
-    n, h, w, c = products.shape
-    depthwise = products.x.ndim == 3
-    taps = products.weights.T.reshape(n, h, w, c).astype(replay.expected.dtype)
+    n, h, w, c = factors.shape
+    depthwise = factors.x.ndim == 3
+    taps = factors.weights.T.reshape(n, h, w, c).astype(replay.expected.dtype)
     dims = (h, w, n, 1) if depthwise else (h, w, c, n)
     orders = {
         "filters packed for the portable kernels": unpack_filter(
@@ -91,42 +91,42 @@ def _packing(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, .
         ),
     }
     for name, order in orders.items():
-        values = products.sums(weights=order.reshape(n, -1).T.astype(np.int64))
+        values = factors.sums(weights=order.reshape(n, -1).T.astype(np.int64))
         if np.array_equal(sums.evaluate(values=values), replay.rows):
             return (f"{name} reproduce {replay.span}",)
     return None
 
 
-def _no_bias(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, ...] | None:
-    values = products.sums(bias=np.zeros_like(products.bias))
+def _no_bias(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...] | None:
+    values = factors.sums(bias=np.zeros_like(factors.bias))
     if np.array_equal(sums.evaluate(values=values), replay.rows):
         return (f"the node without its bias reproduces {replay.span}",)
     return None
 
 
-def _elements(replay: NodeReplay, sums: Sums, products: Products) -> tuple[str, ...] | None:
+def _elements(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...] | None:
     """Elements of filter or bias, for each channel that differs."""
     wrong = replay.channels.tolist()
     if len(wrong) > MAX_CHANNELS:
         return None
     solved: list[str] = []
     for channel in wrong:
-        found = solve(sums, products, channel, replay.rows[:, channel])
+        found = solve(sums, factors, channel, replay.rows[:, channel])
         if found is None:
             return None
-        solved += [_name(replay, products, channel, *change) for change in found.items()]
+        solved += [_name(replay, factors, channel, *change) for change in found.items()]
     return (f"{solved[0]}: reproduces {replay.span}", *solved[1:4])
 
 
-def _name(replay: NodeReplay, products: Products, channel: int, index: int, delta: int) -> str:
+def _name(replay: NodeReplay, factors: Factors, channel: int, index: int, delta: int) -> str:
     """One changed element in words."""
     node = replay.node
-    _, h, w, c = products.shape
-    if index == len(products.weights):
-        name, value = node.inputs[2] if len(node.inputs) > 2 else "bias", products.bias[channel]
+    _, h, w, c = factors.shape
+    if index == len(factors.weights):
+        name, value = node.inputs[2] if len(node.inputs) > 2 else "bias", factors.bias[channel]
         place = f"[{channel}]"
     else:
-        name, value = node.inputs[1], products.weights[index, channel]
+        name, value = node.inputs[1], factors.weights[index, channel]
         place = "[n={}, h={}, w={}, c={}]".format(channel, *np.unravel_index(index, (h, w, c)))
     flipped = int(value) ^ (int(value) + delta)
     single = (flipped if flipped >= 0 else ~flipped).bit_count() <= 1

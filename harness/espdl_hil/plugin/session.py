@@ -109,7 +109,7 @@ class HilSession:
         return self._rig.dut(target)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Make everything ready before the first test.
 
         Raises:
@@ -117,7 +117,7 @@ class HilSession:
                 is silent, a folder cannot be written.
         """
         if session.testsfailed and not session.config.option.continue_on_collection_errors:
-            return None  # pytest stops
+            return  # pytest stops
         for item in session.items:
             if target_of(item) and isinstance(item, pytest.Function):
                 leave_out_embedded(item)
@@ -126,8 +126,7 @@ class HilSession:
             try:
                 self._prepare()
             except HarnessError as error:
-                return refuse(session.config, error)
-        return None
+                refuse(session.config, error)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -187,8 +186,11 @@ class HilSession:
             text = str(error)
             report.longrepr = text if case.id in text else f"{case.id}: {text}"
             return
-        lines = lines or self._book.explain(case)
-        if isinstance(error, AssertionError) and len(lines) > 1:
+        if not isinstance(error, AssertionError):
+            return
+        if not lines or lines[0] not in str(error):  # another assertion's, or --assert=plain
+            lines = self._book.explain(case)
+        if len(lines) > 1:
             report.longrepr.addsection(case.id, "\n".join(lines))
 
     def _prepare(self) -> None:

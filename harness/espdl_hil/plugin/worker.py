@@ -33,13 +33,11 @@ def command_of(config: pytest.Config) -> str:
     return shlex.join(["pytest", *config.invocation_params.args])
 
 
-def refuse(config: pytest.Config, error: HarnessError) -> bool:
+def refuse(config: pytest.Config, error: HarnessError) -> None:
     """End the session: the user must act first.
 
-    A worker cannot, it would count as crashed; it runs no test and tells its controller.
-
-    Returns:
-        True, for ``pytest_runtestloop``: there is nothing more to run.
+    A worker cannot, it would count as crashed. It takes its tests, runs none, and tells its
+    controller at the end.
 
     Raises:
         pytest.UsageError: outside of a worker.
@@ -47,12 +45,11 @@ def refuse(config: pytest.Config, error: HarnessError) -> bool:
     if not is_worker(config):
         raise pytest.UsageError(str(error)) from None
     config.workeroutput[_MISTAKE] = str(error)
-    return True
 
 
-def mistake_of(config: pytest.Config) -> str | None:
-    """Return what this worker has refused to work for."""
-    return getattr(config, "workeroutput", {}).get(_MISTAKE)
+def has_refused(config: pytest.Config) -> bool:
+    """Return whether this is a worker that has found a mistake."""
+    return _MISTAKE in getattr(config, "workeroutput", {})
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller

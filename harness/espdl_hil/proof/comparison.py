@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import EXACT, Outcome, Tolerance, compare_streams
+from espdl_hil.proof.probe import canary_remarks
 from espdl_hil.report import SILICON, Check
 
 if TYPE_CHECKING:
@@ -62,12 +63,10 @@ class Comparison:
     @property
     def unwritten(self) -> str:
         """The device's first remark that it left an output unwritten, which fails any run."""
-        remarks = (
-            f"chunk {number}: {step.unwritten}"
-            for number, step in enumerate(self.steps)
-            if step.unwritten is not None
-        )
-        return next(remarks, "")
+        for number, step in enumerate(self.steps):
+            if step.unwritten is not None:
+                return f"chunk {number}: {canary_remarks([step])[0]}"
+        return ""
 
     @property
     def passed(self) -> bool:

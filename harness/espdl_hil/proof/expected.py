@@ -12,7 +12,6 @@ from espdl_hil import interpreter
 from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
-from espdl_hil.streaming import lint, require_sound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,22 +59,6 @@ class Expected:
                 hint=f"espdl-hil lint {self.case.model.source}",
             )
         return plan
-
-    def require_sound(self) -> None:
-        """Refuse a streaming file that the lint finds an error in; asked once, before it runs.
-
-        Raises:
-            StreamingError: with the finding's rule, node and edit.
-        """
-        plan, state = self.artifacts.plans.get(self.case.chunk_frames), self.case.model.state
-        require_sound(
-            lint(
-                self.streaming_graph,
-                self.offline_graph,
-                frame_axes=plan.frame_axes if plan else None,
-                state=state or None,
-            )
-        )
 
     @property
     def whole(self) -> Tensors:

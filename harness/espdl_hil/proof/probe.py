@@ -63,8 +63,10 @@ def canary_remarks(steps: Sequence[StepResult]) -> dict[int, str]:
     """What the device's canary says, by step, of those in which output memory was not written."""
     remarks = {}
     for number, step in enumerate(steps):
-        if step.unwritten is not None:
-            remarks[number] = str(step.unwritten)
+        if (left := step.unwritten) is not None:
+            what = f"{left.nbytes} bytes of output {left.output} from byte {left.offset}"
+            others = f", and {left.tensors - 1} other outputs" if left.tensors > 1 else ""
+            remarks[number] = f"{what} were not written{others}"
         elif step.suspect:
             remarks[number] = "an output under 16 bytes still holds the canary"
     return remarks

@@ -18,6 +18,7 @@ from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import SIM
 from espdl_hil.report import Incident
+from espdl_hil.streaming import require_sound
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Rig:
             if isinstance(result, HarnessError):
                 raise result
             found = Expected(case, result)
-            found.require_sound()
+            require_sound(result.lint[case.chunk_frames])
             self._expected[case.id] = found
         return found
 

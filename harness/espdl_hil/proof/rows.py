@@ -167,7 +167,7 @@ class RowBook:
             record.details,
             alignment=tuple(map(describe_alignment, expected.plan.alignments)),
             lane_warnings=expected.lane_warnings,
-            notes=tuple(finding.text for finding in expected.artifacts.findings),
+            notes=tuple(line.text for line in expected.artifacts.log),
         )
 
     def note_outcome(self, case: Case, outcome: Outcome, error: str) -> None:

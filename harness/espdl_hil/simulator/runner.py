@@ -212,7 +212,5 @@ def _node_outputs(
 
 def _store_partly(data: bytes, buffer: Any, fault: OutputUnwritten) -> None:
     """Copy all but the bytes that a fault leaves unwritten."""
-    size = len(data)
-    end = size if fault.count is None else min(fault.start + fault.count, size)
-    for start, stop in ((0, min(fault.start, end)), (end, size)):
-        buffer[start:stop] = data[start:stop]
+    for part in fault.written(len(data)):
+        buffer[part] = data[part]

@@ -56,6 +56,10 @@ class NeutralGraph:
                     found.setdefault(name, []).append((node, index))
         return found
 
+    def vector(self, node: Node, index: int) -> list[int]:
+        """The elements of an input of which ESP-DL asks that it is a constant."""
+        return [int(value) for value in self.constants[node.inputs[index]].reshape(-1)]
+
 
 def from_espdl(graph: Graph) -> NeutralGraph:
     """Take over a graph that was read from a file.

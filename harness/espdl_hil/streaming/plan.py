@@ -220,28 +220,16 @@ class StreamingPlan:
     @staticmethod
     def from_json(text: str) -> StreamingPlan:
         """Read what ``to_json`` wrote."""
-        data: dict[str, Any] = json.loads(text)
+        data = _with_tuples(json.loads(text))
         return StreamingPlan(
-            frame_axes=data["frame_axes"],
-            chunk_frames=data["chunk_frames"],
-            insertions=tuple(_insertion(entry) for entry in data["insertions"]),
-            attribute_edits=tuple(
-                AttributeEdit(e["node"], e["attribute"], _value(e["value"]))
-                for e in data["attribute_edits"]
-            ),
-            constant_edits=_constant_edits(data["constant_edits"]),
-            removals=tuple(data["removals"]),
-            alignments=tuple(Alignment(**entry) for entry in data["alignments"]),
-            shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
-            state=data["state"],
-            receptive_field=data["receptive_field"],
-            total_stride=data["total_stride"],
-            state_bytes=data["state_bytes"],
+            **{
+                **data,
+                "insertions": tuple(_insertion(entry) for entry in data["insertions"]),
+                "attribute_edits": tuple(AttributeEdit(**e) for e in data["attribute_edits"]),
+                "constant_edits": tuple(ConstantEdit(**e) for e in data["constant_edits"]),
+                "alignments": tuple(Alignment(**entry) for entry in data["alignments"]),
+            }
         )
-
-
-def _constant_edits(data: list[dict[str, Any]]) -> tuple[ConstantEdit, ...]:
-    return tuple(ConstantEdit(e["node"], e["input_index"], tuple(e["values"])) for e in data)
 
 
 def _number(node: NewNode, attribute: str) -> int:
@@ -251,18 +239,11 @@ def _number(node: NewNode, attribute: str) -> int:
 
 
 def _insertion(data: Mapping[str, Any]) -> Insertion:
-    nodes = tuple(
-        NewNode(
-            name=node["name"],
-            op_type=node["op_type"],
-            attributes={key: _value(value) for key, value in node["attributes"].items()},
-            constants=tuple(tuple(values) for values in node["constants"]),
-            shape=tuple(node["shape"]),
-        )
-        for node in data["nodes"]
-    )
-    return Insertion(data["tensor"], data["consumer"], data["input_index"], nodes)
+    return Insertion(**{**data, "nodes": tuple(NewNode(**node) for node in data["nodes"])})
 
 
-def _value(value: Any) -> Value:
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(value: Any) -> Any:
+    """Parsed JSON with tuples for lists, as the dataclasses hold them."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

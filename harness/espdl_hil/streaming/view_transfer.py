@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from espdl_hil.operators import NodeProblem, output_shapes
 from espdl_hil.streaming import rules
 from espdl_hil.streaming.timing import Flow
 from espdl_hil.streaming.transfer.mixing import HANDLERS as MIXING
@@ -17,7 +17,6 @@ from espdl_hil.streaming.view import Origin, View, positions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.pair import FilePair, NodePair
     from espdl_hil.streaming.timing import Window
 
@@ -116,18 +115,14 @@ def pad(pair: FilePair, nodes: NodePair) -> View | None:
     """A Pad that stayed must not pad time any more."""
     view, timing = nodes.view, pair.timing(nodes)
     rank = len(pair.shape(nodes))
-    begin = _pads(nodes.offline, pair.analysis.graph)[view.axis]
-    now = _pads(nodes.node, pair.streaming)
+    begin = pair.analysis.graph.vector(nodes.offline, 1)[view.axis]
+    now = pair.streaming.vector(nodes.node, 1)
     if now[view.axis] or now[rank + view.axis]:
         message = f"pads of {now[view.axis]} and {now[rank + view.axis]} frames along time"
         pair.report(rules.PADDED_CHUNKS, nodes.name, message)
         return None
     assert isinstance(timing, Flow)
     return replace(view, delay=view.delay - begin, warmup=max(view.warmup, timing.warmup))
-
-
-def _pads(node: Node, graph: NeutralGraph) -> list[int]:
-    return [int(amount) for amount in graph.constants[node.inputs[1]].reshape(-1)]
 
 
 def slice_(pair: FilePair, nodes: NodePair) -> View | None:
@@ -146,7 +141,7 @@ def slice_(pair: FilePair, nodes: NodePair) -> View | None:
     surplus = count - frames
     shift = low - view.surplus - view.delay - start
     if surplus < 0 or step != wanted_step:
-        _constant(pair, nodes, f"frames {low} to {high - 1}")
+        _constant(pair, nodes, f"frames {low} to {high - 1}" if low < high else "none")
         return None
     if shift % step or view.frames % step:
         pair.report(rules.PHASE, nodes.name, f"step {step} slips")
@@ -196,9 +191,9 @@ def gather(pair: FilePair, nodes: NodePair) -> View | None:
     if isinstance(pair.timing(nodes), Flow) or nodes.views[0] is None:
         return mixed(pair, nodes)
     length = pair.shape(nodes)[view.axis]
-    picks = pair.analysis.graph.constants[nodes.offline.inputs[1]].reshape(-1).tolist()
-    now = [int(i) for i in pair.streaming.constants[nodes.node.inputs[1]].reshape(-1).tolist()]
-    wanted = [view.count - length + int(index) % length for index in picks]
+    now = pair.streaming.vector(nodes.node, 1)
+    picks = pair.analysis.graph.vector(nodes.offline, 1)
+    wanted = [view.count - length + index % length for index in picks]
     if min(wanted) < 0:
         message = (
             f"it picks a frame {view.count - min(wanted)} from the end, {view.count} are there"
@@ -211,19 +206,19 @@ def gather(pair: FilePair, nodes: NodePair) -> View | None:
 
 def reshape(pair: FilePair, nodes: NodePair) -> View | None:
     """Reshape: its target must fit a chunk."""
-    view = nodes.view
+    view, node = nodes.view, nodes.node
     shape = positions(pair.shape(nodes), view.axis, view.count)
-    target = [int(size) for size in pair.streaming.constants[nodes.node.inputs[1]].reshape(-1)]
-    sizes = [shape[i] if size == 0 else size for i, size in enumerate(target)]
-    rest = math.prod(size for size in sizes if size != -1)
-    fits = math.prod(shape) % rest == 0 if -1 in sizes else rest == math.prod(shape)
+    target = pair.streaming.vector(node, 1)
     result = mixed(pair, nodes)
-    if result is None or (fits and sizes[result.axis] in (-1, result.count)):
+    try:
+        (made,) = output_shapes(node, (shape, (len(target),)), pair.streaming.constants)
+    except NodeProblem:
+        made = ()
+    if result is None or (made and made[result.axis] == result.count):
         return result
-    chunk_only = sizes[result.axis] == result.frames
-    origin = (
-        view.origin if chunk_only and view.origin else Origin(rules.OFFLINE_CONSTANT, nodes.name)
-    )
+    chunk_only = target[result.axis] == result.frames
+    stale = Origin(rules.OFFLINE_CONSTANT, nodes.name)
+    origin = view.origin if chunk_only and view.origin else stale
     pair.report(origin.rule, origin.node, f"its target {target} does not fit {list(shape)}")
     return None
 

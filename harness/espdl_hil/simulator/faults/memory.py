@@ -50,6 +50,12 @@ class OutputUnwritten(ModelFault):
     start: int = 0
     count: int | None = None
 
+    def written(self, size: int) -> tuple[slice, slice]:
+        """The bytes of an output of *size* bytes that are written."""
+        start = min(self.start, size)
+        end = size if self.count is None else min(start + self.count, size)
+        return slice(0, start), slice(end, size)
+
 
 # -- state: from the model's loading on ---------------------------------------------
 

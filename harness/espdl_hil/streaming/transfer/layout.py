@@ -51,8 +51,9 @@ def unsqueeze(walk: Walk, node: Node) -> None:
 
 def node_axes(walk: Walk, node: Node, rank: int) -> tuple[int, ...] | None:
     """The axes that Squeeze, Unsqueeze or a reduction names at its second input, none negative."""
-    value = walk.constant(node, 1)
-    return None if value is None else tuple(axis % rank for axis in value.reshape(-1).tolist())
+    if walk.constant(node, 1) is None:
+        return None
+    return tuple(axis % rank for axis in walk.graph.vector(node, 1))
 
 
 def _move(walk: Walk, node: Node, axis_map: dict[int, int]) -> None:

@@ -30,7 +30,7 @@ class Trait(Flag):
 
 _NONE, _ZERO, _SIGN, _POSITIVE = Trait.NONE, Trait.ZERO, Trait.SIGN, Trait.POSITIVE
 
-UNARY: dict[str, Trait] = {
+UNARY: dict[str, Trait] = {  # some only as the original of a LUT
     "Abs": _ZERO | _POSITIVE,
     "Cast": _ZERO | _SIGN,
     "Ceil": _ZERO,
@@ -65,23 +65,16 @@ UNARY: dict[str, Trait] = {
 }
 BROADCAST: dict[str, Trait] = {
     "Add": _ZERO | _SIGN,
-    "And": _NONE,
     "Div": _NONE,
     "Equal": _NONE,
     "Greater": _NONE,
     "GreaterOrEqual": _NONE,
     "Less": _NONE,
     "LessOrEqual": _NONE,
-    "Max": _ZERO | _SIGN,
-    "Min": _ZERO | _SIGN,
     "Mod": _NONE,
     "Mul": _ZERO | _SIGN,
-    "Or": _NONE,
     "Pow": _NONE,
     "Sub": _ZERO,
-    "Sum": _ZERO | _SIGN,
-    "Where": _NONE,
-    "Xor": _NONE,
 }
 
 

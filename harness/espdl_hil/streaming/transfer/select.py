@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from espdl_hil.streaming import rules
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.graph import integer, text
@@ -15,7 +17,6 @@ from espdl_hil.streaming.walk import END
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from espdl_hil.streaming.graph import Node
@@ -55,17 +56,13 @@ def slice_bounds(
     starts, ends, axes, steps = given[:4]
     if starts is None or ends is None:
         raise refuse(rules.UNKNOWN, node.name, "its bounds are computed at run time")
-    axis_list = range(starts.size) if axes is None else axes.reshape(-1).tolist()
-    step_list = [1] * starts.size if steps is None else steps.reshape(-1).tolist()
-    bounds = {}
-    for start, end, axis, step in zip(
-        starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), axis_list, step_list, strict=True
-    ):
-        size = shape[axis]
-        low = max(0, min(size, start + size if start < 0 else start))
-        high = max(-1, min(size, end + size if end < 0 else end))
-        bounds[axis % len(shape)] = (low, high, step)
-    return bounds
+    axis_list = np.arange(starts.size) if axes is None else axes
+    step_list = np.ones(starts.size, int) if steps is None else steps
+    columns = (values.reshape(-1).tolist() for values in (starts, ends, axis_list, step_list))
+    return {
+        axis % len(shape): slice(start, end, step).indices(shape[axis])
+        for start, end, axis, step in zip(*columns, strict=True)
+    }
 
 
 def _slice_frames(
@@ -107,14 +104,13 @@ def _with_bounds(
 ) -> Iterator[tuple[int, list[int]]]:
     """The constants of a Slice with other bounds on one axis, as (input index, values)."""
     rank = len(walk.shape[node.inputs[0]])
-    axes = walk.constant(node, 3)
-    listed = list(range(rank)) if axes is None else [int(a) % rank for a in axes.reshape(-1)]
+    named = walk.constant(node, 3) is not None
+    listed = [a % rank for a in walk.graph.vector(node, 3)] if named else list(range(rank))
     position = listed.index(axis)
     for index, value in ((1, start), (2, end), (4, step)):
-        constant = walk.constant(node, index)
-        if constant is None:
+        if walk.constant(node, index) is None:
             continue
-        values = [int(entry) for entry in constant.reshape(-1).tolist()]
+        values = walk.graph.vector(node, index)
         if index != 2 or value != END or values[position] < END:
             values[position] = value
         yield index, values
@@ -139,16 +135,12 @@ def gather(walk: Walk, node: Node) -> None:
     """Gather with constant indices; the runtime cannot count them from the end."""
     shape, timing = walk.shape[node.inputs[0]], walk.timing[node.inputs[0]]
     picked = walk.shape[node.inputs[1]]
-    given = walk.constant(node, 1)
     axis = integer(node, "axis", 0) % len(shape)
-    if given is None:
-        walk.refuse_flow(rules.UNKNOWN, node, "its indices are computed at run time")
-    else:
-        indices = [int(index) % shape[axis] for index in given.reshape(-1).tolist()]
-        if isinstance(timing, Flow) and timing.axis == axis:
-            timing, indices = _gather_frames(walk, node, timing, indices)
-        walk.edit_constant(node, 1, indices)
-        walk.edit_offline(node, 1, indices)
+    indices = [index % shape[axis] for index in walk.graph.vector(node, 1)]
+    if isinstance(timing, Flow) and timing.axis == axis:
+        timing, indices = _gather_frames(walk, node, timing, indices)
+    walk.edit_constant(node, 1, indices)
+    walk.edit_offline(node, 1, indices)
     if isinstance(timing, Flow | Tail) and timing.axis >= axis:
         place = -1 if timing.axis == axis else timing.axis - 1 + len(picked)
         timing = replace(timing, axis=place)
@@ -195,9 +187,9 @@ def concat(walk: Walk, node: Node) -> None:
 
 def pad(walk: Walk, node: Node) -> None:
     """Pad with constants; frames before the first become a matter of caches."""
-    timing, amounts = walk.timing[node.inputs[0]], walk.constant(node, 1)
-    if isinstance(timing, Flow) and amounts is not None:
-        pads = [int(amount) for amount in amounts.reshape(-1).tolist()]
+    timing = walk.timing[node.inputs[0]]
+    if isinstance(timing, Flow):
+        pads = walk.graph.vector(node, 1)
         if pads[timing.axis] or pads[len(pads) // 2 + timing.axis]:
             timing = _pad_frames(walk, node, timing, pads)
     walk.put(node, timing)
