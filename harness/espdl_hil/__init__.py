@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from espdl_hil.model import StreamingModel
 
 if TYPE_CHECKING:
-    from espdl_hil.proof.verify import Hil, Verification, verify
+    from espdl_hil.proof.hil import Hil
+    from espdl_hil.proof.verify import Verification, verify
 
 __all__ = ["Hil", "StreamingModel", "Verification", "verify"]
 
