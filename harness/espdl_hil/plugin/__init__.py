@@ -15,7 +15,7 @@ from espdl_hil.errors import HarnessError
 from espdl_hil.plugin import hookspec
 from espdl_hil.plugin.options import add_options, read_settings
 from espdl_hil.plugin.rootdir import pytest_load_initial_conftests
-from espdl_hil.plugin.worker import is_worker, mistake_of, pytest_testnodedown, refuse
+from espdl_hil.plugin.worker import has_refused, pytest_testnodedown, refuse, worker_name
 
 if TYPE_CHECKING:
     from espdl_hil.device.dut import Dut
@@ -69,7 +69,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     try:
         runtime = HilSession(config, config.stash[_settings_key], cases, targets)
-        if not is_worker(config):
+        if not worker_name(config):
             _register_summary(config, [case.id for case in cases])
         runtime.find_ports()
     except HarnessError as error:
@@ -99,9 +99,9 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     """Run nothing in a worker that has found a mistake."""
-    return mistake_of(session.config) is not None or None
+    return has_refused(item.config) or None
 
 
 @pytest.fixture

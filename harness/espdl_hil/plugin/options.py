@@ -98,7 +98,7 @@ def read_settings(config: pytest.Config) -> Settings:
         store=option("--hil-store"),
         jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
         build_dir=option("--hil-build-dir"),
-        log_suffix=f"-{worker_name(config)}" if worker_name(config) else "",
+        log_suffix=f"-{name}" if (name := worker_name(config)) else "",
     )
 
 

@@ -53,7 +53,8 @@ class _RootStep(pytest.Config):  # type: ignore[misc]  # final, and of no other 
         vars(self).update(vars(config))
         self._inicache: dict[str, Any] = {}
         quiet = SimpleNamespace(call_historic=lambda kwargs: None)  # noqa: ARG005 - pluggy's name
-        self.hook = SimpleNamespace(pytest_addhooks=quiet)  # they were added the first time
+        # hooks were added the first time
+        self.hook = SimpleNamespace(pytest_addhooks=quiet)  # type: ignore[assignment]
 
     def _checkversion(self) -> None:
         raise _DoneError  # the first thing that parse does with what it has found

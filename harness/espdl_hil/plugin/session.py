@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
 from espdl_hil.plugin.guest import leave_out_embedded, mortal_manager
 from espdl_hil.plugin.summary import attach, headline, properties
-from espdl_hil.plugin.worker import command_of, is_worker, refuse, worker_count
+from espdl_hil.plugin.worker import command_of, refuse, worker_count, worker_name
 from espdl_hil.proof.hil import Hil
+from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import Run, VerificationError
@@ -109,7 +110,7 @@ class HilSession:
         return self._rig.dut(target)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Make everything ready before the first test.
 
         Raises:
@@ -117,17 +118,18 @@ class HilSession:
                 is silent, a folder cannot be written.
         """
         if session.testsfailed and not session.config.option.continue_on_collection_errors:
-            return None  # pytest stops
+            return  # pytest stops
         for item in session.items:
             if target_of(item) and isinstance(item, pytest.Function):
                 leave_out_embedded(item)
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             try:
-                self._prepare()
+                # which devkits a worker needs, its tests will say
+                devices = not worker_name(session.config) or self._settings.device != SIM
+                make_ready(self._rig, sys.stderr, devices=devices)
             except HarnessError as error:
-                return refuse(session.config, error)
-        return None
+                refuse(session.config, error)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -187,40 +189,9 @@ class HilSession:
             text = str(error)
             report.longrepr = text if case.id in text else f"{case.id}: {text}"
             return
-        lines = lines or self._book.explain(case)
-        if isinstance(error, AssertionError) and len(lines) > 1:
+        if not isinstance(error, AssertionError):
+            return
+        if not lines or lines[0] not in str(error):  # another assertion's, or --assert=plain
+            lines = self._book.explain(case)
+        if len(lines) > 1 and isinstance(report.longrepr, ExceptionRepr):
             report.longrepr.addsection(case.id, "\n".join(lines))
-
-    def _prepare(self) -> None:
-        """Make firmware and artifacts, with a progress bar where somebody watches; flash."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        console = Console(file=sys.stderr)
-        with console.status("building the firmware"):
-            self._rig.build()
-        start_s = time.monotonic()
-        columns = (
-            TextColumn("quantizing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-        )
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("", total=None)
-            self._rig.prepare(
-                lambda done, total, label: bar.update(
-                    task, completed=done, total=total, description=label
-                )
-            )
-        elapsed_s = time.monotonic() - start_s
-        if elapsed_s > 1 and not console.is_terminal:
-            print(f"quantized {len(self._rig.cases)} cases in {elapsed_s:.1f} s", file=sys.stderr)
-        for text in self._rig.discarded:
-            print(f"artifact store: {text}", file=sys.stderr)
-        if is_worker(self._config) and self._settings.device == SIM:
-            return  # which devkits this worker needs, its tests will say
-        with console.status("flashing"):
-            self._rig.bring_up()

@@ -13,19 +13,18 @@ if TYPE_CHECKING:
 _MISTAKE = "espdl_hil_mistake"
 
 
-def is_worker(config: pytest.Config) -> bool:
-    """Return whether this process runs tests for a controller."""
-    return hasattr(config, "workerinput")
-
-
 def worker_name(config: pytest.Config) -> str:
     """Return ``gw0`` in a worker, nothing elsewhere."""
-    return config.workerinput["workerid"] if is_worker(config) else ""
+    return str(_input(config).get("workerid", ""))
 
 
 def worker_count(config: pytest.Config) -> int:
     """Return how many processes run tests side by side."""
-    return config.workerinput["workercount"] if is_worker(config) else 1
+    return int(_input(config).get("workercount", 1))
+
+
+def _input(config: pytest.Config) -> dict[str, Any]:
+    return getattr(config, "workerinput", {})
 
 
 def command_of(config: pytest.Config) -> str:
@@ -33,26 +32,27 @@ def command_of(config: pytest.Config) -> str:
     return shlex.join(["pytest", *config.invocation_params.args])
 
 
-def refuse(config: pytest.Config, error: HarnessError) -> bool:
+def refuse(config: pytest.Config, error: HarnessError) -> None:
     """End the session: the user must act first.
 
-    A worker cannot, it would count as crashed; it runs no test and tells its controller.
-
-    Returns:
-        True, for ``pytest_runtestloop``: there is nothing more to run.
+    A worker cannot, it would count as crashed. It takes its tests, runs none, and tells its
+    controller at the end.
 
     Raises:
         pytest.UsageError: outside of a worker.
     """
-    if not is_worker(config):
+    if not worker_name(config):
         raise pytest.UsageError(str(error)) from None
-    config.workeroutput[_MISTAKE] = str(error)
-    return True
+    _output(config)[_MISTAKE] = str(error)
 
 
-def mistake_of(config: pytest.Config) -> str | None:
-    """Return what this worker has refused to work for."""
-    return getattr(config, "workeroutput", {}).get(_MISTAKE)
+def has_refused(config: pytest.Config) -> bool:
+    """Return whether this is a worker that has found a mistake."""
+    return _MISTAKE in _output(config)
+
+
+def _output(config_or_node: Any) -> dict[str, Any]:
+    return getattr(config_or_node, "workeroutput", {})
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller
@@ -62,5 +62,5 @@ def pytest_testnodedown(node: Any) -> None:
     Raises:
         pytest.UsageError: it has.
     """
-    if mistake := getattr(node, "workeroutput", {}).get(_MISTAKE):
+    if mistake := _output(node).get(_MISTAKE):
         raise pytest.UsageError(mistake)
