@@ -10,20 +10,22 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.model import StreamingModel
 
 if TYPE_CHECKING:
+    from espdl_hil.proof.hil import Hil
     from espdl_hil.proof.verify import Verification, verify
 
-__all__ = ["StreamingModel", "Verification", "verify"]
+__all__ = ["Hil", "StreamingModel", "Verification", "verify"]
+
+_ROOMS = {"Hil": "hil", "Verification": "verify", "verify": "verify"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the proof when it is asked for: a model file needs only its declaration."""
-    if name in ("Verification", "verify"):
-        from espdl_hil.proof import verify as module
-
-        return getattr(module, name)
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"espdl_hil.proof.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
