@@ -93,7 +93,9 @@ class _Conversion:
                     self._export_streaming(graph, chunk)
             except StreamingError as refusal:
                 if refusal.rule == rules.UNRUNNABLE.id:
-                    self._check_operators(self._load(OFFLINE))  # names every such node, and what there is
+                    self._check_operators(
+                        self._load(OFFLINE)
+                    )  # names every such node, and what there is
                 raise
         with self._stages.stage("check"):
             findings = self._check(values)
