@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.model import StreamingModel
@@ -29,3 +30,12 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return getattr(importlib.import_module(f"espdl_hil.proof.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+    print(
+        "espdl-hil needs Python 3.11 or 3.12, this is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: esp-ppq, which quantizes, supports no newer "
+        "one; use an environment made with python3.12",
+        file=sys.stderr,
+    )
+    raise SystemExit(4)  # what pytest ends with after a usage error

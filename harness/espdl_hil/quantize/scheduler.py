@@ -152,12 +152,13 @@ class _Scheduler:
     def run(self, parent: list[Any]) -> None:
         """Work until everything is made, or one of *parent* is ready."""
         while self._start():
-            sentinels = {task.process.sentinel: task for task in self._running.values()}
+            sentinels = [task.process.sentinel for task in self._running.values()]
             ready = wait([*parent, *sentinels], self._patience_s())
             if any(handle in ready for handle in parent):
                 return
-            for handle in ready:
-                self._end(sentinels[handle])
+            for task in list(self._running.values()):
+                if task.process.sentinel in ready:
+                    self._end(task)
             self._kill_late()
 
     def end_all(self) -> None:
