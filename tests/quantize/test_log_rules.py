@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_hil.quantize.log_rules import RULES, UNKNOWN, Finding, Verdict, classify
+from espdl_hil.quantize.log_rules import RULES, UNKNOWN, LogLine, Meaning, classify
 
 # One line a rule, worded as esp-ppq 1.3.12 words it.
 LINES = {
@@ -73,21 +73,21 @@ def test_every_rule_has_a_line() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_known_line_is_classified_by_its_own_rule(rule) -> None:
-    (finding,) = classify([logged(LINES[rule.id])], "export")
-    assert (finding.rule, finding.verdict, finding.stage) == (rule.id, rule.verdict, "export")
-    assert finding.node == NODES.get(rule.id, "")
-    assert finding.text == LINES[rule.id]
+    (line,) = classify([logged(LINES[rule.id])], "export")
+    assert (line.rule, line.meaning, line.stage) == (rule.id, rule.meaning, "export")
+    assert line.node == NODES.get(rule.id, "")
+    assert line.text == LINES[rule.id]
 
 
 def test_a_transpose_is_a_false_alarm_and_an_unknown_operator_is_not() -> None:
-    verdicts = [classify([logged(LINES[rule])], "export")[0].verdict for rule in ("Q101", "Q102")]
-    assert verdicts == [Verdict.HARMLESS, Verdict.SUSPECT]
+    meanings = [classify([logged(LINES[rule])], "export")[0].meaning for rule in ("Q101", "Q102")]
+    assert meanings == [Meaning.HARMLESS, Meaning.DOUBTFUL]
 
 
-def test_an_unknown_error_is_fatal_and_an_unknown_warning_suspect() -> None:
+def test_an_unknown_error_is_fatal_and_an_unknown_warning_doubtful() -> None:
     error, warning = classify([logged("boo"), logged("hm", "WARNING")], "calibrate")
-    assert error == Finding(UNKNOWN, Verdict.FATAL, "ERROR", "calibrate", "", "boo")
-    assert (warning.rule, warning.verdict) == (UNKNOWN, Verdict.SUSPECT)
+    assert error == LogLine(UNKNOWN, Meaning.FATAL, "ERROR", "calibrate", "", "boo")
+    assert (warning.rule, warning.meaning) == (UNKNOWN, Meaning.DOUBTFUL)
 
 
 def test_other_lines_are_nothing_and_repeated_lines_count_once() -> None:
@@ -98,15 +98,15 @@ def test_other_lines_are_nothing_and_repeated_lines_count_once() -> None:
         logged("boo"),
         logged("boo"),
     ]
-    assert [finding.text for finding in classify(lines, "export")] == ["boo"]
+    assert [line.text for line in classify(lines, "export")] == ["boo"]
 
 
-def test_a_finding_survives_json() -> None:
-    (finding,) = classify([logged(LINES["Q104"])], "export")
-    assert Finding.from_json(finding.to_json()) == finding
+def test_a_line_survives_json() -> None:
+    (line,) = classify([logged(LINES["Q104"])], "export")
+    assert LogLine.from_json(line.to_json()) == line
 
 
 def test_the_documentation_has_every_rule() -> None:
     text = (Path(__file__).parents[2] / "docs" / "exporter-log.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| Q")]
-    assert rows == [f"| {rule.id} | {rule.verdict.value} | {rule.title} |" for rule in RULES]
+    assert rows == [f"| {rule.id} | {rule.meaning.value} | {rule.title} |" for rule in RULES]

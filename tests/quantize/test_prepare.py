@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from written_models import COUNTED, GOOD, write
 
 from espdl_hil.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import StreamingModel, load_model
-from espdl_hil.quantize import Artifacts, Recipe, Store, Verdict, prepare
-
-HEAD = """
-import os, signal
-from espdl_hil import StreamingModel
-
-def declare(build, **changes):
-    fields = dict(name={name!r}, build=build, input_shape=(1, 4, 12), frame_axis=2,
-                  chunk_frames=(3, 12), bits=(8, 16))
-    return StreamingModel(**{{**fields, **changes}})
-"""
-
-GOOD = """
-def build():
-    import torch
-    from torch import nn
-    import torch.nn.functional as F
-
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv1d(4, 4, 3)
-
-        def forward(self, x):
-            return x + self.conv(F.pad(x, (2, 0)))
-
-    return nn.Sequential(nn.Conv1d(4, 4, 1), Network())
-
-MODEL = declare(build)
-"""
+from espdl_hil.quantize import Artifacts, Meaning, Recipe, Store, prepare
+from espdl_hil.streaming import lint
 
 
 def with_pass(*lines: str) -> str:
@@ -145,13 +114,6 @@ def build():
 MODEL = declare(build)
 """
 TIMEOUT_S = 6.0
-
-
-def write(folder: Path, name: str, text: str) -> StreamingModel:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.py"
-    path.write_text(HEAD.format(name=name) + text)
-    return load_model(path)
 
 
 def documented(folder: Path) -> StreamingModel:
@@ -303,7 +265,7 @@ def test_meta_says_what_was_made_of_what(results: dict[str, Any]) -> None:
     other = artifacts(results, "good int8 esp32p4")
     assert other.meta["weights_sha256"] == made.meta["weights_sha256"]
     assert other.meta["files"]["offline.espdl"] != made.meta["files"]["offline.espdl"]
-    assert [finding for finding in made.findings if finding.verdict is Verdict.FATAL] == []
+    assert [line for line in made.log if line.meaning is Meaning.FATAL] == []
 
 
 @pytest.mark.parametrize(
@@ -394,6 +356,10 @@ def test_the_exporters_own_conversion_is_given_as_it_is(
     assert set(own.inputs) & cached[0]  # the residual is moved behind the cache: its known defect
     assert not set(ours.inputs) & cached[1]
     assert made.plans[3] == planned.plans[3]  # what is to be expected of either
+    assert made.lint[3][0].rule == "S202"
+    assert planned.lint == {3: [], 12: []}
+    for result in (made, planned):  # the same as from the two files alone
+        assert result.lint[3] == lint(load_graph(result.streaming[3]), load_graph(result.offline))
 
 
 def test_a_batch_norm_without_a_convolution_becomes_one(
@@ -478,110 +444,53 @@ def test_helpers_and_weights_that_build_reads_are_part_of_the_content(
     weights.write_bytes(before)
     again = store.get(helped)
     assert again is not None
-    assert again.directory == first.directory
+    assert again == first.directory
     (folder / "_layers.py").write_text("KERNEL = 1  # edited\n")
     assert store.get(helped) is None
     assert store.discarded == []
 
 
-RUNNER = """
-import signal
-import sys
-from pathlib import Path
-from espdl_hil.model import load_model
-from espdl_hil.quantize import Recipe, Store, prepare
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-recipe = Recipe.of(load_model(sys.argv[1]), "esp32s3", 8)
-print("started", flush=True)
-(result,) = prepare([recipe], Store(Path(sys.argv[2]))).values()
-print(type(result).__name__, flush=True)
-"""
-
-COUNTED = """
-import pathlib
-def count():
-    with open(pathlib.Path(__file__).parent / "made.txt", "a") as file:
-        file.write("x")
-""" + GOOD.replace("def build():", "def build():\n    count()")
-
-
-def runner(model: StreamingModel, root: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, str(model.source), str(root)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_two_processes_make_an_entry_once(tmp_path: Path) -> None:
+def test_a_model_is_traced_once_for_all_targets_widths_and_later_runs(tmp_path: Path) -> None:
     model = write(tmp_path, "counted", COUNTED)
-    running = [runner(model, tmp_path / "store") for _ in range(2)]
-    said = [process.communicate(timeout=60)[0].split() for process in running]
-    assert said == [["started", "Artifacts"]] * 2
+    recipes = [Recipe.of(model, target, bits) for target in model.targets for bits in model.bits]
+    found = prepare(recipes, Store(tmp_path / "store"), jobs=2)
+    assert [type(result) for result in found.values()] == [Artifacts] * 4
+    later = dataclasses.replace(model, chunk_frames=(4,))
+    assert_made(Recipe.of(later, "esp32s3", 8), Store(tmp_path / "store"))
     assert (tmp_path / "made.txt").read_text() == "x"
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_ending_the_parent_leaves_no_process_and_no_lock(tmp_path: Path, how: int) -> None:
-    pid = tmp_path / "worker.pid"
-    text = (
-        "def build():\n"
-        f"    open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
-        "    signal.pause()\n"
-        "MODEL = declare(build)\n"
+    assert_made(
+        Recipe.of(dataclasses.replace(model, seed=1), "esp32s3", 8), Store(tmp_path / "store")
     )
-    model = write(tmp_path, "hanging", text)
-    process = runner(model, tmp_path / "store")
-    wait_for(lambda: pid.exists() and pid.read_text() != "")
-    worker = int(pid.read_text())
-    zygote = parent_of(worker)
-    assert zygote != process.pid
-    process.send_signal(how)
-    process.communicate(timeout=30)
-    wait_for(lambda: not alive(worker) and not alive(zygote))
-    recipe = Recipe.of(model, "esp32s3", 8)
-    Store(tmp_path / "store").lock(recipe).acquire(timeout=1).lock.release()
+    assert (tmp_path / "made.txt").read_text() == "xx"
 
 
-def parent_of(process: int) -> int:
-    stat = Path(f"/proc/{process}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
+def assert_made(recipe: Recipe, store: Store) -> None:
+    result = prepare([recipe], store)[recipe.key]
+    assert isinstance(result, Artifacts), result
 
 
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+def test_a_damaged_trace_is_reported_and_made_again(tmp_path: Path) -> None:
+    model = write(tmp_path, "counted", COUNTED)
+    first, second = (Recipe.of(model, "esp32s3", bits) for bits in (8, 16))
+    assert_made(first, Store(tmp_path / "store"))
+    trace = Store(tmp_path / "store").get(first.trace)
+    assert trace is not None
+    (trace / "float.onnx").write_bytes(b"")
+    store = Store(tmp_path / "store")
+    assert_made(second, store)
+    assert (tmp_path / "made.txt").read_text() == "xx"
+    (message,) = store.discarded
+    assert message.startswith(
+        "stored artifact of counted float discarded and made anew: float.onnx"
+    )
 
 
-def wait_for(condition: Any, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
-
-
-def test_a_worker_process_that_does_not_start_is_said_for_every_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "path" / "torch").mkdir(parents=True)
-    (tmp_path / "path" / "torch" / "__init__.py").write_text("raise OSError('disk is full')")
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    model = write(tmp_path, "any", GOOD)
+def test_a_trace_that_fails_is_the_error_of_all_its_recipes(tmp_path: Path) -> None:
+    text = COUNTED.replace("    count()\n", "    count()\n    1 / 0\n")
+    model = write(tmp_path, "failing", text)
     recipes = [Recipe.of(model, "esp32s3", bits) for bits in (8, 16)]
-    found = prepare(recipes, Store(tmp_path / "store"), jobs=1)
-    for error in found.values():
-        assert isinstance(error, QuantizeError)
-        assert "the quantize process did not start: OSError: disk is full" in str(error)
-    for recipe in recipes:
-        Store(tmp_path / "store").lock(recipe).acquire(blocking=False).lock.release()
-
-
-def test_the_zygote_ended_by_a_signal_is_an_error_not_a_hang(tmp_path: Path) -> None:
-    text = "MODEL = declare(lambda: os.kill(os.getppid(), signal.SIGKILL))\n"
-    recipe = Recipe.of(write(tmp_path, "patricide", text), "esp32s3", 8)
-    error = prepare([recipe], Store(tmp_path / "store"))[recipe.key]
-    assert isinstance(error, QuantizeError)
-    assert f"the quantize process ended with status {-signal.SIGKILL}" in str(error)
+    found = prepare(recipes, Store(tmp_path / "store"))
+    assert [str(error).partition("\n")[0] for error in found.values()] == [
+        "quantize (build): build() raised ZeroDivisionError: division by zero"
+    ] * 2
+    assert (tmp_path / "made.txt").read_text() == "x"

@@ -79,7 +79,19 @@ def test_a_model_without_a_file_has_no_recipe() -> None:
         Recipe.of(model, "esp32s3", 8)
 
 
-def test_a_missing_exporter_is_the_users_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_module, "_DISTRIBUTIONS", ("no-such-distribution",))
+def test_a_missing_exporter_is_the_users_to_install() -> None:
     with pytest.raises(ConfigError, match="no-such-distribution is not installed"):
-        recipe_module._environment.__wrapped__()
+        recipe_module._environment(("no-such-distribution",), ())
+
+
+def test_all_targets_widths_and_chunk_sizes_start_from_one_trace(tmp_path: Path) -> None:
+    before = recipe(tmp_path)
+    for change in ({"target": "esp32p4"}, {"bits": 16}, {"chunk_frames": (3,)}):
+        assert dataclasses.replace(before, **change).trace == before.trace
+    assert before.trace.key != before.key
+    assert recipe(tmp_path, streaming="auto").trace.key == before.trace.key
+
+
+def test_another_seed_or_file_is_another_trace(tmp_path: Path) -> None:
+    recipes = [recipe(tmp_path), recipe(tmp_path, seed=7), recipe(tmp_path, MODEL + "# edited\n")]
+    assert len({made.trace.key for made in recipes}) == 3

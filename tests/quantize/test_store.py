@@ -37,16 +37,15 @@ def publish(store: Store, recipe: Recipe, dependencies: dict[str, str] | None = 
         work = store.begin(recipe)
         (work / "offline.espdl").write_bytes(b"model")
         (work / "meta.json").write_text("{}")
-        return store.publish(recipe, dependencies or {}).directory
+        return store.publish(recipe, dependencies or {})
 
 
 def test_what_was_published_is_found_by_another_store(store: Store, recipe: Recipe) -> None:
     assert store.get(recipe) is None
     directory = publish(store, recipe)
     found = Store(store.root).get(recipe)
-    assert found is not None
-    assert found.directory == directory
-    assert found.offline.read_bytes() == b"model"
+    assert found == directory
+    assert (found / "offline.espdl").read_bytes() == b"model"
 
 
 def test_nothing_is_found_before_it_is_whole(store: Store, recipe: Recipe) -> None:
@@ -112,8 +111,7 @@ def test_an_entry_counts_only_while_the_files_that_it_read_are_the_same(
     for text, directory in (("one", first), ("two", second)):
         _write(helper, text)
         found = store.get(recipe)
-        assert found is not None
-        assert found.directory == directory
+        assert found == directory
     helper.unlink()
     assert store.get(recipe) is None
     assert store.discarded == []  # stale is not damaged
@@ -174,9 +172,9 @@ def test_a_store_that_cannot_be_written_is_the_users_to_move(
         )
 
 
-def test_the_manifest_names_recipe_and_files(store: Store, recipe: Recipe) -> None:
+def test_the_manifest_names_what_it_is_made_of_and_the_files(store: Store, recipe: Recipe) -> None:
     manifest = json.loads((publish(store, recipe) / "manifest.json").read_text())
-    assert manifest["recipe"] == recipe.to_json()
+    assert manifest["made_of"] == recipe.to_json()
     assert sorted(manifest["files"]) == ["meta.json", "offline.espdl"]
 
 

@@ -29,8 +29,12 @@ from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo  # noqa: E402
 
 from espdl_hil.errors import StreamingError  # noqa: E402
 from espdl_hil.espdl import load_graph  # noqa: E402
-from espdl_hil.quantize.plan_pass import make_offline_pass, make_pass, to_neutral  # noqa: E402
-from espdl_hil.streaming import Clock, analyze, check_export  # noqa: E402
+from espdl_hil.quantize.plan_pass import (  # noqa: E402
+    analyze_permuted,
+    apply_offline_edits,
+    apply_plan,
+)
+from espdl_hil.streaming import check_export  # noqa: E402
 
 CALIBRATION_BATCHES = 2
 
@@ -112,38 +116,39 @@ class Job:
             known = ExporterPatternInfo()
             for name, axis in self.axes.items():
                 self.answer.axes[name] = known.get_var_permute(name).index(axis)
-                permutation = known.get_var_permute(name)
-                shape = self.request.shapes[self.inputs.index(name)]
-                self.whole[name] = tuple(shape[a] for a in permutation)
 
-        self.whole = {}
+        def generalize(graph) -> None:
+            apply_offline_edits(graph, self.analysis)
+
         chunk = (self.request.chunks or self.request.auto)[0]
-        passes = [record, make_offline_pass(self.axes, self._chunks(chunk), self.answer.state)]
+        passes = [record, self._analyzed(chunk), generalize]
         self.answer.offline = self._export(streaming_custom_passes=passes)
 
     def _export_planned(self, chunk: int) -> None:
-        plans = []
-        chunks = self._chunks(chunk)
-        planned = make_pass(plans, self.answer.axes, chunks, self.answer.state, self.whole)
+        def convert(graph) -> None:
+            apply_plan(graph, self.analysis.plan)
+
         try:
             data = self._export(
                 streaming_input_shape=self._stream_shapes(chunk),
-                streaming_custom_passes=[self._analyzed(chunk), planned],
+                streaming_custom_passes=[self._analyzed(chunk), convert],
             )
         except StreamingError as refusal:
             self.answer.refused[chunk] = (refusal.rule, refusal.node, str(refusal))
             ExporterPatternInfo().reset()
             return
         self.answer.streaming[chunk] = data
-        self.answer.plans[chunk] = plans[0].to_json()
+        self.answer.plans[chunk] = self.analysis.plan.to_json()
         self.answer.findings[chunk] = self._check(data)
 
     def _analyzed(self, chunk: int):
         """A pass that keeps the analysis of the exporter's own graph."""
 
         def keep(graph) -> None:
-            clock = Clock.of(self.answer.axes, self._chunks(chunk), self.answer.state)
-            self.analysis = analyze(to_neutral(graph, self.whole), clock)
+            shapes = dict(zip(self.inputs, map(tuple, self.request.shapes), strict=True))
+            self.analysis = analyze_permuted(
+                graph, shapes, self.axes, self._chunks(chunk), self.answer.state
+            )
 
         return keep
 

@@ -71,7 +71,7 @@ class RowBook:
             details=Details(
                 alignment=tuple(map(describe_alignment, expected.plan.alignments)),
                 lane_warnings=expected.lane_warnings,
-                notes=tuple(finding.text for finding in expected.artifacts.findings),
+                notes=tuple(line.text for line in expected.artifacts.log),
             ),
         )
 

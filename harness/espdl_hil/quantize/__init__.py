@@ -1,13 +1,13 @@
 """Recipe in, artifacts out: one calibration, an offline file and its streaming files.
 
-Import from here; the modules inside are free to move. torch and esp-ppq are imported in a
-process of their own, never in this one.
+Import from here; the modules inside are free to move. torch and esp-ppq are imported in
+processes of their own, never in this one.
 """
 
 from espdl_hil.quantize.artifacts import Artifacts
-from espdl_hil.quantize.log_rules import Finding, Verdict
+from espdl_hil.quantize.log_rules import LogLine, Meaning
 from espdl_hil.quantize.prepare import Progress, prepare
 from espdl_hil.quantize.recipe import Recipe
 from espdl_hil.quantize.store import Store
 
-__all__ = ["Artifacts", "Finding", "Progress", "Recipe", "Store", "Verdict", "prepare"]
+__all__ = ["Artifacts", "LogLine", "Meaning", "Progress", "Recipe", "Store", "prepare"]

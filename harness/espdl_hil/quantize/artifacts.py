@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.quantize.log_rules import Finding
-from espdl_hil.streaming import StreamingPlan
+from espdl_hil.quantize.log_rules import LogLine
+from espdl_hil.streaming import Finding, StreamingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ OFFLINE = "offline.espdl"
 ARRAYS = "arrays.npz"
 META = "meta.json"
 LOG = "exporter.log"
-GROUPS = ("stimulus", "inputs_q", "reference", "float_outputs")
 
 
 def streaming_name(chunk_frames: int) -> str:
@@ -93,14 +92,22 @@ class Artifacts:
 
     @functools.cached_property
     def meta(self) -> dict[str, Any]:
-        """Versions, hashes, seconds a stage, and the exporter's log as ``findings``."""
+        """Versions, hashes, seconds a stage, the exporter's log, and the lint findings."""
         data: dict[str, Any] = json.loads((self.directory / META).read_text())
         return data
 
     @property
-    def findings(self) -> list[Finding]:
+    def log(self) -> list[LogLine]:
         """What the exporter logged, classified."""
-        return [Finding.from_json(finding) for finding in self.meta["findings"]]
+        return [LogLine.from_json(line) for line in self.meta["log"]]
+
+    @functools.cached_property
+    def lint(self) -> dict[int, list[Finding]]:
+        """What is wrong with the streaming file of each chunk size, errors first."""
+        return {
+            int(chunk): [Finding.from_json(finding) for finding in findings]
+            for chunk, findings in self.meta["lint"].items()
+        }
 
     @property
     def _chunks(self) -> list[int]:
@@ -108,16 +115,21 @@ class Artifacts:
 
     @functools.cached_property
     def _arrays(self) -> dict[str, Arrays]:
-        groups: dict[str, Arrays] = {group: {} for group in GROUPS}
-        with np.load(self.directory / ARRAYS, allow_pickle=False) as file:
-            for key in file.files:
-                group, name = key.split("/", 1)
-                groups[group][name] = file[key]
-        return groups
+        return read_arrays(self.directory)
 
 
-def write_arrays(directory: Path, **groups: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays of an entry; one keyword a group of ``GROUPS``."""
+def read_arrays(directory: Path) -> dict[str, Arrays]:
+    """Return the arrays of an entry by group and name, as ``write_arrays`` took them."""
+    groups: dict[str, Arrays] = {}
+    with np.load(directory / ARRAYS, allow_pickle=False) as file:
+        for key in file.files:
+            group, name = key.split("/", 1)
+            groups.setdefault(group, {})[name] = file[key]
+    return groups
+
+
+def write_arrays(directory: Path, groups: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    """Write the arrays of an entry: named arrays by group."""
     flat: dict[str, Any] = {
         f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()
     }

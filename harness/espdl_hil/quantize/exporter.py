@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import esp_ppq.api.espdl_interface
 import esp_ppq.lib
+import esp_ppq.parser.espdl.helper
 import numpy as np
 import torch
 from esp_ppq.api import espdl_quantize_onnx
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
 # The float graph is simplified by the time it comes here, and esp-ppq gives up the networks
 # (attention for one) on which the ONNX optimizer fails.
 esp_ppq.api.espdl_interface.simplify = lambda model: (model, False)
+
+
+def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
+    builder.Prep(16, 16)
+    builder.head -= 16
+    builder.Bytes[builder.head : builder.head + 16] = data
+    return builder.Offset()
+
+
+# The same bytes; the generated function writes the weights byte by byte, for each file again.
+esp_ppq.parser.espdl.helper.AlignedBytes.CreateAlignedBytes = _create_aligned_bytes
 
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Verdict(Enum):
+class Meaning(Enum):
     """What a line says about the artifact."""
 
     HARMLESS = "harmless"  # a false alarm: the artifact is right
-    SUSPECT = "suspect"  # may be wrong: the streaming lint judges the file itself
+    DOUBTFUL = "doubtful"  # may be wrong: the streaming lint judges the file itself
     FATAL = "fatal"  # the artifact is wrong
 
 
 @dataclass(frozen=True)
-class Finding:
+class LogLine:
     """One log line, classified.
 
     Attributes:
         rule: Id of the row in ``RULES``; ``Q000`` when there is none.
-        verdict: What the line says about the artifact.
+        meaning: What the line says about the artifact.
         level: ``ERROR`` or ``WARNING``, as the exporter logged it.
         stage: Stage of the worker in which it was logged.
         node: The operator or tensor that the line names; empty when it names none.
@@ -38,20 +38,20 @@ class Finding:
     """
 
     rule: str
-    verdict: Verdict
+    meaning: Meaning
     level: str
     stage: str
     node: str
     text: str
 
     def to_json(self) -> dict[str, str]:
-        """Return the finding as plain data."""
-        return {**asdict(self), "verdict": self.verdict.value}
+        """Return the line as plain data."""
+        return {**asdict(self), "meaning": self.meaning.value}
 
     @classmethod
-    def from_json(cls, data: dict[str, str]) -> Finding:
-        """Return the finding that ``to_json`` gave."""
-        return cls(**{**data, "verdict": Verdict(data["verdict"])})  # type: ignore[arg-type]
+    def from_json(cls, data: dict[str, str]) -> LogLine:
+        """Return the line that ``to_json`` gave."""
+        return cls(**{**data, "meaning": Meaning(data["meaning"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ class LogRule:
     Attributes:
         id: Stable; ``Q1xx`` its own streaming conversion, ``Q2xx`` layout, weights and
             exponents, ``Q3xx`` quantization.
-        verdict: What the line says about the artifact.
+        meaning: What the line says about the artifact.
         title: A few words.
         pattern: Found in the line; a group ``node`` names the operator or tensor.
     """
 
     id: str
-    verdict: Verdict
+    meaning: Meaning
     title: str
     pattern: re.Pattern[str]
 
 
 UNKNOWN = "Q000"
-_OK, _SUSPECT, _FATAL = Verdict.HARMLESS, Verdict.SUSPECT, Verdict.FATAL
+_OK, _DOUBTFUL, _FATAL = Meaning.HARMLESS, Meaning.DOUBTFUL, Meaning.FATAL
 
 RULES: tuple[LogRule, ...] = tuple(  # the first that matches counts
-    LogRule(id_, verdict, title, re.compile(pattern))
-    for id_, verdict, title, pattern in (
+    LogRule(id_, meaning, title, re.compile(pattern))
+    for id_, meaning, title, pattern in (
         (
             "Q101",
             _OK,
@@ -86,27 +86,27 @@ RULES: tuple[LogRule, ...] = tuple(  # the first that matches counts
         ),
         (
             "Q102",
-            _SUSPECT,
+            _DOUBTFUL,
             "operator unknown to the streaming conversion",
             r"Operation (?P<node>\S+) of type \w+ is not supported for Auto",
         ),
         (
             "Q103",
-            _SUSPECT,
+            _DOUBTFUL,
             "operator over the frame axis",
             r"Operation (?P<node>\S+) of type \w+ operates along the frame axis",
         ),
         (
             "Q104",
-            _SUSPECT,
+            _DOUBTFUL,
             "no cache inserted",
             r"Failed to insert streaming node for op (?P<node>\S+) due to",
         ),
-        ("Q105", _SUSPECT, "padding stripped", r"\] is not supported in streaming node"),
-        ("Q106", _SUSPECT, "auto_pad", r"Auto padding '\w+' is not supported in streaming node"),
+        ("Q105", _DOUBTFUL, "padding stripped", r"\] is not supported in streaming node"),
+        ("Q106", _DOUBTFUL, "auto_pad", r"Auto padding '\w+' is not supported in streaming node"),
         (
             "Q107",
-            _SUSPECT,
+            _DOUBTFUL,
             "padding of unknown rank",
             r"Unsupported padding length \d+ in streaming node '(?P<node>[^']+)'",
         ),
@@ -119,12 +119,12 @@ RULES: tuple[LogRule, ...] = tuple(  # the first that matches counts
         ("Q205", _FATAL, "shape unknown", r"^input shape is None"),
         (
             "Q206",
-            _SUSPECT,
+            _DOUBTFUL,
             "output finer than the accumulator",
             r"calculation result of the (?P<node>\S+)\(type: \w+\) operator will",
         ),
         ("Q207", _OK, "layout not recorded", r"^(?P<node>\S+) does not bind perm parameter"),
-        ("Q208", _SUSPECT, "no exponent", r"^(?P<node>\S+) does not bind exponents parameter"),
+        ("Q208", _DOUBTFUL, "no exponent", r"^(?P<node>\S+) does not bind exponents parameter"),
         (
             "Q301",
             _FATAL,
@@ -137,10 +137,10 @@ RULES: tuple[LogRule, ...] = tuple(  # the first that matches counts
             "batch norm alone",
             r"Isolated BatchNormalization\((?P<node>[^)]+)\) was detected",
         ),
-        ("Q303", _SUSPECT, "range next to nothing", r"^Numeric instability detected"),
+        ("Q303", _DOUBTFUL, "range next to nothing", r"^Numeric instability detected"),
         (
             "Q304",
-            _SUSPECT,
+            _DOUBTFUL,
             "tensor not quantized",
             r"Unexpected quantization state of variable (?P<node>\S+)",
         ),
@@ -159,7 +159,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LINE = re.compile(r"\[(?P<level>ERROR|WARNING)\]\[\w+\]\[[\d :-]+\]:\s*(?P<text>.*)")
 
 
-def classify(lines: Iterable[str], stage: str) -> list[Finding]:
+def classify(lines: Iterable[str], stage: str) -> list[LogLine]:
     """Read the exporter's log.
 
     Args:
@@ -167,14 +167,14 @@ def classify(lines: Iterable[str], stage: str) -> list[Finding]:
         stage: Stage of the worker in which the lines were written.
 
     Returns:
-        A finding for each ``ERROR`` and ``WARNING`` line; each once, in order. An unknown
-        ``ERROR`` is fatal, an unknown ``WARNING`` is suspect.
+        One for each ``ERROR`` and ``WARNING`` line; each once, in order. An unknown
+        ``ERROR`` is fatal, an unknown ``WARNING`` is doubtful.
 
     >>> line = "[ERROR][ESPDL][2026-01-31 12:00:00]: y permute do not match shape"
-    >>> [(finding.rule, finding.node) for finding in classify([line], "export")]
+    >>> [(line.rule, line.node) for line in classify([line], "export")]
     [('Q202', 'y')]
     """
-    found: dict[Finding, None] = {}
+    found: dict[LogLine, None] = {}
     for line in lines:
         match = _LINE.search(_COLOUR.sub("", line))
         if match:
@@ -182,11 +182,11 @@ def classify(lines: Iterable[str], stage: str) -> list[Finding]:
     return list(found)
 
 
-def _classify_text(text: str, level: str, stage: str) -> Finding:
+def _classify_text(text: str, level: str, stage: str) -> LogLine:
     for rule in RULES:
         match = rule.pattern.search(text)
         if match:
             node = match.groupdict().get("node") or ""
-            return Finding(rule.id, rule.verdict, level, stage, node, text)
-    verdict = Verdict.FATAL if level == "ERROR" else Verdict.SUSPECT
-    return Finding(UNKNOWN, verdict, level, stage, "", text)
+            return LogLine(rule.id, rule.meaning, level, stage, node, text)
+    meaning = Meaning.FATAL if level == "ERROR" else Meaning.DOUBTFUL
+    return LogLine(UNKNOWN, meaning, level, stage, "", text)

@@ -1,6 +1,6 @@
-"""A streaming plan, made on and applied to the exporter's own graph. Runs only in a worker.
+"""The analysis of the exporter's own graph, and its plan applied to it. Runs only in a worker.
 
-The exporter calls the pass after it has permuted the graph to NWC / NHWC, quantized it to
+The exporter calls its passes after it has permuted the graph to NWC / NHWC, quantized it to
 integers and, if it was given one, set the streaming input shape. By then the graph inputs
 have the length of a chunk and every other tensor still has its offline length; shapes are
 kept in the original order of axes with a permutation beside them, and after some
@@ -19,16 +19,16 @@ from esp_ppq.parser.espdl.espdl_typedef import ADD_LIKE_OP_SET, ExporterPatternI
 
 from espdl_hil.espdl import Node
 from espdl_hil.streaming import (
+    Analysis,
     Clock,
     Insertion,
     NeutralGraph,
     StreamingPlan,
     analyze,
-    plan_streaming,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 def permute_constants(graph: Any) -> None:
@@ -53,62 +53,43 @@ def permute_constants(graph: Any) -> None:
             variable.value = whole.permute(order).contiguous()
 
 
-def make_pass(
-    plans: list[StreamingPlan],
+def analyze_permuted(
+    graph: Any,
+    inputs: Mapping[str, tuple[int, ...]],
     frame_axes: Mapping[str, int],
     chunk_frames: Mapping[str, int],
     state: Mapping[str, str],
-    offline_shapes: Mapping[str, tuple[int, ...]],
-) -> Callable[[Any], None]:
-    """Make the pass for ``streaming_custom_passes``.
+) -> Analysis:
+    """Analyse esp-ppq's permuted graph, before any other pass has changed it.
 
     Args:
-        plans: Receives the plan.
-        frame_axes: Time axis of each graph input that has one, in the file's layout.
-        chunk_frames: Frames of each of these inputs in one chunk.
+        graph: ``esp_ppq.IR.BaseGraph``.
+        inputs: Offline shape of each graph input, in the module's own layout.
+        frame_axes: Time axis of each of them that has one, in that layout.
+        chunk_frames: Frames of each of these in one chunk.
         state: Recurrent state: graph input to the graph output that feeds it.
-        offline_shapes: Offline shape of these inputs, in the file's layout.
-
-    Returns:
-        A function of esp-ppq's graph, which it changes; it raises ``StreamingError`` for a
-        model that cannot stream.
     """
-
-    def plan_and_apply(graph: Any) -> None:
-        neutral = to_neutral(graph, offline_shapes)
-        plan = plan_streaming(neutral, frame_axes, chunk_frames, state)
-        apply_plan(graph, plan)
-        plans.append(plan)
-
-    return plan_and_apply
+    orders = {name: _permutation(graph.inputs[name]) for name in inputs}
+    shapes = {name: tuple(inputs[name][axis] for axis in order) for name, order in orders.items()}
+    axes = {name: orders[name].index(axis) for name, axis in frame_axes.items()}
+    return analyze(to_neutral(graph, shapes), Clock.of(axes, chunk_frames, state))
 
 
-def make_offline_pass(
-    frame_axes: Mapping[str, int], chunk_frames: Mapping[str, int], state: Mapping[str, str]
-) -> Callable[[Any], None]:
-    """Make the pass that lets the *offline* file run at any length.
+def apply_offline_edits(graph: Any, analysis: Analysis) -> None:
+    """Let the *offline* file run at any length.
 
     Reshape and Slice constants that name its frame count, and Gather indices that count
     from the end (which the runtime reads outside the tensor), are replaced by what means the
     same; no value changes. The offline model of a prefix is the same file at another length.
 
     Args:
-        frame_axes: Time axis of each graph input that has one, in the module's own layout.
-        chunk_frames: Frames of each of these inputs in one chunk; any legal size.
-        state: Recurrent state: graph input to the graph output that feeds it.
+        graph: ``esp_ppq.IR.BaseGraph``; it must be the one that was analysed.
+        analysis: For any legal chunk size.
     """
-
-    def generalize(graph: Any) -> None:
-        axes = {
-            name: _permutation(graph.inputs[name]).index(axis) for name, axis in frame_axes.items()
-        }
-        analysis = analyze(to_neutral(graph, {}), Clock.of(axes, chunk_frames, state))
-        for change in analysis.offline_edits:
-            _set_constant(graph, change.node, change.input_index, change.values)
-        for insertion in analysis.offline_insertions:
-            _insert(graph, insertion)
-
-    return generalize
+    for change in analysis.offline_edits:
+        _set_constant(graph, change.node, change.input_index, change.values)
+    for insertion in analysis.offline_insertions:
+        _insert(graph, insertion)
 
 
 def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGraph:
@@ -116,7 +97,7 @@ def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGrap
 
     Args:
         graph: ``esp_ppq.IR.BaseGraph``.
-        shapes: Offline shapes of the inputs with a frame axis, in the file's layout.
+        shapes: Offline shape of each graph input, in the file's layout.
     """
     known = ExporterPatternInfo()
     nodes = tuple(
@@ -136,7 +117,7 @@ def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGrap
     return NeutralGraph(
         nodes=nodes,
         constants={name: _array(variable.value) for name, variable in parameters.items()},
-        shapes={name: shapes.get(name, _file_shape(v)) for name, v in graph.inputs.items()},
+        shapes=shapes,
         inputs=tuple(graph.inputs),
         outputs=tuple(graph.outputs),
         exponents={
@@ -210,10 +191,6 @@ def _set_constant(graph: Any, node: str, index: int, values: tuple[int, ...]) ->
     old.dest_ops.remove(operation)
     new.dest_ops.append(operation)
     operation.inputs[index] = new
-
-
-def _file_shape(variable: Any) -> tuple[int, ...]:
-    return tuple(variable.shape[axis] for axis in _permutation(variable))
 
 
 def _original_shape(variable: Any, shape: tuple[int, ...]) -> list[int]:

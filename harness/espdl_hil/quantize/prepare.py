@@ -1,24 +1,24 @@
-"""Recipes in, artifacts out: what the store has is read, the rest is made side by side."""
+"""Recipes in, artifacts out: what the store has is read, the rest is made by a scheduler."""
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from espdl_hil.errors import HarnessError, QuantizeError
-from espdl_hil.quantize.artifacts import LOG, Artifacts
-from espdl_hil.quantize.outcome import Outcome, crash_error
-from espdl_hil.quantize.scheduler import WorkerPool
+from espdl_hil.quantize.artifacts import Artifacts
+from espdl_hil.quantize.scheduler import Reply, Request
+from espdl_hil.quantize.worker_result import error_from_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from multiprocessing.connection import Connection
 
     from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.quantize.store import Store
@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]  # recipes done, recipes in all, label of the last
 Result = Artifacts | HarnessError
 
-RECIPE_TIMEOUT_S = 300.0  # a large network calibrates in tens of seconds
-OTHERS_POLL_S = 0.2  # how often to look whether another process has made an entry
+TIMEOUT_S = 300.0  # a large network calibrates in tens of seconds
+START_TIMEOUT_S = 120.0  # importing torch from a cold disk
+STOP_TIMEOUT_S = 5.0
+_MAIN = "from espdl_hil.quantize.scheduler import main; main({descriptor}, {parent})"
+_ENVIRONMENT = {
+    # One thread a worker: workers run side by side, and small networks are quicker so.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONHASHSEED": "0",  # esp-ppq writes constants in the order of a set
+}
 
 
 def prepare(
@@ -36,7 +43,7 @@ def prepare(
     *,
     jobs: int | None = None,
     progress: Progress | None = None,
-    timeout_s: float = RECIPE_TIMEOUT_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Result]:
     """Make or find the artifacts of many recipes.
 
@@ -48,7 +55,7 @@ def prepare(
         store: Where artifacts are kept.
         jobs: Workers at once; None means one a processor.
         progress: Called after each recipe.
-        timeout_s: Longest time for one recipe.
+        timeout_s: Longest time for one recipe, and for the float trace that it starts from.
 
     Returns:
         By ``Recipe.key``: the artifacts, or the error, so that one bad model does not hide
@@ -58,125 +65,109 @@ def prepare(
         ConfigError: the store cannot be written.
     """
     wanted = {recipe.key: recipe for recipe in recipes}
-    run = _Run(store, len(wanted), progress, timeout_s)
-    missing = [recipe for recipe in wanted.values() if not run.find(recipe)]
+    results: dict[str, Result] = {}
+
+    def finish(key: str, result: Result) -> None:
+        results[key] = result
+        if progress is not None:
+            progress(len(results), len(wanted), wanted[key].label)
+
+    for key, recipe in wanted.items():
+        entry = store.get(recipe)
+        if entry is not None:
+            finish(key, Artifacts(entry))
+    missing = [recipe for key, recipe in wanted.items() if key not in results]
     if missing:
-        with ExitStack() as stack:
-            run.make(missing, jobs or os.cpu_count() or 1, stack)
-    store.prune()
-    return {key: run.results[key] for key in wanted}
-
-
-@dataclass
-class _Job:
-    """One recipe that a worker is making, under its lock."""
-
-    recipe: Recipe
-    lock: FileLock
-    directory: Path
-    deadline_s: float = math.inf
-    late: bool = False
-
-
-class _Run:
-    """The state of one ``prepare`` call."""
-
-    def __init__(
-        self, store: Store, total: int, progress: Progress | None, timeout_s: float
-    ) -> None:
-        self.results: dict[str, Result] = {}
-        self._store = store
-        self._total = total
-        self._progress = progress
-        self._timeout_s = timeout_s
-        self._waiting: list[Recipe] = []
-        self._jobs: dict[str, _Job] = {}
-
-    def find(self, recipe: Recipe) -> bool:
-        """Take a recipe's result from the store, if it is there."""
-        found = self._store.get(recipe)
-        if found is not None:
-            self._finish(recipe, found)
-        return found is not None
-
-    def make(self, missing: list[Recipe], jobs: int, stack: ExitStack) -> None:
-        """Make what is missing, *jobs* at once."""
-        stack.callback(self._release_all)
-        pool = stack.enter_context(WorkerPool())
-        self._waiting = list(missing)
+        request = Request(missing, store.root, jobs or os.cpu_count() or 1, timeout_s)
         try:
-            while self._start(jobs, pool):
-                for key, status in pool.wait(self._patience_s()):
-                    self._end(self._jobs.pop(key), status)
-                self._kill_late(pool)
-        except QuantizeError as error:  # the zygote is gone: nothing more can be made
-            for recipe in [*self._waiting, *(job.recipe for job in self._jobs.values())]:
-                self._finish(recipe, error)
+            with closing(_replies(request)) as replies:
+                for reply in replies:
+                    new = [text for text in reply.discarded if text not in store.discarded]
+                    store.discarded += new
+                    finish(reply.key, _result_of(reply))
+        except QuantizeError as error:  # the scheduler is gone: nothing more can be made
+            for recipe in missing:
+                if recipe.key not in results:
+                    finish(recipe.key, error)
+    store.prune()
+    return {key: results[key] for key in wanted}
 
-    def _start(self, jobs: int, pool: WorkerPool) -> bool:
-        """Start what there is room for; return whether anything is left to wait for."""
-        for recipe in list(self._waiting):
-            if len(self._jobs) >= jobs:
-                break
-            lock = self._store.lock(recipe)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:  # another process is making it
-                continue
-            self._waiting.remove(recipe)
-            if self.find(recipe):  # another process has made it
-                lock.release()
-                continue
-            job = self._jobs[recipe.key] = _Job(recipe, lock, self._store.begin(recipe))
-            request = {"source": str(recipe.source), "recipe": recipe.to_json()}
-            pool.submit(recipe.key, request, job.directory)
-            job.deadline_s = time.monotonic() + self._timeout_s  # the imports do not count
-        return bool(self._waiting or self._jobs)
 
-    def _patience_s(self) -> float:
-        """How long to wait for a worker before looking around again."""
-        deadlines_s = [job.deadline_s for job in self._jobs.values() if not job.late]
-        if not self._jobs:
-            return OTHERS_POLL_S
-        return min(deadlines_s, default=math.inf) - time.monotonic()
+def _result_of(reply: Reply) -> Result:
+    if reply.entry is not None:
+        return Artifacts(reply.entry)
+    assert reply.error is not None
+    error = error_from_json(reply.error)
+    if not reply.key:
+        raise error
+    return error
 
-    def _kill_late(self, pool: WorkerPool) -> None:
-        now_s = time.monotonic()
-        for key, job in self._jobs.items():
-            if now_s >= job.deadline_s and not job.late:
-                job.late = True
-                pool.kill(key)
 
-    def _end(self, job: _Job, status: int) -> None:
-        """Turn what a worker left into a result, and let go of the recipe."""
-        outcome = Outcome.take(job.directory)
-        log = job.directory / LOG
-        if outcome is None:
-            said = log.read_text(errors="replace") if log.exists() else ""
-            error: HarnessError | None = crash_error(
-                status, said, timeout_s=self._timeout_s if job.late else None
+def _replies(request: Request) -> Generator[Reply, None, None]:
+    """Have a request made, and yield a reply for each of its recipes.
+
+    Raises:
+        QuantizeError: stage ``build``; the scheduler did not start or ended early.
+    """
+    with tempfile.TemporaryFile() as output, start_scheduler(output) as (process, channel):
+        try:
+            channel.send(request)
+            if not channel.poll(START_TIMEOUT_S):
+                raise _broken(f"did not start within {START_TIMEOUT_S:.0f} s", output)
+            failure = channel.recv()
+            if failure is not None:
+                raise _broken(f"did not start: {failure}", output)
+            for _ in request.recipes:
+                yield channel.recv()
+        except (EOFError, OSError):
+            raise _broken(f"ended with status {process.wait()}", output) from None
+
+
+@contextmanager
+def start_scheduler(output: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
+    """Start a scheduler; at the end of the block it kills its workers and ends.
+
+    Args:
+        output: Receives what it prints; workers print to their own logs.
+
+    Returns:
+        The process, and the pipe that ``scheduler.main`` describes.
+    """
+    ours, theirs = Pipe()
+    with ours:
+        with theirs:
+            descriptor = theirs.fileno()
+            # What this process can import, the workers can.
+            path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-c"),
+                    _MAIN.format(descriptor=descriptor, parent=os.getpid()),
+                ],
+                pass_fds=[descriptor],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
+                start_new_session=True,  # a Ctrl-C is ours to handle
             )
-        else:
-            error = outcome.error
-        if error is None:
-            assert outcome is not None
-            result: Result = self._store.publish(job.recipe, outcome.dependencies)
-        else:
-            kept = self._store.fail(job.recipe)
-            if kept is not None and isinstance(error, QuantizeError):
-                note = f"the exporter's log is {kept}"
-                error.hint = note if error.hint is None else f"{error.hint}; {note}"
-            result = error
-        job.lock.release()
-        self._finish(job.recipe, result)
+        try:
+            yield process, ours
+        finally:
+            ours.close()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:  # still importing
+                process.kill()
+                process.wait()
 
-    def _finish(self, recipe: Recipe, result: Result) -> None:
-        self.results[recipe.key] = result
-        if self._progress is not None:
-            self._progress(len(self.results), self._total, recipe.label)
 
-    def _release_all(self) -> None:
-        """Let go of what an interrupted run still holds; the workers are gone by now."""
-        for job in self._jobs.values():
-            self._store.fail(job.recipe)
-            job.lock.release()
+def _broken(what: str, output: IO[bytes]) -> QuantizeError:
+    output.seek(0)
+    tail = output.read().decode(errors="replace").strip().splitlines()[-3:]
+    said = f"; it said: {' | '.join(tail)}" if tail else ""
+    return QuantizeError(
+        f"the quantize process {what}{said}",
+        stage="build",
+        hint="check that 'python -c \"import torch, esp_ppq\"' works in this environment",
+    )

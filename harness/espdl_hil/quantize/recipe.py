@@ -1,7 +1,8 @@
-"""All that determines an artifact, and its content key. Knows hashes, runs nothing."""
+"""What determines an artifact, and the content keys. Knows hashes, runs nothing."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -16,15 +17,67 @@ from espdl_hil.errors import ConfigError
 if TYPE_CHECKING:
     from espdl_hil.model import StreamingModel
 
-EXPORTER = "esp-ppq"
-_DISTRIBUTIONS = (EXPORTER, "torch", "onnx", "onnxsim", "numpy")
+    Environment = tuple[tuple[str, str], ...]
+
 _HARNESS = Path(__file__).resolve().parent.parent
-# What shapes an artifact; espdl only checks it.
-_SOURCES = ("model/*.py", "targets.py", "quantize/*.py", "streaming/*.py")
+# What shapes a trace, and what else shapes an artifact and the lint findings kept with it.
+_TRACE_DISTRIBUTIONS = ("torch", "onnx", "onnxsim", "numpy")
+_TRACE_SOURCES = ("model/*.py", "quantize/*.py")
+_DISTRIBUTIONS = ("esp-ppq", *_TRACE_DISTRIBUTIONS)
+_SOURCES = (*_TRACE_SOURCES, "targets.py", "espdl/*.py", "operators/*.py", "streaming/*.py")
+
+
+class Keyed:
+    """Base of what the store keeps entries of: a frozen dataclass that names all its inputs.
+
+    Attributes:
+        source: The model file.
+    """
+
+    source: Path
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Content key: SHA-256 of everything but where the model file lies."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that the key covers as plain data."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        del data["source"]
+        lists = {name: list(value) for name, value in data.items() if isinstance(value, tuple)}
+        return {**data, **lists, "environment": dict(data["environment"])}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Trace(Keyed):
+    """The float side of one model, whatever it is quantized to.
+
+    Attributes:
+        source: The model file.
+        source_sha256: Hash of its bytes.
+        seed: Seed of weights, calibration and stimulus.
+        environment: Name and version, or hash, of what makes the trace.
+    """
+
+    source: Path
+    source_sha256: str
+    seed: int
+    environment: Environment
+
+    @property
+    def label(self) -> str:
+        """What people call it: ``tcn float``."""
+        return f"{self.source.stem} float"
+
+
+@dataclass(frozen=True)
+class Recipe(Keyed):
     """One model at one width for one target, with all its chunk sizes.
 
     Attributes:
@@ -48,7 +101,7 @@ class Recipe:
     chunk_frames: tuple[int, ...]
     streaming: str
     seed: int
-    environment: tuple[tuple[str, str], ...]
+    environment: Environment
 
     @classmethod
     def of(cls, model: StreamingModel, target: str, bits: int) -> Recipe:
@@ -77,31 +130,19 @@ class Recipe:
             chunk_frames=tuple(model.chunk_frames),
             streaming=model.streaming if isinstance(model.streaming, str) else "given",
             seed=model.seed,
-            environment=_environment(),
+            environment=_environment(_DISTRIBUTIONS, _SOURCES),
         )
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Content key: SHA-256 of everything but where the model file lies."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     @property
     def label(self) -> str:
         """What people call it: ``tcn int8 esp32s3``."""
         return f"{self.name} int{self.bits} {self.target}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all that the key covers as plain data."""
-        return {
-            "source_sha256": self.source_sha256,
-            "name": self.name,
-            "target": self.target,
-            "bits": self.bits,
-            "chunk_frames": list(self.chunk_frames),
-            "streaming": self.streaming,
-            "seed": self.seed,
-            "environment": dict(self.environment),
-        }
+    @functools.cached_property
+    def trace(self) -> Trace:
+        """The trace that this recipe starts from; equal for all targets and widths."""
+        environment = _environment(_TRACE_DISTRIBUTIONS, _TRACE_SOURCES)
+        return Trace(self.source, self.source_sha256, self.seed, environment)
 
 
 def hash_file(path: Path) -> str:
@@ -111,16 +152,16 @@ def hash_file(path: Path) -> str:
 
 
 @functools.cache
-def _environment() -> tuple[tuple[str, str], ...]:
+def _environment(distributions: tuple[str, ...], sources: tuple[str, ...]) -> Environment:
     try:
-        versions = [(name, importlib.metadata.version(name)) for name in _DISTRIBUTIONS]
+        versions = [(name, importlib.metadata.version(name)) for name in distributions]
     except importlib.metadata.PackageNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed, which quantizing needs",
             hint="pip install -c constraints.txt -e .",
         ) from None
     digest = hashlib.sha256()
-    for pattern in _SOURCES:
+    for pattern in sources:
         for path in sorted(_HARNESS.glob(pattern)):
             digest.update(f"{path.relative_to(_HARNESS)}\0{hash_file(path)}\0".encode())
     python = ".".join(platform.python_version_tuple()[:2])

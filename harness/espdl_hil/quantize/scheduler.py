@@ -1,150 +1,285 @@
-"""The client of the zygote: starts it, hands it requests, hears how the workers ended."""
+"""The process that imports torch and the exporter once, and forks a worker for each task.
+
+::
+
+    pytest ──recipes──▶ scheduler ──fork──▶ worker: one trace, or one recipe of it; then gone
+           ◀──results──           ──fork──▶ worker
+
+Forking keeps each recipe in fresh exporter state (the exporter holds module-level tables
+that a failed export leaves dirty) without paying two seconds of imports each time.
+``multiprocessing`` forks, waits and kills. Its own fork server would have to be started from
+the user's process, and a guest cannot do that: it runs the user's ``__main__`` again in the
+server and in each worker, takes its environment (``PYTHONHASHSEED`` counts here) from the
+user's ``os.environ``, does not get ``sys.path``, and writes to the user's terminal. So the
+server is this process, which ``prepare`` starts, and which ends with it.
+"""
 
 from __future__ import annotations
 
-import json
+import gc
 import math
+import multiprocessing
 import os
-import select
-import socket
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from espdl_hil.errors import QuantizeError
+from filelock import FileLock, Timeout
+
+from espdl_hil.errors import ConfigError, HarnessError, QuantizeError
+from espdl_hil.quantize.artifacts import LOG
+from espdl_hil.quantize.recipe import Recipe, Trace
+from espdl_hil.quantize.store import Store
+from espdl_hil.quantize.worker_result import WorkerResult, crash_error, error_to_json
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Sequence
+    from multiprocessing.context import ForkProcess
 
-START_TIMEOUT_S = 120.0  # importing torch from a cold disk
-STOP_TIMEOUT_S = 5.0
-RECEIVE_BYTES = 1 << 16
-WORKER_ENVIRONMENT = {
-    # One thread a worker: workers run side by side, and small networks are quicker so.
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "PYTHONHASHSEED": "0",  # esp-ppq writes constants in the order of a set
-}
+OTHERS_POLL_S = 0.2  # how often to look whether another process has made an entry
+_FORK = multiprocessing.get_context("fork")
 
 
-class WorkerPool:
-    """Workers for the length of a ``with`` block; the first request waits for the imports.
+@dataclass(frozen=True)
+class Request:
+    """What the scheduler is asked to make.
 
-    Raises:
-        QuantizeError: stage ``build``; the zygote did not start or ended early.
+    Attributes:
+        recipes: Different recipes; the store may have some of them by now.
+        store: Root of the store.
+        jobs: Workers at once.
+        timeout_s: Longest time for one trace or one recipe.
     """
 
-    def __init__(self) -> None:
-        self._channel, theirs = socket.socketpair()
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        self._received = b""
-        self._ready = False
-        # What this process can import, the workers can.
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    recipes: Sequence[Recipe]
+    store: Path
+    jobs: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of one recipe.
+
+    Attributes:
+        key: ``Recipe.key``; empty when the error is everybody's.
+        entry: Its entry in the store; None when there is an error.
+        error: From ``error_to_json``.
+        discarded: What was found damaged in the store since the last reply.
+    """
+
+    key: str
+    entry: Path | None = None
+    error: dict[str, Any] | None = None
+    discarded: tuple[str, ...] = ()
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Make what is asked for, then end; end at once when the parent does.
+
+    Args:
+        descriptor: The inherited end of a two-way pipe. In: one ``Request``. Out: None when
+            the imports are done, or what they raised as text; then a ``Reply`` a recipe.
+        parent: Process that started this one; it may have ended already.
+    """
+    with Connection(descriptor) as channel:
+        request = channel.recv()
         try:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "espdl_hil.quantize.zygote"),
-                    *(str(theirs.fileno()), str(os.getpid())),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=self._output,
-                env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path},
-                start_new_session=True,  # a Ctrl-C is ours to handle
-            )
-        except BaseException:
-            self._channel.close()
-            self._output.close()
-            raise
+            _import_everything()
+        except BaseException as error:  # noqa: BLE001 - said to the parent, whatever it is
+            channel.send(f"{type(error).__name__}: {error}")
+            return
+        channel.send(None)
+        scheduler = _Scheduler(request, channel)
+        try:
+            scheduler.run([channel, *_process_handle(parent)])
+        except ConfigError as error:  # the store cannot be written
+            channel.send(Reply("", error=error_to_json(error)))
         finally:
-            theirs.close()
+            scheduler.end_all()
 
-    def __enter__(self) -> WorkerPool:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._channel.close()  # the zygote kills its workers and ends
+def _import_everything() -> None:
+    from espdl_hil.quantize import worker
+
+    with tempfile.TemporaryDirectory() as scratch:
+        worker.warm_up(Path(scratch))
+    gc.collect()
+    gc.freeze()  # what was imported is never garbage: esp-ppq collects often
+
+
+def _process_handle(process: int) -> list[int]:
+    """Return what becomes ready when a process ends, on systems that have such a thing.
+
+    Elsewhere the pipe alone says so, unless a process that the parent forked still holds it.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # an old kernel, or it has ended already
+            return [os.pidfd_open(process)]
+    return []
+
+
+@dataclass
+class _Task:
+    """A trace or a recipe in the making, under its lock."""
+
+    item: Trace | Recipe
+    lock: FileLock
+    directory: Path
+    process: ForkProcess
+    deadline_s: float
+    late: bool = False
+
+
+class _Scheduler:
+    """The state of one request."""
+
+    def __init__(self, request: Request, channel: Connection) -> None:
+        self._request = request
+        self._channel = channel
+        self._store = Store(request.store)
+        self._said = 0  # of what the store has discarded
+        self._wanted = {recipe.key: recipe for recipe in request.recipes}  # and not finished
+        self._traces: dict[str, Path] = {}
+        self._running: dict[str, _Task] = {}
+
+    def run(self, parent: list[Any]) -> None:
+        """Work until everything is made, or one of *parent* is ready."""
+        while self._start():
+            sentinels = {task.process.sentinel: task for task in self._running.values()}
+            ready = wait([*parent, *sentinels], self._patience_s())
+            if any(handle in ready for handle in parent):
+                return
+            for handle in ready:
+                self._end(sentinels[handle])
+            self._kill_late()
+
+    def end_all(self) -> None:
+        """Kill what is still running, and let go of it."""
+        for task in self._running.values():
+            task.process.kill()
+            task.process.join()
+            self._store.fail(task.item)
+            task.lock.release()
+
+    def _start(self) -> bool:
+        """Start what there is room for; return whether anything is left to wait for."""
+        for recipe in list(self._wanted.values()):
+            if len(self._running) >= self._request.jobs:
+                break
+            trace = self._traces.get(recipe.trace.key) or self._find_or_start(recipe.trace)
+            if trace is not None:
+                self._traces[recipe.trace.key] = trace
+                entry = self._find_or_start(recipe, trace)
+                if entry is not None:
+                    self._finish(recipe, entry)
+        return bool(self._wanted)
+
+    def _find_or_start(self, item: Trace | Recipe, trace: Path | None = None) -> Path | None:
+        """Return an entry, or None when somebody, from now on perhaps we, is making it."""
+        if item.key in self._running:
+            return None
+        lock = self._store.lock(item)
         try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:  # still importing
-            self._process.kill()
-            self._process.wait()
-        self._output.close()
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        entry = self._store.get(item)
+        if entry is not None:
+            lock.release()
+            return entry
+        directory = self._store.begin(item)
+        process = _FORK.Process(target=_work, args=(self._channel, item, trace, directory))
+        process.start()
+        deadline_s = time.monotonic() + self._request.timeout_s
+        self._running[item.key] = _Task(item, lock, directory, process, deadline_s)
+        return None
 
-    def submit(self, name: str, request: dict[str, Any], directory: Path) -> None:
-        """Start a worker.
+    def _patience_s(self) -> float | None:
+        """How long to wait for a worker before looking around again."""
+        if not self._running:
+            return OTHERS_POLL_S
+        deadlines_s = [task.deadline_s for task in self._running.values() if not task.late]
+        first_s = min(deadlines_s, default=math.inf)
+        return None if math.isinf(first_s) else max(first_s - time.monotonic(), 0)
 
-        Args:
-            name: Returned by ``wait`` when the worker has ended.
-            request: What ``worker.run`` takes, plain data.
-            directory: Where the worker writes its files and its log.
-        """
-        self._wait_until_ready()
-        self._send({"id": name, "request": request, "directory": str(directory)})
+    def _kill_late(self) -> None:
+        now_s = time.monotonic()
+        for task in self._running.values():
+            if now_s >= task.deadline_s and not task.late:
+                task.late = True
+                task.process.kill()
 
-    def kill(self, name: str) -> None:
-        """Kill a worker; ``wait`` will return it as any other."""
-        self._send({"kill": name})
+    def _end(self, task: _Task) -> None:
+        """Turn what a worker left into an entry or an error, and let go of the task."""
+        task.process.join()
+        status = task.process.exitcode
+        assert status is not None
+        result = WorkerResult.take(task.directory)
+        if result is None:
+            log = task.directory / LOG
+            said = log.read_text(errors="replace") if log.exists() else ""
+            timeout_s = self._request.timeout_s if task.late else None
+            result = WorkerResult(crash_error(status, said, timeout_s=timeout_s))
+        outcome: Path | HarnessError
+        if result.error is None:
+            outcome = self._store.publish(task.item, result.dependencies)
+        else:
+            outcome = result.error
+            kept = self._store.fail(task.item)
+            if kept is not None and isinstance(outcome, QuantizeError):
+                note = f"the exporter's log is {kept}"
+                outcome.hint = note if outcome.hint is None else f"{outcome.hint}; {note}"
+        del self._running[task.item.key]
+        task.lock.release()
+        self._note(task.item, outcome)
 
-    def wait(self, timeout_s: float) -> list[tuple[str, int]]:
-        """Wait until a worker ends.
+    def _note(self, item: Trace | Recipe, outcome: Path | HarnessError) -> None:
+        """Finish a recipe; a trace finishes its recipes only when it failed."""
+        if isinstance(item, Recipe):
+            self._finish(item, outcome)
+        elif isinstance(outcome, Path):
+            self._traces[item.key] = outcome
+        else:
+            for recipe in list(self._wanted.values()):
+                if recipe.trace == item:
+                    self._finish(recipe, outcome)
 
-        Args:
-            timeout_s: How long to wait; infinity means until one ends.
+    def _finish(self, recipe: Recipe, outcome: Path | HarnessError) -> None:
+        del self._wanted[recipe.key]
+        discarded = tuple(self._store.discarded[self._said :])
+        self._said += len(discarded)
+        if isinstance(outcome, Path):
+            self._channel.send(Reply(recipe.key, entry=outcome, discarded=discarded))
+        else:
+            error = error_to_json(outcome)
+            self._channel.send(Reply(recipe.key, error=error, discarded=discarded))
 
-        Returns:
-            Name and exit status of the workers that ended: 0, a positive exit code, or a
-            negative signal number; empty at the timeout.
-        """
-        return [(message["id"], message["status"]) for message in self._receive(timeout_s)]
 
-    def _wait_until_ready(self) -> None:
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not self._ready:
-            remaining_s = deadline_s - time.monotonic()
-            if remaining_s < 0:
-                raise self._broken(f"did not start within {START_TIMEOUT_S:.0f} s")
-            self._receive(remaining_s)
+def _work(channel: Connection, item: Trace | Recipe, trace: Path | None, directory: Path) -> None:
+    """Make one item in this fresh process."""
+    channel.close()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    from espdl_hil.quantize import worker
 
-    def _send(self, message: dict[str, Any]) -> None:
-        try:
-            self._channel.sendall(json.dumps(message).encode() + b"\n")
-        except OSError as error:
-            raise self._broken(f"does not listen ({error})") from error
+    worker.run(item, trace, directory)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # threads that the model may have started are nothing to wait for
 
-    def _receive(self, timeout_s: float) -> list[dict[str, Any]]:
-        patience_s = None if math.isinf(timeout_s) else max(timeout_s, 0)
-        readable, _, _ = select.select([self._channel], [], [], patience_s)
-        if not readable:
-            return []
-        data = self._channel.recv(RECEIVE_BYTES)
-        if not data:
-            status = self._process.wait()
-            raise self._broken(f"ended with status {status}")
-        *lines, self._received = (self._received + data).split(b"\n")
-        messages = [json.loads(line) for line in lines]
-        if not self._ready and messages:
-            first = messages.pop(0)
-            if "failed" in first:
-                raise self._broken(f"did not start: {first['failed']}")
-            self._ready = True
-        return messages
 
-    def _broken(self, what: str) -> QuantizeError:
-        self._output.seek(0)
-        tail = self._output.read().decode(errors="replace").strip().splitlines()[-3:]
-        said = f"; it said: {' | '.join(tail)}" if tail else ""
-        return QuantizeError(
-            f"the quantize process {what}{said}",
-            stage="build",
-            hint="check that 'python -c \"import torch, esp_ppq\"' works in this environment",
-        )
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,4 +1,4 @@
-"""The content-addressed store of artifacts. Knows files and hashes, not what is in them.
+"""The content-addressed store of traces and artifacts. Knows files and hashes, not what is in them.
 
 ::
 
@@ -23,14 +23,14 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.quantize.artifacts import LOG, Artifacts
+from espdl_hil.quantize.artifacts import LOG
 from espdl_hil.quantize.recipe import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from espdl_hil.quantize.recipe import Recipe
+    from espdl_hil.quantize.recipe import Keyed
 
 SCHEMA = 1
 KEEP_DAYS = 30
@@ -48,7 +48,7 @@ class Store:
     An entry appears whole or not at all: it is made in a folder beside and renamed into
     place. Every file is hashed again when an entry is read; one that does not match is
     discarded, said in ``discarded``, and made anew. Deleting the folder is always safe.
-    Writing (``begin`` to ``publish`` or ``fail``) needs the recipe's ``lock``, and raises
+    Writing (``begin`` to ``publish`` or ``fail``) needs the item's ``lock``, and raises
     ConfigError when the file system refuses.
 
     Args:
@@ -62,74 +62,74 @@ class Store:
         self.root = default_root() if root is None else root
         self.discarded: list[str] = []
 
-    def get(self, recipe: Recipe) -> Artifacts | None:
-        """Return the verified entry of a recipe, or None when there is none to use.
+    def get(self, item: Keyed) -> Path | None:
+        """Return the folder of a verified entry, or None when there is none to use.
 
         None also when a file that the model file read (a helper module, trained weights) has
         changed since. Deletes nothing: only the holder of the lock may.
         """
-        for entry in self._variants(recipe):
+        for entry in self._variants(item):
             manifest, damage = _inspect(entry)
             if damage is not None:
                 message = (
-                    f"stored artifact of {recipe.label} discarded and made anew: {damage} ({entry})"
+                    f"stored artifact of {item.label} discarded and made anew: {damage} ({entry})"
                 )
                 if message not in self.discarded:
                     self.discarded.append(message)
-            elif _is_current(recipe, manifest["dependencies"]):
+            elif _is_current(item, manifest["dependencies"]):
                 with suppress(OSError):  # a store that is read only does as well
                     os.utime(entry / MANIFEST)  # in use: not for pruning
-                return Artifacts(entry)
+                return entry
         return None
 
-    def lock(self, recipe: Recipe) -> FileLock:
+    def lock(self, item: Keyed) -> FileLock:
         """Return the lock that its maker holds from ``begin`` to ``publish`` or ``fail``."""
         folder = self.root / "locks"
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{recipe.key}.lock", thread_local=False)
+        return FileLock(folder / f"{item.key}.lock", thread_local=False)
 
-    def begin(self, recipe: Recipe) -> Path:
+    def begin(self, item: Keyed) -> Path:
         """Return an empty folder to make the entry in; damaged and killed attempts are gone."""
-        for entry in self._variants(recipe):
+        for entry in self._variants(item):
             if _inspect(entry)[1] is not None:
                 _remove(entry)
-        work = self.root / "work" / recipe.key
+        work = self.root / "work" / item.key
         _remove(work)
         with self._writing():
             work.mkdir(parents=True)
         return work
 
-    def publish(self, recipe: Recipe, dependencies: Mapping[str, str]) -> Artifacts:
+    def publish(self, item: Keyed, dependencies: Mapping[str, str]) -> Path:
         """Move the finished work folder into place.
 
         Args:
-            recipe: The recipe that ``begin`` was called with.
+            item: What ``begin`` was called with.
             dependencies: Path relative to the model file's folder, to SHA-256, of every other
                 file that the model file read.
         """
-        work = self.root / "work" / recipe.key
+        work = self.root / "work" / item.key
         files = {path.name: hash_file(path) for path in sorted(work.iterdir())}
         manifest = {
             "schema": SCHEMA,
-            "recipe": recipe.to_json(),
+            "made_of": item.to_json(),
             "files": files,
             "dependencies": dict(dependencies),
         }
         variant = hashlib.sha256(json.dumps(dict(dependencies), sort_keys=True).encode())
-        entry = self._entries(recipe) / variant.hexdigest()[:16]
+        entry = self._entries(item) / variant.hexdigest()[:16]
         with self._writing():
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
             entry.parent.mkdir(parents=True, exist_ok=True)
             _remove(entry)
             work.replace(entry)
-        _remove(self.root / "failed" / recipe.key)
-        return Artifacts(entry)
+        _remove(self.root / "failed" / item.key)
+        return entry
 
-    def fail(self, recipe: Recipe) -> Path | None:
+    def fail(self, item: Keyed) -> Path | None:
         """Give up the work folder; return where the exporter's log was kept, if it wrote one."""
-        work = self.root / "work" / recipe.key
-        kept = self.root / "failed" / recipe.key
+        work = self.root / "work" / item.key
+        kept = self.root / "failed" / item.key
         _remove(kept)
         log = work / LOG
         if log.exists() and log.stat().st_size:
@@ -162,11 +162,11 @@ class Store:
                 hint="name another folder with --hil-store DIR",
             ) from error
 
-    def _entries(self, recipe: Recipe) -> Path:
-        return self.root / "entries" / recipe.key
+    def _entries(self, item: Keyed) -> Path:
+        return self.root / "entries" / item.key
 
-    def _variants(self, recipe: Recipe) -> list[Path]:
-        return sorted(self._entries(recipe).glob("*"))
+    def _variants(self, item: Keyed) -> list[Path]:
+        return sorted(self._entries(item).glob("*"))
 
 
 def _inspect(entry: Path) -> tuple[dict[str, Any], str | None]:
@@ -187,8 +187,8 @@ def _inspect(entry: Path) -> tuple[dict[str, Any], str | None]:
     return manifest, None
 
 
-def _is_current(recipe: Recipe, dependencies: Mapping[str, str]) -> bool:
-    folder = recipe.source.parent
+def _is_current(item: Keyed, dependencies: Mapping[str, str]) -> bool:
+    folder = item.source.parent
     return all(
         (folder / name).is_file() and hash_file(folder / name) == expected
         for name, expected in dependencies.items()

@@ -1,11 +1,11 @@
-"""How a worker tells its parent what became of a recipe. Knows errors and JSON."""
+"""What a worker leaves behind, and what became of one that left nothing. Knows errors and JSON."""
 
 from __future__ import annotations
 
 import json
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espdl_hil import errors
 from espdl_hil.errors import HarnessError, QuantizeError
@@ -13,13 +13,13 @@ from espdl_hil.errors import HarnessError, QuantizeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-OUTCOME = "outcome.json"
-STAGE_MARK = "--- stage "  # in the log: tells a crashed worker's parent how far it came
+RESULT = "result.json"
+STAGE_MARK = "--- stage "  # in the log: tells who reads a crashed worker's how far it came
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The end of one recipe.
+class WorkerResult:
+    """The end of one worker.
 
     Attributes:
         error: What went wrong; None when the files are complete.
@@ -31,41 +31,41 @@ class Outcome:
     dependencies: dict[str, str] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
-        """Leave the outcome in the worker's folder."""
-        error = None
-        if self.error is not None:
-            error = {"type": type(self.error).__name__, "state": vars(self.error)}
-        data = {"error": error, "dependencies": self.dependencies}
-        part = directory / f"{OUTCOME}.part"
-        part.write_text(json.dumps(data))
-        part.replace(directory / OUTCOME)  # whole or not at all
+        """Leave the result in the worker's folder."""
+        error = None if self.error is None else error_to_json(self.error)
+        part = directory / f"{RESULT}.part"
+        part.write_text(json.dumps({"error": error, "dependencies": self.dependencies}))
+        part.replace(directory / RESULT)  # whole or not at all
 
     @classmethod
-    def take(cls, directory: Path) -> Outcome | None:
-        """Read and remove the outcome; None when the worker left none."""
-        path = directory / OUTCOME
+    def take(cls, directory: Path) -> WorkerResult | None:
+        """Read and remove the result; None when the worker left none."""
+        path = directory / RESULT
         if not path.exists():
             return None
         data = json.loads(path.read_text())
         path.unlink()
-        return cls(_revive(data["error"]), data["dependencies"])
+        error = None if data["error"] is None else error_from_json(data["error"])
+        return cls(error, data["dependencies"])
 
 
-def _revive(data: dict[str, object] | None) -> HarnessError | None:
-    if data is None:
-        return None
-    kind = getattr(errors, str(data["type"]), None)
+def error_to_json(error: HarnessError) -> dict[str, Any]:
+    """Return an error as plain data: its constructor adds to the message, so pickling cannot."""
+    return {"type": type(error).__name__, "state": vars(error)}
+
+
+def error_from_json(data: dict[str, Any]) -> HarnessError:
+    """Return the error that ``error_to_json`` gave; of the base type when its own is unknown."""
+    kind = getattr(errors, data["type"], None)
     if not (isinstance(kind, type) and issubclass(kind, HarnessError)):
         kind = HarnessError
-    state = data["state"]
-    assert isinstance(state, dict)
-    error = kind.__new__(kind, state["message"])  # the constructors add to the message
-    vars(error).update(state)
+    error = kind.__new__(kind, data["state"]["message"])
+    vars(error).update(data["state"])
     return error
 
 
 def crash_error(status: int, log: str, *, timeout_s: float | None = None) -> QuantizeError:
-    """Describe a worker that ended without an outcome.
+    """Describe a worker that ended without a result.
 
     Args:
         status: Its exit code, or the negative number of the signal that killed it.

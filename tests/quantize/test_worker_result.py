@@ -16,7 +16,7 @@ from espdl_hil.errors import (
     StreamingError,
     UnsupportedOpError,
 )
-from espdl_hil.quantize.outcome import OUTCOME, Outcome, crash_error
+from espdl_hil.quantize.worker_result import RESULT, WorkerResult, crash_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +34,8 @@ ERRORS: list[HarnessError] = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_survives_the_process_boundary(tmp_path: Path, error: HarnessError) -> None:
-    Outcome(error, {"_blocks.py": "00"}).write(tmp_path)
-    taken = Outcome.take(tmp_path)
+    WorkerResult(error, {"_blocks.py": "00"}).write(tmp_path)
+    taken = WorkerResult.take(tmp_path)
     assert taken is not None
     assert type(taken.error) is type(error)
     assert str(taken.error) == str(error)
@@ -44,16 +44,16 @@ def test_an_error_survives_the_process_boundary(tmp_path: Path, error: HarnessEr
 
 
 def test_success_has_no_error_and_is_taken_once(tmp_path: Path) -> None:
-    Outcome().write(tmp_path)
-    assert Outcome.take(tmp_path) == Outcome()
-    assert Outcome.take(tmp_path) is None
+    WorkerResult().write(tmp_path)
+    assert WorkerResult.take(tmp_path) == WorkerResult()
+    assert WorkerResult.take(tmp_path) is None
 
 
 def test_an_unknown_error_type_is_still_an_error(tmp_path: Path) -> None:
-    (tmp_path / OUTCOME).write_text(
+    (tmp_path / RESULT).write_text(
         '{"error": {"type": "Path", "state": {"message": "m", "hint": null}}, "dependencies": {}}'
     )
-    taken = Outcome.take(tmp_path)
+    taken = WorkerResult.take(tmp_path)
     assert taken is not None
     assert type(taken.error) is HarnessError
 

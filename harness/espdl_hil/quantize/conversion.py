@@ -1,0 +1,202 @@
+"""One recipe: float trace → calibrated graph → files. Runs only in a worker.
+
+::
+
+    calibrate  one calibrated graph, and its own execution of the stimulus
+    export     offline.espdl and one streaming file a chunk size, all from that graph;
+               where the caches go is planned inside, on the exporter's permuted graph
+    check      the outputs are not constant; ESP-DL has a kernel for every node of the offline
+               file; exponents and weights of the streaming files equal the offline file's;
+               what the streaming lint says of each of them
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from espdl_hil.errors import StreamingError
+from espdl_hil.espdl import load_graph
+from espdl_hil.model import load_model
+from espdl_hil.operators import check_graph
+from espdl_hil.quantize import exporter
+from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
+from espdl_hil.quantize.check import check_alive, check_same_calibration, check_state
+from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
+from espdl_hil.quantize.recipe import hash_file
+from espdl_hil.streaming import check_export, rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.espdl import Graph
+    from espdl_hil.model import StreamingModel
+    from espdl_hil.quantize.recipe import Recipe
+    from espdl_hil.quantize.stages import Stages
+    from espdl_hil.quantize.trace import FloatTrace
+    from espdl_hil.streaming import Analysis, Finding
+
+    Arrays = dict[str, NDArray[Any]]
+
+
+def make_artifacts(recipe: Recipe, trace: FloatTrace, directory: Path, stages: Stages) -> None:
+    """Run all stages of one recipe.
+
+    Args:
+        recipe: What to make.
+        trace: Its float trace.
+        directory: Where the files go; see ``artifacts.py``.
+        stages: Of this worker.
+
+    Raises:
+        HarnessError: a stage failed; ``QuantizeError`` names it.
+    """
+    _Conversion(recipe, trace, directory, stages).make()
+
+
+class _Conversion:
+    """The making of one recipe."""
+
+    def __init__(self, recipe: Recipe, trace: FloatTrace, directory: Path, stages: Stages) -> None:
+        self._recipe = recipe
+        self._trace = trace
+        self._directory = directory
+        self._stages = stages
+        self._analyses: dict[int, Analysis] = {}  # by chunk size
+        # The model file runs again, for what it declares and the passes that it may give.
+        model = load_model(recipe.source)
+        self._model = replace(
+            model,
+            chunk_frames=recipe.chunk_frames,
+            seed=recipe.seed,
+            streaming=model.streaming if recipe.streaming == "given" else recipe.streaming,
+        )
+
+    def make(self) -> None:
+        """Run all stages."""
+        model, trace, recipe = self._model, self._trace, self._recipe
+        random.seed(recipe.seed)
+        torch.manual_seed(recipe.seed)
+        with self._stages.stage("calibrate"):
+            graph = exporter.calibrate(trace.onnx, recipe.target, recipe.bits, trace.batches)
+            values = exporter.execute(graph, trace.stimulus, model.outputs)
+        with self._stages.stage("export"):
+            layouts = self._export_offline(graph)
+            try:
+                for chunk in model.chunk_frames:
+                    self._export_streaming(graph, chunk)
+            except StreamingError as refusal:
+                if refusal.rule == rules.UNRUNNABLE.id:
+                    self._check_operators(self._load(OFFLINE))  # names every such node, and what there is
+                raise
+        with self._stages.stage("check"):
+            findings = self._check(values)
+        write_arrays(
+            self._directory,
+            {
+                "stimulus": trace.stimulus,
+                "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
+                "reference": {n: layouts[n].quantize(a) for n, a in values.items()},
+                "float_outputs": {n: layouts[n].to_file(a) for n, a in trace.outputs.items()},
+            },
+        )
+        self._write_meta(findings)
+
+    def _export_offline(self, graph: Any) -> dict[str, exporter.Layout]:
+        """Export the offline file, and return the layout of each graph input and output."""
+
+        def generalize(permuted: Any) -> None:
+            # Any legal chunk will do: the offline file is to run at every length.
+            apply_offline_edits(permuted, self._analyze(permuted, self._model.chunk_frames[0]))
+
+        return self._export_file(graph, OFFLINE, [generalize])
+
+    def _export_streaming(self, graph: Any, chunk: int) -> None:
+        """Export one streaming file, and write the plan where there is one."""
+        model = self._model
+        chunks = model.chunk_of(chunk)
+
+        def convert(permuted: Any) -> None:
+            analysis = self._analyze(permuted, chunk)
+            if model.streaming == "plan":
+                apply_plan(permuted, analysis.plan)
+
+        passes, options = _given(model)
+        shapes = {
+            name: _with_size(model.inputs[name], axis, chunks[name])
+            for name, axis in model.frame_axes.items()
+        }
+        # The exporter insists that a streaming shape differs from the offline one.
+        options["streaming_input_shape"] = shapes if chunk < model.frames else None
+        self._export_file(graph, streaming_name(chunk), [convert, *passes], **options)
+        plan = self._analyses[chunk].planned
+        if plan is not None:
+            (self._directory / plan_name(chunk)).write_text(plan.to_json())
+
+    def _analyze(self, permuted: Any, chunk: int) -> Analysis:
+        """Analyse the network for one chunk size, once: the exporter works on equal copies."""
+        model = self._model
+        if chunk not in self._analyses:
+            self._analyses[chunk] = analyze_permuted(
+                permuted, model.inputs, model.frame_axes, model.chunk_of(chunk), model.state
+            )
+        return self._analyses[chunk]
+
+    def _export_file(
+        self, graph: Any, name: str, passes: list[Any], **options: Any
+    ) -> dict[str, exporter.Layout]:
+        target, bits = self._recipe.target, self._recipe.bits
+        return exporter.export_file(graph, self._directory / name, target, bits, passes, **options)
+
+    def _check(self, values: Arrays) -> dict[int, list[Finding]]:
+        """Check the files, and return what the lint says of each streaming file."""
+        model = self._model
+        states = set(model.state.values())
+        check_alive({name: array for name, array in values.items() if name not in states})
+        offline = self._load(OFFLINE)
+        check_state(offline, model.state)
+        self._check_operators(offline)
+        findings = {}
+        for chunk in model.chunk_frames:
+            streaming = self._load(streaming_name(chunk))
+            check_same_calibration(offline, streaming, chunk)
+            findings[chunk] = check_export(self._analyses[chunk], streaming)
+        return findings
+
+    def _check_operators(self, offline: Graph) -> None:
+        check_graph(replace(offline, path=OFFLINE), self._recipe.target)
+
+    def _load(self, name: str) -> Graph:
+        return load_graph(self._directory / name)
+
+    def _write_meta(self, findings: dict[int, list[Finding]]) -> None:
+        files = [OFFLINE, *map(streaming_name, self._model.chunk_frames)]
+        meta = {
+            "recipe": self._recipe.to_json(),
+            "weights_sha256": self._trace.meta["weights_sha256"],
+            "files": {name: hash_file(self._directory / name) for name in files},
+            "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
+            "log": [line.to_json() for line in self._stages.lines],
+            "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
+        }
+        (self._directory / META).write_text(json.dumps(meta, indent=1))
+
+
+def _given(model: StreamingModel) -> tuple[list[Any], dict[str, Any]]:
+    """Return passes and exporter options of ``auto``, or of what the model file gives."""
+    if isinstance(model.streaming, str):
+        return [], {"auto_streaming": True} if model.streaming == "auto" else {}
+    entries = [model.streaming] if callable(model.streaming) else list(model.streaming)
+    table = [dict(entry) for entry in entries if not callable(entry)]
+    options = {"auto_streaming": True, "streaming_table": table} if table else {}
+    return [entry for entry in entries if callable(entry)], options
+
+
+def _with_size(shape: tuple[int, ...], axis: int, size: int) -> list[int]:
+    return [*shape[:axis], size, *shape[axis + 1 :]]
