@@ -31,6 +31,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"espdl_hil.proof.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+
 if not (3, 11) <= sys.version_info[:2] <= (3, 12):
     print(
         "espdl-hil needs Python 3.11 or 3.12, this is "
