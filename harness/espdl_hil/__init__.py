@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.model import StreamingModel
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Hil", "StreamingModel", "Verification", "verify"]
 
+_ROOMS = {"Hil": "hil", "Verification": "verify", "verify": "verify"}
+
 
 def __getattr__(name: str) -> Any:
     """Import the proof when it is asked for: a model file needs only its declaration."""
-    if name in ("Hil", "Verification", "verify"):
-        from espdl_hil.proof import verify as module
-
-        return getattr(module, name)
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"espdl_hil.proof.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
