@@ -65,8 +65,10 @@ class Conformance:
                 self._inserted(node)
             else:
                 self._known(node, offline)
-        for position, name in enumerate(self._pair.analysis.graph.outputs):
-            self._output(name, position)
+        expected, written = self._pair.analysis.graph.outputs, self._pair.streaming.outputs
+        renamed = iter(name for name in written if name not in expected)
+        for name in expected:
+            self._output(name, name if name in written else next(renamed, ""))
 
     # -- nodes that conversions insert
 
@@ -179,11 +181,10 @@ class Conformance:
 
     # -- ends
 
-    def _output(self, name: str, position: int) -> None:
+    def _output(self, name: str, written: str) -> None:
         pair = self._pair
         timing = pair.analysis.timing[name]
-        outputs = pair.streaming.outputs
-        view = self._views.get(name if name in outputs else outputs[position])
+        view = self._views.get(written)
         if view is None or not isinstance(timing, Flow):
             return
         producer = pair.analysis.graph.producers.get(name)

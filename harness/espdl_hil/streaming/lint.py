@@ -188,7 +188,7 @@ def _notes(analysis: Analysis) -> list[Finding]:
     """What to expect of a right conversion."""
     notes = list(analysis.notes)
     pools = any(note.rule == rules.POOL_START.id for note in notes)
-    for name in analysis.graph.outputs:
+    for name in sorted(analysis.graph.outputs):  # exporters keep no order
         timing = analysis.timing[name]
         producer = analysis.graph.producers.get(name)
         if not isinstance(timing, Flow) or producer is None:
