@@ -195,6 +195,7 @@ class Details:
         alignment: What each chunk was compared with, a line per output.
         per_chunk: The verdict of each chunk, by check.
         lane_warnings: Nodes whose sums a stimulus could drive out of the S3's 20-bit lanes.
+        findings: What puts a row in doubt whatever its outcome, a sentence each.
         notes: Anything else, a sentence each.
         replay: Commands that replay the row's repro bundles.
     """
@@ -203,6 +204,7 @@ class Details:
     alignment: tuple[str, ...] = ()
     per_chunk: Mapping[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     lane_warnings: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
 
@@ -216,7 +218,7 @@ class Details:
             )
             for name, found in data["per_chunk"].items()
         }
-        lists = ("alignment", "lane_warnings", "notes", "replay")
+        lists = ("alignment", "lane_warnings", "findings", "notes", "replay")
         return cls(
             error=data["error"], per_chunk=chunks, **{name: tuple(data[name]) for name in lists}
         )
