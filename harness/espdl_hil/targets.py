@@ -35,6 +35,11 @@ class Target:
     bootloader_offset: int
     revision: int
 
+    @property
+    def simd(self) -> bool:
+        """Whether ESP-DL's vector kernels run, which read packed filters, and not its C ones."""
+        return self.packed_filters
+
 
 PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
 
