@@ -85,6 +85,12 @@ def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
     return clipped.astype(dtype)
 
 
+def wrapped(values: Any, bits: int) -> Any:
+    """An integer, or an int64 array, in *bits* bits of two's complement."""
+    half = 1 << (bits - 1)
+    return ((values + half) & (2 * half - 1)) - half
+
+
 def shift_right_round(value: Array, shift: Array, rounding: Rounding) -> Array:
     """Divide by ``2**shift``, rounding to the nearest integer.
 
