@@ -74,7 +74,7 @@ def shifted(target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: 
         made: int8 or int16.
         coarser: Output exponent minus input exponent, not 0.
 
-    Matches: ``dl_*_requantize_linear`` of s8 and s16.
+    Matches: ``dl_*_s8_s8_requantize_linear`` and its kin.
     """
     values = every_value(taken).astype(np.int64)
     if coarser > 0:

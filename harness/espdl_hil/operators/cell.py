@@ -136,20 +136,20 @@ class Cell:
     def _sums(self, rows: Array, weights: Array, shift: int) -> Array:
         """Products of rows (..., n) with weights (gates, n), int16 at the gate exponent.
 
-        C multiplies the sum as a float32. The vector kernel of int16 shifts the 40-bit sum; it
-        runs when a row of weights fills its registers and nothing is shifted left.
+        C multiplies the sum as a float32. The vector kernels shift the 40-bit sum; they run when
+        a row of weights fills whole registers and nothing is shifted left, which W and R decide
+        each for itself.
 
-        Matches: ``base::dotprod``: ``dl_*_dotprod_s16`` where n is a multiple of 8 and the shift
-        0 or more, else ``dotprod_c``.
+        Matches: ``base::dotprod``: ``dl_*_dotprod_i8k8o16`` where n is a multiple of 16,
+        ``dl_*_dotprod_i16k16o16`` of 8, and the shift 0 or more; else ``dotprod_c``.
         """
         products = rows.astype(weights.dtype) @ weights.T
         if self.is_float:
             return products
         terms, dtype, rounding = weights.shape[1], self.bound.input().dtype, self.bound.rounding
-        vector = self.bound.target.simd and dtype == INT16
-        if not vector or terms % block_size(dtype) or shift < 0:
+        if not self.bound.target.simd or terms % block_size(dtype) or shift < 0:
             return quantized(products.astype(np.float32) * scale_of(-shift), rounding, INT16)
-        if terms * SUM_STEP > SUM_LIMIT:
+        if dtype == INT16 and terms * SUM_STEP > SUM_LIMIT:
             products = _saturating(rows, weights)
         right = np.int64(shift)
         return saturated(shift_right_round(products.astype(np.int64), right, rounding), INT16)

@@ -59,11 +59,11 @@ def build_mul(bound: BoundNode) -> Kernel:
     """Mul: ``sat(round(a * b * 2**(ea + eb - eo)))``.
 
     C rounds the product of two int16 to float32 first. The vector kernels shift the exact product;
-    they run when the innermost merged dimension fills a register (`vector_loop`), its rest included.
+    they run when the innermost merged dimension fills a register, see `vector_loop`.
     At int8 both give the same.
 
-    Matches: ``base::elemwise_mul``; int16 ``dl_*_s16_mul_*`` from 8 elements of the innermost
-    dimension on, exact; ``c_impl_mul_*`` below.
+    Matches: ``base::elemwise_mul``; ``dl_*_s16_mul_w1_8_w2_8`` and its kin from 8 elements of the
+    innermost dimension on (16 at int8), ``c_impl_mul_n_n`` and its kin below.
     """
     a, b, y = bound.input(), bound.input(1), bound.out.array
     if bound.out.is_float:
@@ -136,7 +136,7 @@ def _comparison_rules(placed: PlacedNode) -> Iterator[str]:
 def _placement_rules(placed: PlacedNode) -> Iterator[str]:
     """The memory planner counts bytes: one of an output is half an int16 of an input.
 
-    Matches: ``MemoryManagerGreedy``, which places an output in an input of no fewer bytes.
+    Matches: ``MemoryManagerGreedy::alloc``, in-place if ``get_size()`` of an input suffices.
     """
     made = math.prod(placed.results[0])
     for i in (0, 1):

@@ -108,7 +108,7 @@ def build_prelu(bound: BoundNode) -> Kernel:
     int16, P4   as C
     ==========  =============================================================================
 
-    Matches: ``base::prelu``, ``PRelu::forward``; ``dl_*_s8_prelu_*``, ``dl_tie728_s16_prelu_*``.
+    Matches: ``base::prelu``, ``PRelu::forward``; ``dl_*_s8_prelu_11c``, ``dl_tie728_s16_prelu_11c``.
     """
     source, destination, alpha = bound.input(), bound.out, bound.input(1)
     stored = stored_table(bound)

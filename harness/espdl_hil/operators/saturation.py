@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from espdl_hil.operators.accumulate import Products
     from espdl_hil.operators.kernel import Kernel
 
+MAX_NARROW = 32  # lanes of int8 data; int16 data has wider ones
 WALK_ELEMENTS = 2**19  # products that are walked through at once
 
 
@@ -46,6 +47,20 @@ class LaneLog:
     saturated: int = 0
     channels: set[int] = field(default_factory=set)
     error: float = 0.0
+
+    def __str__(self) -> str:
+        channels = "1 channel" if len(self.channels) == 1 else f"{len(self.channels)} channels"
+        help_ = (
+            "int16 for this layer (40-bit lanes), a coarser scale of its input or weights, or its "
+            "input channels split over two layers that are added"
+            if self.bits <= MAX_NARROW
+            else "a coarser scale of its input or weights, or its input channels split over two "
+            "layers that are added"
+        )
+        return (
+            f"{self.node}: {self.saturated} of {self.elements} elements ({channels}) saturated in "
+            f"{self.bits}-bit lanes, {self.sqnr_lost_db:.1f} dB of SQNR lost; what helps: {help_}"
+        )
 
     def clear(self) -> None:
         """Forget everything."""
