@@ -130,8 +130,9 @@ def build_prelu(bound: BoundNode) -> Kernel:
             y[...] = np.where(x < 0, saturated(rounded, y.dtype), kept)
 
         return run_int8
-    if bound.target.name == "esp32s3":
-        return storer(y, lambda: np.where(x <= 0, ((x * factors) >> shift).astype(y.dtype), x))
+    if bound.target.simd and bound.target.name == "esp32s3":
+        down = np.int64(shift)
+        return storer(y, lambda: np.where(x <= 0, ((x * factors) >> down).astype(y.dtype), x))
     # ESP-DL's products are twice as wide as the data, and wrap there when shifted left
     wide = np.dtype(f"i{2 * source.dtype.itemsize}")
     right, left = np.int64(np.clip(shift, 0, 62)), np.int64(np.clip(-shift, 0, 62))
