@@ -78,7 +78,7 @@ def shifted(target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: 
     """
     values = every_value(taken).astype(np.int64)
     if coarser > 0:
-        return saturated(shift_right_round(values, np.int64(coarser), target.rounding), made)
+        return saturated(shift_right_round(values, coarser, target.rounding), made)
     s3 = target.name == "esp32s3"
     products = values * wrapped(1 << -coarser, 8 if s3 and taken == made == np.int8 else 16)
     return saturated(wrapped(products, 20) if s3 and made == np.int8 else products, made)
@@ -115,7 +115,8 @@ def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
     if not _is_vector_node(placed):
         return
     size = math.prod(placed.shape)
-    if (taken.dtype, made.dtype) == (np.int8, np.int16) and size % 16 == UNWRITTEN:
+    widens = taken.dtype == np.int8 and made.dtype == np.int16
+    if widens and size % 16 == UNWRITTEN:
         yield (
             f"the chip never writes the last {UNWRITTEN} of the {size} outputs, which is 16 n + "
             f"{UNWRITTEN}; split or pad the tensor (another chunk size or channel count), or keep "

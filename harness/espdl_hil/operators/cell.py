@@ -151,8 +151,7 @@ class Cell:
             return quantized(products.astype(np.float32) * scale_of(-shift), rounding, INT16)
         if dtype == INT16 and terms * SUM_STEP > SUM_LIMIT:
             products = _saturating(rows, weights)
-        right = np.int64(shift)
-        return saturated(shift_right_round(products.astype(np.int64), right, rounding), INT16)
+        return saturated(shift_right_round(products.astype(np.int64), shift, rounding), INT16)
 
 
 def _saturating(rows: Array, weights: Array) -> Array:

@@ -108,7 +108,8 @@ def build_prelu(bound: BoundNode) -> Kernel:
     int16, P4   as C
     ==========  =============================================================================
 
-    Matches: ``base::prelu``, ``PRelu::forward``; ``dl_*_s8_prelu_11c``, ``dl_tie728_s16_prelu_11c``.
+    Matches: ``base::prelu``, ``PRelu::forward``; ``dl_*_s8_prelu_11c``,
+    ``dl_tie728_s16_prelu_11c``, else ``prelu_11c``.
     """
     source, destination, alpha = bound.input(), bound.out, bound.input(1)
     stored = stored_table(bound)
@@ -122,10 +123,9 @@ def build_prelu(bound: BoundNode) -> Kernel:
     factors = slopes.astype(np.int64)
     if bound.target.simd and x.dtype == np.int8:
         positive = _rescaled(every_value(x.dtype), bound)
-        right = np.int64(shift)
 
         def run_int8() -> None:
-            rounded = shift_right_round(x * factors, right, bound.rounding)
+            rounded = shift_right_round(x * factors, shift, bound.rounding)
             kept = positive.take(x.view(np.uint8))
             y[...] = np.where(x < 0, saturated(rounded, y.dtype), kept)
 
@@ -148,8 +148,8 @@ def _rescaled(x: Array, bound: BoundNode) -> Array:
     """What the int8 kernels make of positive values."""
     coarser = bound.out.exponent - bound.input().exponent
     factor = wrapped(1 << max(-coarser, 0), 8)
-    right = np.int64(max(coarser, 0))
-    return saturated(shift_right_round(x * np.int64(factor), right, bound.rounding), x.dtype)
+    products = x * np.int64(factor)
+    return saturated(shift_right_round(products, max(coarser, 0), bound.rounding), x.dtype)
 
 
 def _prelu_rules(placed: PlacedNode) -> Iterator[str]:

@@ -106,7 +106,7 @@ class Saturation:
         low, high = limits(products.out_type)
         self._risky = self._reached(low, high)
         bound = float(products.bound.max(initial=0.0)) * 2
-        self._kind = np.float32 if bound < FLOAT_EXACT else np.float64
+        self._kind = np.dtype(np.float32 if bound < FLOAT_EXACT else np.float64)
         self._exact = bound < DOUBLE_EXACT
 
     @property
@@ -147,9 +147,9 @@ class Saturation:
     def _candidates(self, rows: Array, channels: Array) -> tuple[Array, Array]:
         """Rows and channels of the outputs whose running sums could leave."""
         if not self._exact:
-            return tuple(grid.reshape(-1) for grid in np.meshgrid(np.arange(len(rows)), channels))
-        x = rows.astype(self._kind, copy=False)
-        weights = self._products.weights[:, channels].astype(self._kind)
+            return np.repeat(np.arange(len(rows)), len(channels)), np.tile(channels, len(rows))
+        x: Array = rows.astype(self._kind, copy=False)
+        weights: Array = self._products.weights[:, channels].astype(self._kind)
         bias, high = self._bias[channels], self._high[channels]
         magnitude = np.abs(x) @ np.abs(weights)
         room = np.minimum(high - bias, high + 1 + bias)
