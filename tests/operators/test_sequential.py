@@ -56,7 +56,7 @@ class Layer:
             self.kernel = self.strides = self.dilations = (1, 1)
             self.pads = (0, 0, 0, 0)
             height, width = 1, int(rng.integers(1, 6))
-            depth = int(rng.choice([3, 33, 64, 65, 130]))
+            depth = int(rng.choice([3, 33, 64, 130, 260]))
         else:
             self.kernel = tuple(int(v) for v in rng.integers(1, 4, 2))
             if self.depthwise:
