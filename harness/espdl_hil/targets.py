@@ -37,6 +37,11 @@ class Target:
     revision: int
     vector_modes: bool = False
 
+    @property
+    def simd(self) -> bool:
+        """Whether ESP-DL's vector kernels run, which read packed filters, and not its C ones."""
+        return self.packed_filters
+
 
 PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
 

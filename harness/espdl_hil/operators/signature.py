@@ -89,6 +89,8 @@ class Operator:
         build: Prepares the kernel, exact to the target's.
         shapes: Shape inference, as the module's ``get_output_shape``.
         rules: What the chip refuses or gets wrong beyond types, shapes and exponents.
+        flaws: What the chip computes otherwise than the model means, and the kernel with it:
+            exported files are refused for it, and executed.
         inputs: By position.
         outputs: By position.
         widths: quant_type values that have a kernel.
@@ -105,6 +107,7 @@ class Operator:
     shapes: Shapes = same_shape
     rules: Rules = no_rules
     _: KW_ONLY
+    flaws: Rules = no_rules
     inputs: tuple[Role, ...] = (TENSOR,)
     outputs: tuple[Role, ...] = (TENSOR,)
     widths: tuple[str, ...] = tuple(WIDTHS)

@@ -97,8 +97,10 @@ class VectorVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether all was compared and is within its bound."""
-        return self.agreement in (Agreement.EXACT, Agreement.WITHIN)
+        """Whether all is within its bound; an unknown that a devkit refuses to guess stays one."""
+        if self.agreement is Agreement.REFUSED:
+            return bool(self.settles and self.error)
+        return self.agreement is not Agreement.DIFFERS
 
     def __str__(self) -> str:
         wrong = next((n for n in self.nodes if n.agreement is Agreement.DIFFERS), None)

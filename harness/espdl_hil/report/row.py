@@ -194,7 +194,7 @@ class Details:
         error: Why the row did not pass, if not for the elements that differ.
         alignment: What each chunk was compared with, a line per output.
         per_chunk: The verdict of each chunk, by check.
-        lane_warnings: Nodes whose sums a stimulus could drive out of the S3's 20-bit lanes.
+        lane_warnings: Nodes whose accumulators saturated: elements, quality lost, what helps.
         findings: What puts a row in doubt whatever its outcome, a sentence each.
         notes: Anything else, a sentence each.
         replay: Commands that replay the row's repro bundles.
