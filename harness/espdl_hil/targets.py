@@ -53,5 +53,5 @@ TARGETS: dict[str, Target] = {
         Target("c", "", Rounding.HALF_UP, False, -1, 0x0, 0),
     )
 }
-KNOWN_ESPDL_VERSIONS = ("3.3.9",)  # whose kernels the interpreter computes; docs/operators.md
+KNOWN_ESPDL_VERSIONS = ("3.3.9",)  # whose kernels are computed here; docs/evidence
 DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # targets that exist as a board

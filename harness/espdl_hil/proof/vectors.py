@@ -83,7 +83,7 @@ def read_vector(path: Path) -> Vector:
         ArtifactError: its model is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             index = json.loads(stored["index"].tobytes())
             tensors = {place: stored[key] for key, place in index["tensors"].items()}
         model = tensors.pop("model").tobytes()
