@@ -41,6 +41,7 @@ class Target:
         return self.packed_filters
 
 
+ESPDL_VERSIONS = ("3.3.9",)  # whose kernels the interpreter computes, see docs/operators.md
 PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
 
 TARGETS: dict[str, Target] = {
@@ -52,3 +53,19 @@ TARGETS: dict[str, Target] = {
     )
 }
 DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # targets that exist as a board
+
+
+def arithmetic_finding(espdl_version: str) -> str:
+    """What to say of every result of a device; empty when its kernels are known.
+
+    Args:
+        espdl_version: As the device reports it; empty if it does not.
+    """
+    if espdl_version in ESPDL_VERSIONS:
+        return ""
+    said = f"ESP-DL {espdl_version}" if espdl_version else "no version of ESP-DL"
+    return (
+        f"arithmetic unknown: the device reports {said}, this release knows the kernels of "
+        f"{', '.join(ESPDL_VERSIONS)}; a difference may be the version's, and equal results prove "
+        "no more than that these inputs agree"
+    )

@@ -28,6 +28,8 @@ from espdl_hil.report import (
     worst,
 )
 
+from espdl_hil.targets import arithmetic_finding
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -61,6 +63,7 @@ class Record:
         outcome: The worst outcome that was noted beside the checks; None without.
         facts: The row's fields that are no verdict.
         details: What a reader wants to see besides.
+        findings: What holds for all that its device computes.
     """
 
     case: Case
@@ -73,6 +76,7 @@ class Record:
     outcome: Outcome | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
+    findings: tuple[str, ...] = ()
 
     def note(self, match: Match) -> None:
         """Keep what a match found where it is worse than what was found before."""
@@ -147,6 +151,8 @@ class RowBook:
         info = self.rig.dut(case.target).info
         self._note_device(info)
         record = self.record(case)
+        finding = arithmetic_finding(info.espdl_version)
+        record.findings = (finding,) if finding else ()
         record.substrate = substrate_of(info)
         known: Mapping[str, str] = record.facts.get("artifacts", {})
         files = {observation.model: observation.sha256, "app": info.app_sha256}
@@ -167,7 +173,7 @@ class RowBook:
             record.details,
             alignment=tuple(map(describe_alignment, expected.plan.alignments)),
             lane_warnings=expected.lane_warnings,
-            notes=tuple(line.text for line in expected.artifacts.log),
+            notes=(*record.findings, *(line.text for line in expected.artifacts.log)),
         )
 
     def note_outcome(self, case: Case, outcome: Outcome, error: str) -> None:
