@@ -1,6 +1,7 @@
 """What puts a row in doubt: told on the row, on the page and in JUnit."""
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,9 @@ from espdl_hil.proof.run import VerificationError
 from espdl_hil.proof.settings import Settings
 from espdl_hil.report import Row, render_html, validate_results
 from espdl_hil.simulator import application, faults
+from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
+
+FIRMWARE = Path(__file__).parents[2] / "firmware"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,12 @@ def test_a_devkit_that_says_what_it_simulates_has_no_finding(on_p4):
     on_p4.verify()
     assert row_of(on_p4).details.findings == ()
     assert dict(properties(row_of(on_p4)))["findings"] == ""
+
+
+def test_the_firmware_pins_a_version_that_is_known():
+    manifest = (FIRMWARE / "main" / "idf_component.yml").read_text()
+    pins = [f'espressif/esp-dl: "=={version}"' for version in KNOWN_ESPDL_VERSIONS]
+    assert any(pin in manifest for pin in pins)
 
 
 # -- modes of the vector unit ----------------------------------------------------------------

@@ -17,7 +17,7 @@ from espdl_hil.operators.numeric import (
     shift_right_round,
     wrapped,
 )
-from espdl_hil.operators.signature import NUMBERS, Operator, fixed
+from espdl_hil.operators.signature import NUMBERS, Arithmetic, Operator, fixed
 from espdl_hil.operators.tables import every_value, lookup
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ _REQUANTIZE = Operator(
     build_requantize,
     rules=_requantize_rules,
     flaws=_requantize_flaws,
+    arithmetic=(Arithmetic("SIMD", f"other exponent, more than {SMALL} elements"),),
     inputs=(NUMBERS, _UNREAD, _UNREAD),
     outputs=(NUMBERS,),
     by_tensor=True,

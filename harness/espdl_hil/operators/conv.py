@@ -25,6 +25,7 @@ from espdl_hil.operators.depthwise import depthwise_kernel
 from espdl_hil.operators.kernel import in_order
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
+    LANES,
     bias_flaws,
     bias_rules,
     filter_macs,
@@ -215,6 +216,7 @@ OPERATORS = {
         widths=INTEGER_WIDTHS,
         limits=f"{ONE_PICTURE}, group 1 or depthwise, Relu or nothing behind it; exponents per "
         "channel on esp32p4",
+        arithmetic=LANES,
         macs=filter_macs,
     )
 }

@@ -11,7 +11,7 @@ import numpy as np
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.numeric import limits, rounder
-from espdl_hil.operators.signature import INTEGER_WIDTHS, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, TENSOR, Arithmetic, Operator, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +171,7 @@ _ALIGNED = Operator(
     broadcast_rules,
     inputs=(TENSOR, TENSOR),
     limits=f"{LIMITS}; one exponent",
+    arithmetic=(SIMD,),
     copies=True,
 )
 _COMPARISON = Operator(
@@ -181,12 +182,21 @@ _COMPARISON = Operator(
     outputs=(fixed("bool"),),
     widths=INTEGER_WIDTHS,
     limits=LIMITS,
+    arithmetic=(SIMD,),
 )
 OPERATORS = {
     **dict.fromkeys(COMPARISONS, _COMPARISON),
     "Add": _ALIGNED,
     "Mul": Operator(
-        build_mul, broadcast_shapes, _mul_rules, inputs=(TENSOR, TENSOR), limits=LIMITS
+        build_mul,
+        broadcast_shapes,
+        _mul_rules,
+        inputs=(TENSOR, TENSOR),
+        limits=LIMITS,
+        arithmetic=(
+            Arithmetic("SIMD", "innermost merged dimension >= 8", widths=("S16",)),
+            Arithmetic("SIMD", "innermost merged dimension >= 16", widths=("S8",)),
+        ),
     ),
     "Sub": _ALIGNED,
 }

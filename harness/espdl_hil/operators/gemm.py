@@ -15,6 +15,7 @@ from espdl_hil.operators.kernel import in_order
 from espdl_hil.operators.numeric import limits
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
+    LANES,
     bias_flaws,
     bias_rules,
     filter_macs,
@@ -183,6 +184,7 @@ OPERATORS = {
         flaws=bias_flaws,
         widths=INTEGER_WIDTHS,
         limits="no transA, transB, alpha, beta",
+        arithmetic=LANES,
         macs=filter_macs,
     ),
     "MatMul": Operator(
@@ -192,6 +194,7 @@ OPERATORS = {
         inputs=(TENSOR, TENSOR),
         widths=INTEGER_WIDTHS,
         limits="1 to 4 dimensions, second operand packed",
+        arithmetic=LANES,
         macs=_matmul_macs,
     ),
 }

@@ -16,7 +16,7 @@ from espdl_hil.operators.numeric import (
     shift_right_round,
     wrapped,
 )
-from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Operator
+from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Arithmetic, Operator
 from espdl_hil.operators.tables import (
     every_value,
     lookup,
@@ -201,6 +201,13 @@ OPERATORS = {
         build_prelu,
         rules=_prelu_rules,
         flaws=_prelu_flaws,
+        arithmetic=(
+            Arithmetic(
+                "SIMD", confidence="medium: saturation", widths=("S8",), targets=("esp32p4",)
+            ),
+            Arithmetic("SIMD", widths=("S8",), targets=("esp32s3",)),
+            Arithmetic("SIMD", confidence="medium: wrap", widths=("S16",), targets=("esp32s3",)),
+        ),
         inputs=(TENSOR, WEIGHT),
         limits="(1, H, W, C) with a slope a channel, or a table",
     ),

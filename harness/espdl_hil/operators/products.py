@@ -10,6 +10,7 @@ import numpy as np
 from espdl_hil.operators.accumulate import Products
 from espdl_hil.operators.lanes import accumulators_of
 from espdl_hil.operators.saturation import LaneLog, Saturation
+from espdl_hil.operators.signature import Arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,18 @@ MAX_SHIFT = 62  # half an LSB must fit an int64
 INT8_SHIFT = {"esp32p4": 31, "esp32s3": 32}  # the shift field of the int8 vector kernels wraps
 MIN_SHIFT = {"S8": -31, "S16": -15}  # what the portable kernels shift left without overflow
 FUSED = ("Linear", "Relu")
+LANES = (
+    Arithmetic("SIMD", "20-bit lanes, 40-bit tails", widths=("S8",), targets=("esp32s3",)),
+    Arithmetic("SIMD", "32-bit lanes, 40-bit tails", widths=("S8",), targets=("esp32p4",)),
+    Arithmetic("SIMD", "40-bit lanes and tails", widths=("S16",), targets=("esp32s3",)),
+    Arithmetic(
+        "SIMD",
+        "64-bit lanes, 40-bit tails",
+        confidence="medium: tails at 2**39",
+        widths=("S16",),
+        targets=("esp32p4",),
+    ),
+)
 
 
 def fused_rules(placed: PlacedNode) -> Iterator[str]:

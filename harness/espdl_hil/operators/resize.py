@@ -12,7 +12,7 @@ from espdl_hil.operators.kernel import gatherer
 from espdl_hil.operators.node import INT32_MAX
 from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
 from espdl_hil.operators.problem import NodeProblem
-from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Arithmetic, Operator, fixed
 from espdl_hil.operators.tables import lookup, tabulate
 from espdl_hil.operators.windows import ONE_PICTURE, one_picture_rules, spatial_rank
 
@@ -219,6 +219,10 @@ OPERATORS = {
             LENGTHS_OPTIONAL,
         ),
         widths=("S8",),
+        arithmetic=(
+            Arithmetic("C", "linear", float_step_lsb=1, mode="linear"),
+            Arithmetic("SIMD", "nearest, 16 channels or 2 x 2", mode="nearest"),
+        ),
         limits=f"{ONE_PICTURE}, nearest or linear",
     )
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil.device.errors import RequestError
-from espdl_hil.proof.comparison import FLOAT_STEPS
+from espdl_hil.operators import float_step_lsb
 from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
 from espdl_hil.proof.probe import BATCH
 from espdl_hil.proof.rows import substrate_of
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 EVIDENCE = 1  # version of the evidence file
 FLOAT_RELATIVE = 1e-6  # of float outputs: the recorded ones were made with a desktop's expf
-FLOAT_STEP_LSB = 1  # of int16 behind a float step: likewise, and -ffast-math on a chip
 
 
 class Agreement(StrEnum):
@@ -136,7 +135,7 @@ def run_vector(session: Session, vector: Vector) -> VectorVerdict:
         for stream, steps in zip(vector.streams, seen, strict=True)
         for pair in zip(stream.outputs, (step.watched for step in steps), strict=True)
     ]
-    bounds = _bounds(vector.graph)
+    bounds = _bounds(vector.graph, vector.target)
     nodes = tuple(
         _judge(node, name, bounds[name], [(wanted[name], found[name]) for wanted, found in pairs])
         for node in vector.graph.nodes
@@ -164,13 +163,12 @@ def _observe(model: Model, stream: VectorStream) -> list[StepResult]:
     return steps
 
 
-def _bounds(graph: Graph) -> dict[str, int]:
-    """LSB by tensor: what comes from a float step, or from what does, is not exact at int16."""
+def _bounds(graph: Graph, target: str) -> dict[str, int]:
+    """LSB by tensor, of the float steps that it comes from: recorded with another compiler's."""
     bounds: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
-        inexact = node.op_type in FLOAT_STEPS or any(bounds[name] for name in node.inputs)
-        for name in node.outputs:
-            bounds[name] = FLOAT_STEP_LSB if inexact and _width(node) == "S16" else 0
+        inherited = max((bounds[name] for name in node.inputs), default=0)
+        bounds |= dict.fromkeys(node.outputs, max(inherited, float_step_lsb(node, target)))
     return bounds
 
 
