@@ -242,7 +242,7 @@ uint16_t EspDlRunner::RestoreVectorUnit() {
     dl_esp32p4_cfg_misalign(FORCE_ALIGN, FORCE_ALIGN);
     found |= kChunkMisaligned;
   }
-  if ((config >> kRoundAt & 0xF) != ROUND_MODE_HALF_EVEN) {
+  if (((config >> kRoundAt) & 0xF) != ROUND_MODE_HALF_EVEN) {
     dl_esp32p4_cfg_round(ROUND_MODE_HALF_EVEN);
     found |= kChunkRoundingLost;
   }
