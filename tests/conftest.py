@@ -9,19 +9,27 @@ import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_CHIP = Path(__file__).parent / "golden_chip"
+
+
+def read_case(path):
+    """(Bytes of the model, index, tensors by path)."""
+    with np.load(path) as stored:
+        index = json.loads(stored["index"].tobytes())
+        tensors = {path: stored[key] for key, path in index["tensors"].items()}
+    return tensors.pop("model").tobytes(), index, tensors
 
 
 @pytest.fixture(scope="session")
 def golden():
     """Function from a case's name to (bytes of the model, index, tensors by path)."""
+    return lambda name: read_case(GOLDEN / f"{name}.npz")
 
-    def read(name):
-        with np.load(GOLDEN / f"{name}.npz") as stored:
-            index = json.loads(stored["index"].tobytes())
-            tensors = {path: stored[key] for key, path in index["tensors"].items()}
-        return tensors.pop("model").tobytes(), index, tensors
 
-    return read
+@pytest.fixture(scope="session")
+def golden_chip():
+    """Like `golden`, for the vectors of the chips' own kernels."""
+    return lambda name: read_case(GOLDEN_CHIP / f"{name}.npz")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 from espdl_hil.diagnosis import Cause
 from espdl_hil.simulator import faults
 from espdl_hil.simulator.faults.sums import SUMMING, usual_mode
+from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -414,6 +415,22 @@ def exact_product(subject: Subject, rng: Random) -> faults.Fault:
     if subject.bits != 16 or not nodes:
         raise NoPlace
     return faults.ExactProduct(tuple(n.name for n in nodes))
+
+
+@kind("esp-nn interrupts", "arithmetic", Cause.ROUNDING_LOST)
+def esp_nn_interrupts(subject: Subject, rng: Random) -> faults.Fault:
+    return interrupted(subject, faults.RoundingLost(late=True))
+
+
+@kind("esp-dsp interrupts", "arithmetic", Cause.MISALIGNED)
+def esp_dsp_interrupts(subject: Subject, rng: Random) -> faults.Fault:
+    return interrupted(subject, faults.MisalignedMode(late=True))
+
+
+def interrupted(subject: Subject, fault: faults.VectorUnitFault) -> faults.Fault:
+    if not TARGETS[subject.target].vector_modes or not fault.fits(subject.graph):
+        raise NoPlace
+    return fault
 
 
 @kind("wraps", "arithmetic", Cause.SATURATION)

@@ -164,6 +164,16 @@ class CallbackRunner final : public hil::ModelRunner {
     return Check(code);
   }
 
+  uint16_t RestoreVectorUnit() override {
+    static_assert(HIL_ROUNDING_LOST == hil::kChunkRoundingLost);
+    static_assert(HIL_MISALIGNED == hil::kChunkMisaligned);
+    if (callbacks_.restore_vector_unit == nullptr) {
+      return 0;
+    }
+    return static_cast<uint16_t>(callbacks_.restore_vector_unit(callbacks_.context) &
+                                 (HIL_ROUNDING_LOST | HIL_MISALIGNED));
+  }
+
   Status Read(uint32_t id, uint32_t index, uint32_t offset, MutableBytes out) override {
     Reason();
     return Check(callbacks_.read(callbacks_.context, id, index, offset, out.data(),

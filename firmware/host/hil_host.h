@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define HIL_ABI_VERSION 2u
+#define HIL_ABI_VERSION 3u
 #define HIL_MAX_NAME 512  // bytes of a tensor or model name, without a terminator
 #define HIL_MAX_RANK 8
 
@@ -42,6 +42,10 @@ extern "C" {
 
 // hil_config.flags
 #define HIL_FLAG_SIMULATED 1u  // sent in HELLO; a simulated device must set it
+
+// What restore_vector_unit found changed, as in the flags of a step's result.
+#define HIL_ROUNDING_LOST 16u
+#define HIL_MISALIGNED 32u
 
 // hil_tensor.flags
 #define HIL_TENSOR_PER_CHANNEL 1u
@@ -89,7 +93,8 @@ typedef struct {
   size_t capacity;
 } hil_reason;
 
-// What runs models. All members but now_us and reboot are required. `context`
+// What runs models. All members but now_us, reboot and
+// restore_vector_unit are required. `context`
 // is passed to each callback. `model` is the runner's own non-zero id.
 typedef struct {
   void* context;
@@ -138,6 +143,10 @@ typedef struct {
   // The client asked for a restart; called from hil_core_poll after the response was
   // queued. Drain, then destroy the core and boot anew. NULL: the core sends the response only.
   void (*reboot)(void* context);
+
+  // Puts back what kernels rely on in a vector unit, right before and right after each run;
+  // HIL_ROUNDING_LOST, HIL_MISALIGNED: what was found changed. NULL: the chip has no such mode.
+  uint32_t (*restore_vector_unit)(void* context);
 } hil_runner;
 
 typedef struct {

@@ -5,6 +5,7 @@
 
 #include "device_facts.h"
 #include "dl_model_base.hpp"
+#include "dl_tool.hpp"
 #include "esp_timer.h"
 #include "sdkconfig.h"
 #include "wire/endian.h"
@@ -41,7 +42,8 @@ struct EspDlRunner::Loaded {
   }
 };
 
-EspDlRunner::EspDlRunner(BufferPool* pool) : pool_(pool) {}
+// The unit's modes at reset are not ESP-DL's, which is nothing to report.
+EspDlRunner::EspDlRunner(BufferPool* pool) : pool_(pool) { RestoreVectorUnit(); }
 
 EspDlRunner::~EspDlRunner() = default;
 
@@ -226,5 +228,26 @@ Status EspDlRunner::Read(uint32_t id, uint32_t index, uint32_t offset, MutableBy
 }
 
 MemoryInfo EspDlRunner::Memory() { return ReadMemory(); }
+
+// The P4's CFG belongs to a core, not to a task: FreeRTOS neither saves nor restores it, and esp-nn
+// and esp-dsp leave it as their kernels want it. This is the core of the task that runs models; the
+// other one, which a dual-core build uses besides, cannot be reached from here.
+uint16_t EspDlRunner::RestoreVectorUnit() {
+  uint16_t found = 0;
+#if CONFIG_IDF_TARGET_ESP32P4
+  constexpr uint32_t kMisaligned = 0x3;  // bit 0 stores, bit 1 loads: dl_esp32p4_cfg_misalign
+  constexpr uint32_t kRoundAt = 4;       // bits 4 to 7: dl_esp32p4_cfg_round
+  const uint32_t config = dl_esp32p4_get_cfg();
+  if ((config & kMisaligned) != 0) {
+    dl_esp32p4_cfg_misalign(FORCE_ALIGN, FORCE_ALIGN);
+    found |= kChunkMisaligned;
+  }
+  if (((config >> kRoundAt) & 0xF) != ROUND_MODE_HALF_EVEN) {
+    dl_esp32p4_cfg_round(ROUND_MODE_HALF_EVEN);
+    found |= kChunkRoundingLost;
+  }
+#endif
+  return found;
+}
 
 }  // namespace hil

@@ -36,6 +36,7 @@ class EspDlRunner final : public ModelRunner {
              Span<const Capture> captures, uint32_t* latency_us) override;
   Status Read(uint32_t id, uint32_t index, uint32_t offset, MutableBytes out) override;
   MemoryInfo Memory() override;
+  uint16_t RestoreVectorUnit() override;
 
  private:
   // A tensor of the built model; ESP-DL owns it.

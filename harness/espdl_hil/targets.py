@@ -25,6 +25,7 @@ class Target:
         chip_id: ``chip_id`` of the ESP image header; -1 for ``c``.
         bootloader_offset: Flash offset of the second-stage bootloader, bytes.
         revision: Chip revision of the simulated devkit, major * 100 + minor.
+        vector_modes: Whether the vector unit has modes that other code can leave behind.
     """
 
     name: str
@@ -34,6 +35,12 @@ class Target:
     chip_id: int
     bootloader_offset: int
     revision: int
+    vector_modes: bool = False
+
+    @property
+    def simd(self) -> bool:
+        """Whether ESP-DL's vector kernels run, which read packed filters, and not its C ones."""
+        return self.packed_filters
 
 
 PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
@@ -42,8 +49,9 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("esp32s3", "ESP32-S3", Rounding.HALF_UP, True, 9, 0x0, 2),
-        Target("esp32p4", "ESP32-P4", Rounding.HALF_EVEN, True, 18, 0x2000, 301),
+        Target("esp32p4", "ESP32-P4", Rounding.HALF_EVEN, True, 18, 0x2000, 301, True),
         Target("c", "", Rounding.HALF_UP, False, -1, 0x0, 0),
     )
 }
+KNOWN_ESPDL_VERSIONS = ("3.3.9",)  # whose kernels are computed here; docs/evidence
 DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # targets that exist as a board

@@ -108,15 +108,36 @@ def test_neg_of_the_smallest_is_the_largest(lab, chip, dtype):
 
 
 @pytest.mark.parametrize("channels", [1, 15, 16, 17])
-def test_prelu_shifts_negative_products_down(lab, rng, chip, dtype, channels):
+def test_prelu_floors_in_c_and_rounds_on_chips_at_int8(lab, rng, chip, dtype, channels):
     x = rng.integers(-100, 101, (1, 2, 3, channels)).astype(dtype)
     slopes = rng.integers(-100, 101, (channels, 1, 1)).astype(dtype)
     found = lab.one(
         "PRelu", [lab.q(x, -3, dtype), lab.const(slopes, -6, dtype)], dtype, -3, chip=chip
     )
-    info = np.iinfo(dtype)
-    products = (x.astype(int) * slopes.reshape(-1)) >> 6  # floor, whatever the chip rounds to
-    assert np.array_equal(found, np.where(x < 0, products.clip(info.min, info.max), x))
+    products = x.astype(int) * slopes.reshape(-1)
+    if dtype == np.int8 and chip != "c":
+        negative = lab.requantized(products, 6, chip, dtype)
+    else:
+        info = np.iinfo(dtype)
+        negative = (products >> 6).clip(info.min, info.max)
+    assert np.array_equal(found, np.where(x < 0, negative, x))
+
+
+def test_prelu_of_int16_wraps_on_the_s3(lab, chip):
+    x = np.full((1, 1, 1, 1), -30000, np.int16)
+    slope = lab.const(np.full((1, 1, 1), -30000), -13, np.int16)
+    found = lab.one("PRelu", [lab.q(x, -3, np.int16), slope], np.int16, -3, chip=chip)
+    shifted = 30000 * 30000 >> 13
+    wrapped = (shifted + 2**15) % 2**16 - 2**15
+    assert found.item() == (wrapped if chip == "esp32s3" else 32767)
+
+
+@pytest.mark.parametrize(("finer", "factor"), [(1, 2), (6, 64), (7, -128), (8, 0)])
+def test_prelu_of_int8_rescales_what_is_positive_by_8_bits(lab, finer, factor):
+    x = lab.q(np.array([1, 3], np.int8).reshape(1, 1, 1, 2), -3)
+    slopes = lab.const(np.zeros((2, 1, 1)), -20)
+    found = lab.one("PRelu", [x, slopes], np.int8, -3 - finer, chip="esp32s3")
+    assert found.ravel().tolist() == np.clip([factor, 3 * factor], -128, 127).tolist()
 
 
 @pytest.mark.parametrize("kind", ["LUT", "Gelu", "Sigmoid", "Clip", "Relu"])

@@ -94,8 +94,8 @@ SOUND = {
     "ReduceSum": ([act(2, 3, 4), i64(1)], [act(2, 1, 4)], {}),
     "RequantizeLinear": ([act(3), f32(1)], [act(3, e=-6)], {}),
     "Resize": (
-        [act(1, 4, 5), MISSING, f32(1, 1, 2)],
-        [act(1, 8, 5)],
+        [act(1, 4, 16), MISSING, f32(1, 1, 2)],
+        [act(1, 8, 16)],
         {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
     ),
     "ReverseSequence": ([act(4, 2, 3), i64(4, 1)], [act(4, 2, 3)], {}),
@@ -239,7 +239,7 @@ REFUSED = [
     ),
     change(
         "PRelu",
-        "the output is 7 bits finer than the input, 6 is the most",
+        "the chip multiplies what is positive by -128, 6 bits are the most: calibrate both",
         outputs={0: act(1, 2, 3, 4, e=-11)},
     ),
     change("PRelu", "the product is shifted right by -1 bits", inputs={1: zeros(4, 1, 1, e=1)}),
@@ -301,7 +301,19 @@ REFUSED = [
     change(
         "Conv",
         "the accumulator is shifted right by 63, 62 is the most",
+        target="c",
         inputs={1: zeros(3, 4, 20, e=-63)},
+    ),
+    change(
+        "Conv",
+        "the accumulator is shifted right by 33, 32 is the most; a coarser filter",
+        inputs={1: zeros(3, 4, 20, e=-33)},
+    ),
+    change(
+        "Gemm",
+        "the accumulator is shifted right by 32, 31 is the most; a coarser filter",
+        target="esp32p4",
+        inputs={1: zeros(1, 1, 4, 7, e=-32)},
     ),
     change(
         "Conv",
@@ -350,9 +362,11 @@ REFUSED = [
         "Resize",
         "the output is finer than the input; the portable kernel",
         target="c",
-        outputs={0: act(1, 8, 5, e=-5)},
+        outputs={0: act(1, 8, 16, e=-5)},
     ),
-    change("Resize", "the output is 7 bits finer than the input", outputs={0: act(1, 8, 5, e=-11)}),
+    change(
+        "Resize", "the output is 7 bits finer than the input", outputs={0: act(1, 8, 16, e=-11)}
+    ),
     change(
         "Resize", "linear with asymmetric, the chip does half_pixel", attributes={"mode": "linear"}
     ),
@@ -497,6 +511,49 @@ REFUSED = [
     ),
     change(
         "RequantizeLinear",
+        "the chip never writes the last 8 of the 56 outputs, which is 16 n + 8; split or pad",
+        inputs={0: act(7, 8)},
+        outputs={0: act(7, 8, e=-6, dtype="int16")},
+    ),
+    change(
+        "RequantizeLinear",
+        "7 bits finer than the input; the chip's shift to the left wraps, 1 becomes -128 where 127",
+        inputs={0: act(51)},
+        outputs={0: act(51, e=-11)},
+    ),
+    change(
+        "RequantizeLinear",
+        "5 bits finer than the input; the chip's shift to the left wraps, 16384 becomes",
+        inputs={0: act(51, dtype="int16")},
+        outputs={0: act(51, e=-9)},
+    ),
+    change(
+        "RequantizeLinear",
+        "15 bits finer than the input; the chip's shift to the left wraps, 1 becomes -32768",
+        target="esp32p4",
+        inputs={0: act(51)},
+        outputs={0: act(51, e=-19, dtype="int16")},
+    ),
+    change(
+        "Resize",
+        "5 channels from (4,) to (8,): the vector kernels give garbage below 16 channels unless",
+        inputs={0: act(1, 4, 5)},
+        outputs={0: act(1, 8, 5)},
+    ),
+    change(
+        "Resize",
+        "the output is 1 bits coarser than the input; the chip does not set the rounding mode",
+        target="esp32p4",
+        outputs={0: act(1, 8, 16, e=-3)},
+    ),
+    change(
+        "Equal",
+        "places the output (12 bytes) in input 1 (12 bytes), which it repeats and still needs",
+        inputs={0: act(2, 6, dtype="int16"), 1: act(1, 6, dtype="int16")},
+        outputs={0: ("bool", (2, 6))},
+    ),
+    change(
+        "RequantizeLinear",
         "input 0 is int32, a node of quant_type S8 takes int8 or",
         inputs={0: act(3, dtype="int32")},
         attributes={"quant_type": "S8"},
@@ -624,7 +681,33 @@ PASSES = [
         attributes={"mode": "CRD"},
     ),
     change("PRelu", "rescaled by the vector kernels", outputs={0: act(1, 2, 3, 4, e=-5)}),
-    change("Resize", "finer on the vector kernels", outputs={0: act(1, 8, 5, e=-5)}),
+    change(
+        "Resize",
+        "few channels, doubled",
+        inputs={0: act(1, 4, 3, 5), 2: f32(1, 1, 2, 2)},
+        outputs={0: act(1, 8, 6, 5)},
+    ),
+    change("Resize", "coarser", outputs={0: act(1, 8, 16, e=-3)}),
+    change(
+        "RequantizeLinear",
+        "8 behind the registers, from few elements",
+        inputs={0: act(5, 8)},
+        outputs={0: act(5, 8, e=-6, dtype="int16")},
+    ),
+    change(
+        "RequantizeLinear",
+        "6 bits to the left",
+        inputs={0: act(51)},
+        outputs={0: act(51, e=-10)},
+    ),
+    change("RequantizeLinear", "7 bits, few", inputs={0: act(50)}, outputs={0: act(50, e=-11)}),
+    change(
+        "Equal",
+        "an input too short to hold the output",
+        inputs={0: act(3, 6, dtype="int16"), 1: act(1, 6, dtype="int16")},
+        outputs={0: ("bool", (3, 6))},
+    ),
+    change("Resize", "finer on the vector kernels", outputs={0: act(1, 8, 16, e=-5)}),
     change("AveragePool", "ceil_mode without an effect", attributes={"ceil_mode": 1}),
 ]
 
@@ -660,6 +743,28 @@ def test_a_float_clip_without_a_lower_bound(sound):
         "Clip", inputs={0: ("float32", (3,)), 1: f32(0), 2: f32(6)}, outputs={0: ("float32", (3,))}
     )
     check_graph(graph, "esp32s3")
+
+
+FLAWS = ("PRelu", "RequantizeLinear", "Conv")
+
+
+@pytest.mark.parametrize(("operator", "target", "message", "changes"), REFUSED)
+def test_a_flaw_is_executed_as_the_chip_does(sound, operator, target, message, changes):
+    graph = sound(ALIASES.get(operator, operator), **changes, name=operator)
+    is_flaw = operator in FLAWS and any(
+        text in message
+        for text in ("wraps", "multiplies what", "which keeps the low bits", "-bit ")
+    )
+    if is_flaw:
+        check_graph(graph, target, flaws=False)
+        return
+    with pytest.raises(UnsupportedOpError):
+        check_graph(graph, target, flaws=False)
+
+
+def test_every_flaw_is_exercised():
+    with_flaws = {operator.flaws for operator in OPERATORS.values()}
+    assert {OPERATORS[name].flaws for name in FLAWS} | {no_rules} == with_flaws
 
 
 def test_every_rule_is_exercised():

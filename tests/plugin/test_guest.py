@@ -70,7 +70,8 @@ def test_junit_xml_has_the_row_as_properties_and_no_warning(project, arguments):
         ("outcome", "passed"),
     ]
     numbers = dict(properties[6:])
-    assert numbers.keys() == {"elements", "differing", "max_lsb"}
+    assert numbers.keys() == {"elements", "differing", "max_lsb", "findings"}
+    assert numbers["findings"] == ""
     assert int(numbers["elements"]) > 48
     assert (numbers["differing"], numbers["max_lsb"]) == ("0", "0")
 
@@ -81,6 +82,24 @@ def test_tests_beside_ours_get_no_warning_of_pytest_embedded(project):
     for arguments in ((), ("--junitxml=junit.xml",)):
         run = project.pytest(*arguments)
         assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("version", ["3.3.15", "3.4.0", ""])
+def test_junit_xml_and_table_say_that_the_arithmetic_is_unknown(project, version):
+    project.write(
+        "conftest.py",
+        f"""
+        from espdl_hil.simulator import application
+        application.ESPDL_VERSION = {version!r}
+        """,
+    )
+    run = project.pytest(*SIM, "--junitxml=junit.xml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    (case,) = ET.parse(project.folder / "junit.xml").iter("testcase")
+    properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
+    assert properties["findings"].startswith("arithmetic unknown: ")
+    assert version in properties["findings"]
+    assert "finding on 1 rows: arithmetic unknown: " in run.stdout
 
 
 def test_junit_xml_of_a_row_that_is_an_error(project):

@@ -107,7 +107,8 @@ def test_hello_describes_the_flashed_application(target, make_flash, builds, con
         hello = talk(connect(devkit)).ask(messages.Hello())
     assert hello.target == target
     assert hello.app_sha256 == sha
-    assert hello.idf_version == hello.espdl_version == "none (simulated)"
+    assert hello.idf_version == "none (simulated)"
+    assert hello.espdl_version == "3.3.9 (simulated)"
     assert hello.chip_revision == {"esp32s3": 2, "esp32p4": 301}[target]
     assert hello.flags == messages.DeviceFlag.SIMULATED
 

@@ -83,6 +83,7 @@ MESSAGES: dict[str, m.Message] = {
     "long, random": m.UploadData(0, random.Random(1).randbytes(1000)),
     # header and offset hold zeros; the last block of exactly 254 comes from here on
     "full last block": m.ReadResultReply(0x01010101, b"\x11" * (254 - 4 - 4)),
+    "chunk reply, vector unit": m.ChunkReply(5, 2, 0x71, 0, 0, 0, 0, 9, 1, b"\x01"),
 }
 
 

@@ -73,6 +73,7 @@ class FakeRunner final : public ModelRunner {
   std::function<Status(Span<const Bytes>, Span<const MutableBytes>)> step;
   Status load_status, retain_status;
   uint32_t latency_us = 321;
+  std::deque<uint16_t> vector_unit;  // found by each look, before and after a step; then 0
 
   int loads = 0, unloads = 0, resets = 0, runs = 0;
   bool retained = false;
@@ -96,6 +97,14 @@ class FakeRunner final : public ModelRunner {
   Status Run(uint32_t id, Span<const Bytes> in, Span<const MutableBytes> out,
              Span<const Capture> captures, uint32_t* latency) override;
   Status Read(uint32_t, uint32_t index, uint32_t offset, MutableBytes out) override;
+  uint16_t RestoreVectorUnit() override {
+    if (vector_unit.empty()) {
+      return 0;
+    }
+    const uint16_t found = vector_unit.front();
+    vector_unit.pop_front();
+    return found;
+  }
   MemoryInfo Memory() override {
     MemoryInfo info;
     info.psram_free = 1000000 - 5000 * static_cast<uint32_t>(cache_.size());

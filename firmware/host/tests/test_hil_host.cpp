@@ -55,6 +55,7 @@ int32_t RunModel(void* context, uint32_t model, const hil_bytes* inputs, uint32_
 int32_t ReadTensorBytes(void*, uint32_t, uint32_t, uint32_t, uint8_t*, uint32_t) { return 20; }
 void QueryMemory(void*, hil_memory* memory) { memory->psram_total = 8u << 20; }
 uint64_t NowUs(void* context) { return static_cast<Context*>(context)->now_us; }
+uint32_t RestoreVectorUnit(void*) { return HIL_ROUNDING_LOST | 1u; }  // 1 is no such flag
 void RebootDevice(void* context) { ++static_cast<Context*>(context)->reboots; }
 
 class Host {
@@ -74,9 +75,9 @@ class Host {
     config.max_models = 2;
     config.max_watch = 8;
     config.max_upload = 4096;
-    runner = hil_runner{&context,    LoadModel,  UnloadModel, CountTensors, DescribeTensor,
-                        FindTensor,  ResetModel, RetainModel, RunModel,     ReadTensorBytes,
-                        QueryMemory, NowUs,      RebootDevice};
+    runner = hil_runner{&context,    LoadModel,  UnloadModel,  CountTensors,     DescribeTensor,
+                        FindTensor,  ResetModel, RetainModel,  RunModel,         ReadTensorBytes,
+                        QueryMemory, NowUs,      RebootDevice, RestoreVectorUnit};
   }
 
   std::string Refusal() {

@@ -473,6 +473,18 @@ TEST(WrittenOutputRaisesNoAlarm) {
   }
 }
 
+TEST(AChangedVectorUnitIsReportedAndWhetherItWasLate) {
+  Ready bench;
+  bench.runner.vector_unit = {kChunkRoundingLost, 0, 0, kChunkMisaligned, 0, 0};
+  const uint32_t stream = bench.StartStream(bench.handle);
+  const uint16_t expected[] = {kChunkRoundingLost, kChunkMisaligned | kChunkVectorUnitLate, 0};
+  for (uint32_t index = 0; index < 3; ++index) {
+    const Answer answer = bench.Send(stream, index, Data(8));
+    CHECK_EQ(answer.ReplyTo<ChunkReply>(Type::kChunk).flags & ~kChunkSuspect,
+             kChunkExecuted | expected[index]);
+  }
+}
+
 TEST(AShortOutputLegitimatelyEqualOnceIsOnlySuspect) {
   Bench bench;
   bench.runner.outputs = {{"flags", 4}};

@@ -14,6 +14,7 @@ COMMANDS = {
     "lint": "espdl_hil.cli.lint",
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",
+    "conformance": "espdl_hil.cli.conformance",
 }
 
 

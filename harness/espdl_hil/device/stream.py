@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from espdl_hil.device.errors import RequestError
-from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, unpack
+from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, VectorUnit, unpack
 from espdl_hil.wire.messages import (
     Chunk,
     ChunkFlag,
@@ -149,6 +149,7 @@ class Stream:
             watched=self._split_watched(bytes(data[size:])),
             unwritten=self._unwritten(reply),
             suspect=bool(reply.flags & ChunkFlag.SUSPECT),
+            vector_unit=_vector_unit(reply.flags),
         )
 
     def _unpack(self, data: bytes) -> dict[str, Array]:
@@ -180,3 +181,12 @@ class Stream:
         return Unwritten(
             reply.unwritten_tensors, name, reply.unwritten_offset, reply.unwritten_bytes
         )
+
+
+def _vector_unit(flags: int) -> VectorUnit | None:
+    found = VectorUnit(
+        rounding_lost=bool(flags & ChunkFlag.ROUNDING_LOST),
+        misaligned=bool(flags & ChunkFlag.MISALIGNED),
+        late=bool(flags & ChunkFlag.VECTOR_UNIT_LATE),
+    )
+    return found if found.rounding_lost or found.misaligned else None

@@ -100,6 +100,26 @@ class Unwritten:
 
 
 @dataclass(frozen=True)
+class VectorUnit:
+    """Modes of the vector unit that were not those that ESP-DL's kernels rely on.
+
+    Attributes:
+        rounding_lost: The rounding mode was another one.
+        misaligned: Misaligned loads or stores were on.
+        late: So after the step, whose values may be wrong; otherwise only before it, where the
+            firmware has put it right.
+    """
+
+    rounding_lost: bool
+    misaligned: bool
+    late: bool
+
+    def __str__(self) -> str:
+        names = {"rounding mode lost": self.rounding_lost, "misaligned-load mode": self.misaligned}
+        return " and ".join(name for name, found in names.items() if found)
+
+
+@dataclass(frozen=True)
 class StepResult:
     """What one step gave.
 
@@ -109,6 +129,7 @@ class StepResult:
         watched: Watched tensors by name; for a digest watch the CRC-32 of the bytes.
         unwritten: Output memory that the step did not write; None when all was written.
         suspect: An output too short to tell may be unwritten.
+        vector_unit: Modes that other code had left in the vector unit; None when all was right.
     """
 
     outputs: dict[str, Array]
@@ -116,6 +137,7 @@ class StepResult:
     watched: dict[str, Array | int]
     unwritten: Unwritten | None
     suspect: bool
+    vector_unit: VectorUnit | None = None
 
 
 def pack(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> bytes:

@@ -21,11 +21,17 @@ class Cause(StrEnum):
     NOT_RESET = "state not reset"
     DROPPED = "state dropped"
     ORDER = "chunk order"
+    ROUNDING_LOST = "rounding mode lost"
+    MISALIGNED = "misaligned-load mode"
     UNWRITTEN = "unwritten output"
     BUFFER = "damaged buffer"
     UNEXPLAINED = "unexplained"
 
 
+_OTHER_TASK = (
+    "keep code that uses the vector unit (esp-nn, esp-dsp) off this core while the model runs, or "
+    "let it put CFG back"
+)
 NEXT_STEP = {
     Cause.EXPORT: "lint passed this export, so report it, with what `inspect` says of the node in "
     "both files",
@@ -43,6 +49,8 @@ NEXT_STEP = {
     Cause.DROPPED: "keep one model instance for the whole stream and bind every state output to "
     "its input",
     Cause.ORDER: "send every chunk once, in order; check what repeats a request",
+    Cause.ROUNDING_LOST: _OTHER_TASK,
+    Cause.MISALIGNED: _OTHER_TASK,
     Cause.UNWRITTEN: "check that the runner copies this output after every step",
     Cause.BUFFER: "the wire has a CRC, so check the copies between packet and tensor, then PSRAM",
     Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "

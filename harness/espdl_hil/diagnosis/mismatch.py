@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.compare import StreamVerdict
+    from espdl_hil.diagnosis.cause import Cause
     from espdl_hil.espdl import Graph
 
 Array: TypeAlias = "NDArray[Any]"
@@ -79,6 +80,8 @@ class Mismatch:
         state: Recurrent state, graph input to the graph output that feeds it.
         offline: The offline model; None if the stream was only compared with the interpreter.
         unwritten: Chunk to the device's remark that output memory kept its canary.
+        vector_unit: Chunk to the causes that the device names after it: other code had changed
+            modes of the vector unit while it ran.
     """
 
     model: str
@@ -93,3 +96,4 @@ class Mismatch:
     state: Mapping[str, str] = field(default_factory=dict)
     offline: Offline | None = None
     unwritten: Mapping[int, str] = field(default_factory=dict)
+    vector_unit: Mapping[int, Cause] = field(default_factory=dict)

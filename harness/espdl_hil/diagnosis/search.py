@@ -80,6 +80,14 @@ def _on_device(
     if flagged is not None:
         fact = f"the device's canary in chunk {flagged}: {remarks[flagged]}"
         return _output_place(mismatch, outputs, flagged), Explanation(Cause.UNWRITTEN, (fact,))
+    disturbed = next((number for number in wrong if number in mismatch.vector_unit), None)
+    if disturbed is not None:
+        fact = (
+            f"after chunk {disturbed} the device found modes of its vector unit changed: other "
+            "code used it while the model ran"
+        )
+        cause = mismatch.vector_unit[disturbed]
+        return _output_place(mismatch, outputs, disturbed), Explanation(cause, (fact,))
     if seen is not None and (first := seen.first()) is not None:
         return _in_rerun(mismatch, seen, *first)
     notes = ("the second run was right: the fault is not in artifact or arithmetic",)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Array, Node, Shape
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.s3_accumulator import LaneCheck, LaneWarning
+    from espdl_hil.operators.saturation import LaneLog
 
 
 def load(
@@ -28,7 +28,6 @@ def load(
     model: str | int | None = None,
     key: bytes | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
-    lane_check: bool = False,
 ) -> Execution:
     """Prepare a model for execution as ESP-DL would execute it on *target*.
 
@@ -39,20 +38,21 @@ def load(
         key: AES-128 key of an encrypted model.
         input_shapes: Shapes of graph inputs that shall differ from the file's, such as another
             number of frames; in the file's layout.
-        lane_check: Watch the S3's 20-bit accumulators at every step, see ``lane_warnings``.
 
     Returns:
         An execution with zeroed caches.
 
     Raises:
         ArtifactError: The file is damaged.
-        UnsupportedOpError: ESP-DL cannot run the graph, or would compute it wrongly.
+        UnsupportedOpError: ESP-DL cannot run the graph, or nobody knows what it would compute.
+            Where the chip is known to compute something else than the model means, so does the
+            execution; `check_graph` refuses that.
         ConfigError: No such file, target, model or input.
     """
     graph = source if isinstance(source, Graph) else load_graph(source, key=key, model=model)
-    shapes = check_graph(graph, target, input_shapes)
+    shapes = check_graph(graph, target, input_shapes, flaws=False)
     with np.errstate(all="ignore"):
-        return Execution(graph, target, shapes, lane_check=lane_check)
+        return Execution(graph, target, shapes)
 
 
 class Execution:
@@ -62,7 +62,6 @@ class Execution:
         graph: A graph that `check_graph` accepts.
         target: Name in `TARGETS`.
         shapes: Shape of every tensor, from `check_graph`.
-        lane_check: Watch the S3's accumulators at every step.
 
     Attributes:
         inputs: Graph inputs with their shapes as inferred.
@@ -72,14 +71,11 @@ class Execution:
             stays, valid until the next step; not to be written to.
     """
 
-    def __init__(
-        self, graph: Graph, target: str, shapes: Mapping[str, Shape], *, lane_check: bool = False
-    ) -> None:
+    def __init__(self, graph: Graph, target: str, shapes: Mapping[str, Shape]) -> None:
         self._graph = graph
         self._target = TARGETS[target]
-        self._watching = lane_check
         self._resets: list[Kernel] = []
-        self._lanes: list[LaneCheck] = []
+        self._lanes: list[LaneLog] = []
         self._nodes: list[Node] = []
         self._kernels: list[Kernel] = []
         self._operands = {
@@ -170,9 +166,6 @@ class Execution:
                     kernel()
             except NodeProblem as problem:
                 raise self._refusal(self._nodes[index], problem) from None
-            if self._watching:
-                for lane in self._lanes:
-                    lane.observe()
         return {name: result.copy() for name, result in self._results.items()}
 
     def _converted(self, name: str, value: Any) -> Array:
@@ -197,22 +190,16 @@ class Execution:
         return list(zip(self._nodes, self._kernels, strict=True))
 
     def reset(self) -> None:
-        """Zero the caches, as ``Model::reset`` does; forget what the lane check saw."""
+        """Zero the caches, as ``Model::reset`` does; forget what saturated."""
         for reset in self._resets:
             reset()
         for lane in self._lanes:
-            lane.observed = 0
+            lane.clear()
 
     @property
-    def lane_warnings(self) -> tuple[LaneWarning, ...]:
-        """Nodes whose accumulators may have left the ESP32-S3's 20-bit lanes.
+    def lane_saturations(self) -> tuple[LaneLog, ...]:
+        """Nodes whose accumulators saturated since the last reset, in order of execution.
 
-        With ``lane_check`` over all steps since the last reset, otherwise in the last step alone.
-        Always empty on other targets.
+        Their outputs are the chip's. Always empty on target ``c``, whose integers wrap.
         """
-        if not self._watching:
-            for lane in self._lanes:
-                lane.observed = 0
-                lane.observe()
-        found = (lane.warning() for lane in self._lanes)
-        return tuple(warning for warning in found if warning is not None)
+        return tuple(lane for lane in self._lanes if lane.saturated)

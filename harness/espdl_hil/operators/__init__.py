@@ -4,12 +4,21 @@ One family a file, with a table ``OPERATORS`` at its end: activation, cache, cas
 elementwise, extend, gemm, layout, normalize, piecewise, pool, recurrent, reduce, resize, select,
 softmax. ``registry`` merges the tables; ``check``, ``inference`` and ``sizes`` walk through it.
 The rest is what families share: ``signature`` says what an operator is, ``node`` what its
-functions are given, ``numeric``, ``accumulate``, ``tables`` and ``windows`` how the chips compute.
+functions are given, ``numeric``, ``accumulate``, ``lanes``, ``saturation``, ``tables`` and
+``windows`` how the chips compute, ``precision`` where nobody knows to the last bit.
 """
 
 from espdl_hil.operators.check import check_graph
 from espdl_hil.operators.inference import infer_shapes, output_shapes
+from espdl_hil.operators.precision import float_step_lsb
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
 
-__all__ = ["OPERATORS", "NodeProblem", "check_graph", "infer_shapes", "output_shapes"]
+__all__ = [
+    "OPERATORS",
+    "NodeProblem",
+    "check_graph",
+    "float_step_lsb",
+    "infer_shapes",
+    "output_shapes",
+]

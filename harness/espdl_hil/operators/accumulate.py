@@ -19,6 +19,7 @@ from espdl_hil.targets import Rounding
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
     from espdl_hil.operators.kernel import Kernel
+    from espdl_hil.operators.lanes import Accumulators
 
 LEFTMOST = -40  # shifting any product further left saturates just the same
 RIGHTMOST = 62
@@ -35,6 +36,7 @@ class Products:
         rounding: What an exact half becomes.
         relu: Negative results become 0.
         out_type: int8 or int16, of the input and the output.
+        accumulators: Of the vector unit; None where C integers are summed, which wrap.
     """
 
     weights: Array
@@ -43,6 +45,7 @@ class Products:
     rounding: Rounding
     relu: bool
     out_type: np.dtype[Any]
+    accumulators: Accumulators | None
 
     @property
     def bound(self) -> Array:
@@ -102,7 +105,7 @@ def scaled_weights(products: Products) -> ScaledWeights | None:
     if products.rounding is Rounding.HALF_UP:
         offset = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
     largest = np.max(np.where(dead, 0, bound) + offset, initial=0.0)
-    if largest >= _wrap_limit(products.out_type):
+    if products.accumulators is None and largest >= _wrap_limit(products.out_type):
         return None
     if largest < FLOAT_EXACT:
         kind: type[np.floating[Any]] = np.float32
@@ -117,23 +120,35 @@ def scaled_weights(products: Products) -> ScaledWeights | None:
 
 
 def _wrap_limit(dtype: np.dtype[Any]) -> float:
-    """ESP-DL's accumulator overflows here: int32 for int8 data, int64 for int16."""
+    """C integers overflow here: int32 for int8 data, int64 for int16."""
     return 2.0**31 if dtype.itemsize == 1 else 2.0**63
 
 
+def settled(products: Products, sums: Array, channels: Array | slice = slice(None)) -> Array:
+    """Outputs, int64, of finished accumulators.
+
+    Args:
+        products: For shift and limits.
+        sums: int64, last axis the channels.
+        channels: Which channels those are.
+    """
+    shift = np.clip(products.shift[channels], LEFTMOST, RIGHTMOST)
+    rounded = shift_right_round(sums, shift, products.rounding)
+    return rounded.clip(products.lowest, limits(products.out_type)[1])
+
+
 def settle_integers(products: Products, sums: Array, destination: Array) -> None:
-    """The slow way to finish: int64 sums, wrapped where ESP-DL's accumulator would wrap.
+    """The slow way to finish: int64 sums, wrapped where C integers would wrap.
 
     Args:
         products: For bias, shift and limits.
         sums: int64 sums of products, last axis N.
         destination: The output, same shape.
     """
-    narrow = np.int32 if products.out_type.itemsize == 1 else np.int64
-    wrapped = (sums + products.bias).astype(narrow).astype(np.int64)
-    shift = np.clip(products.shift, LEFTMOST, RIGHTMOST)
-    settled = shift_right_round(wrapped, shift, products.rounding)
-    destination[...] = settled.clip(products.lowest, limits(products.out_type)[1])
+    total = sums + products.bias
+    if products.accumulators is None and products.out_type.itemsize == 1:
+        total = total.astype(np.int32).astype(np.int64)
+    destination[...] = settled(products, total)
 
 
 def integer_product(products: Products, columns: Array, destination: Array) -> Kernel:

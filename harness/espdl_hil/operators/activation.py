@@ -13,7 +13,7 @@ import numpy as np
 
 from espdl_hil.operators.kernel import storer
 from espdl_hil.operators.numeric import exp32, log32, quantized, sigmoid32, tanh32
-from espdl_hil.operators.signature import INTEGER_WIDTHS, Operator
+from espdl_hil.operators.signature import C_FLOAT_S16, INTEGER_WIDTHS, SIMD, Arithmetic, Operator
 from espdl_hil.operators.tables import (
     int8_table,
     lookup,
@@ -151,13 +151,17 @@ def build_lut(bound: BoundNode) -> Kernel:
 
 
 _ACTIVATION = Operator(
-    build_activation, rules=table_rules, limits="a look-up table for int8, or computed in float"
+    build_activation,
+    rules=table_rules,
+    limits="a look-up table for int8, or computed in float",
+    arithmetic=(Arithmetic("SIMD", "a look-up table", widths=("S8",)), C_FLOAT_S16),
 )
 _LUT = Operator(
     build_lut,
     rules=partial(table_rules, must=True),
     widths=INTEGER_WIDTHS,
     limits="a look-up table; never float32",
+    arithmetic=(SIMD,),
 )
 OPERATORS = {
     "Elu": _ACTIVATION,
@@ -168,7 +172,11 @@ OPERATORS = {
     "LUT": _LUT,
     "LeakyRelu": replace(_ACTIVATION, build=build_leaky_relu),
     "Log": _ACTIVATION,
-    "Relu": replace(_ACTIVATION, build=build_relu),
+    "Relu": replace(
+        _ACTIVATION,
+        build=build_relu,
+        arithmetic=(Arithmetic("SIMD", "a look-up table", widths=("S8",)),),
+    ),
     "Sigmoid": _ACTIVATION,
     "Sqrt": _ACTIVATION,
     "Swish": _ACTIVATION,

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from espdl_hil.operators.kernel import copier
-from espdl_hil.operators.numeric import quantized, rounder, saturated
-from espdl_hil.operators.signature import NUMBERS, Operator, fixed
-from espdl_hil.operators.tables import lookup, tabulate
+from espdl_hil.operators.numeric import (
+    quantized,
+    rounder,
+    saturated,
+    scale_of,
+    shift_right_round,
+    wrapped,
+)
+from espdl_hil.operators.signature import NUMBERS, Arithmetic, Operator, fixed
+from espdl_hil.operators.tables import every_value, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from espdl_hil.espdl import Array
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
+    from espdl_hil.targets import Target
+
+SMALL = 50  # elements that assign leaves to C
+MAX_LEFT_S16 = 14  # from int16 to int16 a longer shift to the left is left to C as well
+UNWRITTEN = 8  # outputs behind the last register of inputs, from int8 to int16
 
 
 def build_requantize(bound: BoundNode) -> Kernel:
     """``sat(round(x * 2**ei * 2**-eo))``; from and to float as well.
 
-    With equal exponents integers are copied, and clipped when they get narrower.
+    With equal exponents integers are copied, and clipped when they get narrower. Otherwise the
+    vector kernels take more than `SMALL` elements, see `shifted`.
 
-    Matches: ``TensorBase::assign``.
+    Matches: ``TensorBase::assign``, which takes user inputs of another exponent too.
     """
     source, destination = bound.input(), bound.out
     x, y = source.array, destination.array
@@ -35,17 +50,46 @@ def build_requantize(bound: BoundNode) -> Kernel:
     if destination.is_float:
         scale = source.scale
         return partial(np.multiply, x, scale, out=y)
-    if source.exponent == destination.exponent:
-        return lookup(x, y, tabulate(lambda q: saturated(q.astype(np.int32), y.dtype), x.dtype))
-    scale, inverse = source.scale, np.float32(1) / destination.scale
-    return lookup(
-        x,
-        y,
-        tabulate(
-            lambda q: quantized(q.astype(np.float32) * scale * inverse, bound.rounding, y.dtype),
-            x.dtype,
-        ),
-    )
+    coarser = destination.exponent - source.exponent
+    if coarser and _is_vector(bound.target, x.size, x.dtype, y.dtype, coarser):
+        return lookup(x, y, shifted(bound.target, x.dtype, y.dtype, coarser))
+    return lookup(x, y, rescaled(bound.target, x.dtype, y.dtype, coarser))
+
+
+def rescaled(target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: int) -> Array:
+    """What is meant, and C computes: every value of *taken*, divided by ``2**coarser``."""
+    real = every_value(taken).astype(np.float32) * scale_of(-coarser)
+    return quantized(real, target.rounding, made)
+
+
+def shifted(target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: int) -> Array:
+    """What the vector kernels make of every value of *taken*.
+
+    Right shifts are rounded. Left shifts multiply by a power of two that wraps to 16 bits, on the
+    S3 from int8 to int8 to 8 bits; the S3 keeps 20 bits of a product that becomes an int8.
+
+    Args:
+        target: A chip with vector kernels.
+        taken: int8 or int16.
+        made: int8 or int16.
+        coarser: Output exponent minus input exponent, not 0.
+
+    Matches: ``dl_*_s8_s8_requantize_linear`` and its kin.
+    """
+    values = every_value(taken).astype(np.int64)
+    if coarser > 0:
+        return saturated(shift_right_round(values, coarser, target.rounding), made)
+    s3 = target.name == "esp32s3"
+    products = values * wrapped(1 << -coarser, 8 if s3 and taken == made == np.int8 else 16)
+    return saturated(wrapped(products, 20) if s3 and made == np.int8 else products, made)
+
+
+def _is_vector(
+    target: Target, size: int, taken: np.dtype[Any], made: np.dtype[Any], coarser: int
+) -> bool:
+    """Whether `shifted` computes integers whose exponents differ."""
+    long_shift = taken == made == np.int16 and -coarser > MAX_LEFT_S16
+    return target.simd and size > SMALL and not long_shift
 
 
 def _quantize(bound: BoundNode) -> Kernel:
@@ -68,11 +112,51 @@ def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
     if both_float and taken.exponents != made.exponents:
         yield "float to float with different exponents, the chip leaves the output as it was"
 
+    if not _is_vector_node(placed):
+        return
+    size = math.prod(placed.shape)
+    widens = taken.dtype == np.int8 and made.dtype == np.int16
+    if widens and size % 16 == UNWRITTEN:
+        yield (
+            f"the chip never writes the last {UNWRITTEN} of the {size} outputs, which is 16 n + "
+            f"{UNWRITTEN}; split or pad the tensor (another chunk size or channel count), or keep "
+            "its exponent"
+        )
+
+
+def _requantize_flaws(placed: PlacedNode) -> Iterator[str]:
+    """Left shifts that wrap."""
+    if not _is_vector_node(placed):
+        return
+    taken, made = placed.info(0), placed.output()
+    coarser = made.exponent - taken.exponent
+    wraps = shifted(placed.target, taken.dtype, made.dtype, coarser)
+    meant = rescaled(placed.target, taken.dtype, made.dtype, coarser)
+    wrong = np.flatnonzero(wraps != meant)
+    if len(wrong):
+        q = every_value(taken.dtype)[wrong[0]]
+        yield (
+            f"the output is {-coarser} bits finer than the input; the chip's shift to the left "
+            f"wraps, {q} becomes {wraps[wrong[0]]} where {meant[wrong[0]]} is meant: calibrate "
+            f"both to exponents that are closer, or take {SMALL} elements or fewer at a time"
+        )
+
+
+def _is_vector_node(placed: PlacedNode) -> bool:
+    taken, made = placed.info(0), placed.output()
+    if "float32" in (taken.dtype, made.dtype) or taken.exponents == made.exponents:
+        return False
+    coarser = made.exponent - taken.exponent
+    size = math.prod(placed.shape)
+    return _is_vector(placed.target, size, taken.dtype, made.dtype, coarser)
+
 
 _UNREAD = fixed("int8", "int16", "float32", optional=True, weight=True)
 _REQUANTIZE = Operator(
     build_requantize,
     rules=_requantize_rules,
+    flaws=_requantize_flaws,
+    arithmetic=(Arithmetic("SIMD", f"other exponent, more than {SMALL} elements"),),
     inputs=(NUMBERS, _UNREAD, _UNREAD),
     outputs=(NUMBERS,),
     by_tensor=True,

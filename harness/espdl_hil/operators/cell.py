@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.numeric import quantized, scale_of
+from espdl_hil.espdl.weights import block_size
+from espdl_hil.operators.numeric import quantized, saturated, scale_of, shift_right_round
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 SIGMOID_EDGE = np.float32(6.3)  # SigmoidLUT and TanhLUT are flat beyond
 TANH_EDGE = np.float32(3.5)
 INT16 = np.dtype(np.int16)
+SUM_STEP = 2**30  # largest product of two int16
+SUM_LIMIT = 2**39 - 1  # ACCX and XACC have 40 bits
 
 
 @dataclass(frozen=True)
@@ -122,22 +125,47 @@ class Cell:
 
     def input_sums(self, weights: Weights) -> Array:
         """Products of all frames with the input weights, (T, gates), bias not added."""
-        products = self.frames.astype(weights.of_input.dtype) @ weights.of_input.T
         shift = self.exponent - self.bound.input().exponent - self.bound.input(1).exponent
-        return products if self.is_float else self._gate_integers(products, shift)
+        return self._sums(self.frames, weights.of_input, shift)
 
     def state_sums(self, weights: Weights, state: Array) -> Array:
         """Products of the state with the recurrent weights, (gates,), bias not added."""
-        products = weights.of_state @ state.astype(weights.of_state.dtype)
         shift = self.exponent - self.bound.outputs[1].exponent - self.bound.input(2).exponent
-        return products if self.is_float else self._gate_integers(products, shift)
+        return self._sums(state, weights.of_state, shift)
 
-    def _gate_integers(self, products: Array, shift: int) -> Array:
-        """Exact sums to int16 at the gate exponent.
+    def _sums(self, rows: Array, weights: Array, shift: int) -> Array:
+        """Products of rows (..., n) with weights (gates, n), int16 at the gate exponent.
 
-        Matches: ``base::dotprod_c``, which multiplies a float32.
+        C multiplies the sum as a float32. The vector kernels shift the 40-bit sum; they run when
+        a row of weights fills whole registers and nothing is shifted left, which W and R decide
+        each for itself.
+
+        Matches: ``base::dotprod``: ``dl_*_dotprod_i8k8o16`` where n is a multiple of 16,
+        ``dl_*_dotprod_i16k16o16`` of 8, and the shift 0 or more; else ``dotprod_c``.
         """
-        return quantized(products.astype(np.float32) * scale_of(-shift), self.bound.rounding, INT16)
+        products = rows.astype(weights.dtype) @ weights.T
+        if self.is_float:
+            return products
+        terms, dtype, rounding = weights.shape[1], self.bound.input().dtype, self.bound.rounding
+        if not self.bound.target.simd or terms % block_size(dtype) or shift < 0:
+            return quantized(products.astype(np.float32) * scale_of(-shift), rounding, INT16)
+        if dtype == INT16 and terms * SUM_STEP > SUM_LIMIT:
+            products = _saturating(rows, weights)
+        return saturated(shift_right_round(products.astype(np.int64), shift, rounding), INT16)
+
+
+def _saturating(rows: Array, weights: Array) -> Array:
+    """The 40-bit sums of long rows: a register of products is added, then the sum saturates."""
+    pairs = (*weights.shape[:1], -1, block_size(INT16))
+    steps = np.einsum(
+        "...bk,gbk->...gb",
+        rows.astype(np.float64).reshape(*rows.shape[:-1], -1, pairs[2]),
+        weights.reshape(pairs),
+    )
+    total = np.zeros(steps.shape[:-1])
+    for i in range(steps.shape[-1]):
+        total = np.clip(total + steps[..., i], -SUM_LIMIT - 1, SUM_LIMIT)
+    return total
 
 
 def cell_of(bound: BoundNode, gates: int) -> Cell:

@@ -34,7 +34,11 @@ WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file; public mod
 
 
 def check_graph(
-    graph: Graph, target: str, input_shapes: Mapping[str, Shape] | None = None
+    graph: Graph,
+    target: str,
+    input_shapes: Mapping[str, Shape] | None = None,
+    *,
+    flaws: bool = True,
 ) -> dict[str, Shape]:
     """Insist that ESP-DL runs the graph, and runs it rightly.
 
@@ -42,6 +46,8 @@ def check_graph(
         graph: A graph from `load_graph`.
         target: Name in `TARGETS`.
         input_shapes: See `infer_shapes`.
+        flaws: Refuse as well what the chip is known to compute otherwise than the model means,
+            such as a left shift that wraps. The interpreter computes it as the chip does.
 
     Returns:
         Shapes of all tensors by name, as `infer_shapes` gives them.
@@ -59,7 +65,9 @@ def check_graph(
     problems = [
         (node, reason)
         for node in graph.nodes
-        for reason in _examine(node, graph, constants, target, shapes, misfits.get(node.name))
+        for reason in _examine(
+            node, graph, constants, target, shapes, misfits.get(node.name), flaws=flaws
+        )
     ]
     if problems:
         raise refusal(graph, problems, supported=_supported(problems))
@@ -76,6 +84,8 @@ def _examine(
     target: str,
     shapes: Mapping[str, Shape],
     misfit: str | None,
+    *,
+    flaws: bool,
 ) -> Iterator[str]:
     """Reasons against one node; *misfit* is what shape inference said of it."""
     operator = OPERATORS.get(node.op_type)
@@ -102,6 +112,8 @@ def _examine(
     placed = PlacedNode(node, inputs, constants, graph, TARGETS[target], width, results)
     try:
         yield from operator.rules(placed)
+        if flaws:
+            yield from operator.flaws(placed)
     except NodeProblem as problem:
         yield str(problem)
 

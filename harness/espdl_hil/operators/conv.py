@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +25,16 @@ from espdl_hil.operators.depthwise import depthwise_kernel
 from espdl_hil.operators.kernel import in_order
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
+    LANES,
+    bias_flaws,
     bias_rules,
     filter_macs,
     filter_rules,
     fused_rules,
     products_of,
-    watch,
+    saturation_of,
 )
+from espdl_hil.operators.saturation import Saturation, corrected
 from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, Operator
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
@@ -86,13 +88,14 @@ def _conv_rules(placed: PlacedNode) -> Iterator[str]:
     kernel, dilations = placed.shape_of(1)[:spatial], placed.integers("dilations")
     yield from window_rules(placed, kernel, dilations)
     yield from filter_rules(placed, channels)
-    yield from bias_rules(placed, channels, depthwise=depthwise)
+    yield from bias_rules(placed, channels)
 
 
 def build_conv(bound: BoundNode) -> Kernel:
     """Conv, one or two spatial axes, dense or depthwise.
 
     ``sat(round(sum(x * w) + bias) * 2**-shift)``, pads contribute 0, shift per output channel.
+    On chips the accumulators saturate while they sum, see `lanes`; in C they wrap.
 
     Matches: ``base::conv2d``, ``base::depthwise_conv2d``.
     """
@@ -105,25 +108,12 @@ def build_conv(bound: BoundNode) -> Kernel:
     spatial = len(bound.input().shape) - 2
     kernel = (kh, kw)[2 - spatial :]
     geometry = geometry_of(bound, kernel, per_axis(bound, "dilations", spatial, (1,) * spatial))
-    products = products_of(bound, taps.reshape(n, -1).T)
-    watch(bound, products, partial(_columns, bound, geometry, group), depthwise=group != 1)
-    if group == 1:
-        return dense_kernel(bound, geometry, products)
+    products = products_of(bound, taps.reshape(n, -1).T, taps=kh * kw, depthwise=group != 1)
     rows = geometry.output_shape[0] * geometry.output_shape[1]
-    if rows * kh * kw * n * n <= DENSE_MACS:
-        return dense_kernel(bound, geometry, _as_dense(products))
-    return depthwise_kernel(bound, geometry, products)
-
-
-def _columns(bound: BoundNode, geometry: Geometry, group: int) -> Array:
-    """The input's windows as rows, (M, K), or (M, taps, C) for depthwise."""
-    source = bound.input().array
-    padded = padded_input(source, geometry, source.dtype)
-    if padded.load is not None:
-        padded.load()
-    views = windows(padded.array, geometry)
-    rows, channels = views.shape[0] * views.shape[1], views.shape[-1]
-    return views.reshape((rows, -1) if group == 1 else (rows, -1, channels))
+    if group == 1 or rows * kh * kw * n * n <= DENSE_MACS:
+        dense = products if group == 1 else _as_dense(products)
+        return dense_kernel(bound, geometry, dense, saturation_of(bound, dense))
+    return depthwise_kernel(bound, geometry, products, saturation_of(bound, products))
 
 
 def _as_dense(products: Products) -> Products:
@@ -134,13 +124,16 @@ def _as_dense(products: Products) -> Products:
     return replace(products, weights=weights.reshape(k * n, n))
 
 
-def dense_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
+def dense_kernel(
+    bound: BoundNode, geometry: Geometry, products: Products, saturation: Saturation | None
+) -> Kernel:
     """A kernel for a dense convolution.
 
     Args:
         bound: The node; its first input and output are read and written.
         geometry: The windows.
         products: KH * KW * C by N.
+        saturation: Corrects what saturates; None when nothing can.
     """
     source, channels = bound.input().array, products.weights.shape[1]
     oh, ow = geometry.output_shape
@@ -148,23 +141,28 @@ def dense_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Ke
     if geometry.kernel == (1, 1) and geometry.strides == (1, 1) and not geometry.padded:
         rows = source.reshape(oh * ow, -1)
         if rows.size + destination.size <= 2 * BLOCK_ELEMENTS:
-            return matrix_kernel(products, rows, destination)
+            return corrected(
+                matrix_kernel(products, rows, destination), saturation, rows, destination
+            )
     padded = padded_input(source, geometry, source.dtype)
     views = windows(padded.array, geometry)
     scaled = scaled_weights(products)
     if scaled is None:
-        kernels = [_integer_rows(products, views, destination)]
+        kernels = [_integer_rows(products, views, destination, saturation)]
     else:
-        kernels = _blocks(scaled, views, destination)
+        kernels = _blocks(scaled, views, destination, saturation)
     if padded.load is not None:
         kernels.insert(0, padded.load)
     return in_order(kernels)
 
 
-def _integer_rows(products: Products, views: Array, destination: Array) -> Kernel:
+def _integer_rows(
+    products: Products, views: Array, destination: Array, saturation: Saturation | None
+) -> Kernel:
     columns = np.empty((len(destination), len(products.weights)), views.dtype)
     gathered = columns.reshape(views.shape)
-    finish = integer_product(products, columns, destination)
+    product = integer_product(products, columns, destination)
+    finish = corrected(product, saturation, columns, destination)
 
     def run() -> None:
         gathered[...] = views
@@ -173,7 +171,9 @@ def _integer_rows(products: Products, views: Array, destination: Array) -> Kerne
     return run
 
 
-def _blocks(scaled: ScaledWeights, views: Array, destination: Array) -> list[Kernel]:
+def _blocks(
+    scaled: ScaledWeights, views: Array, destination: Array, saturation: Saturation | None
+) -> list[Kernel]:
     """One kernel for every few output lines; they share their buffers."""
     oh, ow = views.shape[:2]
     k, n = scaled.matrix.shape
@@ -184,15 +184,9 @@ def _blocks(scaled: ScaledWeights, views: Array, destination: Array) -> list[Ker
     for first in range(0, oh, lines):
         count = min(lines, oh - first)
         rows = slice(0, count * ow)
-        kernels.append(
-            _block(
-                scaled,
-                views[first : first + count],
-                columns[rows],
-                sums[rows],
-                destination[first * ow : (first + count) * ow],
-            )
-        )
+        part = destination[first * ow : (first + count) * ow]
+        block = _block(scaled, views[first : first + count], columns[rows], sums[rows], part)
+        kernels.append(corrected(block, saturation, columns[rows, :-1], part))
     return kernels
 
 
@@ -218,9 +212,11 @@ OPERATORS = {
         _conv_shapes,
         _conv_rules,
         inputs=(TENSOR, WEIGHT, BIAS),
+        flaws=bias_flaws,
         widths=INTEGER_WIDTHS,
         limits=f"{ONE_PICTURE}, group 1 or depthwise, Relu or nothing behind it; exponents per "
         "channel on esp32p4",
+        arithmetic=LANES,
         macs=filter_macs,
     )
 }

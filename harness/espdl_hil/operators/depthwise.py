@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +15,21 @@ if TYPE_CHECKING:
     from espdl_hil.espdl import Array
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode
+    from espdl_hil.operators.saturation import Saturation
 
 BLOCK_ELEMENTS = 16 * 1024  # one block's sums stay in the first cache levels over all taps
 
 
-def depthwise_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
+def depthwise_kernel(
+    bound: BoundNode, geometry: Geometry, products: Products, saturation: Saturation | None
+) -> Kernel:
     """A kernel for a depthwise convolution.
 
     Args:
         bound: The node; its first input and output are read and written.
         geometry: The windows.
         products: KH * KW by C.
+        saturation: Corrects what saturates; None when nothing can.
 
     Matches: ``base::depthwise_conv2d``.
     """
@@ -40,6 +45,8 @@ def depthwise_kernel(bound: BoundNode, geometry: Geometry, products: Products) -
         kernels = _blocks(scaled, taps, destination)
     assert padded.load is not None  # the input is never of the sums' type
     kernels.insert(0, padded.load)
+    if saturation is not None:
+        kernels.append(partial(saturation.correct_taps, taps, destination))
     return in_order(kernels)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.espdl.weights import VECTOR_BYTES
+from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.numeric import limits, rounder
-from espdl_hil.operators.signature import INTEGER_WIDTHS, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, TENSOR, Arithmetic, Operator, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from espdl_hil.espdl import Array
+    from espdl_hil.espdl import Array, Shape
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
@@ -55,22 +56,26 @@ def build_add_sub(bound: BoundNode) -> Kernel:
 
 
 def build_mul(bound: BoundNode) -> Kernel:
-    """Mul: ``sat(round(float32(a * b) * 2**(ea + eb - eo)))``.
+    """Mul: ``sat(round(a * b * 2**(ea + eb - eo)))``.
 
-    The product of two int16 is rounded to float32, as the C code does.
+    C rounds the product of two int16 to float32 first. The vector kernels shift the exact product;
+    they run when the innermost merged dimension fills a register, see `vector_loop`.
+    At int8 both give the same.
 
-    Matches: ``base::elemwise_mul``.
+    Matches: ``base::elemwise_mul``; ``dl_*_s16_mul_w1_8_w2_8`` and its kin from 8 elements of the
+    innermost dimension on (16 at int8), ``c_impl_mul_n_n`` and its kin below.
     """
     a, b, y = bound.input(), bound.input(1), bound.out.array
     if bound.out.is_float:
         return partial(np.multiply, a.array, b.array, out=y)
-    kind = np.dtype(np.float32)
+    exact = bound.target.simd and vector_loop(a.shape, b.shape, y.dtype)
+    kind = np.dtype(np.float64 if exact and y.dtype == np.int16 else np.float32)
     load_a, real_a = widened(bound, 0, kind)
     load_b, real_b = widened(bound, 1, kind)
     scale = np.float32(a.scale * b.scale * bound.out.rescale)
-    products = np.empty(y.shape, np.float32)
+    products = np.empty(y.shape, kind)
     settle = rounder(bound.rounding)
-    low, high = (np.float32(bound) for bound in limits(y.dtype))
+    low, high = (kind.type(bound) for bound in limits(y.dtype))
     # a power of two may multiply either side; the smaller one is cheaper
     smaller = real_a if real_a.size < real_b.size else real_b
 
@@ -86,15 +91,20 @@ def build_mul(bound: BoundNode) -> Kernel:
     return run
 
 
+def vector_loop(first: Shape, second: Shape, dtype: np.dtype[Any]) -> bool:
+    """Whether the innermost merged dimension fills a vector register."""
+    loops = merged_loops(first, second)
+    return bool(loops) and max(loops[-1]) >= block_size(dtype)
+
+
 def _mul_rules(placed: PlacedNode) -> Iterator[str]:
     """Products are shifted right by the vector kernels."""
     yield from broadcast_rules(placed)
-    if not placed.quantized or not placed.target.packed_filters:
+    if not placed.quantized or not placed.target.simd:
         return
     shift = placed.output().exponent - placed.info(0).exponent - placed.info(1).exponent
-    loops = merged_loops(placed.shape_of(0), placed.shape_of(1))
-    lanes = VECTOR_BYTES // placed.info(0).dtype.itemsize
-    if shift < 0 and loops and max(loops[-1]) >= lanes:
+    wide = vector_loop(placed.shape_of(0), placed.shape_of(1), placed.info(0).dtype)
+    if shift < 0 and wide:
         yield (
             f"output exponent minus input exponents is {shift}: the product would be shifted "
             f"left, which the vector kernels of {placed.target.name} cannot do"
@@ -119,6 +129,25 @@ def _comparison_rules(placed: PlacedNode) -> Iterator[str]:
             f"the inputs have exponents {placed.info(0).exponents} and {placed.info(1).exponents}; "
             "the chip compares the integers and ignores them"
         )
+    if placed.target.name != "c":
+        yield from _placement_rules(placed)
+
+
+def _placement_rules(placed: PlacedNode) -> Iterator[str]:
+    """The memory planner counts bytes: one of an output is half an int16 of an input.
+
+    Matches: ``MemoryManagerGreedy::alloc``, in-place if ``get_size()`` of an input suffices.
+    """
+    made = math.prod(placed.results[0])
+    for i in (0, 1):
+        info, elements = placed.info(i), math.prod(placed.shape_of(i))
+        held = elements * info.dtype.itemsize
+        if placed.stored(i) is None and elements < made <= held:
+            yield (
+                f"the chip places the output ({made} bytes) in input {i} ({held} bytes), which it "
+                "repeats and still needs: later rows would be wrong; expand that input to "
+                f"{placed.results[0]} before, or compare at int8"
+            )
 
 
 def widened(bound: BoundNode, index: int, kind: np.dtype[Any]) -> tuple[Kernel, Array]:
@@ -142,6 +171,7 @@ _ALIGNED = Operator(
     broadcast_rules,
     inputs=(TENSOR, TENSOR),
     limits=f"{LIMITS}; one exponent",
+    arithmetic=(SIMD,),
     copies=True,
 )
 _COMPARISON = Operator(
@@ -152,12 +182,21 @@ _COMPARISON = Operator(
     outputs=(fixed("bool"),),
     widths=INTEGER_WIDTHS,
     limits=LIMITS,
+    arithmetic=(SIMD,),
 )
 OPERATORS = {
     **dict.fromkeys(COMPARISONS, _COMPARISON),
     "Add": _ALIGNED,
     "Mul": Operator(
-        build_mul, broadcast_shapes, _mul_rules, inputs=(TENSOR, TENSOR), limits=LIMITS
+        build_mul,
+        broadcast_shapes,
+        _mul_rules,
+        inputs=(TENSOR, TENSOR),
+        limits=LIMITS,
+        arithmetic=(
+            Arithmetic("SIMD", "innermost merged dimension >= 8", widths=("S16",)),
+            Arithmetic("SIMD", "innermost merged dimension >= 16", widths=("S8",)),
+        ),
     ),
     "Sub": _ALIGNED,
 }

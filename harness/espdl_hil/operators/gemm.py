@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +15,17 @@ from espdl_hil.operators.kernel import in_order
 from espdl_hil.operators.numeric import limits
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
+    LANES,
+    bias_flaws,
     bias_rules,
     filter_macs,
     filter_rules,
     fused_rules,
     products_of,
+    saturation_of,
     shift_rules,
-    watch,
 )
+from espdl_hil.operators.saturation import Saturation, corrected
 from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, Operator
 
 if TYPE_CHECKING:
@@ -53,11 +56,13 @@ def _gemm_rules(placed: PlacedNode) -> Iterator[str]:
             yield f"{name} is {placed.number(name)}, the chip does not read it"
     yield from fused_rules(placed)
     yield from filter_rules(placed, channels)
-    yield from bias_rules(placed, channels, depthwise=False)
+    yield from bias_rules(placed, channels)
 
 
 def build_gemm(bound: BoundNode) -> Kernel:
     """Gemm over the last axis: ``sat(round((x @ w + b) * 2**-shift))``.
+
+    Accumulators as in Conv, see `lanes`.
 
     Matches: ``Gemm::forward_template``, a 1 x 1 ``base::conv2d``.
     """
@@ -66,8 +71,9 @@ def build_gemm(bound: BoundNode) -> Kernel:
     weights = n_k.reshape(n_k.shape[0], -1).T
     rows = bound.input().array.reshape(-1, weights.shape[0])
     products = products_of(bound, weights)
-    watch(bound, products, lambda: rows)
-    return matrix_kernel(products, rows, bound.out.array.reshape(len(rows), -1))
+    destination = bound.out.array.reshape(len(rows), -1)
+    kernel = matrix_kernel(products, rows, destination)
+    return corrected(kernel, saturation_of(bound, products), rows, destination)
 
 
 def _matmul_shapes(view: NodeView) -> list[Shape]:
@@ -122,8 +128,9 @@ def build_matmul(bound: BoundNode) -> Kernel:
     kernels = []
     for i in np.ndindex(*batch):
         products = products_of(bound, matrices[i])
-        watch(bound, products, partial(rows.__getitem__, i))
-        kernels.append(matrix_kernel(products, rows[i], destination[i]))
+        kernel = matrix_kernel(products, rows[i], destination[i])
+        saturation = saturation_of(bound, products)
+        kernels.append(corrected(kernel, saturation, rows[i], destination[i]))
     return in_order(kernels)
 
 
@@ -147,12 +154,19 @@ def _computed_matmul(bound: BoundNode, rows: Array, destination: Array) -> Kerne
     columns = np.empty(rows.shape, scaled.matrix.dtype)
     sums = np.empty(destination.shape, scaled.matrix.dtype)
     finish = scaled.finish(sums, destination)
+    possible = saturation_of(bound, products) is not None
 
     def run() -> None:
         columns[...] = rows
-        np.matmul(columns, _logical(bound) * factors, out=sums)
+        weights = _logical(bound)
+        np.matmul(columns, weights * factors, out=sums)
         np.add(sums, offset, out=sums)
         finish()
+        if possible:
+            weights = np.broadcast_to(weights, (*rows.shape[:-2], *weights.shape[-2:]))
+            for i in np.ndindex(*rows.shape[:-2]):
+                exact = replace(products, weights=weights[i])
+                Saturation(exact, bound.lanes[0]).correct(rows[i], destination[i])
 
     return run
 
@@ -167,8 +181,10 @@ OPERATORS = {
         _gemm_shapes,
         _gemm_rules,
         inputs=(TENSOR, WEIGHT, BIAS),
+        flaws=bias_flaws,
         widths=INTEGER_WIDTHS,
         limits="no transA, transB, alpha, beta",
+        arithmetic=LANES,
         macs=filter_macs,
     ),
     "MatMul": Operator(
@@ -178,6 +194,7 @@ OPERATORS = {
         inputs=(TENSOR, TENSOR),
         widths=INTEGER_WIDTHS,
         limits="1 to 4 dimensions, second operand packed",
+        arithmetic=LANES,
         macs=_matmul_macs,
     ),
 }

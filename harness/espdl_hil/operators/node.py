@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl.graph import Array, Graph, Node, Shape, Tensor, TensorInfo
     from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.s3_accumulator import LaneCheck
+    from espdl_hil.operators.saturation import LaneLog
     from espdl_hil.targets import Rounding, Target
 
 
@@ -256,14 +256,14 @@ class BoundNode(NodeView):
         inputs: In order; None for an optional input that is missing.
         outputs: In order, arrays allocated; a missing optional output has scratch memory.
         resets: Called when caches are zeroed.
-        lanes: Checks of the S3's 20-bit accumulators.
+        lanes: What saturated, one log a node whose accumulators some input could fill.
     """
 
     target: Target
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand, ...]
     resets: list[Kernel] = field(default_factory=list)
-    lanes: list[LaneCheck] = field(default_factory=list)
+    lanes: list[LaneLog] = field(default_factory=list)
 
     @property
     def rounding(self) -> Rounding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.numeric import quantized, sequential_sum, sqrt_newton
-from espdl_hil.operators.signature import OPTIONAL, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import C_FLOAT_S16, OPTIONAL, TENSOR, Operator, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,12 +186,16 @@ OPERATORS = {
         inputs=(TENSOR, OPTIONAL, OPTIONAL),
         outputs=(TENSOR, TENSOR, TENSOR),
         limits="over the last axes",
+        arithmetic=(C_FLOAT_S16,),
     ),
-    "LpNormalization": Operator(build_lp_normalization, rules=_lp_rules, limits="p 1 or 2"),
+    "LpNormalization": Operator(
+        build_lp_normalization, rules=_lp_rules, limits="p 1 or 2", arithmetic=(C_FLOAT_S16,)
+    ),
     "RMSNormalization": Operator(
         build_rms_normalization,
         rules=_layer_rules,
         inputs=(TENSOR, fixed("float32", constant=True)),
         limits="over the last axes",
+        arithmetic=(C_FLOAT_S16,),
     ),
 }

@@ -85,7 +85,13 @@ def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
     return clipped.astype(dtype)
 
 
-def shift_right_round(value: Array, shift: Array, rounding: Rounding) -> Array:
+def wrapped(values: Any, bits: int) -> Any:
+    """An integer, or an int64 array, in *bits* bits of two's complement."""
+    half = 1 << (bits - 1)
+    return ((values + half) & (2 * half - 1)) - half
+
+
+def shift_right_round(value: Array, shift: Array | int, rounding: Rounding) -> Array:
     """Divide by ``2**shift``, rounding to the nearest integer.
 
     Args:
@@ -98,6 +104,7 @@ def shift_right_round(value: Array, shift: Array, rounding: Rounding) -> Array:
 
     Matches: ``tool::shift_and_round`` without its saturation, which the caller's own implies.
     """
+    shift = np.asarray(shift, np.int64)
     right = np.clip(shift, 0, 62)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
     rounded = (value + half) >> right

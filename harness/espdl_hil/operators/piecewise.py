@@ -8,9 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.kernel import storer
-from espdl_hil.operators.numeric import MAX_SCALE_BITS, limits, quantized, saturated
-from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Operator
-from espdl_hil.operators.tables import lookup, stored_table, table_rules, tabulate
+from espdl_hil.operators.numeric import (
+    MAX_SCALE_BITS,
+    limits,
+    quantized,
+    saturated,
+    shift_right_round,
+    wrapped,
+)
+from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Arithmetic, Operator
+from espdl_hil.operators.tables import (
+    every_value,
+    lookup,
+    stored_table,
+    table_rules,
+    tabulate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +98,18 @@ def build_neg(bound: BoundNode) -> Kernel:
 
 
 def build_prelu(bound: BoundNode) -> Kernel:
-    """PRelu with a slope per channel; negative products are shifted without rounding.
+    """PRelu with a slope per channel.
 
-    Matches: ``base::prelu``, ``PRelu::forward``.
+    ==========  =============================================================================
+    C           negative ``sat(x * slope >> shift)``, wrapped to twice the width; others copied
+    int8, chip  negative ``sat(round(x * slope, shift))``; positive rescaled to the output's
+                exponent: ``sat(round(x, eo - ei))`` or ``sat(x * wrap8(1 << (ei - eo)))``
+    int16, S3   not positive ``wrap(x * slope >> shift)``; others copied
+    int16, P4   as C
+    ==========  =============================================================================
+
+    Matches: ``base::prelu``, ``PRelu::forward``; ``dl_*_s8_prelu_11c``,
+    ``dl_tie728_s16_prelu_11c``, else ``prelu_11c``.
     """
     source, destination, alpha = bound.input(), bound.out, bound.input(1)
     stored = stored_table(bound)
@@ -96,22 +118,38 @@ def build_prelu(bound: BoundNode) -> Kernel:
     slopes = alpha.array.reshape(-1)  # one a channel, or one for all
     x, y = source.array, destination.array
     if source.is_float:
-
-        def run_float() -> None:
-            y[...] = np.where(x >= 0, x, x * slopes)
-
-        return run_float
+        return storer(y, lambda: np.where(x >= 0, x, x * slopes))
     shift = destination.exponent - source.exponent - alpha.exponent
+    factors = slopes.astype(np.int64)
+    if bound.target.simd and x.dtype == np.int8:
+        positive = _rescaled(every_value(x.dtype), bound)
+
+        def run_int8() -> None:
+            rounded = shift_right_round(x * factors, shift, bound.rounding)
+            kept = positive.take(x.view(np.uint8))
+            y[...] = np.where(x < 0, saturated(rounded, y.dtype), kept)
+
+        return run_int8
+    if bound.target.simd and bound.target.name == "esp32s3":
+        down = np.int64(shift)
+        return storer(y, lambda: np.where(x <= 0, ((x * factors) >> down).astype(y.dtype), x))
     # ESP-DL's products are twice as wide as the data, and wrap there when shifted left
     wide = np.dtype(f"i{2 * source.dtype.itemsize}")
     right, left = np.int64(np.clip(shift, 0, 62)), np.int64(np.clip(-shift, 0, 62))
-    factors = slopes.astype(np.int64)
 
     def run() -> None:
         products = ((x * factors) >> right) << left
         y[...] = np.where(x < 0, saturated(products.astype(wide), x.dtype), x)
 
     return run
+
+
+def _rescaled(x: Array, bound: BoundNode) -> Array:
+    """What the int8 kernels make of positive values."""
+    coarser = bound.out.exponent - bound.input().exponent
+    factor = wrapped(1 << max(-coarser, 0), 8)
+    products = x * np.int64(factor)
+    return saturated(shift_right_round(products, max(coarser, 0), bound.rounding), x.dtype)
 
 
 def _prelu_rules(placed: PlacedNode) -> Iterator[str]:
@@ -134,15 +172,26 @@ def _prelu_rules(placed: PlacedNode) -> Iterator[str]:
 def _prelu_exponents(placed: PlacedNode) -> Iterator[str]:
     """Only the int8 vector kernels rescale what is not negative."""
     finer = placed.info(0).exponent - placed.output().exponent
-    rescales = placed.width == "S8" and placed.target.packed_filters
+    rescales = placed.width == "S8" and placed.target.simd
     if finer and not rescales:
         yield "input and output exponents differ; the chip copies what is not negative"
-    if finer > MAX_SCALE_BITS:
-        yield f"the output is {finer} bits finer than the input, {MAX_SCALE_BITS} is the most"
     shift = -finer - placed.info(1).exponent
-    low = 0 if rescales else -MAX_SCALE_BITS
+    low = 0 if rescales or placed.target.name == "esp32s3" else -MAX_SCALE_BITS
     if not low <= shift <= MAX_PRODUCT_SHIFT:
         yield f"the product is shifted right by {shift} bits, {low} to {MAX_PRODUCT_SHIFT} work"
+
+
+def _prelu_flaws(placed: PlacedNode) -> Iterator[str]:
+    """The int8 vector kernels rescale by a factor of 8 bits."""
+    if placed.width != "S8" or len(placed.shape) != 4 or "lut" in placed.node.attributes:
+        return
+    finer = placed.info(0).exponent - placed.output().exponent
+    if finer > MAX_SCALE_BITS and placed.target.simd:
+        yield (
+            f"the output is {finer} bits finer than the input; the chip multiplies what is "
+            f"positive by {wrapped(1 << finer, 8)}, {MAX_SCALE_BITS} bits are the most: calibrate "
+            "both to exponents that are closer"
+        )
 
 
 OPERATORS = {
@@ -151,6 +200,14 @@ OPERATORS = {
     "PRelu": Operator(
         build_prelu,
         rules=_prelu_rules,
+        flaws=_prelu_flaws,
+        arithmetic=(
+            Arithmetic(
+                "SIMD", confidence="medium: saturation", widths=("S8",), targets=("esp32p4",)
+            ),
+            Arithmetic("SIMD", widths=("S8",), targets=("esp32s3",)),
+            Arithmetic("SIMD", confidence="medium: wrap", widths=("S16",), targets=("esp32s3",)),
+        ),
         inputs=(TENSOR, WEIGHT),
         limits="(1, H, W, C) with a slope a channel, or a table",
     ),

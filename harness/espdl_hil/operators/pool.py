@@ -9,7 +9,7 @@ import numpy as np
 
 from espdl_hil.operators.numeric import limits, rounder
 from espdl_hil.operators.products import fused_rules
-from espdl_hil.operators.signature import INTEGER_WIDTHS, Operator
+from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, Operator
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
     Geometry,
@@ -166,10 +166,15 @@ OPERATORS = {
         _pool_shapes,
         _pool_rules,
         limits=f"{ONE_PICTURE}, no dilation",
+        arithmetic=(SIMD,),
         visits=_visits,
     ),
     "GlobalAveragePool": Operator(
-        build_global_average, _global_shapes, one_picture_rules, limits=ONE_PICTURE
+        build_global_average,
+        _global_shapes,
+        one_picture_rules,
+        limits=ONE_PICTURE,
+        arithmetic=(SIMD,),
     ),
     "MaxPool": Operator(
         build_maximum,
@@ -177,6 +182,7 @@ OPERATORS = {
         _pool_rules,
         widths=INTEGER_WIDTHS,
         limits=f"{ONE_PICTURE}, no dilation",
+        arithmetic=(SIMD,),
         copies=True,
         visits=_visits,
     ),

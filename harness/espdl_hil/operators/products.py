@@ -7,21 +7,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.accumulate import Products
-from espdl_hil.operators.s3_accumulator import lane_check
+from espdl_hil.operators.lanes import accumulators_of
+from espdl_hil.operators.saturation import LaneLog, Saturation
+from espdl_hil.operators.signature import Arithmetic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
 MAX_SHIFT = 62  # half an LSB must fit an int64
+INT8_SHIFT = {"esp32p4": 31, "esp32s3": 32}  # the shift field of the int8 vector kernels wraps
 MIN_SHIFT = {"S8": -31, "S16": -15}  # what the portable kernels shift left without overflow
-S3_BIAS_BITS = {"S8": 20, "S16": 40}  # width of the S3's accumulator lanes
 FUSED = ("Linear", "Relu")
+LANES = (
+    Arithmetic("SIMD", "20-bit lanes, 40-bit tails", widths=("S8",), targets=("esp32s3",)),
+    Arithmetic("SIMD", "32-bit lanes, 40-bit tails", widths=("S8",), targets=("esp32p4",)),
+    Arithmetic("SIMD", "40-bit lanes and tails", widths=("S16",), targets=("esp32s3",)),
+    Arithmetic(
+        "SIMD",
+        "64-bit lanes, 40-bit tails",
+        confidence="medium: tails at 2**39",
+        widths=("S16",),
+        targets=("esp32p4",),
+    ),
+)
 
 
 def fused_rules(placed: PlacedNode) -> Iterator[str]:
@@ -50,8 +63,12 @@ def filter_rules(placed: PlacedNode, channels: int) -> Iterator[str]:
 
 def shift_rules(placed: PlacedNode, low: int, high: int) -> Iterator[str]:
     """Smallest and largest shift of the accumulator."""
-    if high > MAX_SHIFT:
-        yield f"the accumulator is shifted right by {high}, {MAX_SHIFT} is the most"
+    most = INT8_SHIFT.get(placed.target.name, MAX_SHIFT) if placed.width == "S8" else MAX_SHIFT
+    if high > most:
+        yield (
+            f"the accumulator is shifted right by {high}, {most} is the most; a coarser filter "
+            "(fewer fraction bits) or a finer output avoids it"
+        )
     floor = 0 if placed.target.packed_filters else MIN_SHIFT[placed.width]
     if low < floor:
         yield (
@@ -60,7 +77,7 @@ def shift_rules(placed: PlacedNode, low: int, high: int) -> Iterator[str]:
         )
 
 
-def bias_rules(placed: PlacedNode, channels: int, *, depthwise: bool) -> Iterator[str]:
+def bias_rules(placed: PlacedNode, channels: int) -> Iterator[str]:
     """Bias of a Conv or Gemm.
 
     Matches: ``TensorBase::reset_bias_layout``.
@@ -80,14 +97,26 @@ def bias_rules(placed: PlacedNode, channels: int, *, depthwise: bool) -> Iterato
     ]
     if len(readers) > 1:
         yield f"shares its bias with {readers}; the chip rearranges it once for each of them"
-    bits = S3_BIAS_BITS[placed.width]
-    lanes = channels if depthwise else channels - channels % block_size(placed.info(0).dtype)
-    limit = 2 ** (bits - 1)
-    outside = np.flatnonzero((bias.raw[:lanes] < -limit) | (bias.raw[:lanes] >= limit))
+
+
+def bias_flaws(placed: PlacedNode) -> Iterator[str]:
+    """A bias that its accumulators do not hold."""
+    bias = placed.stored(2)
+    if bias is None:
+        return
+    depthwise = placed.op_type == "Conv" and placed.integer("group", 1) != 1
+    accumulators = accumulators_of(
+        placed.target, placed.info(0).dtype, bias.info.size, 1, 1, depthwise=depthwise
+    )
+    if accumulators is None:
+        return
+    stored = bias.raw.astype(np.int64)
+    outside = np.flatnonzero(accumulators.wrapped(stored) != stored)
     if len(outside):
+        first = outside[0]
         yield (
-            f"bias {bias.raw[outside[0]]} of channel {outside[0]} (and {len(outside) - 1} more) "
-            f"exceeds the {bits}-bit lanes of the chip, which keeps the low bits"
+            f"bias {stored[first]} of channel {first} (and {len(outside) - 1} more) exceeds the "
+            f"{accumulators.bits[first]}-bit lanes of the chip, which keeps the low bits"
         )
 
 
@@ -98,33 +127,44 @@ def filter_macs(view: NodeView, output: Shape) -> int:
     return math.prod(output) * math.prod(weights[:-2] if depthwise else weights[:-1])
 
 
-def products_of(bound: BoundNode, weights: Array) -> Products:
-    """The node's products, with bias, shifts and activation.
+def products_of(
+    bound: BoundNode, weights: Array, *, taps: int = 1, depthwise: bool = False
+) -> Products:
+    """The node's products, with bias, shifts, activation and accumulators.
 
     Args:
         bound: Conv, Gemm or MatMul; inputs 0 and 1, and 2 for a bias.
         weights: (K, N) in logical order.
+        taps: Places of the window.
+        depthwise: Each output channel has its own inputs.
     """
-    channels = weights.shape[1]
+    terms, channels = weights.shape
     bias = bound.optional(2)
+    start = np.zeros(channels, np.int64) if bias is None else bias.array.astype(np.int64)
     filter_exponents = np.array(bound.input(1).exponents, np.int64)
     shift = bound.out.exponent - bound.input().exponent - filter_exponents
+    accumulators = accumulators_of(
+        bound.target, bound.out.dtype, channels, taps, terms // taps, depthwise=depthwise
+    )
     return Products(
         weights=weights,
-        bias=np.zeros(channels, np.int64) if bias is None else bias.array.astype(np.int64),
+        bias=start if accumulators is None else accumulators.wrapped(start),
         shift=np.broadcast_to(shift, (channels,)),
         rounding=bound.rounding,
         relu=bound.text("activation", "Linear") == "Relu",
         out_type=bound.out.dtype,
+        accumulators=accumulators,
     )
 
 
-def watch(
-    bound: BoundNode, products: Products, columns: Callable[[], Array], *, depthwise: bool = False
-) -> None:
-    """Have the node checked, if it runs on an ESP32-S3; see `lane_check`."""
-    if bound.target.name != "esp32s3":
-        return
-    check = lane_check(bound.node.name, products, columns, depthwise=depthwise)
-    if check is not None:
-        bound.lanes.append(check)
+def saturation_of(bound: BoundNode, products: Products) -> Saturation | None:
+    """What corrects the node's sums; None when no input could fill an accumulator."""
+    if products.accumulators is None:
+        return None
+    log = bound.lanes[0] if bound.lanes else LaneLog(bound.node.name, 64)
+    saturation = Saturation(products, log)
+    if not saturation.possible:
+        return None
+    log.bits = min(log.bits, saturation.bits)
+    bound.lanes[:] = [log]
+    return saturation

@@ -10,7 +10,15 @@ import numpy as np
 from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, Cell, cell_of, gate_table
 from espdl_hil.operators.numeric import quantized, rounder, sigmoid32, tanh32
 from espdl_hil.operators.problem import NodeProblem
-from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Operator, Role, fixed
+from espdl_hil.operators.signature import (
+    OPTIONAL,
+    TENSOR,
+    WEIGHT,
+    Arithmetic,
+    Operator,
+    Role,
+    fixed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,6 +221,10 @@ _GATE: dict[str, tuple[str, ...]] = {"S8": ("int16",), "S16": ("int16",), "F32":
 _GATE_BIAS = Role(_GATE, constant=True, optional=True, weight=True)
 _CELL_STATE = Role(_GATE, optional=True, weight=True)
 _NEVER = fixed(optional=True)
+_GATE_SUMS = (
+    Arithmetic("SIMD", "W, R: rows of 16 n, shift >= 0", widths=("S8",)),
+    Arithmetic("SIMD", "W, R: rows of 8 n, shift >= 0", float_step_lsb=1, widths=("S16",)),
+)
 _SHARED = (TENSOR, WEIGHT, WEIGHT, _GATE_BIAS, _NEVER, OPTIONAL)
 OPERATORS = {
     "GRU": Operator(
@@ -222,6 +234,7 @@ OPERATORS = {
         inputs=_SHARED,
         outputs=(TENSOR, TENSOR),
         limits="batch 1, forward or bidirectional, linear_before_reset",
+        arithmetic=_GATE_SUMS,
         macs=_recurrent_macs,
     ),
     "LSTM": Operator(
@@ -231,6 +244,7 @@ OPERATORS = {
         inputs=(*_SHARED, _CELL_STATE, _NEVER),
         outputs=(TENSOR, TENSOR, Role(_GATE, weight=True)),
         limits="batch 1, forward or bidirectional",
+        arithmetic=_GATE_SUMS,
         macs=_recurrent_macs,
     ),
 }

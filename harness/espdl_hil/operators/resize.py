@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.kernel import gatherer
 from espdl_hil.operators.node import INT32_MAX
 from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
 from espdl_hil.operators.problem import NodeProblem
-from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Operator, fixed
+from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Arithmetic, Operator, fixed
 from espdl_hil.operators.tables import lookup, tabulate
 from espdl_hil.operators.windows import ONE_PICTURE, one_picture_rules, spatial_rank
 
@@ -68,10 +69,23 @@ def _nearest_rules(placed: PlacedNode) -> Iterator[str]:
     if (transform, rounding) != ("asymmetric", "floor"):
         yield f"nearest with {transform} and {rounding}, the chip does asymmetric and floor"
     finer = placed.info(0).exponent - placed.output().exponent
-    if finer > 0 and not placed.target.packed_filters:
+    if finer > 0 and not placed.target.simd:
         yield "the output is finer than the input; the portable kernel does not saturate"
     if finer > MAX_SCALE_BITS:
         yield f"the output is {finer} bits finer than the input, {MAX_SCALE_BITS} is the most"
+    if finer < 0 and placed.target.name == "esp32p4":
+        yield (
+            f"the output is {-finer} bits coarser than the input; the chip does not set the "
+            "rounding mode and floors unless another kernel set it before: keep the exponent, or "
+            "requantize behind it"
+        )
+    before, after, channels = placed.shape[1:-1], placed.results[0][1:-1], placed.shape[-1]
+    twice = len(before) == 2 and after == tuple(2 * n for n in before)
+    if placed.target.simd and channels < block_size(placed.info(0).dtype) and not twice:
+        yield (
+            f"{channels} channels from {before} to {after}: the vector kernels give garbage below "
+            "16 channels unless height and width are doubled; pad to 16 channels"
+        )
 
 
 def _linear_rules(placed: PlacedNode) -> Iterator[str]:
@@ -205,6 +219,10 @@ OPERATORS = {
             LENGTHS_OPTIONAL,
         ),
         widths=("S8",),
+        arithmetic=(
+            Arithmetic("C", "linear", float_step_lsb=1, mode="linear"),
+            Arithmetic("SIMD", "nearest, 16 channels or 2 x 2", mode="nearest"),
+        ),
         limits=f"{ONE_PICTURE}, nearest or linear",
     )
 }

@@ -82,6 +82,38 @@ def no_work(_: NodeView, __: Shape) -> int:
 
 
 @dataclass(frozen=True)
+class Arithmetic:
+    """Which code of a chip computes a node, and how surely the interpreter does the same.
+
+    Attributes:
+        code: ``SIMD``, the vector kernels; or ``C``.
+        when: What the node must be for that; otherwise C.
+        confidence: How sure the semantics of the instructions are: ``high``, ``medium``, ``low``.
+        float_step_lsb: How far an output may be from the interpreter's. ESP-DL is built with
+            -ffast-math, so a compiler may reorder float operations, fuse them, or divide by a
+            reciprocal: a few parts in 2**24, where an output is at most 2**15, moves a rounding to
+            the next integer and no further.
+        widths: quant_type values that this holds for.
+        targets: Chips that this holds for.
+        mode: The node's attribute ``mode`` that this holds for; empty for any.
+    """
+
+    code: str
+    when: str = ""
+    _: KW_ONLY
+    confidence: str = "high"
+    float_step_lsb: int = 0
+    widths: tuple[str, ...] = INTEGER_WIDTHS
+    targets: tuple[str, ...] = ("esp32s3", "esp32p4")
+    mode: str = ""
+
+
+C_EXACT = Arithmetic("C")
+C_FLOAT_S16 = Arithmetic("C", float_step_lsb=1, widths=("S16",))
+SIMD = Arithmetic("SIMD")
+
+
+@dataclass(frozen=True)
 class Operator:
     """All that is known of one operator but how it treats time (``streaming/transfer``).
 
@@ -89,6 +121,8 @@ class Operator:
         build: Prepares the kernel, exact to the target's.
         shapes: Shape inference, as the module's ``get_output_shape``.
         rules: What the chip refuses or gets wrong beyond types, shapes and exponents.
+        flaws: What the chip computes otherwise than the model means, and the kernel with it:
+            exported files are refused for it, and executed.
         inputs: By position.
         outputs: By position.
         widths: quant_type values that have a kernel.
@@ -96,6 +130,7 @@ class Operator:
         variadic: The last input may repeat.
         fans_out: The last output may repeat.
         by_tensor: The kernel follows the tensor's type and not the node's quant_type.
+        arithmetic: What chips compute it with; the first that holds, else C and exact.
         copies: Integers pass unchanged, so all activations must have one exponent.
         macs: Multiply-accumulates of one run.
         visits: Elements that the windows of one run visit without a multiplication.
@@ -105,6 +140,7 @@ class Operator:
     shapes: Shapes = same_shape
     rules: Rules = no_rules
     _: KW_ONLY
+    flaws: Rules = no_rules
     inputs: tuple[Role, ...] = (TENSOR,)
     outputs: tuple[Role, ...] = (TENSOR,)
     widths: tuple[str, ...] = tuple(WIDTHS)
@@ -113,8 +149,26 @@ class Operator:
     fans_out: bool = False
     by_tensor: bool = False
     copies: bool = False
+    arithmetic: tuple[Arithmetic, ...] = ()
     macs: Work = no_work
     visits: Work = no_work
+
+
+def arithmetic_of(operator: Operator, width: str, target: str, mode: str = "") -> Arithmetic:
+    """What a chip computes a node with.
+
+    Args:
+        operator: The node's.
+        width: Its quant_type.
+        target: Name of the chip.
+        mode: Its attribute ``mode``, for operators that have one.
+    """
+    found = (
+        kind
+        for kind in operator.arithmetic
+        if width in kind.widths and target in kind.targets and kind.mode in ("", mode)
+    )
+    return next(found, C_EXACT)
 
 
 def moves(

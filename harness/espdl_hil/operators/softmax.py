@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.numeric import exp32, log32, sequential_sum
-from espdl_hil.operators.signature import Operator, fixed
+from espdl_hil.operators.signature import C_FLOAT_S16, Operator, fixed
 from espdl_hil.operators.tables import tabulate
 
 if TYPE_CHECKING:
@@ -72,5 +72,10 @@ def _scalar(bound: BoundNode) -> Kernel:
 
 OPERATORS = dict.fromkeys(
     ("LogSoftmax", "Softmax"),
-    Operator(build_softmax, rules=_softmax_rules, outputs=(fixed("float32"),)),
+    Operator(
+        build_softmax,
+        rules=_softmax_rules,
+        outputs=(fixed("float32"),),
+        arithmetic=(C_FLOAT_S16,),
+    ),
 )

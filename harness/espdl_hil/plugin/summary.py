@@ -91,6 +91,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ("elements", row.elements),
         ("differing", row.differing),
         ("max_lsb", row.max_lsb),
+        ("findings", "; ".join(row.details.findings)),
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import EXACT, StreamVerdict, Tolerance
-from espdl_hil.diagnosis import Diagnosis, diagnose
+from espdl_hil.diagnosis import Cause, Diagnosis, diagnose
 from espdl_hil.diagnosis.mismatch import Mismatch, Offline
 from espdl_hil.errors import DeviceError
 from espdl_hil.proof.probe import DeviceProbe, canary_remarks
@@ -69,6 +69,11 @@ def mismatch_of(
         state=plan.state if streaming else {},
         offline=Offline(*offline, plan.latency_frames, plan.warmup_frames) if offline else None,
         unwritten=canary_remarks(steps),
+        vector_unit={
+            number: Cause.MISALIGNED if found.misaligned else Cause.ROUNDING_LOST
+            for number, step in enumerate(steps)
+            if (found := step.vector_unit) is not None and found.late
+        },
     )
 
 

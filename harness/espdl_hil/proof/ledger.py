@@ -77,7 +77,7 @@ class CaseLedger:
 
     def _explain(self, comparison: Comparison) -> list[str]:
         if comparison.against == "reference":  # the device computes what the file says
-            return [str(comparison), *(f"hint: {hint}" for hint in comparison.hints)]
+            return [str(comparison)]
         book, expected = self._book, self.expected
         diagnosis = diagnose_comparison(comparison, expected, self._observer)
         path = bundle_comparison(

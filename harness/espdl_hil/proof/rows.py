@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
+from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
 from espdl_hil.proof.package import streaming_name
 from espdl_hil.proof.settings import SIM
 from espdl_hil.report import (
@@ -148,6 +149,9 @@ class RowBook:
         self._note_device(info)
         record = self.record(case)
         record.substrate = substrate_of(info)
+        found = arithmetic_findings(info.espdl_version) + vector_unit_findings(observation.steps)
+        findings = tuple(dict.fromkeys((*record.details.findings, *found)))
+        record.details = replace(record.details, findings=findings)
         known: Mapping[str, str] = record.facts.get("artifacts", {})
         files = {observation.model: observation.sha256, "app": info.app_sha256}
         record.facts["artifacts"] = {**known, **files}

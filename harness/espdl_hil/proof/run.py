@@ -14,6 +14,7 @@ from espdl_hil.proof.comparison import (
     compare_streaming,
     interpreter_tolerance,
 )
+from espdl_hil.proof.findings import vector_unit_findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,6 +121,11 @@ class Run:
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the device said of its steps that puts their values in doubt."""
+        return vector_unit_findings(self.steps)
 
     def explain(self, other: Run) -> list[str]:
         """Say what differs and why, or what is equal, a line each.

@@ -65,7 +65,8 @@ class Details:
         error: Why the row did not pass, if not for the elements that differ.
         alignment: What each chunk was compared with, a line per output.
         per_chunk: The verdict of each chunk, by check.
-        lane_warnings: Nodes whose sums a stimulus could drive out of the S3's 20-bit lanes.
+        lane_warnings: Nodes whose accumulators saturated: elements, quality lost, what helps.
+        findings: What puts a row in doubt whatever its outcome, a sentence each.
         notes: Anything else, a sentence each.
         replay: Commands that replay the row's repro bundles.
     """
@@ -74,6 +75,7 @@ class Details:
     alignment: tuple[str, ...] = ()
     per_chunk: Mapping[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     lane_warnings: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
 
@@ -87,7 +89,7 @@ class Details:
             )
             for name, found in data["per_chunk"].items()
         }
-        lists = ("alignment", "lane_warnings", "notes", "replay")
+        lists = ("alignment", "lane_warnings", "findings", "notes", "replay")
         return cls(
             error=data["error"], per_chunk=chunks, **{name: tuple(data[name]) for name in lists}
         )

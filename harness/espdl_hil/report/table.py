@@ -92,6 +92,9 @@ def render_table(results: Results, console: Console) -> None:
     for row in results.rows:
         if row.outcome is not Outcome.PASSED:
             console.print(Text(f"{row.id}: {row.reason}", style=_STYLES[row.outcome]))
+    findings = Counter(finding for row in results.rows for finding in row.details.findings)
+    for finding, count in findings.items():
+        console.print(Text(f"finding on {count} rows: {finding}", style="yellow"))
     for incident in results.incidents:
         console.print(Text(f"recovery of {incident}"))
     if any(row.substrate == SIMULATED for row in results.rows):

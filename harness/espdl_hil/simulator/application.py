@@ -10,6 +10,7 @@ from espdl_hil.simulator.core import Core, DeviceFacts
 from espdl_hil.simulator.faults import BrownoutLoop
 from espdl_hil.simulator.image import PROJECT
 from espdl_hil.simulator.runner import ModelRunner
+from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
 if TYPE_CHECKING:
     from espdl_hil.simulator.boot import App
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from espdl_hil.simulator.injection import Injection
     from espdl_hil.simulator.port import SerialPort
 
-ESPDL_VERSION = "none (simulated)"  # the interpreter runs the models
+ESPDL_VERSION = f"{KNOWN_ESPDL_VERSIONS[-1]} (simulated)"  # whose kernels the interpreter computes
 CRASH_PAUSE_S = 0.1  # a chip that crashes for ever must not do it as fast as this host can
 SLOW_SLICE_S = 0.02
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +13,7 @@ from espdl_hil.simulator.abi import ffi
 from espdl_hil.simulator.runner import ModelRunner, RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from espdl_hil.espdl import TensorInfo
@@ -203,6 +205,7 @@ def _callbacks(api: Any, runner: ModelRunner, reboot: Callable[[], None]) -> dic
         "read": _guard(read, api, api.HIL_NOT_RETAINED),
         "memory": memory,
         "reboot": lambda _: reboot(),
+        "restore_vector_unit": lambda _: _found(api, runner.restore_vector_unit()),
     }  # no now_us: a simulated devkit measures no time
     types = dict(ffi.typeof("hil_runner").fields)
     return {name: ffi.callback(types[name].type, call) for name, call in functions.items()}
@@ -246,6 +249,11 @@ def _fill(api: Any, out: Any, info: TensorInfo) -> None:
         out.exponent = info.exponents[0]
     else:
         out.flags = api.HIL_TENSOR_PER_CHANNEL
+
+
+def _found(api: Any, names: Iterable[str]) -> int:
+    """Combine constants of ``hil_host.h``."""
+    return functools.reduce(operator.or_, (int(getattr(api, name)) for name in names), 0)
 
 
 def _text(data: Any, size: int) -> str:

@@ -10,7 +10,13 @@ import numpy as np
 from espdl_hil import espdl, interpreter
 from espdl_hil.espdl import TensorInfo
 from espdl_hil.operators import infer_shapes
-from espdl_hil.simulator.faults import LoadFault, OutputUnwritten, StateDropped, StateKept
+from espdl_hil.simulator.faults import (
+    LoadFault,
+    OutputUnwritten,
+    StateDropped,
+    StateKept,
+    VectorUnitFault,
+)
 from espdl_hil.simulator.faulty_model import FaultyModel, load_faulty
 
 if TYPE_CHECKING:
@@ -76,6 +82,7 @@ class ModelRunner:
         self.notes: list[str] = []
         self._models: dict[int, _Model] = {}
         self._last_id = 0
+        self._stepped = False  # since the vector unit was last looked at
 
     def load(self, name: str, data: bytes) -> int:
         """Prepare a model.
@@ -172,6 +179,15 @@ class ModelRunner:
                 buffer[part] = data[part]
         for index, buffer in captures:
             buffer[:] = session.trace[nodes[index].name].tobytes()
+        self._stepped = True
+
+    def restore_vector_unit(self) -> set[str]:
+        """Put its modes right, before and after a step; returns what was wrong, as in the ABI."""
+        after_step, self._stepped = self._stepped, False
+        if not self._chip.target.vector_modes:
+            return set()
+        faults = self._injection.active(VectorUnitFault)
+        return {fault.FOUND for fault in faults if fault.late == after_step}
 
     def read(self, model: int, index: int, offset: int, size: int) -> bytes:
         """Copy bytes of a node output of the last step."""

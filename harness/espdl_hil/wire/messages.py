@@ -109,6 +109,9 @@ class ChunkFlag(IntFlag):
     NO_TIMING = 2
     UNWRITTEN = 4
     SUSPECT = 8
+    ROUNDING_LOST = 16
+    MISALIGNED = 32
+    VECTOR_UNIT_LATE = 64
 
 
 class TensorFlag(IntFlag):

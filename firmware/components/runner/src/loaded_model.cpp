@@ -340,7 +340,7 @@ void LoadedModel::ScatterInput(uint32_t offset, Bytes data) {
   }
 }
 
-Status LoadedModel::Step(Unwritten* unwritten, uint32_t* latency_us) {
+Status LoadedModel::Step(Unwritten* unwritten, uint32_t* latency_us, uint16_t* vector_unit) {
   Bytes inputs[kMaxPorts];
   std::copy(inputs_, inputs_ + input_count_, inputs);
   ++canary_seed_;
@@ -349,12 +349,16 @@ Status LoadedModel::Step(Unwritten* unwritten, uint32_t* latency_us) {
   }
   received_ = 0;
   has_result_ = false;
+  *vector_unit = runner_->RestoreVectorUnit();
   const Status status =
       runner_->Run(id_, Span<const Bytes>(inputs, input_count_),
                    Span<const MutableBytes>(outputs_, output_count_), captures_, latency_us);
   if (!status.ok()) {
     broken_ = true;
     return status;
+  }
+  if (const uint16_t late = runner_->RestoreVectorUnit(); late != 0) {
+    *vector_unit = static_cast<uint16_t>(*vector_unit | late | kChunkVectorUnitLate);
   }
   CheckCanary(unwritten);
   RecordWatches();

@@ -338,9 +338,10 @@ Status Session::OnChunk(Bytes payload, PayloadWriter* reply) {
 
 Status Session::RunStep(LoadedModel* model, ChunkReply* fields, PayloadWriter* reply) {
   Unwritten unwritten;
-  HIL_RETURN_IF_ERROR(model->Step(&unwritten, &fields->latency_us));
+  uint16_t vector_unit = 0;
+  HIL_RETURN_IF_ERROR(model->Step(&unwritten, &fields->latency_us, &vector_unit));
   ++stats_.steps;
-  fields->flags = kChunkExecuted;
+  fields->flags = static_cast<uint16_t>(kChunkExecuted | vector_unit);
   if ((facts_.flags & kDeviceMeasuresTime) == 0) {
     fields->flags |= kChunkNoTiming;
     fields->latency_us = 0;

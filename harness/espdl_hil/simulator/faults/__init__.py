@@ -54,6 +54,7 @@ from espdl_hil.simulator.faults.memory import (
     StateUnbound,
     StepTwice,
 )
+from espdl_hil.simulator.faults.vector_unit import MisalignedMode, RoundingLost, VectorUnitFault
 
 __all__ = [
     "BiasLeftOut",
@@ -72,6 +73,7 @@ __all__ = [
     "LoadFault",
     "LutBeside",
     "LutEntry",
+    "MisalignedMode",
     "ModelFault",
     "NodeNotWritten",
     "NodeRun",
@@ -83,6 +85,7 @@ __all__ = [
     "Panic",
     "ReluLeftOut",
     "Requantized",
+    "RoundingLost",
     "RoundsOtherwise",
     "SaturationWrap",
     "ScatteredFault",
@@ -97,6 +100,7 @@ __all__ = [
     "StuckBoot",
     "SumWrap",
     "SymmetricClamp",
+    "VectorUnitFault",
     "WeightBit",
     "WeightWord",
     "WrongRounding",

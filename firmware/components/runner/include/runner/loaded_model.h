@@ -71,8 +71,9 @@ class LoadedModel {
 
   // Accepts a part of the next step's input block; *complete tells that Step is due.
   Status Feed(uint32_t index, uint32_t offset, Bytes data, bool* complete);
-  // Runs the step that was fed. A failure breaks the stream.
-  Status Step(Unwritten* unwritten, uint32_t* latency_us);
+  // Runs the step that was fed. A failure breaks the stream. `vector_unit` gets the ChunkFlags of
+  // what RestoreVectorUnit found.
+  Status Step(Unwritten* unwritten, uint32_t* latency_us, uint16_t* vector_unit);
 
   // Copies [offset, offset + out.size()) of the result block of step `index`.
   Status ReadResult(uint32_t index, uint32_t offset, MutableBytes out) const;

@@ -50,6 +50,11 @@ class ModelRunner {
   virtual Status Read(uint32_t id, uint32_t index, uint32_t offset, MutableBytes out) = 0;
 
   virtual MemoryInfo Memory() = 0;
+
+  // Puts back what a vector unit's kernels rely on and other code of this core may have changed.
+  // Called in Run's task right before and right after it. Returns what was found changed:
+  // kChunkRoundingLost, kChunkMisaligned; 0 on chips without such a mode.
+  virtual uint16_t RestoreVectorUnit() { return 0; }
 };
 
 }  // namespace hil

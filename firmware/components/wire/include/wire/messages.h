@@ -66,6 +66,9 @@ inline constexpr uint16_t kChunkExecuted = 1;
 inline constexpr uint16_t kChunkNoTiming = 2;
 inline constexpr uint16_t kChunkUnwritten = 4;
 inline constexpr uint16_t kChunkSuspect = 8;
+inline constexpr uint16_t kChunkRoundingLost = 16;
+inline constexpr uint16_t kChunkMisaligned = 32;
+inline constexpr uint16_t kChunkVectorUnitLate = 64;
 
 // `TensorInfo.flags`.
 inline constexpr uint16_t kTensorPerChannel = 1;

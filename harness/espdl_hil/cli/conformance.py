@@ -1,0 +1,103 @@
+"""``espdl-hil conformance``: recorded vectors on a device, and an evidence file of what it gave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espdl_hil.errors import ConfigError
+from espdl_hil.targets import DEVKIT_TARGETS
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from espdl_hil.device.session import DeviceInfo
+    from espdl_hil.proof.conformance import VectorVerdict
+
+VECTOR_FOLDERS = ("tests/golden", "tests/golden_chip", "tests/unknowns")  # of a checkout
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the ``conformance`` sub-command."""
+    parser = subparsers.add_parser(
+        "conformance",
+        help="compare a device's kernels with recorded vectors",
+        description="Runs recorded vectors on a device and compares every node's output with the "
+        "recorded one. What one runs first on a new board, chip revision or version of ESP-DL. "
+        "Exit code 0: all is as recorded; 1: it is not.",
+    )
+    parser.add_argument("--target", choices=DEVKIT_TARGETS, required=True, help="the chip")
+    parser.add_argument("--port", help="the board's port (default: look for one)")
+    parser.add_argument("--baud", type=int, help="baud rate of the console (default: 115200)")
+    parser.add_argument(
+        "--device", choices=("serial", "sim"), default="serial", help="default: %(default)s"
+    )
+    parser.add_argument("--build-dir", help="finished ESP-IDF build of the firmware")
+    parser.add_argument(
+        "--vectors",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="vectors and folders of them (default: those of the checkout in this folder)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the evidence file (JSON) there"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the vectors and print what came of it.
+
+    Returns:
+        0 if all is as recorded, else 1.
+
+    Raises:
+        HarnessError: no vectors, no device, or it failed; the evidence file cannot be written.
+    """
+    from espdl_hil.proof.conformance import evidence, render
+    from espdl_hil.proof.vectors import find_vectors
+
+    folders = options.vectors or [path for name in VECTOR_FOLDERS if (path := Path(name)).is_dir()]
+    info, verdicts = _run_on_device(options, find_vectors(folders, options.target))
+    print(f"{info.chip} revision {info.revision}, {info.kind}, ESP-DL {info.espdl_version}")
+    print(render(verdicts))
+    told = evidence(info, verdicts)
+    for finding in told["findings"]:
+        print(f"finding: {finding}")
+    if options.output is not None:
+        try:
+            options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {options.output}: {error.strerror}") from None
+        print(f"evidence: {options.output}")
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+def _run_on_device(
+    options: argparse.Namespace, paths: Sequence[Path]
+) -> tuple[DeviceInfo, list[VectorVerdict]]:
+    from espdl_hil.proof.conformance import run_vector
+    from espdl_hil.proof.rig import Rig
+    from espdl_hil.proof.settings import Settings
+    from espdl_hil.proof.vectors import read_vector
+
+    settings = Settings(
+        device=options.device,
+        targets=(options.target,),
+        ports={options.target: options.port} if options.port else {},
+        baud=options.baud,
+        build_dir=options.build_dir,
+    )
+    vectors = [read_vector(path) for path in paths]
+    for vector in vectors:
+        if vector.target != options.target:
+            raise ConfigError(f"{vector.name} was recorded for {vector.target}")
+    with contextlib.closing(Rig(settings, (), targets=(options.target,))) as rig:
+        rig.find_ports()
+        rig.build()
+        dut = rig.dut(options.target)
+        return dut.info, [run_vector(dut.session, vector) for vector in vectors]

@@ -1,0 +1,239 @@
+"""Sums that leave their accumulators, repeated as the vector unit sums them: one product a time.
+
+A layer is first computed with exact sums. Three bounds, each on the largest running sum that any
+order of the products could reach, then leave only what may have saturated: one from the weights
+alone, at load; one from the range of the input; and the sum of magnitudes of each single output.
+What is left is walked through, product by product, and replaces the exact result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espdl_hil.operators.accumulate import settled
+from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.numeric import DOUBLE_EXACT, FLOAT_EXACT, limits
+
+if TYPE_CHECKING:
+    from espdl_hil.espdl import Array
+    from espdl_hil.operators.accumulate import Products
+    from espdl_hil.operators.kernel import Kernel
+
+MAX_NARROW = 32  # lanes of int8 data; int16 data has wider ones
+WALK_ELEMENTS = 2**19  # products that are walked through at once
+
+
+@dataclass
+class LaneLog:
+    """What saturated in one node since the caches were last zeroed.
+
+    Attributes:
+        node: Name of the node.
+        bits: Width of the accumulators that some input could fill.
+        elements: Outputs computed.
+        saturated: Outputs whose accumulator ended at another value than the exact sum.
+        channels: Output channels of those.
+        error: Sum of squared differences of the outputs, LSB squared.
+    """
+
+    node: str
+    bits: int
+    elements: int = 0
+    saturated: int = 0
+    channels: set[int] = field(default_factory=set)
+    error: float = 0.0
+
+    def __str__(self) -> str:
+        channels = "1 channel" if len(self.channels) == 1 else f"{len(self.channels)} channels"
+        help_ = (
+            "int16 for this layer (40-bit lanes), a coarser scale of its input or weights, or its "
+            "input channels split over two layers that are added"
+            if self.bits <= MAX_NARROW
+            else "a coarser scale of its input or weights, or its input channels split over two "
+            "layers that are added"
+        )
+        return (
+            f"{self.node}: {self.saturated} of {self.elements} elements ({channels}) saturated in "
+            f"{self.bits}-bit lanes, {self.sqnr_lost_db:.1f} dB of SQNR lost; what helps: {help_}"
+        )
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.elements, self.saturated, self.channels, self.error = 0, 0, set(), 0.0
+
+    def note(self, channels: Array, difference: Array) -> None:
+        """Count outputs that saturated.
+
+        Args:
+            channels: (P,) output channel of each.
+            difference: (P,) output minus that of the exact sum, LSB.
+        """
+        self.saturated += len(channels)
+        self.channels.update(np.unique(channels).tolist())
+        self.error += float(np.square(difference.astype(np.float64)).sum())
+
+    @property
+    def sqnr_lost_db(self) -> float:
+        """How much larger saturation made the node's noise than rounding alone, dB.
+
+        Rounding to a whole LSB has a noise of 1/12 LSB squared an output.
+        """
+        rounding = self.elements / 12
+        return 10 * math.log10((rounding + self.error) / rounding) if self.elements else 0.0
+
+
+class Saturation:
+    """Corrects the outputs of one layer where its accumulators saturated.
+
+    Args:
+        products: The layer, with accumulators.
+        log: Told of every output that saturated.
+    """
+
+    def __init__(self, products: Products, log: LaneLog) -> None:
+        assert products.accumulators is not None
+        self._products, self._log = products, log
+        self._high = products.accumulators.high.astype(np.float64)
+        weights = products.weights.astype(np.int64)
+        self._above = np.maximum(weights, 0).sum(0).astype(np.float64)
+        self._below = np.maximum(-weights, 0).sum(0).astype(np.float64)
+        self._bias = products.bias.astype(np.float64)
+        low, high = limits(products.out_type)
+        self._risky = self._reached(low, high)
+        bound = float(products.bound.max(initial=0.0)) * 2
+        self._kind = np.dtype(np.float32 if bound < FLOAT_EXACT else np.float64)
+        self._exact = bound < DOUBLE_EXACT
+
+    @property
+    def possible(self) -> bool:
+        """Whether any input could saturate any channel."""
+        return len(self._risky) > 0
+
+    @property
+    def bits(self) -> int:
+        """Width of the narrowest accumulator that could saturate."""
+        assert self._products.accumulators is not None
+        return int(self._products.accumulators.bits[self._risky].min(initial=64))
+
+    def _reached(self, low: float, high: float) -> Array:
+        """Channels whose running sums could leave, for inputs from *low* to *high*."""
+        up, down = max(high, 0), max(-low, 0)
+        above = self._bias + self._above * up + self._below * down
+        below = self._bias - self._above * down - self._below * up
+        return np.flatnonzero((above > self._high) | (below < -self._high - 1))
+
+    def correct(self, rows: Array, destination: Array) -> None:
+        """Correct a dense layer.
+
+        Args:
+            rows: (M, K) integers of any type, the input of each output row.
+            destination: (M, N), holds the results of exact sums.
+        """
+        self._log.elements += destination.size
+        channels = self._reached(float(rows.min()), float(rows.max()))
+        if not len(channels):
+            return
+        chosen, picked = self._candidates(rows, channels)
+        size = max(1, WALK_ELEMENTS // rows.shape[1])
+        for first in range(0, len(chosen), size):
+            part = slice(first, first + size)
+            self._walk(rows, chosen[part], picked[part], destination)
+
+    def _candidates(self, rows: Array, channels: Array) -> tuple[Array, Array]:
+        """Rows and channels of the outputs whose running sums could leave."""
+        if not self._exact:
+            return np.repeat(np.arange(len(rows)), len(channels)), np.tile(channels, len(rows))
+        x: Array = rows.astype(self._kind, copy=False)
+        weights: Array = self._products.weights[:, channels].astype(self._kind)
+        bias, high = self._bias[channels], self._high[channels]
+        magnitude = np.abs(x) @ np.abs(weights)
+        room = np.minimum(high - bias, high + 1 + bias)
+        far = np.flatnonzero((magnitude > room).any(1))
+        if not len(far):
+            return far, far
+        magnitude, total = magnitude[far].astype(np.float64), x[far] @ weights
+        above = bias + (magnitude + total) / 2 > high
+        below = bias - (magnitude - total) / 2 < -high - 1
+        which, column = np.nonzero(above | below)
+        return far[which], channels[column]
+
+    def _walk(self, rows: Array, chosen: Array, picked: Array, destination: Array) -> None:
+        """Sum some outputs as the chip does, and store those that saturated."""
+        accumulators = self._products.accumulators
+        assert accumulators is not None
+        for tail in (False, True):
+            mine = (picked >= accumulators.blocked) == tail
+            row, channel = chosen[mine], picked[mine]
+            if not len(row):
+                continue
+            kind = np.int32 if int(accumulators.bits[channel].max()) <= 20 else np.int64
+            weights = self._products.weights.T[channel].astype(kind)
+            terms = rows[row].astype(kind) * weights
+            if tail:
+                terms = np.add.reduceat(terms, accumulators.starts, axis=1)
+            limit = accumulators.high[channel].astype(kind)
+            sums = self._products.bias[channel].astype(kind)
+            exact = sums + terms.sum(1)
+            for term in np.ascontiguousarray(terms.T):
+                np.add(sums, term, out=sums)
+                np.minimum(sums, limit, out=sums)
+                np.maximum(sums, ~limit, out=sums)
+            self._store(sums, exact, (row, channel), destination)
+
+    def correct_taps(self, taps: list[Array], destination: Array) -> None:
+        """Correct a depthwise layer.
+
+        Args:
+            taps: K views (OH, OW, C) of the padded input, one a tap.
+            destination: (OH, OW, C), holds the results of exact sums.
+        """
+        self._log.elements += destination.size
+        low = min(float(tap.min()) for tap in taps)
+        high = max(float(tap.max()) for tap in taps)
+        channels = self._reached(low, high)
+        if not len(channels):
+            return
+        accumulators = self._products.accumulators
+        assert accumulators is not None
+        limit = accumulators.high[channels]
+        shape = (*destination.shape[:2], len(channels))
+        sums = np.broadcast_to(self._products.bias[channels], shape).copy()
+        exact = sums.copy()
+        for tap, weights in zip(taps, self._products.weights[:, channels], strict=True):
+            term = tap[..., channels].astype(np.int64) * weights
+            np.add(exact, term, out=exact)
+            np.add(sums, term, out=sums)
+            np.minimum(sums, limit, out=sums)
+            np.maximum(sums, ~limit, out=sums)
+        line, column, index = np.nonzero(sums != exact)
+        place = (line, column, channels[index])
+        found = (line, column, index)
+        self._store(sums[found], exact[found], place, destination)
+
+    def _store(
+        self, sums: Array, exact: Array, place: tuple[Array, ...], destination: Array
+    ) -> None:
+        """Store and note the outputs at *place* whose sums are not the exact ones."""
+        left = np.flatnonzero(sums != exact)
+        if not len(left):
+            return
+        place = tuple(index[left] for index in place)
+        channels = place[-1]
+        result = settled(self._products, sums[left].astype(np.int64), channels)
+        meant = settled(self._products, exact[left].astype(np.int64), channels)
+        destination[place] = result
+        self._log.note(channels, result - meant)
+
+
+def corrected(
+    kernel: Kernel, saturation: Saturation | None, rows: Array, destination: Array
+) -> Kernel:
+    """A kernel of exact sums, with what saturates corrected behind it; see `Saturation.correct`."""
+    if saturation is None:
+        return kernel
+    return in_order([kernel, partial(saturation.correct, rows, destination)])

@@ -1,0 +1,27 @@
+"""What one runs first on a new board, chip revision or ESP-DL version: ``pytest -m kernels``.
+
+Vectors recorded from ESP-DL's own kernels run on the device, and every node's output is compared.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from espdl_hil.device.dut import Dut
+from espdl_hil.proof.conformance import render, run_vector
+from espdl_hil.proof.vectors import find_vectors, read_vector
+
+pytestmark = pytest.mark.kernels
+
+TESTS = Path(__file__).parents[1] / "tests"
+FOLDERS = [
+    path for name in ("golden", "golden_chip", "unknowns") if (path := TESTS / name).is_dir()
+]
+
+
+def test_kernels_give_what_was_recorded(hil_dut: Dut) -> None:
+    """Each operator at each width: exact, within its bound, or not."""
+    paths = find_vectors(FOLDERS, hil_dut.info.target)
+    verdicts = [run_vector(hil_dut.session, read_vector(path)) for path in paths]
+    print(render(verdicts))
+    assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
