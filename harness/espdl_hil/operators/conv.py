@@ -37,6 +37,7 @@ from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, 
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
     Geometry,
+    filter_bytes,
     geometry_of,
     one_picture_rules,
     padded_input,
@@ -222,5 +223,6 @@ OPERATORS = {
         limits=f"{ONE_PICTURE}, group 1 or depthwise, Relu or nothing behind it; exponents per "
         "channel on esp32p4",
         macs=filter_macs,
+        scratch=filter_bytes,
     )
 }

@@ -10,7 +10,15 @@ import numpy as np
 from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, Cell, cell_of, gate_table
 from espdl_hil.operators.numeric import quantized, rounder, sigmoid32, tanh32
 from espdl_hil.operators.problem import NodeProblem
-from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Operator, Role, fixed
+from espdl_hil.operators.signature import (
+    OPTIONAL,
+    STEP_VISITS,
+    TENSOR,
+    WEIGHT,
+    Operator,
+    Role,
+    fixed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,6 +217,10 @@ def _recurrent_macs(view: NodeView, _: Shape) -> int:
     return math.prod(view.shape[:2]) * rows
 
 
+def _recurrent_visits(_: NodeView, output: Shape) -> int:
+    return 16 * STEP_VISITS * math.prod(output[:2])  # frames and directions, one after the other
+
+
 _GATE: dict[str, tuple[str, ...]] = {"S8": ("int16",), "S16": ("int16",), "F32": ("float32",)}
 _GATE_BIAS = Role(_GATE, constant=True, optional=True, weight=True)
 _CELL_STATE = Role(_GATE, optional=True, weight=True)
@@ -223,6 +235,7 @@ OPERATORS = {
         outputs=(TENSOR, TENSOR),
         limits="batch 1, forward or bidirectional, linear_before_reset",
         macs=_recurrent_macs,
+        visits=_recurrent_visits,
     ),
     "LSTM": Operator(
         build_lstm,
@@ -232,5 +245,6 @@ OPERATORS = {
         outputs=(TENSOR, TENSOR, Role(_GATE, weight=True)),
         limits="batch 1, forward or bidirectional",
         macs=_recurrent_macs,
+        visits=_recurrent_visits,
     ),
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTHS = {"S8": "int8", "S16": "int16", "F32": "float32"}  # quant_type of a node -> NumPy name
 INTEGER_WIDTHS = ("S8", "S16")
+STEP_VISITS = 1024  # what a call of NumPy takes, in multiply-accumulates
 
 Shapes: TypeAlias = Callable[[NodeView], "list[Shape]"]
 """Shapes of the outputs, in order; may raise `NodeProblem`."""
@@ -98,7 +99,9 @@ class Operator:
         by_tensor: The kernel follows the tensor's type and not the node's quant_type.
         copies: Integers pass unchanged, so all activations must have one exponent.
         macs: Multiply-accumulates of one run.
-        visits: Elements that the windows of one run visit without a multiplication.
+        visits: Elements that the windows of one run visit without a multiplication, and
+            `STEP_VISITS` for each turn of a loop in Python.
+        scratch: Bytes that the kernel keeps beside the node's tensors and constants.
     """
 
     build: Builder
@@ -115,6 +118,7 @@ class Operator:
     copies: bool = False
     macs: Work = no_work
     visits: Work = no_work
+    scratch: Work = no_work
 
 
 def moves(
