@@ -88,7 +88,7 @@ def test_lengths_that_no_chip_holds(one_node):
 
 
 @pytest.mark.parametrize(
-    ("operator", "macs"), [("Conv", 2**30 + 2**15), ("MaxPool", 2**30 + 2**15)]
+    ("operator", "macs"), [("Conv", 2**30 + 2**15), ("MaxPool", (2**15 + 2**10) * (2**15 + 1))]
 )
 def test_work_that_no_file_asks_for(one_node, operator, macs):
     shape = act(1, 2**15, 1)

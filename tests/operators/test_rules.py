@@ -774,7 +774,7 @@ def test_every_rule_is_exercised():
 
 
 def test_the_chip_flips_after_it_has_taken():
-    assert chip_indices(10, 2, 8, 3) == [2, 5]
-    assert chip_indices(10, -1, -(2**31), -1) == list(range(9, -1, -1))
-    assert chip_indices(10, 5, 2, -1) == [6, 5, 4]
-    assert chip_indices(10, -1, -(2**31), -2) == [8, 6, 4, 2, 0]
+    assert list(chip_indices(10, 2, 8, 3)) == [2, 5]
+    assert list(chip_indices(10, -1, -(2**31), -1)) == list(range(9, -1, -1))
+    assert list(chip_indices(10, 5, 2, -1)) == [6, 5, 4]
+    assert list(chip_indices(10, -1, -(2**31), -2)) == [8, 6, 4, 2, 0]

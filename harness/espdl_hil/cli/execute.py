@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.errors import ConfigError
+from espdl_hil.formats.npz import UNREADABLE, read_npz
 from espdl_hil.interpreter import load
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from espdl_hil.espdl import Array, Graph, TensorInfo
+    from espdl_hil.interpreter import Execution
+
+MAX_RESULT_BYTES = 2**30  # a chunk of one byte can give results of many
 
 
 def execute(graph: Graph, options: argparse.Namespace) -> int:
@@ -33,19 +37,30 @@ def execute(graph: Graph, options: argparse.Namespace) -> int:
     """
     inputs, chunks = _read_inputs(options.run, graph)
     execution = load(graph, options.target)
-    results: dict[str, list[Array]] = {}
+    results = _room(execution, every=options.all, chunks=chunks or 1)
     for chunk in range(chunks or 1):
         step = {name: array if chunks is None else array[chunk] for name, array in inputs.items()}
-        made = execution.step(step)
-        if options.all:
-            made = {**execution.trace, **made}
-        for name, array in made.items():
-            results.setdefault(name, []).append(array.copy())
-    stored = {n: a[0] if chunks is None else np.stack(a) for n, a in results.items()}
+        made = {**execution.trace, **execution.step(step)}
+        for name, places in results.items():
+            places[chunk] = made[name]
+    stored = {n: a[0] if chunks is None else a for n, a in results.items()}
     _write_arrays(options.output, stored)
     runs = "1 run" if chunks is None else f"{chunks} chunks"
     print(f"{options.output}: {len(stored)} tensors of {runs} on {options.target}")
     return 0
+
+
+def _room(execution: Execution, *, every: bool, chunks: int) -> dict[str, Array]:
+    """Memory for the results by name, (chunks, ...) each; of *every* node, or outputs alone."""
+    kept: dict[str, TensorInfo | Array] = {info.name: info for info in execution.outputs}
+    kept |= execution.trace if every else {}
+    size = chunks * sum(tensor.nbytes for tensor in kept.values())
+    if size > MAX_RESULT_BYTES:
+        raise ConfigError(
+            f"the results of {chunks} chunks take {size} bytes, {MAX_RESULT_BYTES} are the most",
+            hint="run fewer chunks at a time, or leave --all out",
+        )
+    return {name: np.empty((chunks, *like.shape), like.dtype) for name, like in kept.items()}
 
 
 def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
@@ -62,9 +77,8 @@ def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
 def _read_inputs(path: Path, graph: Graph) -> tuple[dict[str, Array], int | None]:
     """Arrays by input name, and the number of chunks, or None for a single run."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+    except UNREADABLE as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     names = {info.name for info in graph.inputs}
     if set(arrays) != names:

@@ -169,13 +169,22 @@ def read_package(data: bytes, *, label: str = "<bytes>") -> tuple[PackageEntry, 
             path=label,
             offset=count_at,
         )
-    entries = tuple(
-        _read_entry(data, magic, first + i * PDL_ENTRY_BYTES, label) for i in range(count)
-    )
+    entries: list[PackageEntry] = []
+    room = len(data)
+    for i in range(count):
+        entry = _read_entry(data, magic, first + i * PDL_ENTRY_BYTES, label)
+        room -= len(entry.name.encode()) + len(entry.data)
+        if room < 0:  # each entry is a copy of its bytes
+            raise ArtifactError(
+                f"model {i} of the package lies in others",
+                path=label,
+                offset=first + i * PDL_ENTRY_BYTES,
+            )
+        entries.append(entry)
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise ArtifactError("two models of the package share a name", path=label, offset=first)
-    return entries
+    return tuple(entries)
 
 
 def _verify_pdl3(data: bytes, label: str) -> bytes:

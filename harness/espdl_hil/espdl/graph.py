@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_RANK = 8  # more than any ESP-DL operator takes; bounds what a damaged file can ask for
+MAX_ELEMENTS = 2**31 - 1  # ESP-DL keeps lengths and their products in int
+
 Array: TypeAlias = "NDArray[Any]"
 Shape: TypeAlias = tuple[int, ...]
 Attribute: TypeAlias = (

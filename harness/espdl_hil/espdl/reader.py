@@ -14,13 +14,20 @@ import numpy as np
 from espdl_hil.errors import ArtifactError, ConfigError
 from espdl_hil.espdl.container import Edl, read_edl, read_package, select_model
 from espdl_hil.espdl.flatbuffer import Buffer, Table
-from espdl_hil.espdl.graph import Graph, Header, Node, Span, Tensor, TensorInfo
+from espdl_hil.espdl.graph import (
+    MAX_ELEMENTS,
+    MAX_RANK,
+    Graph,
+    Header,
+    Node,
+    Span,
+    Tensor,
+    TensorInfo,
+)
 
 if TYPE_CHECKING:
     from espdl_hil.espdl.graph import Array, Attribute, Shape
 
-MAX_RANK = 8  # more than any ESP-DL operator takes; bounds what a damaged file can ask for
-MAX_DIM = 2**31 - 1  # ESP-DL keeps shapes in int
 MAX_EXPONENT = 256  # beyond any scale that float32 can express
 TENSOR_TYPE = 1  # of the union TypeInfoValue
 LAYOUT_PREFIX = "layout ==> "  # how esp-ppq begins the doc string of a constant
@@ -274,7 +281,9 @@ class _GraphReader:
     def _shape(self, table: Table, shape: Shape, low: int = 0) -> Shape:
         if len(shape) > MAX_RANK:
             table.fail(f"{len(shape)} dimensions, expected {MAX_RANK} or fewer")
-        if any(not low <= dim <= MAX_DIM for dim in shape) or math.prod(shape) > MAX_DIM:
+        # lengths beside a 0 count too: NumPy multiplies them in 64 bits, and they wrap
+        held = math.prod(dim for dim in shape if dim > 0)
+        if any(dim < low for dim in shape) or held > MAX_ELEMENTS:
             table.fail(f"impossible shape {shape}")
         return shape
 

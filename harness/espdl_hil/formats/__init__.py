@@ -1,1 +1,1 @@
-"""Standards of others, once for all rooms: telnet and RFC 2217, partition table, ESP image."""
+"""Standards of others, once for all rooms: telnet, RFC 2217, partition table, ESP image, npz."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
-from espdl_hil.operators.inference import output_shapes, refusal, try_shapes
+from espdl_hil.operators.inference import output_shapes, refusal, shortened, try_shapes
 from espdl_hil.operators.node import PlacedNode
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
 from espdl_hil.operators.signature import WIDTHS
-from espdl_hil.operators.sizes import activation_bytes, node_work
+from espdl_hil.operators.sizes import activation_bytes, node_work, prepared_bytes
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
 # small file whose tensors exceed this together is damaged. Large models get more.
 ACTIVATION_BYTES = 24 * 2**20
 ACTIVATION_FACTOR = 64  # bytes of tensors for each byte of the file; public models need 23
+PREPARED_BYTES = 64 * 2**20  # what kernels keep beside: weights as floats, tables, padded inputs
 WORK_MACS = 2**30
 WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file; public models need 1,700
 
@@ -63,7 +64,7 @@ def check_graph(
     misfits = {node.name: reason for node, reason in mismatches}
     constants = graph.constants
     problems = [
-        (node, reason)
+        (node, shortened(reason))
         for node in graph.nodes
         for reason in _examine(
             node, graph, constants, target, shapes, misfits.get(node.name), flaws=flaws
@@ -231,5 +232,12 @@ def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
         raise UnsupportedOpError(
             f"one run takes {work} multiply-accumulates, the most for a file of "
             f"{graph.header.file_bytes} bytes is {most}",
+            path=graph.path,
+        )
+    prepared, room = prepared_bytes(graph, shapes), max(PREPARED_BYTES, room)
+    if prepared > room:
+        raise UnsupportedOpError(
+            f"its weights, tables and padded inputs take {prepared} bytes to compute with, the "
+            f"most for a file of {graph.header.file_bytes} bytes is {room}",
             path=graph.path,
         )

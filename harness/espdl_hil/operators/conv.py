@@ -39,6 +39,7 @@ from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, 
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
     Geometry,
+    filter_bytes,
     geometry_of,
     one_picture_rules,
     padded_input,
@@ -218,5 +219,6 @@ OPERATORS = {
         "channel on esp32p4",
         arithmetic=LANES,
         macs=filter_macs,
+        scratch=filter_bytes,
     )
 }

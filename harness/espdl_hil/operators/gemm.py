@@ -26,7 +26,14 @@ from espdl_hil.operators.products import (
     shift_rules,
 )
 from espdl_hil.operators.saturation import Saturation, corrected
-from espdl_hil.operators.signature import BIAS, INTEGER_WIDTHS, TENSOR, WEIGHT, Operator
+from espdl_hil.operators.signature import (
+    BIAS,
+    INTEGER_WIDTHS,
+    STEP_VISITS,
+    TENSOR,
+    WEIGHT,
+    Operator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,6 +182,11 @@ def _matmul_macs(view: NodeView, output: Shape) -> int:
     return math.prod(output) * view.shape[-1]
 
 
+def _matmul_visits(_: NodeView, output: Shape) -> int:
+    """Each matrix is prepared and multiplied by a kernel of its own."""
+    return 64 * STEP_VISITS * math.prod(output[:-2])
+
+
 OPERATORS = {
     "Gemm": Operator(
         build_gemm,
@@ -196,5 +208,6 @@ OPERATORS = {
         limits="1 to 4 dimensions, second operand packed",
         arithmetic=LANES,
         macs=_matmul_macs,
+        visits=_matmul_visits,
     ),
 }

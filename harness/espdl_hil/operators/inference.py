@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
-from espdl_hil.operators.node import INT32_MAX, NodeView
+from espdl_hil.espdl.graph import MAX_ELEMENTS, MAX_RANK
+from espdl_hil.operators.node import NodeView
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from espdl_hil.espdl.graph import Array, Graph, Node, Shape
+
+MAX_REASONS = 100  # of one refusal; a file can hold a wrong node for each 100 bytes
+MAX_REASON_CHARACTERS = 1000  # and each can quote a constant as long as the file
 
 
 def output_shapes(
@@ -46,9 +50,17 @@ def output_shapes(
     if len(node.outputs) > len(found):
         raise NodeProblem(f"{len(node.outputs)} outputs, ESP-DL makes {len(found)}")
     for shape in found:
-        if any(dim < 1 for dim in shape) or math.prod(shape) > INT32_MAX:
+        if len(shape) > MAX_RANK:
+            raise NodeProblem(f"the output would have {len(shape)} dimensions, not {MAX_RANK}")
+        if any(dim < 1 for dim in shape) or math.prod(shape) > MAX_ELEMENTS:
             raise NodeProblem(f"the output would have shape {shape}")
     return found
+
+
+def shortened(reason: str) -> str:
+    """A reason against a node, without the middle of what it quotes at length."""
+    half = MAX_REASON_CHARACTERS // 2
+    return reason if len(reason) <= 2 * half else f"{reason[:half]} … {reason[-half:]}"
 
 
 def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
@@ -78,8 +90,10 @@ def infer_shapes(graph: Graph, input_shapes: Mapping[str, Shape] | None = None) 
 def refusal(
     graph: Graph, problems: list[tuple[Node, str]], *, supported: str | None = None
 ) -> UnsupportedOpError:
-    """One error that names every node of *problems* with its reasons."""
-    lines = "".join(f"\n  {node}: {reason}" for node, reason in problems)
+    """One error that names the nodes of *problems*, the first hundred, with their reasons."""
+    lines = "".join(f"\n  {node}: {reason}" for node, reason in problems[:MAX_REASONS])
+    if len(problems) > MAX_REASONS:
+        lines += f"\n  and {len(problems) - MAX_REASONS} more"
     count = len({node.name for node, _ in problems})
     nodes = "1 node" if count == 1 else f"{count} nodes"
     return UnsupportedOpError(
@@ -108,7 +122,7 @@ def try_shapes(
         try:
             found = output_shapes(node, [shapes.get(name) for name in node.inputs], constants)
         except NodeProblem as problem:
-            problems.append((node, str(problem)))
+            problems.append((node, shortened(str(problem))))
             continue
         shapes.update(
             (name, shape) for name, shape in zip(node.outputs, found, strict=False) if name

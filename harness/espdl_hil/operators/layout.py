@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from espdl_hil.espdl.graph import MAX_RANK
 from espdl_hil.operators.kernel import copier
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS, LENGTHS_OPTIONAL, Operator, moves
@@ -72,6 +73,8 @@ def _unsqueeze_shapes(view: NodeView) -> list[Shape]:
     if axes is None:
         raise NodeProblem("there is no axes tensor")
     rank = len(view.shape) + len(axes)
+    if rank > MAX_RANK:
+        raise NodeProblem(f"the output would have {rank} dimensions, not {MAX_RANK}")
     chosen = {view.axis(axis, rank) for axis in axes}
     if len(chosen) != len(axes):
         raise NodeProblem(f"axes {axes} repeat")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1  # ESP-DL keeps integers in int
+MAX_INTEGERS = 4096  # of one list; many nodes can read one constant, and each would copy it
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,16 @@ class NodeView:
         """Elements of a constant int64 input; None when it is missing.
 
         Raises:
-            NodeProblem: The input is computed by the graph or is not int64.
+            NodeProblem: The input is computed by the graph, is not int64, or holds too many or
+                too large numbers.
         """
         values = self.constant(index)
         if values is None:
             return None
         if values.dtype != "<i8":
             raise NodeProblem(f"input {index} is {values.dtype}, ESP-DL reads int64")
+        if values.size > MAX_INTEGERS:
+            raise NodeProblem(f"input {index} lists {values.size} numbers, at most {MAX_INTEGERS}")
         integers = tuple(values.tolist())
         if not _fit_int32(integers):
             raise NodeProblem(f"input {index} holds {integers}, the chip keeps int32")

@@ -9,7 +9,7 @@ import numpy as np
 
 from espdl_hil.operators.numeric import limits, rounder
 from espdl_hil.operators.products import fused_rules
-from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, Operator
+from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, STEP_VISITS, Operator
 from espdl_hil.operators.windows import (
     ONE_PICTURE,
     Geometry,
@@ -19,6 +19,7 @@ from espdl_hil.operators.windows import (
     pads_of,
     per_axis,
     spatial_rank,
+    window_bytes,
     window_lengths,
     window_rules,
     windows,
@@ -100,20 +101,20 @@ def _average(bound: BoundNode, geometry: Geometry) -> Kernel:
     kind = np.dtype(np.float32 if source.is_float else np.int32)
     padded = padded_input(source.array, geometry, kind)
     views = windows(padded.array, geometry)
-    taps = [views[:, :, i, j] for i in range(views.shape[2]) for j in range(views.shape[3])]
-    sums = np.empty(taps[0].shape, kind)
+    taps = views.transpose(2, 3, 0, 1, 4)
+    sums = np.empty(taps.shape[2:], kind)
     output = destination.array.reshape(sums.shape)
     inverse = np.float32(1) / np.float32(area)
 
     def add_up() -> None:
         if padded.load is not None:
             padded.load()
-        if kind != np.float32 and len(taps) > 1:
+        if kind != np.float32:
             np.add.reduce(views, axis=(2, 3), out=sums)
             return
-        sums[...] = taps[0]
-        for tap in taps[1:]:
-            np.add(sums, tap, out=sums)
+        sums[...] = taps[0, 0]
+        for tap in range(1, area):
+            np.add(sums, taps[divmod(tap, geometry.kernel[1])], out=sums)
 
     if source.is_float:
 
@@ -157,7 +158,11 @@ def build_maximum(bound: BoundNode) -> Kernel:
 
 
 def _visits(view: NodeView, output: Shape) -> int:
-    return math.prod(output) * math.prod(view.integers("kernel_shape"))
+    return (math.prod(output) + STEP_VISITS) * math.prod(view.integers("kernel_shape"))
+
+
+def _global_visits(view: NodeView, output: Shape) -> int:
+    return (math.prod(output) + STEP_VISITS) * math.prod(view.shape[1:-1])
 
 
 OPERATORS = {
@@ -168,6 +173,7 @@ OPERATORS = {
         limits=f"{ONE_PICTURE}, no dilation",
         arithmetic=(SIMD,),
         visits=_visits,
+        scratch=window_bytes,
     ),
     "GlobalAveragePool": Operator(
         build_global_average,
@@ -175,6 +181,7 @@ OPERATORS = {
         one_picture_rules,
         limits=ONE_PICTURE,
         arithmetic=(SIMD,),
+        visits=_global_visits,
     ),
     "MaxPool": Operator(
         build_maximum,
@@ -185,5 +192,6 @@ OPERATORS = {
         arithmetic=(SIMD,),
         copies=True,
         visits=_visits,
+        scratch=window_bytes,
     ),
 }

@@ -12,6 +12,7 @@ from espdl_hil.operators.numeric import quantized, rounder, sigmoid32, tanh32
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import (
     OPTIONAL,
+    STEP_VISITS,
     TENSOR,
     WEIGHT,
     Arithmetic,
@@ -217,6 +218,10 @@ def _recurrent_macs(view: NodeView, _: Shape) -> int:
     return math.prod(view.shape[:2]) * rows
 
 
+def _recurrent_visits(_: NodeView, output: Shape) -> int:
+    return 16 * STEP_VISITS * math.prod(output[:2])  # frames and directions, one after the other
+
+
 _GATE: dict[str, tuple[str, ...]] = {"S8": ("int16",), "S16": ("int16",), "F32": ("float32",)}
 _GATE_BIAS = Role(_GATE, constant=True, optional=True, weight=True)
 _CELL_STATE = Role(_GATE, optional=True, weight=True)
@@ -236,6 +241,7 @@ OPERATORS = {
         limits="batch 1, forward or bidirectional, linear_before_reset",
         arithmetic=_GATE_SUMS,
         macs=_recurrent_macs,
+        visits=_recurrent_visits,
     ),
     "LSTM": Operator(
         build_lstm,
@@ -246,5 +252,6 @@ OPERATORS = {
         limits="batch 1, forward or bidirectional",
         arithmetic=_GATE_SUMS,
         macs=_recurrent_macs,
+        visits=_recurrent_visits,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from espdl_hil.operators.signature import (
     INDICES,
     INDICES_OPTIONAL,
     LENGTHS,
+    STEP_VISITS,
     TENSOR,
     Operator,
     moves,
@@ -48,6 +50,8 @@ def slice_ranges(view: NodeView) -> list[range]:
     axes = view.constant(3)
     steps = view.constant(4)
     rank = len(view.shape)
+    if max(len(starts), 0 if axes is None else len(axes)) > rank:
+        raise NodeProblem(f"more starts or axes than the {rank} dimensions")
     ranges = [range(dim) for dim in view.shape]
     for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         axis = view.axis(i if axes is None else _at(axes, i), rank)
@@ -90,14 +94,14 @@ def _slice_rules(placed: PlacedNode) -> Iterator[str]:
     for i, axis in enumerate(chosen[: len(starts)]):
         step = 1 if steps is None else int(steps[i])
         taken = chip_indices(placed.shape[axis], int(starts[i]), int(ends[i]), step)
-        if taken != list(wanted[axis]):
+        if taken != wanted[axis]:
             yield (
                 f"[{starts[i]}:{ends[i]}:{step}] of axis {axis}, which has {placed.shape[axis]}: "
                 "the chip takes other elements"
             )
 
 
-def chip_indices(length: int, start: int, end: int, step: int) -> list[int]:
+def chip_indices(length: int, start: int, end: int, step: int) -> range:
     """The indices that ``TensorBase::slice`` takes; it flips the result of a negative step."""
     start, end = (max(-(2**31), min(2**31 - 1, v)) for v in (start, end))
     flipped = step < 0
@@ -107,7 +111,7 @@ def chip_indices(length: int, start: int, end: int, step: int) -> list[int]:
     end = min(end, length)
     first = start + length if start < 0 else start % (length + 1)
     last = end + length if end < 0 else end
-    taken = list(range(first, last, step))
+    taken = range(first, last, step)
     return taken[::-1] if flipped else taken
 
 
@@ -238,9 +242,8 @@ def build_scatter_nd(bound: BoundNode) -> Kernel:
     Matches: ``ScatterND::forward_template``.
     """
     source, updates, output = bound.input().array, bound.input(2).array, bound.out.array
-    indices = bound.input(1).array
-    depth = indices.shape[-1]
-    places = [tuple(place) for place in indices.reshape(-1, depth).tolist()]
+    depth = bound.input(1).shape[-1]
+    places = bound.input(1).array.reshape(-1, depth)
     parts = updates.reshape(len(places), *source.shape[depth:])
     combine = COMBINATIONS[bound.text("reduction", "none")]
     wide = np.dtype(np.float32 if bound.out.is_float else np.int64)
@@ -248,7 +251,7 @@ def build_scatter_nd(bound: BoundNode) -> Kernel:
 
     def scatter() -> None:
         output[...] = source
-        for place, part in zip(places, parts, strict=True):
+        for place, part in zip(map(tuple, places.tolist()), parts, strict=True):
             if combine is None:
                 output[place] = part
             else:
@@ -256,6 +259,14 @@ def build_scatter_nd(bound: BoundNode) -> Kernel:
                 output[place] = combine(current, part).clip(low, high)
 
     return scatter
+
+
+def _reverse_visits(view: NodeView, _: Shape) -> int:
+    return STEP_VISITS * view.shape_of(1)[0]
+
+
+def _scatter_visits(view: NodeView, _: Shape) -> int:
+    return STEP_VISITS * math.prod(view.shape_of(1)[:-1])
 
 
 OPERATORS = {
@@ -272,9 +283,14 @@ OPERATORS = {
         inputs=(TENSOR, LENGTHS),
         limits="batch and time are the first two axes",
         copies=True,
+        visits=_reverse_visits,
     ),
     "ScatterND": Operator(
-        build_scatter_nd, rules=_scatter_nd_rules, inputs=(TENSOR, LENGTHS, TENSOR), copies=True
+        build_scatter_nd,
+        rules=_scatter_nd_rules,
+        inputs=(TENSOR, LENGTHS, TENSOR),
+        copies=True,
+        visits=_scatter_visits,
     ),
     "Slice": moves(
         build_slice,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTHS = {"S8": "int8", "S16": "int16", "F32": "float32"}  # quant_type of a node -> NumPy name
 INTEGER_WIDTHS = ("S8", "S16")
+STEP_VISITS = 1024  # what a call of NumPy takes, in multiply-accumulates
 
 Shapes: TypeAlias = Callable[[NodeView], "list[Shape]"]
 """Shapes of the outputs, in order; may raise `NodeProblem`."""
@@ -133,7 +134,9 @@ class Operator:
         arithmetic: What chips compute it with; the first that holds, else C and exact.
         copies: Integers pass unchanged, so all activations must have one exponent.
         macs: Multiply-accumulates of one run.
-        visits: Elements that the windows of one run visit without a multiplication.
+        visits: Elements that the windows of one run visit without a multiplication, and
+            `STEP_VISITS` for each turn of a loop in Python.
+        scratch: Bytes that the kernel keeps beside the node's tensors and constants.
     """
 
     build: Builder
@@ -152,6 +155,7 @@ class Operator:
     arithmetic: tuple[Arithmetic, ...] = ()
     macs: Work = no_work
     visits: Work = no_work
+    scratch: Work = no_work
 
 
 def arithmetic_of(operator: Operator, width: str, target: str, mode: str = "") -> Arithmetic:

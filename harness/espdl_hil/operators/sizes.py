@@ -14,11 +14,28 @@ if TYPE_CHECKING:
     from espdl_hil.espdl.graph import Graph, Node, Shape
 
 
+WIDENED_BYTES = 8  # of a weight: exact in float64
+TABLE_BYTES = 2 * 2**16  # an int16 result for every int16
+
+
 def activation_bytes(graph: Graph, shapes: Mapping[str, Shape]) -> int:
     """Size of all tensors that are not constants, graph inputs included, together."""
     names = [info.name for info in graph.inputs]
     names += [name for node in graph.nodes for name in node.outputs if name]
     return sum(math.prod(shapes[name]) * graph.value_info[name].dtype.itemsize for name in names)
+
+
+def prepared_bytes(graph: Graph, shapes: Mapping[str, Shape]) -> int:
+    """What kernels prepare at load and keep: weights widened, tables of int16, padded inputs."""
+    total = 0
+    for node in graph.nodes:
+        operator = OPERATORS[node.op_type]
+        constants = (graph.initializers[n] for n in node.inputs if n in graph.initializers)
+        total += WIDENED_BYTES * sum(tensor.info.size for tensor in constants)
+        if node.attributes.get("quant_type") == "S16" and not operator.copies:
+            total += TABLE_BYTES
+        total += operator.scratch(*_view(node, shapes))
+    return total
 
 
 def node_macs(node: Node, shapes: Mapping[str, Shape]) -> int:

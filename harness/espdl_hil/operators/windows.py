@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,19 @@ def window_lengths(view: NodeView, kernel: Shape, dilations: Shape) -> Shape:
             raise NodeProblem(f"the kernel spans {span} of axis {1 + i}, padded to {padded}")
         lengths.append((padded - span) // strides[i] + 1)
     return tuple(lengths)
+
+
+def window_bytes(view: NodeView, _: Shape) -> int:
+    """The padded input, as wide as any kernel wants it."""
+    spatial = spatial_rank(view)
+    pads, lengths = pads_of(view, spatial), view.shape[1:-1]
+    padded = (length + pads[i] + pads[spatial + i] for i, length in enumerate(lengths))
+    return 8 * math.prod(padded) * view.shape[-1]
+
+
+def filter_bytes(view: NodeView, output: Shape) -> int:
+    """The padded input, and all its windows gathered into rows."""
+    return window_bytes(view, output) + math.prod(output[:-1]) * math.prod(view.shape_of(1)[:-1])
 
 
 def one_picture_rules(placed: PlacedNode) -> Iterator[str]:

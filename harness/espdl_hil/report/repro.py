@@ -15,7 +15,6 @@ import itertools
 import json
 import re
 import zipfile
-import zlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,9 @@ import numpy as np
 
 from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, compare_streams
 from espdl_hil.errors import ArtifactError
+from espdl_hil.formats.npz import UNREADABLE, read_members, read_npz
 from espdl_hil.report.files import write_atomically
+from espdl_hil.report.schema import SCHEMA, STREAMS, ResultsError, validate_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,12 +34,9 @@ if TYPE_CHECKING:
 
     Chunks = Sequence[Mapping[str, Array]]
 
-SCHEMA = 2
-_STREAMS = ("stimulus", "expected", "observed")
-_UNREADABLE = (  # what zipfile, json, numpy and a strange manifest raise
-    *(OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
-    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
-)
+MANIFEST = "manifest.json"
+MAX_MEMBERS = 64  # manifest, streams, two artifacts
+MAX_MANIFEST_BYTES = 2**24  # some 200,000 chunks; objects of Python are 24 times their JSON
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest time: equal bundles have equal bytes
 
 
@@ -148,7 +146,7 @@ def write_repro(directory: Path, repro: Repro) -> Path:
     """
     files = {f"artifacts/{name}": data for name, data in repro.artifacts.items()}
     tensors: dict[str, list[list[str]]] = {}
-    for stream in _STREAMS:
+    for stream in STREAMS:
         chunks: Chunks = getattr(repro, stream)
         tensors[stream] = [list(chunk) for chunk in chunks]
         files[f"{stream}.npz"] = _pack(chunks)
@@ -165,7 +163,7 @@ def write_repro(directory: Path, repro: Repro) -> Path:
         "tensors": tensors,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    files = {"manifest.json": json.dumps(manifest, indent=1).encode() + b"\n", **files}
+    files = {MANIFEST: json.dumps(manifest, indent=1).encode() + b"\n", **files}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -181,27 +179,38 @@ def write_repro(directory: Path, repro: Repro) -> Path:
 def read_repro(path: Path) -> Repro:
     """Read a bundle and check every hash.
 
+    A bundle may come from a stranger: what it asks for is bounded before it is read, and nothing
+    that it says is believed.
+
     Raises:
-        ArtifactError: *path* cannot be read, is no bundle, or was changed.
+        ArtifactError: *path* cannot be read, is no bundle, asks for too much, or was changed.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read("manifest.json"))
-            if manifest["schema"] != SCHEMA:
-                raise _broken(path, f"schema {manifest['schema']!r}, this reader knows {SCHEMA}")
-            files = {name: archive.read(name) for name in manifest["files"]}
-        for name, digest in manifest["files"].items():
+        files = read_members(path, most=MAX_MEMBERS, limits={MANIFEST: MAX_MANIFEST_BYTES})
+        manifest = json.loads(files[MANIFEST])
+        validate_manifest(manifest)
+        listed = manifest["files"]
+        absent = {*listed, *(f"{stream}.npz" for stream in STREAMS)} - files.keys()
+        if absent:
+            raise ValueError(f"{', '.join(sorted(absent))} missing")
+        for name, digest in listed.items():
             if hashlib.sha256(files[name]).hexdigest() != digest:
-                raise _broken(path, f"{name} is not what was bundled")
-        return _from_manifest(manifest, files)
-    except _UNREADABLE as error:
+                raise ValueError(f"{name} is not what was bundled")
+        repro = _from_manifest(manifest, {name: files[name] for name in listed})
+        _check_axes(repro)
+    except (*UNREADABLE, ResultsError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _broken(path, f"not a repro bundle: {reason}") from error
+        raise ArtifactError(
+            f"not a repro bundle: {reason}",
+            path=str(path),
+            hint="take the bundle from hil-report/repro/ of the run that failed",
+        ) from error
+    return repro
 
 
 def _from_manifest(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Repro:
     streams: dict[str, Any] = {
-        stream: _unpack(files[f"{stream}.npz"], manifest["tensors"][stream]) for stream in _STREAMS
+        stream: _unpack(files[f"{stream}.npz"], manifest["tensors"][stream]) for stream in STREAMS
     }
     artifacts = {
         name.removeprefix("artifacts/"): data
@@ -211,17 +220,25 @@ def _from_manifest(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> R
     if manifest["main"] not in artifacts:
         raise ValueError(f"no artifact {manifest['main']}")
     plain = ("id", "target", "model", "substrate", "main", "frame_axes", "skip_frames", "state")
+    tolerance = manifest["tolerance"]
     return Repro(
         artifacts=artifacts,
         **streams,
         **{name: manifest[name] for name in (*plain, "versions", "diagnosis", "silent_chunks")},
-        tolerance=Tolerance(**manifest["tolerance"]),
+        tolerance=Tolerance(tolerance["max_lsb"], tolerance["relative"]),
     )
 
 
-def _broken(path: Path, reason: str) -> ArtifactError:
-    hint = "take the bundle from hil-report/repro/ of the run that failed"
-    return ArtifactError(reason, path=str(path), hint=hint)
+def _check_axes(repro: Repro) -> None:
+    """Every chunk has each output that is compared, and its time axis."""
+    for number, chunk in enumerate(repro.expected):
+        for name, axis in repro.frame_axes.items():
+            if name not in chunk:
+                raise ValueError(f"chunk {number}: no expected {name!r}")
+            if axis is not None and axis >= chunk[name].ndim:
+                raise ValueError(
+                    f"frame axis {axis} of {name!r}, which has {chunk[name].ndim} dimensions"
+                )
 
 
 def _pack(chunks: Chunks) -> bytes:
@@ -237,8 +254,8 @@ def _pack(chunks: Chunks) -> bytes:
 
 
 def _unpack(data: bytes, names: Sequence[Sequence[str]]) -> list[dict[str, Array]]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return [
-            {name: arrays[f"c{number}t{place}"] for place, name in enumerate(chunk)}
-            for number, chunk in enumerate(names)
-        ]
+    arrays = read_npz(io.BytesIO(data), room=len(data))  # bundles store them uncompressed
+    return [
+        {name: arrays[f"c{number}t{place}"] for place, name in enumerate(chunk)}
+        for number, chunk in enumerate(names)
+    ]

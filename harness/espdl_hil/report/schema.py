@@ -1,4 +1,4 @@
-"""Checks what ``results.json`` says. Knows JSON values only, so that others can use it alone."""
+"""Checks ``results.json`` and manifests of bundles. Knows JSON values only: others can use it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from espdl_hil.errors import HarnessError
+from espdl_hil.targets import TARGETS
 
 SCHEMA = 2
 SIMULATED, EMULATED, SILICON = "simulated", "emulated", "silicon"
@@ -16,6 +17,11 @@ OUTCOMES = ("passed", "failed", "error")  # from best to worst
 CHECKS = ("streaming", "interpreter", "reference")  # in the order in which they are shown
 
 _Check = Callable[[Any], bool]
+
+
+STREAMS = ("stimulus", "expected", "observed")  # what a bundle holds of a run
+MAX_RANK = 8  # of a tensor
+MAX_SHOWN = 80  # characters of a wrong value
 
 
 class ResultsError(HarnessError):
@@ -66,10 +72,24 @@ def _faults(value: Any, fields: Mapping[str, _Check], where: str) -> list[str]:
         return [f"{where}: not an object"]
     missing = [f"{where}: {name} is missing" for name in fields if name not in value]
     return missing + [
-        f"{where}: {name} is {value[name]!r}"
+        f"{where}: {name} is {_shown(value[name])}"
         for name, check in fields.items()
         if name in value and not check(value[name])
     ]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _is_map(check: _Check) -> _Check:
+    """An object whose values pass; JSON's names are texts."""
+    return lambda value: isinstance(value, Mapping) and all(map(check, value.values()))
+
+
+def _is_list(check: _Check) -> _Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
 
 
 _COMMIT: dict[str, _Check] = {"id": _is_text, "dirty": _is_flag}
@@ -134,6 +154,42 @@ _RUN: dict[str, _Check] = {
     "commit": _or_null(_has(_COMMIT)),
     "environment": _is_texts,
 }
+
+_TOLERANCE: dict[str, _Check] = {
+    "max_lsb": _is_count,
+    "relative": lambda value: _is_number(value) and 0 <= value < 1,
+}
+_MANIFEST: dict[str, _Check] = {
+    **dict.fromkeys(("id", "model", "main"), _is_text),
+    "target": tuple(TARGETS).__contains__,
+    "substrate": SUBSTRATES.__contains__,
+    "frame_axes": _is_map(_or_null(lambda value: _is_count(value) and value < MAX_RANK)),
+    "skip_frames": _is_map(_is_count),
+    "silent_chunks": _is_list(_is_count),
+    "state": _is_texts,
+    "tolerance": _has(_TOLERANCE),
+    "versions": _is_texts,
+    "diagnosis": _or_null(_has(_DIAGNOSIS)),
+    "tensors": _has(dict.fromkeys(STREAMS, _is_list(_is_list(_is_text)))),
+    "files": _is_texts,
+}
+
+
+def validate_manifest(manifest: Any) -> None:
+    """Check the manifest of a bundle, types only; unknown fields are allowed.
+
+    Args:
+        manifest: What ``json.loads`` gives for a ``manifest.json``.
+
+    Raises:
+        ResultsError: naming every fault.
+    """
+    schema = manifest.get("schema") if isinstance(manifest, Mapping) else None
+    if schema != SCHEMA:
+        raise ResultsError(f"manifest: schema {_shown(schema)}, this reader knows {SCHEMA}")
+    faults = _faults(manifest, _MANIFEST, "manifest")
+    if faults:
+        raise ResultsError("; ".join(faults))
 
 
 def validate_results(results: Mapping[str, Any]) -> None:
