@@ -228,6 +228,60 @@ def test_a_damaged_reply_is_asked_for_at_once(connect):
     assert transport.stats["damaged"] == 1
 
 
+class Mute(Device):
+    """Executes and loses its first replies; may say which request it expects next."""
+
+    says: bool = True
+    lost: int = 2
+
+    def send(self, frame: bytes) -> bytes:
+        self.counts["out"] += 1
+        if 1 < self.counts["out"] <= 1 + self.lost:
+            reject = encode(Reject(reason=2, expected=self.expected), session=self.session, seq=0)
+            return reject if self.says else b""
+        return frame
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_reject_behind_what_is_in_flight_hurries_the_repeat(connect, says):
+    device = Mute()
+    device.says = says
+    transport, _ = connect(device)
+    transport.timing = replace(TIMING, repeat_s=0.5, reply_s=20)
+    started = time.monotonic()
+    transport.expect(transport.submit(Reset(handle=0), 20), ResetReply)
+    assert (time.monotonic() - started < 0.4) == says
+    assert device.executed == [0, 1]
+
+
+def test_rejects_for_ever_end_at_the_deadline(connect):
+    class Rejecting(Device):
+        def take(self, packet: Packet) -> bytes:
+            if packet.type == Hello.TYPE:
+                return super().take(packet)
+            return encode(Reject(reason=2, expected=packet.seq), session=self.session, seq=0)
+
+    transport, _ = connect(Rejecting())
+    started = time.monotonic()
+    with pytest.raises(TransportError, match=r"no reply to Reset within 0\.4 s"):
+        resets(transport, 1)
+    assert time.monotonic() - started < 1
+
+
+def test_a_device_that_is_slow_always_is_not_asked_twice_each_time(connect):
+    class Slow(Device):
+        def take(self, packet: Packet) -> bytes:
+            threading.Timer(0.1, lambda: port.say(super(Slow, self).take(packet))).start()
+            return b""
+
+    transport, port = connect(Slow(), greet=False)
+    transport.greet(2)
+    assert [resets(transport, 1) for _ in range(20)] == [[0]] * 20
+    first = transport.stats["repeated"]
+    assert [resets(transport, 1) for _ in range(20)] == [[0]] * 20
+    assert transport.stats["repeated"] - first <= 2 < first
+
+
 def test_silence_ends_at_the_deadline(connect):
     silent = False
     transport, _ = connect(Device(lose=lambda way, _: way == "out" and silent))

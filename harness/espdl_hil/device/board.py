@@ -24,20 +24,21 @@ from pytest_embedded_idf.serial import IdfSerial
 from espdl_hil.device.errors import BootError, TransportError
 from espdl_hil.device.ports import ESPRESSIF_JTAG, UsbPort, list_usb_ports
 from espdl_hil.device.rfc2217_handler import event_url, register
-from espdl_hil.errors import ConfigError
+from espdl_hil.errors import ConfigError, DeviceError, HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_embedded_idf.app import IdfApp
 
     from espdl_hil.device.console import Console
     from espdl_hil.device.firmware import Firmware
-    from espdl_hil.errors import HarnessError
 
 REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
+ATTEMPTS: Final = 5  # a damaged byte ends esptool; what was flashed before it is skipped then
+ATTEMPTS_S: Final = 10.0  # no further attempt after that
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
@@ -78,20 +79,24 @@ class Board:
         self.name = port
         self.flashed: list[int] = []  # bytes of each file written, in order
         self._firmware = firmware
+        self._baud = baud
         self._usb = _usb_identity(port)
         self._output = _Output(console)
         if models is not None:
             self.check(models)
+        self._repeat(lambda: self._connect(models))
+        self.reopen_if_gone()
+
+    def _connect(self, models: bytes | None) -> None:
         with self._esptool(), self._app(models) as app:
             self._serial = _Serial(
                 pexpect_proc=None,
                 msg_queue=self._output,
                 app=app,
-                target=firmware.target,
-                port=event_url(port),
-                baud=baud,
+                target=self._firmware.target,
+                port=event_url(self.name),
+                baud=self._baud,
             )
-        self.reopen_if_gone()
 
     @property
     def port(self) -> Any:
@@ -128,9 +133,35 @@ class Board:
             BootError: No ROM loader answers.
             TransportError: The port went away, or flashing failed.
         """
-        with self._esptool(), self._app(models, base=everything) as app:
-            self._serial.flash(app)
+        self._repeat(lambda: self._flash(models, base=everything))
         self.reopen_if_gone()
+
+    def _flash(self, models: bytes | None, *, base: bool) -> None:
+        self.reopen_if_gone()
+        self.port.baudrate = self._baud  # esptool forgets to when it fails
+        with self._esptool(), self._app(models, base=base) as app:
+            self._serial.flash(app)
+
+    def _repeat(self, attempt: Callable[[], None]) -> None:
+        """Repeat what a damaged byte may have ended.
+
+        No answer, another chip and a port that does not open are believed when they come twice:
+        the byte that says so may be the damaged one.
+        """
+        deadline = time.monotonic() + ATTEMPTS_S
+        seen: list[str] = []
+        while True:
+            try:
+                return attempt()
+            except HarnessError as error:
+                final = not isinstance(error, TransportError)
+                if final and str(error) in seen:
+                    raise
+                seen.append(str(error))
+                if len(seen) == ATTEMPTS or time.monotonic() > deadline:
+                    if isinstance(error, DeviceError):
+                        raise
+                    raise TransportError(error.message, port=self.name, hint=error.hint) from error
 
     def reset(self) -> None:
         """Pulse EN: the app starts anew. What was received before is dropped.
@@ -209,22 +240,29 @@ class Board:
                 _without_hex_dumps(),
             ):
                 yield
-        except FatalError as error:
-            _close_forgotten_port(error)
-            raise self._explain(str(error)) from None
+        except HarnessError:
+            raise
         except SystemExit as error:
             raise TransportError(
                 f"esptool ended with {error.code}", port=self.name, console_tail=output.tail()
             ) from None
-        except OSError as error:
-            raise TransportError(f"the port failed: {error}", port=self.name) from None
+        except Exception as error:  # noqa: BLE001 - esptool trusts what a chip answers
+            _close_forgotten(error)
+            raise self._explain(error) from None
         finally:
             self.flashed = [int(size) for size in _WROTE.findall(output.text)]
 
-    def _explain(self, reason: str) -> HarnessError:
-        first = reason.strip().splitlines()[0]
+    def _explain(self, error: Exception) -> HarnessError:
+        reason = str(error).strip() or "no reason given"
+        first = reason.splitlines()[0]
+        if isinstance(error, OSError):
+            return TransportError(f"the port failed: {first}", port=self.name)
+        if not isinstance(error, FatalError):
+            first = f"esptool cannot read an answer ({type(error).__name__}: {first})"
+        if "no answer to COM port" in reason or "the server refused" in reason:
+            return TransportError(f"the port failed: {reason.splitlines()[-1]}", port=self.name)
         if "Could not open" in reason:
-            detail = reason.strip().splitlines()[1:2]
+            detail = reason.splitlines()[1:2]
             return ConfigError(
                 f"port {self.name} cannot be opened {detail[0] if detail else ''}".strip(),
                 hint="check the name, that the board is connected, that no other program has the "
@@ -244,12 +282,15 @@ class Board:
         return TransportError(f"flashing failed: {first}", port=self.name)
 
 
-def _close_forgotten_port(error: FatalError) -> None:
-    """Close the port that esptool leaves open when it meets another chip than it was told."""
+def _close_forgotten(error: Exception) -> None:
+    """Close port and files that esptool leaves open when it fails."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         failed = frame.f_locals.get("self")
         if isinstance(failed, loader.ESPLoader):
             failed._port.close()  # noqa: SLF001 - esptool has no other way
+        params = getattr(failed, "params", None)  # of click's context, for the files
+        for _, file in (params.get("addr_filename") or ()) if isinstance(params, dict) else ():
+            file.close()
 
 
 class _NoDump:

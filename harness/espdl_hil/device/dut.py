@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_BAUD: Final = 115200
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
+SOCKET_SCHEME: Final = "socket://"
 
 
 @dataclass(frozen=True)
@@ -122,26 +123,40 @@ class Dut:
             stack.callback(self._end_session)
 
     def _open(self) -> None:
-        from espdl_hil.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
-        from espdl_hil.device.emulator import SCHEME, Emulator
-
         config = self.config
         self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
         self._lock = find_port(config.target, config.port)
-        port = self._lock.port
-        if port.startswith(SCHEME):
-            self._board = Emulator(port)
-        else:
-            self._board = Board(
-                port, self._firmware, self.console, baud=config.baud, models=self._models
-            )
         try:
+            self._connect()
             self._begin_session(config.timing.boot_s)
         except DeviceError as error:
             if not is_retryable(error):
                 raise
-            self.recover(error.message)
+            try:
+                self.recover(error.message)
+            except DeviceError:
+                if self._can_reset:
+                    raise
+                raise error from None  # nothing could be tried that would tell more
+
+    def _connect(self) -> None:
+        """Flash what differs and start the app; an emulator runs it already."""
+        from espdl_hil.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
+        from espdl_hil.device.emulator import Emulator
+
+        if self._firmware is None:
+            raise AssertionError("connected before the firmware was read")
+        if self._can_reset:
+            self._board = Board(
+                self._port_name,
+                self._firmware,
+                self.console,
+                baud=self.config.baud,
+                models=self._models,
+            )
+        else:
+            self._board = Emulator(self._port_name)
 
     # -- what it offers --------------------------------------------------------
 
@@ -212,7 +227,11 @@ class Dut:
 
     def reset(self) -> None:
         """Pulse EN and greet the device anew; the old session's models are gone."""
-        self._en_reset()
+        self._end_session()
+        board = self._need_board()
+        board.reopen_if_gone()
+        board.reset()
+        self._begin_session(self.config.timing.boot_s)
 
     # -- recovery ----------------------------------------------------------------
 
@@ -247,21 +266,23 @@ class Dut:
             reason,
         )
 
-    def _soft_reset(self) -> None:
+    def _soft_reset(self) -> bool:
         """Greet; a device that answers restarts its firmware on request."""
         self._end_session()
-        self._need_board().reopen_if_gone()
+        if self._board is None:  # it could not be flashed; there is no port yet
+            return False
+        self._board.reopen_if_gone()
         self._begin_session(SOFT_GREETING_S)
         self.session.reboot()
         self._end_session()
         self._begin_session(self.config.timing.boot_s)
+        return True
 
-    def _en_reset(self) -> None:
-        self._end_session()
-        board = self._need_board()
-        board.reopen_if_gone()
-        board.reset()
-        self._begin_session(self.config.timing.boot_s)
+    def _en_reset(self) -> bool:
+        if self._board is None or not self._can_reset:
+            return False
+        self.reset()
+        return True
 
     def _power_cycle(self) -> bool:
         switch = self.config.power_cycle
@@ -273,16 +294,24 @@ class Dut:
             raise TransportError(
                 f"the power switch failed: {type(error).__name__}: {error}", port=self._port_name
             ) from error
-        self._need_board().reopen_if_gone()
+        if self._board is None:
+            self._connect()
+        else:
+            self._board.reopen_if_gone()
         self._begin_session(self.config.timing.boot_s)
         return True
 
-    def _reflash(self) -> None:
+    def _reflash(self) -> bool:
         self._end_session()
-        board = self._need_board()
-        board.reopen_if_gone()
-        board.flash(self._models, everything=True)
+        if not self._can_reset:
+            return False
+        if self._board is None:
+            self._connect()
+        else:
+            self._board.reopen_if_gone()
+            self._board.flash(self._models, everything=True)
         self._begin_session(self.config.timing.boot_s)
+        return True
 
     # -- the session ---------------------------------------------------------------
 
@@ -340,6 +369,11 @@ class Dut:
         if self._board is None:
             raise TransportError("the device is not connected", port=self._port_name)
         return self._board
+
+    @property
+    def _can_reset(self) -> bool:
+        """An emulator's socket has no reset line and no ROM loader behind it."""
+        return not self._port_name.startswith(SOCKET_SCHEME)
 
     @property
     def _port_name(self) -> str:

@@ -10,7 +10,6 @@ import serial
 from espdl_hil.device.errors import TransportError
 from espdl_hil.errors import ConfigError
 
-SCHEME: Final = "socket://"
 REOPEN_S: Final = 5.0
 REOPEN_POLL_S: Final = 0.1
 

@@ -17,6 +17,8 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 PROBE_DEADLINE_S: Final = 3.5  # all ports together; they are probed side by side
+PROBE_ATTEMPTS: Final = 3  # of one port, as far as there is time
+CONNECT_S: Final = 1.5  # that one attempt of esptool takes where nothing answers, and some
 LOCK_WAIT_S: Final = 1.0  # another process may be probing the same port right now
 
 ESPRESSIF_JTAG: Final = (0x303A, 0x1001)  # vendor and product of USB-Serial/JTAG
@@ -182,6 +184,18 @@ def probe_chip(device: str, deadline_s: float) -> str:
         OSError: The port cannot be opened.
         esptool.util.FatalError: No chip answers.
     """
+    deadline = time.monotonic() + deadline_s
+    attempts = PROBE_ATTEMPTS
+    while True:
+        try:
+            return _probe_once(device, max(0.0, deadline - time.monotonic()))
+        except Exception:  # one damaged byte looks like no chip
+            attempts -= 1
+            if not attempts or time.monotonic() > deadline - CONNECT_S:
+                raise
+
+
+def _probe_once(device: str, deadline_s: float) -> str:
     import serial
     from esptool.cmds import detect_chip
 
@@ -189,8 +203,7 @@ def probe_chip(device: str, deadline_s: float) -> str:
     port.write_timeout = deadline_s
     port.open()
     try:
-        # One attempt takes about 1 s on a port where nothing answers.
-        chip = detect_chip(port, connect_attempts=max(1, int(deadline_s / 1.5)))
+        chip = detect_chip(port, connect_attempts=max(1, int(deadline_s / CONNECT_S)))
         chip.hard_reset()
         return str(chip.CHIP_NAME).lower().replace("-", "")
     finally:

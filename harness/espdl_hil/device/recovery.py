@@ -64,12 +64,13 @@ class Recovery:
         """Try one rung after the other until one helps.
 
         Args:
-            ladder: Gentlest first; the last rung can always be tried.
+            ladder: Gentlest first.
             reason: What had happened.
 
         Raises:
             HarnessError: The last attempt's; no rung helped, or no further one would.
         """
+        last: HarnessError | None = None
         for action, attempt in ladder:
             started = time.monotonic()
             failure: HarnessError | None = None
@@ -83,8 +84,12 @@ class Recovery:
             self.incidents.append(Incident(headline(reason), action, outcome, seconds))
             if failure is None:
                 return
-            if action == ladder[-1].action or not is_retryable(failure):
-                raise failure
+            last = failure
+            if not is_retryable(failure):
+                break
+        if last is None:
+            raise AssertionError("no rung of the ladder could be tried")
+        raise last
 
 
 def headline(text: str) -> str:

@@ -17,7 +17,8 @@ class Timing:
     Attributes:
         boot_s: From reset to the answer to HELLO.
         hello_interval_s: Between two HELLOs while the device boots.
-        repeat_s: Until a request is sent again; doubles each time.
+        repeat_s: Until a request is sent again; longer where replies usually take longer, and
+            doubled each time.
         reply_s: Until an ordinary request is given up.
         slow_reply_s: The same for requests that read flash or allocate a model.
         step_s: The same for one model step.
@@ -26,7 +27,7 @@ class Timing:
 
     boot_s: float = 10.0
     hello_interval_s: float = 0.25
-    repeat_s: float = 1.0
+    repeat_s: float = 0.2
     reply_s: float = 8.0
     slow_reply_s: float = 30.0
     step_s: float = 30.0
@@ -45,6 +46,7 @@ class Pending:
         "reply",
         "request",
         "seq",
+        "started",
     )
 
     def __init__(self, request: Message, frame: bytes, seq: int, deadline_s: float) -> None:
@@ -52,7 +54,8 @@ class Pending:
         self.frame = frame
         self.seq = seq
         self.deadline_s = deadline_s
-        self.deadline = 0.0  # set when it becomes the oldest: the device executes in order
+        self.started = 0.0  # when it became the oldest: the device executes in order
+        self.deadline = 0.0
         self.repeat_at = 0.0
         self.repeats = 0
         self.reply: Packet | None = None

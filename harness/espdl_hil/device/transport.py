@@ -40,7 +40,9 @@ _Reply = TypeVar("_Reply", bound=Message)
 READ_TIMEOUT_S: Final = 0.5  # a line silent for this long inside a frame has lost its end
 JOIN_TIMEOUT_S: Final = 5.0
 CRASH_GRACE_S: Final = 0.3  # for the backtrace that follows the first line of a crash
-RESEND_SOON_S: Final = 0.05  # after one packet was lost, those behind it were dropped as well
+RESEND_SOON_S: Final = 0.02  # after one packet was lost, those behind it were dropped as well
+MAX_REPEAT_S: Final = 1.0  # a first repeat waits no longer, however slow the device usually is
+USUAL_OVER: Final = 8  # replies that an average is made of
 BITS_PER_BYTE: Final = 10  # on a UART: start bit, eight data bits, stop bit
 
 
@@ -73,6 +75,8 @@ class Transport:
         self._changed = threading.Condition()  # guards everything below
         self._in_flight: dict[int, Pending] = {}  # by sequence number, oldest first
         self._credits = 1
+        self._usual_s = 0.0  # what a reply takes, smoothed
+        self._doubted = (-1, 0.0)  # last repeated request: sequence number, seconds to its reply
         self._session = 0
         self._next_seq = 0
         self._resend_from: int | None = None
@@ -216,35 +220,43 @@ class Transport:
 
     def _overdue(self) -> list[bytes]:
         """Frames to send again now. Called with the lock held."""
+        oldest = next(iter(self._in_flight.values()))
+        now = time.monotonic()
+        if now >= oldest.deadline:
+            self._fail(self.failures.timed_out(oldest.request, oldest.deadline_s, oldest.repeats))
         if self._resend_from is not None:
             start, self._resend_from = self._resend_from, None
             again = [p for p in self._in_flight.values() if (p.seq - start) % 2**32 < 2**31]
             self.stats["resent"] += len(again)
             return [pending.frame for pending in again]
-        oldest = next(iter(self._in_flight.values()))
-        now = time.monotonic()
-        if now >= oldest.deadline:
-            self._fail(self.failures.timed_out(oldest.request, oldest.deadline_s, oldest.repeats))
         if now < oldest.repeat_at:
             return []
         oldest.repeats += 1
-        oldest.repeat_at = now + self._patience(oldest) * 2**oldest.repeats
+        oldest.repeat_at = now + self._patience() * 2**oldest.repeats
         self.stats["repeated"] += 1
         return [oldest.frame]
 
     def _start_clock(self, pending: Pending) -> None:
-        now = time.monotonic()
-        line_s = self._patience(pending) - self.timing.repeat_s
-        pending.deadline = now + pending.deadline_s + line_s
-        pending.repeat_at = now + self.timing.repeat_s + line_s
+        pending.started = now = time.monotonic()
+        pending.deadline = now + pending.deadline_s + self._line_s()
+        pending.repeat_at = now + self._patience()
 
-    def _patience(self, pending: Pending) -> float:
-        """Seconds until a repeat makes sense: requests and reply must cross the line first."""
+    def _patience(self) -> float:
+        """Seconds until a repeat makes sense."""
+        slow_s = max(self.timing.repeat_s, MAX_REPEAT_S)
+        return min(slow_s, self.timing.repeat_s + 2 * self._usual_s) + self._line_s()
+
+    def _line_s(self) -> float:
+        """Seconds that what is in flight and one reply take on the line."""
         if not self._baud:
-            return self.timing.repeat_s
-        queued = sum(len(other.frame) for other in self._in_flight.values()) or len(pending.frame)
+            return 0.0
+        queued = sum(len(other.frame) for other in self._in_flight.values())
         reply = self.hello.max_payload if self.hello is not None else 0
-        return self.timing.repeat_s + (queued + reply) * BITS_PER_BYTE / self._baud
+        return (queued + reply) * BITS_PER_BYTE / self._baud
+
+    def _soon(self) -> float:
+        """When to repeat what was lost, most likely."""
+        return time.monotonic() + min(MAX_REPEAT_S, RESEND_SOON_S + 2 * self._usual_s)
 
     def _send(self, frame: bytes) -> None:
         try:
@@ -333,7 +345,7 @@ class Transport:
     def _hurry(self) -> None:
         oldest = next(iter(self._in_flight.values()), None)
         if oldest is not None:
-            oldest.repeat_at = min(oldest.repeat_at, time.monotonic() + RESEND_SOON_S)
+            oldest.repeat_at = min(oldest.repeat_at, self._soon())
 
     def _take_packet(self, packet: Packet) -> None:
         if packet.type in (Booted.TYPE, Reject.TYPE):
@@ -342,16 +354,26 @@ class Transport:
         pending = self._in_flight.get(packet.seq)
         if packet.session != self._session or pending is None:
             self.stats["duplicates"] += 1
+            if packet.session == self._session and packet.seq == self._doubted[0]:
+                self._learn(self._doubted[1])  # there was no need to repeat it
             return
         self._credits = max(1, packet.credits)
         del self._in_flight[packet.seq]
         pending.reply = packet
+        took_s = time.monotonic() - pending.started
+        if pending.repeats:
+            self._doubted = (packet.seq, took_s)
+        elif pending.started:
+            self._learn(took_s)
         following = next(iter(self._in_flight.values()), None)
         if following is not None and not following.deadline:
             self._start_clock(following)
             if pending.repeats:
-                following.repeat_at = time.monotonic() + RESEND_SOON_S
+                following.repeat_at = self._soon()
                 following.repeats = 1  # so that the next one in line is hurried as well
+
+    def _learn(self, took_s: float) -> None:
+        self._usual_s += (took_s - self._usual_s) / USUAL_OVER
 
     def _take_event(self, packet: Packet) -> None:
         try:
@@ -367,3 +389,5 @@ class Transport:
             self.stats["rejected"] += 1
             if message.expected in self._in_flight:
                 self._resend_from = message.expected
+            else:
+                self._hurry()  # it has executed all of them: the replies were lost
