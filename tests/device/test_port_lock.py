@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from espdl_hil.device.port_lock import PortLock
+from espdl_hil.device.port_lock import PortLock, lock_directory
 from espdl_hil.errors import ConfigError
 
 HOLDER = """
@@ -65,3 +68,111 @@ def test_releasing_twice_is_harmless():
         lock.release()
         assert other.owner().startswith("pid ")
         assert not PortLock("/dev/ttyUSB0").try_acquire()
+
+
+PORT = "/dev/ttyUSB0"
+OTHER_USER = 12345
+root_only = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives a folder to another user"
+)
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """The folder of ours in a temporary folder that all users share; not made yet."""
+    for name in ("ESPDL_HIL_RUNTIME_DIR", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if Path(f"/run/user/{os.getuid()}").is_dir():
+        pytest.skip("this user has a runtime directory and needs no shared one")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"espdl-hil-{os.getuid()}"
+
+
+def refused(*expected):
+    with pytest.raises(ConfigError) as caught:
+        PortLock(PORT).acquire()
+    for text in (*expected, "hint: remove it, or set ESPDL_HIL_RUNTIME_DIR"):
+        assert text in str(caught.value)
+
+
+@posix_only
+def test_the_shared_temporary_folder_gets_a_folder_that_only_its_user_can_write(shared):
+    with PortLock(PORT).acquire():
+        for folder in (shared, shared / "ports"):
+            assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@posix_only
+@pytest.mark.parametrize("name", [".", "ports"])
+def test_a_folder_of_another_kind_is_refused(shared, tmp_path, name):
+    folder = shared / name
+    folder.mkdir(parents=True, mode=0o700)
+    PortLock(PORT).acquire().release()
+    folder.chmod(0o777)
+    refused(str(folder), "others may write there (mode 777)")
+    folder.chmod(0o700)
+    PortLock(PORT).acquire().release()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    refused(str(folder), "it is a link")
+    folder.unlink()
+    folder.write_text("")
+    refused(str(folder), "File exists")
+
+
+@posix_only
+@root_only
+@pytest.mark.parametrize("name", [".", "ports"])
+def test_a_folder_that_another_user_made_is_refused(shared, name):
+    (shared / name).mkdir(parents=True, mode=0o700)
+    os.chown(shared / name, OTHER_USER, OTHER_USER)
+    refused(str(shared / name), f"it belongs to user {OTHER_USER}")
+    assert not list(shared.rglob("*.lock"))
+
+
+@posix_only
+@root_only
+def test_a_user_takes_the_administrators_folder_when_it_is_named(tmp_path, monkeypatch):
+    ports = tmp_path / "lab" / "ports"
+    ports.mkdir(parents=True)
+    ports.chmod(0o1777)
+    monkeypatch.setenv("ESPDL_HIL_RUNTIME_DIR", str(tmp_path / "lab"))
+    monkeypatch.setattr(os, "getuid", lambda: OTHER_USER)
+    assert lock_directory() == ports
+    os.chown(ports, OTHER_USER + 1, 0)
+    refused(str(ports), f"it belongs to user {OTHER_USER + 1}")
+
+
+@posix_only
+@pytest.mark.parametrize("suffix", ["lock", "owner"])
+def test_a_planted_link_never_has_a_file_overwritten(tmp_path, suffix):
+    """Planted before the folder was made safe, or in an administrator's folder."""
+    PortLock(PORT).acquire().release()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    link = lock_directory() / next(lock_directory().glob("*.lock")).with_suffix(f".{suffix}").name
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim)
+    if suffix == "lock":
+        refused(str(link))
+    else:
+        with PortLock(PORT).acquire() as lock:
+            assert lock.owner() == f"pid {os.getpid()}"
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ESPDL_HIL_RUNTIME_DIR", str(tmp_path / "file" / "below"))
+    refused("port locks cannot be kept in", "Not a directory")
+
+
+def test_a_full_disk_costs_the_owners_name_and_not_the_lock(monkeypatch):
+    def full(*_, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with PortLock(PORT).acquire() as lock:
+        assert lock.owner() == "pid unknown"
+        assert not PortLock(PORT).try_acquire()

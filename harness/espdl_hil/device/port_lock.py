@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,24 +17,61 @@ from filelock import FileLock, Timeout
 from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 APP_NAME = "espdl-hil"
 
 
 def lock_directory() -> Path:
-    """Directory of the lock files, the same for all processes of a user.
+    """Directory of the lock files, the same for all processes of a user, made when it is absent.
 
     ``ESPDL_HIL_RUNTIME_DIR`` overrides it.
+
+    Raises:
+        ConfigError: it cannot be made, or another user could put files there, which a lock of
+            ours would overwrite.
     """
-    override = os.environ.get("ESPDL_HIL_RUNTIME_DIR")
-    if override:
-        return Path(override) / "ports"
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    for candidate in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
+    base = Path(tempfile.gettempdir()) / f"{APP_NAME}-{user}"
+    for candidate in (f"/run/user/{user}", os.environ.get("XDG_RUNTIME_DIR")):
         if candidate and Path(candidate).is_dir():
-            return Path(candidate) / APP_NAME / "ports"
-    return Path(tempfile.gettempdir()) / f"{APP_NAME}-{user}" / "ports"
+            base = Path(candidate) / APP_NAME
+    if override := os.environ.get("ESPDL_HIL_RUNTIME_DIR"):
+        base = Path(override).resolve()
+    for folder in (base, base / "ports"):
+        with _using(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _require_ours(folder, by_administrator=bool(override))
+    return base / "ports"
+
+
+def _require_ours(folder: Path, *, by_administrator: bool) -> None:
+    if not hasattr(os, "getuid"):
+        return
+    found = folder.lstat()
+    writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode):
+        reason = "it is a link"
+    elif found.st_uid != os.getuid() and not (by_administrator and found.st_uid == 0):
+        reason = f"it belongs to user {found.st_uid}"
+    elif writable and not (by_administrator and found.st_uid == 0):
+        reason = f"others may write there (mode {stat.S_IMODE(found.st_mode):o})"
+    else:
+        return
+    raise PermissionError(errno.EPERM, reason)
+
+
+@contextlib.contextmanager
+def _using(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into advice."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"port locks cannot be kept in {path}: {error.strerror or error}",
+            hint="remove it, or set ESPDL_HIL_RUNTIME_DIR to a folder that only you can write",
+        ) from None
 
 
 class PortLock:
@@ -41,13 +81,15 @@ class PortLock:
 
     Args:
         port: Device path or pyserial URL; links to one device share one lock.
+
+    Raises:
+        ConfigError: the lock cannot be kept safely; see :func:`lock_directory`.
     """
 
     def __init__(self, port: str) -> None:
         self.port = port
         name = _identity(port)
         directory = lock_directory()
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-40:]
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         self._lock = FileLock(directory / f"{readable}-{digest}.lock", thread_local=False)
@@ -55,11 +97,15 @@ class PortLock:
 
     def try_acquire(self, timeout_s: float = 0.0) -> bool:
         """Take the port; say whether that was possible within *timeout_s*."""
-        try:
-            self._lock.acquire(timeout=timeout_s, poll_interval=0.02)
-        except Timeout:
-            return False
-        self._owner.write_text(str(os.getpid()), encoding="ascii")
+        with _using(Path(self._lock.lock_file)):
+            try:
+                self._lock.acquire(timeout=timeout_s, poll_interval=0.02)
+            except Timeout:
+                return False
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+            self._owner.unlink(missing_ok=True)
+            with self._owner.open("x", encoding="ascii") as file:  # follows no link
+                file.write(str(os.getpid()))
         return True
 
     def acquire(self, timeout_s: float = 0.0) -> Self:

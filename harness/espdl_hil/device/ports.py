@@ -137,9 +137,13 @@ def _probe_all(
     over = False
 
     def examine(device: str) -> None:
-        lock = PortLock(device)
-        if not lock.try_acquire(LOCK_WAIT_S):
-            findings[device] = f"in use by another process of this harness ({lock.owner()})"
+        try:
+            lock = PortLock(device)
+            if not lock.try_acquire(LOCK_WAIT_S):
+                findings[device] = f"in use by another process of this harness ({lock.owner()})"
+                return
+        except ConfigError as error:
+            findings[device] = str(error)
             return
         try:
             found = probe(device, max(0.0, deadline - time.monotonic()))
