@@ -39,6 +39,9 @@ def test_what_cannot_stream_is_an_error():
 
 
 def test_every_rule_is_provoked_by_a_test():
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    rooms = (ROOT / "tests").glob("*/test_*.py")
+    tests = "".join(
+        path.read_text() for path in rooms if path.parent.name in ("streaming", "quantize")
+    )
 
     assert [name for name in RULES if f'"{name}"' not in tests] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from espdl_hil.espdl import Graph
+    from espdl_hil.espdl import Graph, Node
 
 _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))  # read int64 as a bias
 _CACHE = "StreamingCache"
+_TABLE = "lut"
 _SHOWN = 3
 
 
@@ -34,15 +36,12 @@ def check_same_calibration(offline: Graph, streaming: Graph, chunk_frames: int) 
     Raises:
         QuantizeError: stage ``check``; names the tensors that differ.
     """
-    structural = _structural(offline) | _structural(streaming)
     problems = []
-    for name, tensor in offline.initializers.items():
-        if name in structural:
-            continue
-        other = streaming.initializers.get(name)
+    for name, other_name in _same_constants(offline, streaming):
+        tensor, other = offline.initializers[name], streaming.initializers.get(other_name)
         if other is None:
             problems.append(f"constant {name} is missing")
-        elif tensor.info != other.info:
+        elif replace(tensor.info, name="") != replace(other.info, name=""):
             problems.append(f"constant {name} was {tensor.info}, is {other.info}")
         elif tensor.raw.tobytes() != other.raw.tobytes():
             problems.append(f"constant {name} has other values")
@@ -127,11 +126,27 @@ def _same_tensors(offline: Graph, streaming: Graph) -> list[tuple[str, str]]:
     return pairs
 
 
-def _structural(graph: Graph) -> set[str]:
-    """Return the constants that say where data goes, which a conversion may edit."""
-    arithmetic = {name for node in graph.nodes if node.op_type in _PRODUCTS for name in node.inputs}
-    return {
-        name
-        for name, tensor in graph.initializers.items()
-        if tensor.info.dtype == "int64" and name not in arithmetic
-    }
+def _same_constants(offline: Graph, streaming: Graph) -> list[tuple[str, str]]:
+    """Pair the constants of two files by who reads them, at which input; "" where there is none.
+
+    The exporter numbers look-up tables in the order of the graph, so names may be exchanged.
+    Left out are those that say where data goes, and those of a Pad that caches have replaced.
+    """
+    twins = {node.name: node for node in streaming.nodes}
+    pairs: dict[tuple[str, str], None] = {}  # an ordered set
+    for node in offline.nodes:
+        twin = twins.get(node.name)
+        if twin is None and node.op_type == "Pad":
+            continue
+        mine, theirs = _read(node), {} if twin is None else _read(twin)
+        for place, name in mine.items():
+            info = offline.initializers[name].info if name in offline.initializers else None
+            if info and (info.dtype != "int64" or node.op_type in _PRODUCTS):
+                pairs[name, theirs.get(place, "")] = None
+    return list(pairs)
+
+
+def _read(node: Node) -> dict[int | str, str]:
+    """Names of what a node reads, its look-up table too."""
+    table = node.attributes.get(_TABLE)
+    return {**dict(enumerate(node.inputs)), **({_TABLE: str(table)} if table else {})}

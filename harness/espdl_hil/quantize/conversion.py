@@ -80,7 +80,9 @@ class Conversion:
         random.seed(recipe.seed)
         torch.manual_seed(recipe.seed)
         with self._stages.stage("calibrate"):
-            graph = exporter.calibrate(trace.onnx, recipe.target, recipe.bits, trace.batches)
+            graph = exporter.calibrate(
+                trace.onnx, recipe.target, recipe.bits, trace.batches, model.state
+            )
             values = exporter.execute(graph, trace.stimulus, model.outputs)
         with self._stages.stage("export"):
             layouts = self._export_offline(graph)

@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from esp_ppq.api import espdl_quantize_onnx
 from esp_ppq.api.espdl_interface import get_target_platform
+from esp_ppq.api.setting import QuantizationSettingFactory
 from esp_ppq.core import TargetPlatform
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+from esp_ppq.quantization.qfunction import PPQuantFunction
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
 
+from espdl_hil.quantize import alignment
 from espdl_hil.quantize.plan_pass import permute_constants
 
 if TYPE_CHECKING:
@@ -74,7 +77,11 @@ class Layout:
 
 
 def calibrate(
-    path: Path, target: str, bits: int, batches: Sequence[Mapping[str, NDArray[Any]]]
+    path: Path,
+    target: str,
+    bits: int,
+    batches: Sequence[Mapping[str, NDArray[Any]]],
+    state: Mapping[str, str],
 ) -> Any:
     """Quantize a float ONNX file.
 
@@ -83,10 +90,14 @@ def calibrate(
         target: ESP-DL target name.
         bits: 8 or 16.
         batches: Calibration inputs by name.
+        state: Recurrent state: graph input to the graph output that feeds it.
 
     Returns:
         esp-ppq's calibrated graph.
     """
+    alignment.install(state)
+    setting = QuantizationSettingFactory.espdl_setting(num_of_bits=bits)
+    setting.espdl_attention_fusion = False  # ESP-DL has no such node
     tensors = [
         {name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches
     ]
@@ -100,6 +111,7 @@ def calibrate(
         target=target,
         num_of_bits=bits,
         collate_fn=lambda batch: batch,
+        setting=setting,
         error_report=False,
         skip_export=True,
     )
@@ -114,7 +126,11 @@ def execute(graph: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[st
     Returns:
         Outputs by name, values on the quantized grid, in the module's own layout.
     """
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    tensors = {}
+    for name, array in inputs.items():
+        config = alignment.written_config(graph, graph.inputs[name])
+        tensor = torch.from_numpy(array)
+        tensors[name] = tensor if config is None else PPQuantFunction(tensor, config)
     platforms = {
         operation: operation.platform
         for operation in graph.operations.values()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from espdl_hil.streaming import refuse, rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -78,15 +78,18 @@ def run_module(module: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequenc
     }
 
 
-def export_onnx(module: Any, model: StreamingModel, path: Path) -> None:
+def export_onnx(module: Any, model: StreamingModel, path: Path) -> list[str]:
     """Write the float network as simplified ONNX, with the model's input and output names.
+
+    Returns:
+        ``file:line`` of what the tracer warned of.
 
     Raises:
         QuantizeError: stage ``build``; ``forward`` does not use one of its inputs.
         StreamingError: a recurrent layer starts from zero at every run.
     """
     arguments = [torch.zeros(shape) for shape in model.inputs.values()]
-    _write(module, arguments, path, list(model.inputs), list(model.outputs))
+    warned = _write(module, arguments, path, list(model.inputs), list(model.outputs))
     proto = _simplify(onnx.load(path))
     used = {name for node in proto.graph.node for name in node.input}
     unused = [name for name in model.inputs if name not in used]
@@ -104,13 +107,14 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> None:
     _fold_biases(proto)
     _size_splits(proto)
     onnx.save(proto, path)
+    return warned
 
 
 def _write(
     module: Any, arguments: list[Any], path: Path, inputs: list[str], outputs: list[str]
-) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the legacy exporter is the one that esp-ppq uses
+) -> list[str]:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")  # others: the legacy exporter is the one esp-ppq uses
         torch.onnx.export(
             model=module,
             args=tuple(arguments),
@@ -121,6 +125,8 @@ def _write(
             input_names=inputs,
             output_names=outputs,
         )
+    traced = [entry for entry in said if entry.category is torch.jit.TracerWarning]
+    return [f"{Path(entry.filename).name}:{entry.lineno}" for entry in traced]
 
 
 def _simplify(proto: Any) -> Any:

@@ -16,6 +16,7 @@ from espdl_hil.model import describe_error, importing_from, load_model
 from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import META, read_arrays, write_arrays
 from espdl_hil.quantize.dependencies import Dependencies
+from espdl_hil.quantize.float_check import check_trace
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             stimulus, batches = make_stimulus(model), make_calibration(model)
             outputs = float_graph.run_module(module, stimulus, model.outputs)
         _carry_state(module, model, batches)
-        float_graph.export_onnx(module, model, directory / ONNX)
+        warned = float_graph.export_onnx(module, model, directory / ONNX)
+        check_trace(module, model, directory / ONNX, stimulus, outputs, batches[-1], warned)
     named = {f"{_BATCH}{index}": batch for index, batch in enumerate(batches)}
     write_arrays(directory, {"stimulus": stimulus, "outputs": outputs, **named})
     found = dependencies.hashes(folder)

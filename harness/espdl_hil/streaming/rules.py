@@ -290,6 +290,24 @@ WARMUP = Rule(
     "use left padding of zeros directly in front of each window",
 )
 
+BAKED_DATA = Rule(
+    "S401",
+    _E,
+    "value of the data kept as a constant",
+    "Tracing runs forward once. What it turns into a Python number or branch, or hides in "
+    "dropout or random numbers, stays as it was in that run, whatever comes later.",
+    "compute it with tensors: keep x.mean() without .item() or float(), and write a condition as "
+    "a product or torch.clamp",
+)
+BAKED_LENGTH = Rule(
+    "S402",
+    _E,
+    "length of the sequence kept as a constant",
+    "Tracing keeps what forward computes from the length of its input, which is that of one "
+    "chunk or one prefix in a stream.",
+    "give a fixed number instead of x.shape[..] where values depend on it",
+)
+
 RULES: dict[str, Rule] = {
     rule.id: rule for rule in list(globals().values()) if isinstance(rule, Rule)
 }

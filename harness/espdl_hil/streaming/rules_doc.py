@@ -9,6 +9,7 @@ GROUPS = {
     "S1": "The model cannot stream as written",
     "S2": "The streaming file is not its offline model",
     "S3": "What to expect of a right conversion",
+    "S4": "The network is not the trained one",
 }
 HEAD = f"""# Streaming rules
 

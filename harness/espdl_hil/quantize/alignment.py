@@ -1,0 +1,289 @@
+"""How exponents that must be equal are chosen, where esp-ppq's choice loses what it aligns.
+
+Runs only in a worker process. ``Alignment`` stands in esp-ppq's pipeline for its own pass, after
+the calibration and before biases are quantized; ``InsertRequantize`` in its exporter.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import esp_ppq.parser.espdl_exporter
+import esp_ppq.quantization.quantizer.base
+import torch
+from esp_ppq.core import LSTM_QUANT_EXPONENT, QuantizationStates
+from esp_ppq.IR import OperationExporter
+from esp_ppq.IR.quantize import QuantableOperation
+from esp_ppq.parser.espdl.espdl_graph_utils import insert_requantize_node
+from esp_ppq.parser.espdl.espdl_typedef import QUANT_OP_SET, ExporterPatternInfo
+from esp_ppq.parser.espdl.export_patterns import EspdlQuantHelper
+from esp_ppq.quantization.optim import QuantAlignmentPass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_SUMS = ("Add", "Sub")
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+_MOVERS = frozenset(
+    (
+        *("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    )
+)
+_STATES = {"GRU": ((5, 1),), "LSTM": ((5, 1), (6, 2))}  # (input, output) of each state
+_GAIN = 4.0  # how much smaller the squared error must be for esp-ppq's own choice to be left
+_MAX_SHIFT = 16
+
+
+def install(state: Mapping[str, str]) -> None:
+    """Let esp-ppq use this module's pass and pattern from now on.
+
+    Args:
+        state: Recurrent state: graph input to the graph output that feeds it.
+    """
+    made = functools.partial(Alignment, state)
+    esp_ppq.quantization.quantizer.base.QuantAlignmentPass = made
+    esp_ppq.parser.espdl_exporter.InsertRequantNodePattern = InsertRequantize
+
+
+class Alignment(QuantAlignmentPass):
+    """Exponents of sums, of recurrent states, and of weights whose bias would not fit."""
+
+    def __init__(self, state: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._state = state
+
+    def optimize(  # noqa: D102 - esp-ppq calls it
+        self, graph: Any, dataloader: Iterable[Any], executor: Any, **_: Any
+    ) -> None:
+        quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
+        sums = {_last_of_chain(op): None for op in quantized if op.type in _SUMS and _may_clip(op)}
+        if sums:
+            values = _run_float(graph, executor, list(dataloader)[-1])
+            for op in sums:
+                _choose(op, values)
+        super().optimize(graph)
+        for source, sink in self._state.items():
+            _align_state(graph, source, sink)
+        for op in quantized:
+            if op.type in _WEIGHTED and len(op.inputs) == 3:
+                _fit_bias(op)
+
+
+class InsertRequantize(OperationExporter):
+    """A RequantizeLinear wherever a reader's exponent is not the writer's.
+
+    esp-ppq's own leaves it out behind graph inputs, and between steps that differ by less than
+    1e-5.
+    """
+
+    def export(self, op: Any, graph: Any, **_: Any) -> Any:  # noqa: D102 - esp-ppq calls it
+        if op.type in QUANT_OP_SET or not isinstance(op, QuantableOperation):
+            return op
+        for config, variable in list(op.config_with_variable):
+            if variable.is_parameter or variable not in op.inputs:
+                continue
+            written = written_config(graph, variable)
+            if written is None or not EspdlQuantHelper.TQC_Exportable_Check(config, variable):
+                continue
+            if written.num_of_bits != config.num_of_bits or bool(
+                (written.scale != config.scale).any()
+            ):
+                created = insert_requantize_node(graph, variable, written, config, op)
+                known = ExporterPatternInfo()
+                permutation = known.get_var_permute(variable.name)
+                if permutation:
+                    known.add_var_permute(created.outputs[0].name, permutation)
+        return op
+
+
+def written_config(graph: Any, variable: Any) -> Any:
+    """How a tensor is quantized where it is made; None if it is not.
+
+    A graph input has the coarsest step of those who read it, which clips least.
+    """
+    source = variable.source_op
+    if source is not None:
+        if source.type in QUANT_OP_SET or not isinstance(source, QuantableOperation):
+            return None
+        return source.output_quant_config[source.outputs.index(variable)]
+    readers = [
+        op.input_quant_config[op.inputs.index(variable)]
+        for op in variable.dest_ops
+        if variable.name in graph.inputs and isinstance(op, QuantableOperation)
+    ]
+    readers = [
+        c
+        for c in readers
+        if c.scale is not None and EspdlQuantHelper.TQC_Exportable_Check(c, variable)
+    ]
+    return max(readers, key=lambda config: float(config.scale.max()), default=None)
+
+
+# -- sums
+
+
+def _may_clip(op: Any) -> bool:
+    """Whether an operand was calibrated with a larger step than the sum has."""
+    step = op.output_quant_config[0].scale
+    steps = [config.scale for config in op.input_quant_config]
+    return step is not None and any(
+        other is not None and bool((other > step).any()) for other in steps
+    )
+
+
+def _last_of_chain(op: Any) -> Any:
+    """The last of sums that read nothing but each other: esp-ppq gives them one exponent."""
+    while len(op.outputs[0].dest_ops) == 1 and op.outputs[0].dest_ops[0].type in _SUMS:
+        op = op.outputs[0].dest_ops[0]
+    return op
+
+
+def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Operands of all sums, in float."""
+    operands = {
+        v.name: v for op in graph.operations.values() if op.type in _SUMS for v in op.inputs
+    }
+    made = [name for name, variable in operands.items() if variable.source_op is not None]
+    quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
+    for op in quantized:
+        op.dequantize()
+    try:
+        values = executor.forward(dict(batch), output_names=made) if made else []
+    finally:
+        for op in quantized:
+            op.restore_quantize_state()
+    constants = {n: v.value for n, v in operands.items() if v.is_parameter}
+    return {**batch, **constants, **dict(zip(made, values, strict=True))}
+
+
+def _choose(op: Any, values: Mapping[str, Any]) -> None:
+    """Give a sum, and with it its operands, the step with the smallest error.
+
+    Add and Sub take integers as they are, so operands and result share one exponent. esp-ppq
+    takes that of the result, at which a larger operand (the 1 of ``1 - gate``) is clipped.
+    """
+    config = op.output_quant_config[0].dominated_by
+    wanted = _sum(op, values, None, config)
+    reader = op.outputs[0].dest_ops
+    rectified = len(reader) == 1 and reader[0].type in ("Relu", "Clip")
+    errors = []
+    for shift in range(_MAX_SHIFT):
+        scale = config.scale * 2**shift
+        difference = _sum(op, values, scale, config) * scale
+        if rectified:  # what is clipped below zero is nothing lost
+            difference, exact = difference.clamp(min=0), wanted.clamp(min=0)
+        else:
+            exact = wanted
+        errors.append(float(((difference - exact) ** 2).mean()))
+    best = errors.index(min(errors))
+    if errors[best] * _GAIN < errors[0]:
+        _set_step(config, config.scale * 2**best)
+
+
+def _sum(op: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
+    """A chain of sums: in float, or in saturating integers of one step."""
+    first, second = (_operand(variable, values, scale, config) for variable in op.inputs)
+    result = first + second if op.type == "Add" else first - second
+    return result if scale is None else result.clamp(config.quant_min, config.quant_max)
+
+
+def _operand(variable: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
+    source = variable.source_op
+    if source is not None and source.type in _SUMS and len(variable.dest_ops) == 1:
+        return _sum(source, values, scale, config)
+    value = values[variable.name]
+    if scale is None:
+        return value
+    return torch.round(value / scale).clamp(config.quant_min, config.quant_max)
+
+
+# -- recurrent states
+
+
+def _align_state(graph: Any, source: str, sink: str) -> None:
+    """Give a state one exponent on its whole way: it is fed back as it is.
+
+    esp-ppq aligns each layer for itself, so two layers whose states lie in one tensor differ.
+    """
+    movers, layers = _way(graph, source, sink)
+    ends = [(op, entry, end) for op in layers for entry, end in _slots(op, movers, {source, sink})]
+    hidden = [op.output_quant_config[1] for op, _, end in ends if end == 1]
+    cells = [(op, entry) for op, entry, end in ends if end == 2]
+    if not movers or bool(hidden) == bool(cells):
+        return
+    configs = [config for op in movers for config in _moved_configs(op)]
+    if hidden:
+        scale = max(hidden, key=lambda config: float(config.scale.max())).scale.clone()
+        for config in {c.dominated_by: None for c in hidden + configs}:
+            _set_step(config, scale)
+        return
+    platform = cells[0][0].platform
+    for op in movers:  # a cell state has 16 bits at any width
+        op.platform = type(platform)[platform.name.replace("INT8", "INT16")]
+    for config in configs:
+        vars(config)["_dominator"] = config
+        _set_step(config, torch.tensor(2.0**LSTM_QUANT_EXPONENT))
+        config.num_of_bits, config.quant_min, config.quant_max = 16, -(2**15), 2**15 - 1
+        config.state = QuantizationStates.PASSIVE
+
+
+def _way(graph: Any, source: str, sink: str) -> tuple[list[Any], list[Any]]:
+    """Nodes that move the elements of a state, and the layers at their ends."""
+    movers: dict[Any, None] = {}
+    layers: dict[Any, None] = {}
+    todo = [graph.inputs[source], graph.outputs[sink]]
+    seen = set()
+    while todo:
+        variable = todo.pop()
+        seen.add(variable.name)
+        around = [*variable.dest_ops, *([variable.source_op] if variable.source_op else [])]
+        for op in around:
+            if op.type in _STATES:
+                layers[op] = None
+            elif op.type in _MOVERS and isinstance(op, QuantableOperation) and op not in movers:
+                movers[op] = None
+                ends = [v for v in (*op.inputs, *op.outputs) if not v.is_parameter]
+                todo += [v for v in ends if v.name not in seen]
+    return list(movers), list(layers)
+
+
+def _slots(op: Any, movers: Sequence[Any], ends: set[str]) -> Iterator[tuple[int, int]]:
+    """Which states of a layer are on the way."""
+    on_way = {v.name for mover in movers for v in (*mover.inputs, *mover.outputs)}
+    for entry, end in _STATES[op.type]:
+        if entry < len(op.inputs) and op.inputs[entry].name in on_way | ends:
+            yield entry, end
+
+
+def _moved_configs(op: Any) -> list[Any]:
+    return [
+        config
+        for config, variable in op.config_with_variable
+        if not variable.is_parameter and config.scale is not None
+    ]
+
+
+# -- biases
+
+
+def _fit_bias(op: Any) -> None:
+    """Let a bias keep its value at the exponent of the sum.
+
+    On the S3 that is an integer of 20 bits: small weights beside a large bias get a larger step.
+    """
+    data, weight, bias = op.input_quant_config
+    if data.scale is None or weight.scale is None or op.inputs[2].value is None:
+        return
+    peak = op.inputs[2].value.reshape(-1).abs()
+    room = 0.75 * bias.quant_max * data.scale * weight.scale
+    peak = peak if room.numel() == peak.numel() else peak.max()
+    if bool((peak > room / 0.75).any()):
+        more = torch.log2(peak / room).ceil().clamp(min=0)
+        _set_step(weight, weight.scale * 2**more)
+
+
+def _set_step(config: Any, scale: Any) -> None:
+    """Set the step of a root, active or not: esp-ppq's setter refuses those it has aligned."""
+    vars(config).update(_scale=scale, _offset=torch.zeros_like(scale))

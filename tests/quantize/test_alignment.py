@@ -1,0 +1,109 @@
+"""Exponents that must be equal: what they cost, and that the file says what esp-ppq computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from written_models import network, prepared
+
+from espdl_hil.espdl import load_graph
+from espdl_hil.interpreter import load
+from espdl_hil.quantize import Artifacts
+
+if TYPE_CHECKING:
+    from espdl_hil.errors import HarnessError
+
+CONV = "nn.Conv1d(4, 4, 3)"
+POINT = "nn.Conv1d(4, 4, 1)"
+OPEN = "nn.init.constant_(self.a.bias, 3.0)"
+PAST = "F.pad(x, (2, 0))"
+
+
+def set_up(text: str, *lines: str) -> str:
+    """A network with more lines in its ``__init__``."""
+    head, mark, tail = text.partition("\n        def forward")
+    return head + "".join(f"            {line}\n" for line in lines) + mark + tail
+
+
+# Each network, with the least SQNR in dB that it must have at 8 bits.
+MODELS = {
+    "open_gate": (
+        set_up(network(["return 1.0 - torch.sigmoid(self.a(x))"], a=POINT), OPEN),
+        12,
+    ),
+    "closed_gate": (network(["return 1.0 - torch.sigmoid(self.a(x))"], a=POINT), 30),
+    "cancelled": (
+        set_up(
+            network(["y = self.a(x)", "return y + self.b(x) - y * 0.9"], a=POINT, b=POINT),
+            "self.a.weight.data *= 8; self.b.weight.data *= .1; self.b.bias.data *= .1",
+        ),
+        15,
+    ),
+    "rectified": (network([f"return F.relu(x - self.a({PAST}).relu())"], a=CONV), 20),
+    "input_twice": (network([f"return x * 0.1 + self.a({PAST}) - x"], a=CONV), 20),
+    "input_mean": (
+        network(["x = x - x.mean(1, keepdim=True)", f"return self.a({PAST})"], a=CONV),
+        15,
+    ),
+    "large_bias": (
+        set_up(
+            network(["return self.a(x)"], a=POINT),
+            "self.a.weight.data *= 3e-2; self.a.bias.data[:] = 1.0",
+        ),
+        30,
+    ),
+    "tiny": (
+        set_up(
+            network([f"y = self.a({PAST})", "return self.b(y) + y"], a=CONV, b=POINT),
+            "self.a.weight.data *= 1e-3; self.a.bias.data *= 1e-3; self.b.bias.data *= 1e-3",
+        ),
+        20,
+    ),
+    "batch_norm": (
+        set_up(
+            network(
+                [f"return self.n(self.a({PAST}).relu().unsqueeze(3)).squeeze(3)"],
+                a=CONV,
+                n="nn.BatchNorm2d(4)",
+            ),
+            "nn.init.uniform_(self.n.running_var, .5, 2); nn.init.normal_(self.n.bias)",
+        ),
+        20,
+    ),
+    "small_batch_norm": (
+        set_up(
+            network(["return self.n(x.unsqueeze(3)).squeeze(3)"], n="nn.BatchNorm2d(4)"),
+            "nn.init.constant_(self.n.weight, 1e-4)",
+        ),
+        20,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifacts | HarnessError]:
+    texts = {name: text for name, (text, _) in MODELS.items()}
+    folder = tmp_path_factory.mktemp("aligned")
+    return prepared(folder, texts, targets=("esp32s3", "esp32p4"), bits=(8, 16))
+
+
+LABELS = [(b, t) for t in ("esp32s3", "esp32p4") for b in (8, 16)]
+
+
+@pytest.mark.parametrize(("bits", "target"), LABELS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_chip_does_what_the_network_does(
+    results: dict[str, Artifacts | HarnessError], name: str, bits: int, target: str
+) -> None:
+    made = results[f"{name} int{bits} {target}"]
+    assert isinstance(made, Artifacts), made
+    graph = load_graph(made.offline)
+    found = load(graph, target).step(made.inputs_q)["output"]
+    wanted = made.float_outputs["output"]
+    error = wanted - found * 2.0 ** graph.info("output").exponent
+    sqnr_db = 10 * np.log10(np.square(wanted).sum() / np.square(error).sum())
+    assert sqnr_db > MODELS[name][1] + (20 if bits == 16 else 0)
+    difference = found.astype(np.int64) - made.reference["output"]
+    assert np.abs(difference).max() <= (0 if bits == 8 else 1)

@@ -1,0 +1,92 @@
+"""Ordinary networks that were refused for reasons of the harness or of the exporter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from written_models import network, prepared
+
+from espdl_hil.quantize import Artifacts
+
+if TYPE_CHECKING:
+    from espdl_hil.errors import HarnessError
+
+CONV = "nn.Conv1d(4, 4, 3)"
+POINT = "nn.Conv1d(4, 4, 1)"
+ROWS = ", input_shape={'x': (1, 12, 4), 'h': (2, 1, 4)}, frame_axis={'x': 1}, "
+STATE = "outputs=('y', 'hn'), state={'h': 'hn'}"
+MODELS = {
+    "gate": network(
+        ["return torch.tanh(self.a(F.pad(x,(2,0)))) * torch.sigmoid(self.b(x))"], a=CONV, b=POINT
+    ),
+    "shared_pad": network(
+        ['p = F.pad(x, (2, 0), "constant", 0)', "return self.a(p) + self.b(p)"], a=CONV, b=CONV
+    ),
+    "constant_pad": network(
+        ["p = self.p(x)", "return self.a(p) + self.b(p)"],
+        a=CONV,
+        b=CONV,
+        p="nn.ConstantPad1d((2, 0), 0.0)",
+    ),
+    "conv_gru": network(
+        [
+            "y = x.transpose(1, 2)",
+            "y = y + self.a(F.pad(y, (2, 0)))",
+            "return self.r(y.transpose(1, 2), h)",
+        ],
+        declared=ROWS.replace("(2, 1, 4)", "(1, 1, 4)") + STATE,
+        a=CONV,
+        r="nn.GRU(4, 4, batch_first=True)",
+    ),
+    "two_gru": network(
+        ["return self.r(x, h)"], declared=ROWS + STATE, r="nn.GRU(4, 4, 2, batch_first=True)"
+    ),
+    "two_gru_stack": network(
+        [
+            "y, a = self.r(x, h[:1])",
+            "y, b = self.s(y, h[1:])",
+            "return y, torch.stack([a[0], b[0]])",
+        ],
+        declared=ROWS + STATE,
+        r="nn.GRU(4, 4, batch_first=True)",
+        s="nn.GRU(4, 4, batch_first=True)",
+    ),
+    "two_lstm": network(
+        ["y, (hn, cn) = self.r(x, (h, c))", "return y, hn, cn"],
+        declared=ROWS.replace("}, frame", ", 'c': (2, 1, 4)}, frame")
+        + "outputs=('y', 'hn', 'cn'), state={'h': 'hn', 'c': 'cn'}",
+        r="nn.LSTM(4, 4, 2, batch_first=True)",
+    ),
+    "attention": network(
+        [
+            "y = self.a(F.pad(x, (2, 0)))",
+            "q, k = y[:, :2].transpose(1, 2).unsqueeze(3), y[:, 2:].transpose(1, 2).unsqueeze(2)",
+            "return ((q @ k).softmax(-1) @ q).squeeze(3)",
+        ],
+        a=CONV,
+    ),
+    "three_channels": network(
+        ["return self.a(F.pad(x, (2, 0)))"],
+        declared=", input_shape=(1, 3, 12)",
+        a="nn.Conv1d(3, 4, 3)",
+    ),
+    "input_twice": network(["return x + self.a(F.pad(x, (2, 0)))"], a=CONV),
+    "input_minus_mean": network(
+        ["x = x - x.mean(1, keepdim=True)", "return self.a(F.pad(x, (2, 0)))"], a=CONV
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifacts | HarnessError]:
+    return prepared(tmp_path_factory.mktemp("ordinary"), MODELS, bits=(8, 16))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", MODELS)
+def test_an_ordinary_network_is_not_refused(
+    results: dict[str, Artifacts | HarnessError], name: str, bits: int
+) -> None:
+    made = results[f"{name} int{bits} esp32s3"]
+    assert isinstance(made, Artifacts), made
