@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OFFLINE = "offline.espdl"
 ARRAYS = "arrays.npz"
+ACTIVATIONS = "activations.npz"
 META = "meta.json"
 LOG = "exporter.log"
 
@@ -89,6 +90,16 @@ class Artifacts:
     def float_outputs(self) -> Arrays:
         """Output name to the torch module's float32 output, in the file's layout."""
         return self._arrays["float_outputs"]
+
+    @functools.cached_property
+    def activations(self) -> Arrays:
+        """Tensor name to its first elements in the float network, in the file's order of axes.
+
+        float32, flat, at most 65,536 of a tensor; the offline file's own tensors, and such as
+        the exporter has fused away.
+        """
+        with np.load(self.directory / ACTIVATIONS, allow_pickle=False) as file:
+            return {key.partition("/")[2]: file[key] for key in file.files}
 
     @functools.cached_property
     def meta(self) -> dict[str, Any]:

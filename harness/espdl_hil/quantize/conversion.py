@@ -24,6 +24,7 @@ from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_model
 from espdl_hil.operators import check_graph
 from espdl_hil.quantize import exporter
+from espdl_hil.quantize.activations import write_activations
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
 from espdl_hil.quantize.check import check_alive, check_same_calibration, check_state
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
@@ -86,6 +87,7 @@ class Conversion:
             values = exporter.execute(graph, trace.stimulus, model.outputs)
         with self._stages.stage("export"):
             layouts = self._export_offline(graph)
+            write_activations(trace.onnx, trace.stimulus, layouts, self._directory)
             try:
                 for chunk in model.chunk_frames:
                     self._export_streaming(graph, chunk)
@@ -109,7 +111,7 @@ class Conversion:
         self._write_meta(findings)
 
     def _export_offline(self, graph: Any) -> dict[str, exporter.Layout]:
-        """Export the offline file, and return the layout of each graph input and output."""
+        """Export the offline file, and return the layout of each tensor."""
 
         def generalize(permuted: Any) -> None:
             # Any legal chunk will do: the offline file is to run at every length.

@@ -55,7 +55,7 @@ _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, no
 
 @dataclass(frozen=True)
 class Layout:
-    """How the exporter lays out one graph input or output.
+    """How the exporter lays out one tensor.
 
     Attributes:
         permutation: From the module's axes to the file's.
@@ -169,14 +169,14 @@ def export_file(
         streaming: The exporter's streaming arguments.
 
     Returns:
-        The layout of each graph input and output, by name.
+        The layout of each tensor, by name.
     """
     layouts: dict[str, Layout] = {}
 
     def record(permuted: Any) -> None:
         known = ExporterPatternInfo()
-        for name, variable in {**permuted.inputs, **permuted.outputs}.items():
-            rank = range(len(variable.shape))
+        for name, variable in permuted.variables.items():
+            rank = range(len(variable.shape or ()))
             permutation = tuple(known.get_var_permute(name) or rank)
             layouts[name] = Layout(permutation, known.get_var_config(name))
 

@@ -1,0 +1,56 @@
+"""The float network's every activation, to be set beside the file's. Runs only in a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from esp_ppq.api import load_onnx_graph
+from esp_ppq.executor import TorchExecutor
+
+from espdl_hil.quantize.artifacts import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.quantize.exporter import Layout
+
+    Arrays = dict[str, NDArray[Any]]
+
+MAX_ELEMENTS = 1 << 16  # of one tensor, 256 kB: its first frames say how well it is kept
+
+
+def write_activations(
+    path: Path, inputs: Mapping[str, NDArray[Any]], layouts: Mapping[str, Layout], directory: Path
+) -> None:
+    """Run the float network, and keep what ``Artifacts.activations`` reads.
+
+    The calibrated graph will not do: what its passes have put in place of an operator (a lookup
+    table) stays in place when quantization is switched off.
+
+    Args:
+        path: The float ONNX file.
+        inputs: float32 by name, in the module's own layout.
+        layouts: What ``exporter.export_file`` gave for the offline file; a tensor without one
+            is not in the file.
+        directory: Of the store's entry.
+    """
+    graph = load_onnx_graph(str(path))
+    names = [
+        variable.name for operation in graph.operations.values() for variable in operation.outputs
+    ]
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    with torch.no_grad():
+        values = TorchExecutor(graph=graph, device="cpu").forward(tensors, output_names=names)
+    kept = {
+        f"float/{name}": layouts[name].to_file(value.numpy()).reshape(-1)[:MAX_ELEMENTS]
+        for name, value in zip(names, values, strict=True)
+        if value.dtype == torch.float32
+        and name in layouts
+        and len(layouts[name].permutation) == value.ndim
+    }
+    np.savez(directory / ACTIVATIONS, **kept)
