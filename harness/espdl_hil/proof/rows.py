@@ -27,7 +27,6 @@ from espdl_hil.report import (
     worse,
     worst,
 )
-
 from espdl_hil.targets import arithmetic_finding
 
 if TYPE_CHECKING:
