@@ -5,8 +5,8 @@ A control that finds nothing to break (a model without state has no order to los
 
 import pytest
 
+from espdl_hil import Hil
 from espdl_hil.device.errors import StaleArtifactError
-from espdl_hil.plugin import Hil
 
 pytestmark = pytest.mark.negative
 

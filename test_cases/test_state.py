@@ -1,6 +1,6 @@
 """State belongs to one stream: reset clears it, and no other stream can touch it."""
 
-from espdl_hil.plugin import Hil
+from espdl_hil import Hil
 
 
 def test_reset_replays(hil: Hil) -> None:

@@ -1,6 +1,6 @@
 """The proof: each streaming chunk equals what the whole model gives, on the device."""
 
-from espdl_hil.plugin import Hil
+from espdl_hil import Hil
 
 
 def test_streaming_equals_offline(hil: Hil) -> None:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -34,17 +34,18 @@ class Project:
 
     folder: Path
     store: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
         path.write_text(textwrap.dedent(text))
         return path
 
-    def pytest(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def pytest(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
-            env={name: value for name, value in os.environ.items() if name != "IDF_PATH"},
+            env={k: v for k, v in os.environ.items() if k != "IDF_PATH"} | self.environment,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -52,7 +53,8 @@ class Project:
         )
 
     def command(self, *arguments: str) -> list[str]:
-        options = ["-p", "no:cacheprovider", f"--hil-store={self.store}"]
+        options = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # it takes long to import
+        options.append(f"--hil-store={self.store}")
         return [sys.executable, "-m", "pytest", *options, *arguments]
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from espdl_hil.espdl import Node
-from espdl_hil.streaming import NeutralGraph
+from espdl_hil.streaming import Clock, NeutralGraph, analyze
+
+
+def plan_of(graph, frame_axes, chunk_frames, state=None):
+    """The plan of a graph, or the first refusal as an error."""
+    return analyze(graph, Clock.of(frame_axes, chunk_frames, state)).plan
 
 
 class Builder:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hand_graphs import Builder
+from hand_graphs import Builder, plan_of
 
 from espdl_hil.errors import ConfigError, StreamingError
 from espdl_hil.operators import OPERATORS
-from espdl_hil.streaming import RULES, Clock, StreamingPlan, analyze, plan_streaming
+from espdl_hil.streaming import RULES, Clock, StreamingPlan, analyze
 from espdl_hil.streaming.state import find_state
 from espdl_hil.streaming.transfer import HANDLERS, WHOLE
 from espdl_hil.streaming.transfer.pointwise import UNARY
@@ -18,7 +18,7 @@ INPUT = (1, T, 8)
 
 
 def plan(graph, chunk=4, axes=None, state=None):
-    return plan_streaming(graph, axes or {"x": 1}, chunk, state or {})
+    return plan_of(graph, axes or {"x": 1}, chunk, state or {})
 
 
 def caches(graph, chunk=4, **options):
@@ -258,7 +258,7 @@ def test_several_inputs_at_their_own_rates():
     b = Builder(x=INPUT, y=(1, 2 * T, 8))
     half = b.conv("y", 4, stride=2, pads=(2, 0))
 
-    result = plan_streaming(b.graph(b.node("Add", "x", half)), {"x": 1, "y": 1}, {"x": 2, "y": 4})
+    result = plan_of(b.graph(b.node("Add", "x", half)), {"x": 1, "y": 1}, {"x": 2, "y": 4})
 
     assert result.alignments[0].out_frames_per_chunk == 2
     assert result.receptive_field == 2  # four frames of y, which has two for each of x
@@ -498,4 +498,4 @@ def test_arguments_that_do_not_fit_the_graph(arguments, message):
     b = Builder(x=INPUT)
 
     with pytest.raises(ConfigError, match=message):
-        plan_streaming(b.graph(b.node("Relu", "x")), *arguments)
+        plan_of(b.graph(b.node("Relu", "x")), *arguments)

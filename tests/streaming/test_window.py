@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import randomnet
 from export_bench import Request
-from hand_graphs import Builder
+from hand_graphs import Builder, plan_of
 from stream_compare import Stream
 
 from espdl_hil.errors import UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.operators import check_graph
-from espdl_hil.streaming import StreamingPlan, plan_streaming
+from espdl_hil.streaming import StreamingPlan
 
 FRAMES = 48
 CHUNKS = (1, 2, 3, 4, 6)
@@ -114,7 +114,7 @@ def test_the_window_of_a_tail_gives_the_value_of_the_whole_prefix(export, capsys
 
 
 def plan(out, b, chunk=4, **options):
-    return plan_streaming(b.graph(*out), options.pop("axes", {"x": 1}), chunk, **options)
+    return plan_of(b.graph(*out), options.pop("axes", {"x": 1}), chunk, **options)
 
 
 def repeated(b):

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def lint_model_file(path: Path) -> dict[str, list[Finding]]:
-    """Quantize a model file for its first target, and lint each width and chunk size.
+    """Quantize a model file for its first target; the worker lints each width and chunk size.
 
     Args:
         path: The model file.
@@ -107,15 +107,8 @@ def lint_model_file(path: Path) -> dict[str, list[Finding]]:
         elif isinstance(result, HarnessError):
             raise result
         else:
-            offline = load_graph(result.offline)
-            for chunk_frames in model.chunk_frames:
-                plan = result.plans.get(chunk_frames)
-                found[f"{model.name} int{bits} chunk{chunk_frames}"] = lint(
-                    load_graph(result.streaming[chunk_frames]),
-                    offline,
-                    frame_axes=plan.frame_axes if plan else None,
-                    state=model.state or None,
-                )
+            for chunk_frames, findings in result.lint.items():
+                found[f"{model.name} int{bits} chunk{chunk_frames}"] = findings
     return found
 
 

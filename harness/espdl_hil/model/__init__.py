@@ -3,8 +3,7 @@
 Import from here; the modules inside are free to move.
 """
 
-from espdl_hil.model.checks import INPUT
-from espdl_hil.model.declaration import Shape, Source, StreamingModel
+from espdl_hil.model.declaration import INPUT, Shape, Source, StreamingModel
 from espdl_hil.model.files import describe_error, importing_from, load_model, load_models
 
 __all__ = [

@@ -1,19 +1,24 @@
-"""The streaming model as its author declares it. Knows nothing of torch."""
+"""The streaming model as its author declares it, checked when it is made. No torch."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from espdl_hil.model.checks import INPUT, check
-from espdl_hil.targets import DEVKIT_TARGETS
+from espdl_hil.errors import ConfigError
+from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
+INPUT = "input"  # name of the graph input of a model that has one
+BITS = (8, 16)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
 Shape: TypeAlias = tuple[int, ...]
 # Makes one array, or a mapping from input name to array.
@@ -50,6 +55,9 @@ class StreamingModel:
             up with zeros, and only its real frames are compared.
         seed: Seed of weights, calibration and stimulus.
         source: The model file; set by ``load_models``.
+
+    Raises:
+        ConfigError: names the model and the first thing that is wrong.
     """
 
     name: str
@@ -70,7 +78,7 @@ class StreamingModel:
     source: Path | None = None
 
     def __post_init__(self) -> None:
-        check(self)
+        _check(self)
 
     @property
     def inputs(self) -> dict[str, Shape]:
@@ -103,3 +111,163 @@ class StreamingModel:
             name: chunk_frames * shapes[name][axis] // self.frames
             for name, axis in self.frame_axes.items()
         }
+
+
+def _check(model: StreamingModel) -> None:
+    if not (isinstance(model.name, str) and _NAME.fullmatch(model.name)):
+        raise ConfigError(f"model name {model.name!r}: expected letters, digits, '_' and '.'")
+    _require(model, callable(model.build), "build is not a function that returns the module")
+    _require(
+        model,
+        not hasattr(model.build, "forward"),
+        f"build is a {type(model.build).__name__}, expected a function that returns one",
+        "write build=build, without parentheses",
+    )
+    _check_inputs(model)
+    _check_names(model)
+    _check_chunks(model)
+    _check_options(model)
+
+
+def _require(model: StreamingModel, condition: bool, message: str, hint: str | None = None) -> None:
+    if not condition:
+        raise ConfigError(f"model {model.name!r}: {message}", hint=hint)
+
+
+def _is_tuple_of(kind: type, value: object) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and all(_is(kind, entry) for entry in value)
+
+
+def _is(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check_inputs(model: StreamingModel) -> None:
+    shapes: Any = model.input_shape
+    axes: Any = model.frame_axis
+    named = isinstance(shapes, Mapping)
+    _require(
+        model,
+        named == isinstance(axes, Mapping),
+        "input_shape and frame_axis must both be mappings from input name, or neither",
+    )
+    _require(model, isinstance(model.state, Mapping), "state is not a mapping")
+    if not named:
+        shapes, axes = {INPUT: shapes}, {INPUT: axes}
+    for name, shape in shapes.items():
+        _require(
+            model,
+            _is_tuple_of(int, shape) and len(shape) > 1 and min(shape) > 0,
+            f"input_shape of {name!r} is {shape!r}: expected a tuple of two or more positive sizes",
+        )
+        _require(
+            model,
+            name in model.state or shape[0] == 1,
+            f"input_shape of {name!r} is {shape!r}: the batch, its first size, must be 1",
+        )
+    for name, axis in axes.items():
+        _require(model, name in shapes, f"frame_axis names {name!r}, which input_shape does not")
+        _require(
+            model,
+            _is(int, axis) and 0 < axis < len(shapes[name]),
+            f"frame_axis of {name!r} is {axis!r}: expected 1 to {len(shapes[name]) - 1} for the "
+            f"shape {shapes[name]!r}",
+        )
+    _require(model, len(axes) > 0, "no input has a frame_axis")
+    missing = [name for name in shapes if name not in axes and name not in model.state]
+    _require(
+        model,
+        not missing,
+        f"input {', '.join(map(repr, missing))} has neither a frame_axis nor an entry in state",
+    )
+
+
+def _check_names(model: StreamingModel) -> None:
+    _require(
+        model,
+        _is_tuple_of(str, model.outputs),
+        f"outputs = {model.outputs!r}: expected a tuple of names",
+    )
+    names = [*model.inputs, *model.outputs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    _require(model, not twice, f"{', '.join(map(repr, twice))} names more than one input or output")
+    for source, sink in model.state.items():
+        _require(model, source in model.inputs, f"state: {source!r} is not an input")
+        _require(model, sink in model.outputs, f"state: {sink!r} is not an output")
+        _require(model, source not in model.frame_axes, f"state: {source!r} has a frame_axis")
+
+
+def _check_chunks(model: StreamingModel) -> None:
+    chunks = model.chunk_frames
+    _require(
+        model,
+        model.ragged in ("refuse", "flush"),
+        f"ragged = {model.ragged!r}: expected 'refuse' or 'flush'",
+    )
+    _require(
+        model,
+        _is_tuple_of(int, chunks) and min(chunks) > 0 and len(set(chunks)) == len(chunks),
+        f"chunk_frames = {chunks!r}: expected a tuple of different positive whole numbers",
+    )
+    for chunk in chunks:
+        _require(
+            model,
+            chunk <= model.frames,
+            f"a chunk of {chunk} frames is longer than the {model.frames} frames of the input",
+        )
+        _require(
+            model,
+            model.ragged == "flush" or model.frames % chunk == 0,
+            f"a chunk of {chunk} frames does not divide the {model.frames} frames of the input",
+            "choose a divisor, or declare ragged='flush'",
+        )
+        for name, axis in model.frame_axes.items():
+            frames = model.inputs[name][axis]
+            _require(
+                model,
+                chunk * frames % model.frames == 0,
+                f"a chunk of {chunk} of {model.frames} frames is not a whole number of the "
+                f"{frames} frames of {name!r}",
+            )
+
+
+def _check_options(model: StreamingModel) -> None:
+    _require(
+        model,
+        _is_tuple_of(int, model.bits) and set(model.bits) <= set(BITS),
+        f"bits = {model.bits!r}: expected a tuple of {' and '.join(map(str, BITS))}",
+    )
+    _require(
+        model,
+        _is_tuple_of(str, model.targets) and set(model.targets) <= set(TARGETS),
+        f"targets = {model.targets!r}: expected a tuple out of {', '.join(TARGETS)}",
+    )
+    for name in ("calibration", "stimulus"):
+        source = getattr(model, name)
+        _require(
+            model,
+            source is None or callable(source),
+            f"{name} is not a function of a random generator",
+        )
+    given: Any = model.streaming
+    entries = given if isinstance(given, list | tuple) else [given]
+    _require(
+        model,
+        given in ("plan", "auto")
+        or (bool(entries) and all(callable(e) or isinstance(e, Mapping) for e in entries)),
+        f"streaming = {given!r}: expected 'plan', 'auto', passes, or a list of table entries",
+    )
+    _require(
+        model,
+        model.frames not in model.chunk_frames
+        or not (given == "auto" or any(isinstance(entry, Mapping) for entry in entries)),
+        f"the exporter's own conversion makes no chunk of the whole sequence ({model.frames} "
+        "frames)",
+        f"leave {model.frames} out of chunk_frames, or let the harness convert: streaming='plan'",
+    )
+    _require(
+        model,
+        _is(int, model.tolerance) or isinstance(model.tolerance, str),
+        f"tolerance = {model.tolerance!r}: expected LSB, or text such as '1lsb'",
+    )
+    _require(model, _is(int, model.seed), f"seed = {model.seed!r}: expected a whole number")

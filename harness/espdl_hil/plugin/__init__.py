@@ -1,122 +1,159 @@
-"""The pytest plugin: options, the ``hil`` fixture, collection. Glue only.
+"""The pytest plugin: what pytest finds of it in every session. Glue only.
 
 Importing this costs next to nothing: pytest loads it in every session of an environment
-in which the package is installed.
+in which the package is installed. What works with devices is registered when a collected test
+uses a fixture of ours, see ``session.py``; what collects and prints the rows, ``summary.py``.
 """
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from espdl_hil.errors import ConfigError
-from espdl_hil.plugin.options import add_options, read_options
-from espdl_hil.plugin.orphans import die_with_parent_at_fork
-from espdl_hil.plugin.rootdir import restart_if_misread
+from espdl_hil.errors import HarnessError
+from espdl_hil.plugin import hookspec
+from espdl_hil.plugin.options import add_options, read_settings
+from espdl_hil.plugin.rootdir import pytest_load_initial_conftests
+from espdl_hil.plugin.worker import has_refused, pytest_testnodedown, refuse, worker_name
 
 if TYPE_CHECKING:
+    from espdl_hil.device.dut import Dut
     from espdl_hil.plugin.session import HilSession
+    from espdl_hil.plugin.summary import Summary
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.hil import Hil
     from espdl_hil.proof.settings import Settings
 
-__all__ = ["Hil"]
+__all__ = ["pytest_load_initial_conftests", "pytest_testnodedown"]
 
+_settings_key: pytest.StashKey[Settings] = pytest.StashKey()
 _cases_key: pytest.StashKey[list[Case]] = pytest.StashKey()
-_options_key: pytest.StashKey[Settings] = pytest.StashKey()
-_mistake_key: pytest.StashKey[ConfigError] = pytest.StashKey()
+_mistake_key: pytest.StashKey[HarnessError] = pytest.StashKey()
 _session_key: pytest.StashKey[HilSession] = pytest.StashKey()
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Hil":
-        from espdl_hil.proof.hil import Hil
-
-        return Hil
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ``--hil-*`` options."""
-    restart_if_misread()
     add_options(parser)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks of a lab."""
+    pluginmanager.add_hookspecs(hookspec)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of the shipped tests; quieten what pytest-embedded does in each test."""
-    config.addinivalue_line(
-        "markers", "negative: a control; it breaks something on purpose, which must be noticed"
-    )
-    config.addinivalue_line(
-        "filterwarnings", "ignore:record_xml_attribute is an experimental feature"
-    )
+    """Quieten what pytest-embedded, which comes with us, does around the user's own tests."""
+    config.addinivalue_line("filterwarnings", "ignore:record_xml_attribute is ")  # either kind
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that asks for ``hil`` once a case."""
-    if "hil" not in metafunc.fixturenames:
-        return
-    cases = _select(metafunc.config)
-    metafunc.parametrize("hil_case", cases, ids=[case.id for case in cases])
+    """Run a test that asks for ``hil`` once a case, one with ``hil_dut`` alone once a target."""
+    if "hil" in metafunc.fixturenames:
+        cases = _cases(metafunc.config)
+        metafunc.parametrize("hil_case", cases, ids=[case.id for case in cases])
+    elif "hil_dut" in metafunc.fixturenames:
+        settings = _settings(metafunc.config)
+        metafunc.parametrize("hil_dut", settings.targets if settings else (), indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the terminal reports the collection
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Check that the boards are there, and start the runtime side."""
+    """Start what works with devices, when a collected test asks for one."""
     config = session.config
-    if _cases_key not in config.stash:
-        return
     if (mistake := config.stash.get(_mistake_key, None)) is not None:
-        raise pytest.UsageError(str(mistake))
-    if config.option.collectonly:
+        refuse(config, mistake)
         return
-    from espdl_hil.plugin.session import HilSession, case_of
-
-    cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item))))
-    if not cases:
+    if _settings_key not in config.stash or config.option.collectonly:
         return
-    options = config.stash[_options_key]
-    die_with_parent_at_fork()
-    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
-    config.stash[_session_key] = HilSession(options, cases, command)
-    config.pluginmanager.register(config.stash[_session_key], "hil-session")
+    from espdl_hil.plugin.session import HilSession, cases_of, targets_of
+
+    cases, targets = cases_of(session.items), targets_of(session.items)
+    if not targets:
+        return
+    try:
+        runtime = HilSession(config, config.stash[_settings_key], cases, targets)
+        if not worker_name(config):
+            _register_summary(config, [case.id for case in cases])
+        runtime.find_ports()
+    except HarnessError as error:
+        refuse(config, error)
+        return
+    config.stash[_session_key] = runtime
+    config.pluginmanager.register(runtime, "hil-session")
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
-    """Say before anything runs whether chips or simulated devkits are tested."""
-    runtime = config.stash.get(_session_key, None)
-    return None if runtime is None else runtime.headline()
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Start the one report of all workers, before any of them is given a test.
+
+    Raises:
+        pytest.UsageError: the command line asks for what cannot be.
+    """
+    from espdl_hil.plugin.summary import case_ids_in
+
+    config: pytest.Config = node.config
+    if (case_ids := case_ids_in(ids)) and not config.pluginmanager.hasplugin("hil-summary"):
+        try:
+            summary = _register_summary(config, case_ids)
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        if (terminal := config.pluginmanager.getplugin("terminalreporter")) is not None:
+            terminal.write_line(summary.headline())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Run nothing in a worker that has found a mistake."""
+    return has_refused(item.config) or None
 
 
 @pytest.fixture
 def hil(hil_case: Case, request: pytest.FixtureRequest) -> Hil:
-    """One model at one width and chunk size, on its device; see ``espdl_hil.plugin.Hil``."""
+    """One model at one width and chunk size, on its device; see ``espdl_hil.proof.hil.Hil``."""
     return request.config.stash[_session_key].open(hil_case)
 
 
-def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """Say what differs between two runs, and why."""
-    explain = getattr(left, "explain", None)
-    if explain is None or type(left).__module__ != "espdl_hil.proof.run":
-        return None
-    return [f"{left!r} {op} {right!r}", *explain(right)]
+@pytest.fixture
+def hil_dut(request: pytest.FixtureRequest) -> Dut:
+    """The device alone, flashed and booted once a session; that of ``hil`` beside it."""
+    params = request.node.callspec.params
+    target = params["hil_case"].target if "hil_case" in params else request.param
+    return request.config.stash[_session_key].dut(target)
 
 
-def _select(config: pytest.Config) -> list[Case]:
-    """Select the cases once; a mistake in them waits for the end of the collection.
+def _register_summary(config: pytest.Config, case_ids: list[str]) -> Summary:
+    from espdl_hil.plugin.summary import Summary
+
+    summary = Summary(config, read_settings(config), case_ids)
+    config.pluginmanager.register(summary, "hil-summary")
+    return summary
+
+
+def _settings(config: pytest.Config) -> Settings | None:
+    """Read the command line once; a mistake in it waits for the end of the collection.
 
     Raised here, pytest would wrap it in a traceback for every test module.
     """
-    found = config.stash.get(_cases_key, None)
-    if found is None:
-        from espdl_hil.proof.case import make_cases
-
-        found = config.stash[_cases_key] = []
+    if _settings_key not in config.stash and _mistake_key not in config.stash:
         try:
-            options = config.stash[_options_key] = read_options(config)
-            found += make_cases(options.model_paths, options.targets)
-        except ConfigError as error:
+            config.stash[_settings_key] = read_settings(config)
+        except HarnessError as error:
             config.stash[_mistake_key] = error
-    return found
+    return config.stash.get(_settings_key, None)
+
+
+def _cases(config: pytest.Config) -> list[Case]:
+    """Load the models once; a mistake in them waits, too."""
+    settings = _settings(config)
+    if settings is None or _cases_key in config.stash:
+        return config.stash.get(_cases_key, [])
+    from espdl_hil.proof.case import make_cases
+
+    config.stash[_cases_key] = []
+    try:
+        config.stash[_cases_key] = make_cases(settings.model_paths, settings.targets)
+    except HarnessError as error:
+        config.stash[_mistake_key] = error
+    return config.stash[_cases_key]

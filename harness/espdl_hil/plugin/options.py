@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.proof.settings import DEVICE_KINDS, Settings
+from espdl_hil.plugin.worker import worker_count, worker_name
+from espdl_hil.proof.settings import DEVICE_KINDS, SERIAL, SIM, Settings
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
@@ -18,12 +20,11 @@ def parse_count(text: str) -> int:
     """Parse a whole number of at least one.
 
     Raises:
-        argparse.ArgumentTypeError: by way of ValueError, when *text* is anything else.
+        argparse.ArgumentTypeError: *text* is anything else.
     """
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -66,11 +67,11 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def read_options(config: pytest.Config) -> Settings:
+def read_settings(config: pytest.Config) -> Settings:
     """Turn pytest's options into a checked value.
 
     Raises:
-        ConfigError: a target is unknown, or targets and ports do not pair up.
+        ConfigError: a target is unknown, targets and ports do not pair up, or a number is none.
     """
     option = config.getoption
     named = [text for text in (option("--target") or "").split("|") if text and text != "auto"]
@@ -88,24 +89,27 @@ def read_options(config: pytest.Config) -> Settings:
             "separated by '|'"
         )
     return Settings(
-        device=option("--hil-device") or ("serial" if named or ports else "sim"),
+        device=option("--hil-device") or (SERIAL if named else SIM),
         targets=tuple(dict.fromkeys(named)) or DEVKIT_TARGETS,
         ports=dict(zip(named, ports, strict=False)),
-        baud=int(option("--baud")) if option("--baud") else None,
-        model_paths=(*default_model_paths(config), *(option("--hil-models") or ())),
+        baud=_baud(option("--baud")),
+        model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
         report=option("--hil-report"),
         store=option("--hil-store"),
-        jobs=option("--hil-jobs") or default_jobs(),
+        jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
         build_dir=option("--hil-build-dir"),
+        log_suffix=f"-{name}" if (name := worker_name(config)) else "",
     )
 
 
-def default_model_paths(config: pytest.Config) -> tuple[Path, ...]:
+def _baud(text: str | None) -> int | None:
+    try:
+        return parse_count(text) if text else None
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--baud: {error}", hint="the usual rate is 115200") from None
+
+
+def _default_model_paths(config: pytest.Config) -> tuple[Path, ...]:
     """Return ``models/`` of the project when there is one."""
     folder = config.rootpath / "models"
     return (folder,) if folder.is_dir() else ()
-
-
-def default_jobs() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,52 +1,77 @@
-"""Keeping pytest's root folder where the user stands.
+"""pytest's root folder, found again once every option is known.
 
-pytest looks for its root and its configuration before any plugin has named its options.
-At that moment the value in ``--hil-models ../mine`` looks like a test path, and pytest
-takes a folder above it as the root: pytest.ini, and with it the project's settings, would be
-ignored. ``--hil-models=../mine`` has no such effect, so that is what pytest is restarted with.
+pytest looks for its root and its configuration file before any plugin has named its options. At
+that moment the second word of ``--port /dev/ttyUSB0`` looks like a test path, and pytest takes
+``/dev`` as the root: the project's pytest.ini, with its ``testpaths`` and markers, would be
+ignored. The same holds for every option with a path, ours and pytest-embedded's.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
+import copy
+from types import SimpleNamespace
+from typing import Any
 
-PATH_OPTIONS = ("--hil-models", "--hil-report", "--hil-store", "--hil-build-dir")
+import pytest
 
 
-def join_path_options(arguments: list[str]) -> list[str]:
-    """Write ``--option PATH`` as ``--option=PATH`` where pytest would misread the path.
+@pytest.hookimpl(tryfirst=True)  # before anything acts on the root
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> None:
+    """Let pytest look for root and configuration again, where it took a value for a path.
+
+    Raises:
+        pytest.UsageError: the configuration file asks for what cannot be.
+    """
+    given = early_config.invocation_params.args
+    known = early_config.known_args_namespace
+    if {word for word in given if not word.startswith("-")} <= set(known.file_or_dir):
+        return  # every such word is a path, nothing was misread
+    again = _RootStep(early_config)
+    words = list(given)
+    try:
+        again.parse(words)
+    except _DoneError:
+        if (again.rootpath, again.inipath) != (early_config.rootpath, early_config.inipath):
+            args[:] = words
+            _adopt(early_config, again, parser, args)
+
+
+class _DoneError(Exception):
+    """Root and configuration are found."""
+
+
+class _RootStep(pytest.Config):  # type: ignore[misc]  # final, and of no other use here
+    """The beginning of ``Config.parse``: root, configuration file, and its ``addopts``.
 
     Args:
-        arguments: A command line.
-
-    Returns:
-        The same command line, with fewer words where a path that exists was joined.
-
-    >>> join_path_options(["-q", "--hil-report", "/", "--hil-report", "/no/such"])
-    ['-q', '--hil-report=/', '--hil-report', '/no/such']
+        config: Gives the parser, which knows all options now; it is left as it is.
     """
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] in PATH_OPTIONS and Path(word).exists():
-            joined[-1] = f"{joined[-1]}={word}"
-        else:
-            joined.append(word)
-    return joined
+
+    def __init__(self, config: pytest.Config) -> None:
+        vars(self).update(vars(config))
+        self._inicache: dict[str, Any] = {}
+        quiet = SimpleNamespace(call_historic=lambda kwargs: None)  # noqa: ARG005 - pluggy's name
+        # hooks were added the first time
+        self.hook = SimpleNamespace(pytest_addhooks=quiet)  # type: ignore[assignment]
+
+    def _checkversion(self) -> None:
+        raise _DoneError  # the first thing that parse does with what it has found
 
 
-def restart_if_misread() -> None:
-    """Replace this process by a pytest that reads the same options rightly.
-
-    Does nothing where pytest was called as a function: its caller chose root and arguments.
-    """
-    called = Path(sys.argv[0])
-    is_command = called.stem in ("pytest", "py.test") or called.parts[-2:] == (
-        "pytest",
-        "__main__.py",
-    )
-    words = join_path_options(sys.orig_argv)
-    if is_command and words != sys.orig_argv and hasattr(os, "execv"):
-        sys.stdout.flush()
-        os.execv(sys.executable, words)  # noqa: S606 - the very command that was given
+def _adopt(config: pytest.Config, found: _RootStep, parser: pytest.Parser, args: list[str]) -> None:
+    """Make *config* what it would be, had pytest found root and configuration at once."""
+    if has_python_path := hasattr(config, "_unconfigure_python_path"):  # from pytest 8.4 on
+        config._unconfigure_python_path()  # noqa: SLF001
+    vars(config).update({k: v for k, v in vars(found).items() if k != "hook"})
+    config._checkversion()  # noqa: SLF001
+    if has_python_path:
+        config._configure_python_path()  # noqa: SLF001
+    config.pluginmanager.consider_preparse(args, exclude_only=False)
+    config.pluginmanager.rewrite_hook.fnpats = config.getini("python_files")  # type: ignore[attr-defined]
+    known = parser.parse_known_args(args, namespace=copy.copy(config.option))
+    if known.confcutdir is None:
+        known.confcutdir = str(config.inipath.parent if config.inipath else config.rootpath)
+    config.known_args_namespace = known
+    config._validate_plugins()  # noqa: SLF001

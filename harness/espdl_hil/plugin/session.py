@@ -1,26 +1,31 @@
-"""The runtime side of the plugin: registered only when a collected test uses ``hil``."""
+"""The side of the plugin that works with devices: registered only when a test asks for one."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
+from espdl_hil.plugin.guest import leave_out_embedded, mortal_manager
+from espdl_hil.plugin.summary import attach, headline, properties
+from espdl_hil.plugin.worker import command_of, refuse, worker_count, worker_name
 from espdl_hil.proof.hil import Hil
+from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
-from espdl_hil.proof.run import VerificationError
+from espdl_hil.proof.run import Run, VerificationError
 from espdl_hil.proof.settings import SIM
-from espdl_hil.report import start_report, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from pathlib import Path
+    from collections.abc import Generator, Iterable, Sequence
 
+    from espdl_hil.device.dut import Dut
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.settings import Settings
 
@@ -31,151 +36,162 @@ def case_of(item: pytest.Item) -> Case | None:
     return None if callspec is None else callspec.params.get("hil_case")
 
 
+def target_of(item: pytest.Item) -> str | None:
+    """Return the target whose device a collected test uses, or None if it uses none."""
+    callspec = getattr(item, "callspec", None)
+    case = case_of(item)
+    return case.target if case else callspec and callspec.params.get("hil_dut")
+
+
+def cases_of(items: Iterable[pytest.Item]) -> list[Case]:
+    """Return the cases of some tests, each once."""
+    return list(dict.fromkeys(case for item in items if (case := case_of(item))))
+
+
+def targets_of(items: Iterable[pytest.Item]) -> list[str]:
+    """Return the targets of some tests, each once."""
+    return list(dict.fromkeys(target for item in items if (target := target_of(item))))
+
+
 class HilSession:
-    """Artifacts, devices and rows of one pytest session, and the hooks that drive them.
+    """Artifacts, devices and rows of one process, and the hooks that drive them.
 
     Args:
-        options: The command line.
+        config: pytest's.
+        settings: The command line.
         cases: Cases of the selected tests.
-        command: The command line.
+        targets: Targets of the selected tests.
     """
 
-    def __init__(self, options: Settings, cases: Sequence[Case], command: str) -> None:
-        self._options = options
-        self._rig = Rig(options, cases)
-        self._book = RowBook(self._rig, command=command)
-        self._written: Path | None = None
-        self._errors: set[str] = set()  # tests whose comparison could not be made
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        cases: Sequence[Case],
+        targets: Sequence[str],
+    ) -> None:
+        hook = config.hook
+        self._config = config
+        self._settings = settings
+        self._targets = targets
+        self._rig = Rig(
+            settings,
+            cases,
+            targets=targets,
+            find_port=lambda target: hook.pytest_espdl_hil_find_port(target=target),
+            power_cycle=lambda target, port: bool(
+                hook.pytest_espdl_hil_power_cycle(target=target, port=port)
+            ),
+        )
+        self._book = RowBook(self._rig, command=command_of(config))
+        self._explanation: list[str] = []  # of the comparison that failed last
 
-    def headline(self) -> str:
-        """Return one line on what will run where."""
-        targets = ", ".join(dict.fromkeys(case.target for case in self._rig.cases))
-        if self._options.device == SIM:
-            where = f"SIMULATED devkits ({targets}): no chip is tested and no chip time measured"
-        else:
-            where = ", ".join(f"{t} on {port}" for t, port in self._rig.ports.items())
-        return f"hil: {len(self._rig.cases)} cases on {where}"
-
-    def open(self, case: Case) -> Hil:
-        """Return what a test of *case* works with."""
-        return Hil(case, self._book)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Quantize before the first test, close devices and write the report after the last.
+    def find_ports(self) -> None:
+        """Look for the boards, before anything is built or quantized.
 
         Raises:
-            pytest.UsageError: the user must act first: a folder cannot be written, there is no
-                firmware to flash, a port is taken.
+            HarnessError: one is missing or silent, or several processes would share one.
         """
-        try:
-            capture = session.config.pluginmanager.getplugin("capturemanager")
-            with capture.global_and_fixture_disabled():
-                try:
-                    start_report(self._options.report)
-                    self._prepare()
-                except (ConfigError, DeviceError) as error:
-                    raise pytest.UsageError(str(error)) from None
+        if self._settings.device != SIM and worker_count(self._config) > 1:
+            raise ConfigError(
+                f"{worker_count(self._config)} workers cannot share one board a target",
+                hint="leave out -n, or add --hil-device sim",
+            )
+        self._rig.find_ports()
+
+    def open(self, case: Case) -> Hil:
+        """Return what a test of *case* works with; its device is up, or its runs say why not."""
+        with contextlib.suppress(DeviceError):
+            self._rig.dut(case.target)
+        return Hil(case, self._book)
+
+    def dut(self, target: str) -> Dut:
+        """Return the device of *target*."""
+        return self._rig.dut(target)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Make everything ready before the first test.
+
+        Raises:
+            pytest.UsageError: the user must act first: there is no firmware to flash, a board
+                is silent, a folder cannot be written.
+        """
+        if session.testsfailed and not session.config.option.continue_on_collection_errors:
+            return  # pytest stops
+        for item in session.items:
+            if target_of(item) and isinstance(item, pytest.Function):
+                leave_out_embedded(item)
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            try:
+                # which devkits a worker needs, its tests will say
+                devices = not worker_name(session.config) or self._settings.device != SIM
+                make_ready(self._rig, sys.stderr, devices=devices)
+            except HarnessError as error:
+                refuse(session.config, error)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object]
+    ) -> Generator[None, object, object]:
+        """Take care that pytest-embedded leaves no process with our ports in it."""
+        if fixturedef.argname != "_mp_manager":
             return (yield)
-        finally:
-            self._rig.close()
-            if self._book.results.rows:
-                self._written = write_report(self._book.results, self._options.report)
+        with mortal_manager():
+            return (yield)
+
+    def pytest_report_collectionfinish(self) -> str:
+        """Say before anything runs whether chips or simulated devkits are tested."""
+        return headline(self._settings, len(self._rig.cases), self._targets, self._rig.ports)
+
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
+        """Say in a line what differs; the whole diagnosis follows, which pytest would cut off."""
+        if op not in ("==", "!=") or not (isinstance(left, Run) and isinstance(right, Run)):
+            return None
+        self._explanation = left.explain(right)
+        return self._explanation[:1]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Print the harness's errors as they are, and let the outcome count for its row."""
+        """Let the outcome count for its row, and send the row along with the report."""
         report = yield
         case = case_of(item)
-        if case is None or call.excinfo is None or report.skipped:
+        if case is None:
             return report
-        error = call.excinfo.value
-        outcome, text = Outcome.FAILED, str(error).partition("\n")[0]
-        text = text.removeprefix(f"{case.id}: ")
-        if isinstance(error, VerificationError):
-            report.longrepr = str(error)
-        elif explained := self._book.explain(case):  # what pytest's own text does not say
-            report.sections.append(("espdl-hil", "\n".join(explained)))
-        if isinstance(error, HarnessError):
-            report.longrepr = f"{case.id}: {error}"
-            text = str(error)
-        if not isinstance(error, StreamingError | AssertionError | pytest.fail.Exception):
-            outcome = Outcome.ERROR
-            self._errors.add(report.nodeid)
-        self._book.note_outcome(case, outcome, text)
+        is_error = False
+        if call.excinfo is not None and report.failed:
+            error = call.excinfo.value
+            is_error = not isinstance(
+                error, StreamingError | AssertionError | pytest.fail.Exception
+            )
+            self._show(case, error, report)
+            outcome = Outcome.ERROR if is_error else Outcome.FAILED
+            text = str(error) if isinstance(error, HarnessError) else str(error).partition("\n")[0]
+            self._book.note_outcome(case, outcome, text.removeprefix(f"{case.id}: "))
+        if (row := self._book.row(case)) is not None:
+            attach(report, replace(self._book.results, rows=(row,)), is_error=is_error)
+            told = properties(row)
+            others = [pair for pair in item.user_properties if pair[0] not in dict(told)]
+            report.user_properties[:] = item.user_properties[:] = [*others, *told]
         return report
 
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Count what could not be compared as an error, not as a failed comparison."""
-        if report.when == "call" and report.failed and report.nodeid in self._errors:
-            return "error", "E", "ERROR"
-        return None
+    def pytest_sessionfinish(self) -> None:
+        """Close the devices."""
+        self._rig.close()
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table."""
-        from rich.console import Console
-
-        from espdl_hil.report import render_table
-
-        if self._written is None:
+    def _show(self, case: Case, error: BaseException, report: pytest.TestReport) -> None:
+        """Print our own errors as they are, and the diagnosis below an assertion."""
+        lines, self._explanation = self._explanation, []
+        if isinstance(error, HarnessError | VerificationError):
+            text = str(error)
+            report.longrepr = text if case.id in text else f"{case.id}: {text}"
             return
-        writer = terminalreporter.config.get_terminal_writer()
-        terminalreporter.ensure_newline()
-        console = Console(
-            file=_Lines(writer),  # type: ignore[arg-type]  # all that rich writes to
-            width=writer.fullwidth,
-            force_terminal=writer.hasmarkup,
-            no_color=not writer.hasmarkup,
-        )
-        render_table(self._book.results, console)
-        report = self._written.with_name("report.html")
-        terminalreporter.write_line(f"report: {report}  data: {self._written}")
-
-    def _prepare(self) -> None:
-        """Make firmware and artifacts, with a progress bar where somebody watches; flash."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        console = Console(file=sys.stderr)
-        self._rig.find_ports()
-        with console.status("building the firmware"):
-            self._rig.build()
-        start_s = time.monotonic()
-        columns = (
-            TextColumn("quantizing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-        )
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("", total=None)
-            self._rig.prepare(
-                lambda done, total, label: bar.update(
-                    task, completed=done, total=total, description=label
-                )
-            )
-        elapsed_s = time.monotonic() - start_s
-        if elapsed_s > 1 and not console.is_terminal:
-            print(f"quantized {len(self._rig.cases)} cases in {elapsed_s:.1f} s", file=sys.stderr)
-        for text in self._rig.discarded:
-            print(f"artifact store: {text}", file=sys.stderr)
-        with console.status("flashing"):
-            self._rig.bring_up()
-
-
-class _Lines:
-    """A text file as rich sees it, over pytest's terminal writer."""
-
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def write(self, text: str) -> int:
-        self._writer.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._writer.flush()
+        if not isinstance(error, AssertionError):
+            return
+        if not lines or lines[0] not in str(error):  # another assertion's, or --assert=plain
+            lines = self._book.explain(case)
+        if len(lines) > 1 and isinstance(report.longrepr, ExceptionRepr):
+            report.longrepr.addsection(case.id, "\n".join(lines))

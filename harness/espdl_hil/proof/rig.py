@@ -42,6 +42,7 @@ class Rig:
     Args:
         settings: What the user chose.
         cases: Every case that is run.
+        targets: Targets whose device is used beside those of *cases*.
         find_port: Asked first for the port of a target that *settings* names none for.
         power_cycle: Cuts the power of the board of a target, at a port; says whether it could.
 
@@ -59,6 +60,7 @@ class Rig:
         settings: Settings,
         cases: Sequence[Case],
         *,
+        targets: Sequence[str] = (),
         find_port: Callable[[str], str | None] | None = None,
         power_cycle: Callable[[str, str], bool] | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class Rig:
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
         self.stored: dict[str, frozenset[str]] = {}
+        self._targets = tuple(dict.fromkeys([*(case.target for case in cases), *targets]))
         self._find_port = find_port
         self._power_cycle = power_cycle
         self._results: dict[str, Artifacts | HarnessError] = {}
@@ -229,14 +232,12 @@ class Rig:
             port=port,
             baud=self.settings.baud or DEFAULT_BAUD,
             log_path=self.settings.report / "logs" / log_name,
+            power_cycle=self._power_cycle
+            and functools.partial(self._power_cycle, target, str(port)),
         )
         package = package_models(self._artifacts(target))
         self.stored[target] = frozenset(entry.name for entry in read_package(package))
         return self._stack.enter_context(Dut(config, models=package))
-
-    @property
-    def _targets(self) -> list[str]:
-        return list(dict.fromkeys(case.target for case in self.cases))
 
     def _build(self, target: str) -> Path:
         from espdl_hil.device.build import build_firmware, variants_for

@@ -14,6 +14,7 @@ from espdl_hil.errors import ConfigError, HarnessError, StreamingError
 from espdl_hil.model import StreamingModel, load_model
 from espdl_hil.proof.case import cross
 from espdl_hil.proof.hil import Hil
+from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
@@ -130,9 +131,7 @@ def verify(
     book = RowBook(rig, command=f"espdl_hil.verify({declared.name!r})")
     with contextlib.closing(rig):
         rig.find_ports()
-        rig.build()
-        rig.prepare()
-        rig.bring_up()
+        make_ready(rig, sys.stderr)
         explanations = {case.id: text for case in cases if (text := _prove(case, book))}
         results = book.results
     return Verification(results, explanations, write_report(results, settings.report))

@@ -90,7 +90,7 @@ class Core:
             | {
                 "abi_version": self._api.HIL_ABI_VERSION,
                 "flags": self._api.HIL_FLAG_SIMULATED,
-                "models": self._models,
+                "models": self._models if len(self._models) else ffi.NULL,
                 "models_size": len(self._models),
                 "max_payload": MAX_PAYLOAD_BYTES,
                 "window": WINDOW_REQUESTS,

@@ -3,7 +3,7 @@
 Import from here; the modules inside are free to move.
 """
 
-from espdl_hil.streaming.analysis import Analysis, analyze, plan_streaming
+from espdl_hil.streaming.analysis import Analysis, analyze
 from espdl_hil.streaming.clock import Clock
 from espdl_hil.streaming.findings import Finding, Rule, Severity, refuse, require_sound
 from espdl_hil.streaming.graph import NeutralGraph, from_espdl
@@ -41,7 +41,6 @@ __all__ = [
     "has_caches",
     "lint",
     "lint_offline",
-    "plan_streaming",
     "refuse",
     "require_sound",
 ]

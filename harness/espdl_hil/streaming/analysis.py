@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from espdl_hil.errors import StreamingError
 from espdl_hil.operators import NodeProblem
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.clock import Clock
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.planner import make_plan
 from espdl_hil.streaming.timing import Flow, Opaque, Tail
@@ -20,6 +19,7 @@ from espdl_hil.streaming.walk import Walk
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from espdl_hil.streaming.clock import Clock
     from espdl_hil.streaming.findings import Finding
     from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.plan import ConstantEdit, Insertion, StreamingPlan
@@ -164,27 +164,3 @@ def _hide(walk: Walk, node: Node) -> None:
     )
     for output in filter(None, node.outputs):
         walk.timing[output] = opaque
-
-
-def plan_streaming(
-    graph: NeutralGraph,
-    frame_axes: Mapping[str, int],
-    chunk_frames: Mapping[str, int] | int,
-    state: Mapping[str, str] | None = None,
-) -> StreamingPlan:
-    """Plan how an offline graph runs chunk by chunk with the same results.
-
-    Args:
-        graph: The offline graph.
-        frame_axes: Time axis of each graph input that has one, in the file's layout.
-        chunk_frames: Frames of each of these inputs in one chunk, or one number for all.
-        state: Recurrent state: graph input to the graph output that feeds it.
-
-    Returns:
-        The plan: what to change, and what then holds.
-
-    Raises:
-        StreamingError: the model cannot stream as written; names the rule and the node.
-        ConfigError: an input or output that the arguments name is not there.
-    """
-    return analyze(graph, Clock.of(frame_axes, chunk_frames, state)).plan

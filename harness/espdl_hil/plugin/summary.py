@@ -1,0 +1,203 @@
+"""Every row of a run in one place: gathered from the reports of tests, written and printed once.
+
+Without pytest-xdist that is the process that runs the tests, with it the controller. A row comes
+home with each report of its tests, so that a worker that crashes loses none that was reported.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from espdl_hil.compare import Outcome
+from espdl_hil.plugin.worker import command_of
+from espdl_hil.proof.settings import SIM
+from espdl_hil.report import (
+    SILICON,
+    SIMULATED,
+    Details,
+    Results,
+    Row,
+    render_table,
+    start_report,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from espdl_hil.proof.settings import Settings
+
+_CASE_ID = re.compile(r"(\w+)-([\w.]+)-int(8|16)-chunk(\d+)(?=[\]-])")
+_ATTRIBUTE = "espdl_hil"  # of a report; pytest-xdist carries it along
+_CRASHED = "???"  # the phase of a report that pytest-xdist makes for a worker
+
+
+def attach(report: pytest.TestReport, results: Results, *, is_error: bool) -> None:
+    """Give a test's report what is known of its row.
+
+    Args:
+        report: Of one phase of the test.
+        results: Its row, and the device that it ran on.
+        is_error: The comparison could not be made.
+    """
+    setattr(report, _ATTRIBUTE, {"results": json.dumps(results.to_json()), "is_error": is_error})
+
+
+def case_ids_in(node_ids: Iterable[str]) -> list[str]:
+    """Return the cases that some tests run, each once.
+
+    >>> case_ids_in(["test_a.py::test_streams[esp32s3-tcn-int8-chunk3]", "test_a.py::test_b"])
+    ['esp32s3-tcn-int8-chunk3']
+    """
+    found = (_CASE_ID.search(node_id) for node_id in node_ids)
+    return list(dict.fromkeys(match.group() for match in found if match))
+
+
+def headline(
+    settings: Settings, count: int, targets: Iterable[str], ports: Mapping[str, str]
+) -> str:
+    """Return one line on what runs where.
+
+    Args:
+        settings: The command line.
+        count: Cases of the selected tests.
+        targets: Targets of the selected tests.
+        ports: Where each board was found, as far as that is known.
+    """
+    if settings.device == SIM:
+        names = ", ".join(targets)
+        where = f"SIMULATED devkits ({names}): no chip is tested and no chip time measured"
+    else:
+        where = ", ".join(f"{target} on {ports.get(target, 'a board')}" for target in targets)
+    return f"hil: {count} cases on {where}"
+
+
+def properties(row: Row) -> list[tuple[str, object]]:
+    """Return what JUnit XML says of a test beside its outcome."""
+    return [
+        ("target", row.target),
+        ("model", row.model),
+        ("bits", row.bits),
+        ("chunk", row.chunk_frames),
+        ("substrate", row.substrate),
+        ("outcome", str(row.outcome)),
+        ("elements", row.elements),
+        ("differing", row.differing),
+        ("max_lsb", row.max_lsb),
+    ]
+
+
+class Summary:
+    """The rows of all processes of a run.
+
+    Args:
+        config: pytest's.
+        settings: The command line.
+        case_ids: The cases of the selected tests, in their order.
+
+    Raises:
+        ConfigError: the report cannot be written.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings, case_ids: Sequence[str]) -> None:
+        start_report(settings.report)
+        self._config = config
+        self._settings = settings
+        self._case_ids = case_ids
+        self._parts: dict[str, Results] = {}  # by worker
+        self._results: Results | None = None
+        self._written: Path | None = None
+
+    def headline(self) -> str:
+        """Return one line on what all workers run."""
+        targets = dict.fromkeys(case_id.partition("-")[0] for case_id in self._case_ids)
+        return headline(self._settings, len(self._case_ids), targets, self._settings.ports)
+
+    @pytest.hookimpl(tryfirst=True)  # the status of a report is asked for when it is printed
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the row that came home with a report."""
+        process = report.node.gateway.id if hasattr(report, "node") else ""
+        if (found := getattr(report, _ATTRIBUTE, None)) is not None:
+            self._keep(process, Results.from_json(json.loads(found["results"])))
+        elif report.when == _CRASHED and (match := _CASE_ID.search(report.nodeid)):
+            self._keep(f"{process} crashed", self._results_of_crash(match, str(report.longrepr)))
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Count what could not be compared as an error, not as a failed comparison."""
+        found = getattr(report, _ATTRIBUTE, None)
+        if report.when == "call" and report.failed and found and found["is_error"]:
+            return "error", "E", "ERROR"
+        return None
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the report."""
+        if not self._parts:
+            return
+        first, *others = self._parts.values()
+        results = first.merge(*others)
+        rows = sorted(results.rows, key=lambda row: self._case_ids.index(row.id))
+        self._results = replace(results, rows=tuple(rows))
+        for row in rows:
+            self._config.hook.pytest_espdl_hil_row(row=row.to_json())
+        self._written = write_report(self._results, self._settings.report)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table, and where the report is."""
+        if self._results is None or self._written is None:
+            return
+        from rich.console import Console
+
+        writer = self._config.get_terminal_writer()
+        terminalreporter.ensure_newline()
+        console = Console(
+            file=_Lines(writer),  # type: ignore[arg-type]  # all that rich writes to
+            width=writer.fullwidth,
+            force_terminal=writer.hasmarkup,
+            no_color=not writer.hasmarkup,
+        )
+        render_table(self._results, console)
+        report = self._written.with_name("report.html")
+        terminalreporter.write_line(f"report: {report}  data: {self._written}")
+
+    def _keep(self, process: str, results: Results) -> None:
+        """What a process says of a row replaces what it said of it before."""
+        known = self._parts[process].rows if process in self._parts else ()
+        rows = {row.id: row for row in (*known, *results.rows)}
+        self._parts[process] = replace(results, rows=tuple(rows.values()))
+
+    def _results_of_crash(self, case: re.Match[str], error: str) -> Results:
+        """A row of what a worker was doing when it crashed; nobody else will tell of it."""
+        target, model, bits, chunk = case.groups()
+        row = Row(
+            id=case.group(),
+            target=target,
+            model=model,
+            bits=int(bits),
+            chunk_frames=int(chunk),
+            substrate=SIMULATED if self._settings.device == SIM else SILICON,
+            outcome=Outcome.ERROR,
+            details=Details(error=error),
+        )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Results(date=now, command=command_of(self._config), rows=(row,))
+
+
+class _Lines:
+    """A text file as rich sees it, over pytest's terminal writer."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, text: str) -> int:
+        self._writer.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._writer.flush()

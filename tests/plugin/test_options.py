@@ -1,0 +1,74 @@
+"""The options: their help text, and what they are parsed into."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from espdl_hil.plugin.options import read_settings
+from espdl_hil.proof.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+HELP = """
+streaming models on Espressif chips (hardware in the loop):
+  --hil-device={serial,sim}
+      run on an attached board or on a simulated devkit
+      (default: serial once --target or --port is given, else sim)
+  --hil-models=PATH
+      add a model file or a folder of them to those in ./models; repeatable
+  --hil-report=DIR
+      where results.json and report.html go (default: hil-report)
+  --hil-store=DIR
+      artifact store (default: the user's cache)
+  --hil-jobs=N
+      quantize workers at once (default: one a core)
+  --hil-build-dir=DIR
+      finished ESP-IDF build of the firmware to flash; '{target}' is replaced
+      (default: build it with the ESP-IDF of this environment)
+"""
+
+
+def test_help(project):
+    """Whole, but for the places where lines are broken."""
+    shown = project.pytest("--help").stdout
+    assert "".join(HELP.split()) in "".join(shown.split())
+    others = (word for word in shown.split() if word.startswith("--hil"))
+    assert all(word.partition("=")[0] in HELP for word in others)
+
+
+def settings(*, worker=None, **options):
+    """What a command line with these options is parsed into."""
+    known = {
+        "--target": None,
+        "--port": None,
+        "--baud": None,
+        "--hil-device": None,
+        "--hil-models": None,
+        "--hil-report": Path("hil-report"),
+        "--hil-store": None,
+        "--hil-jobs": 2,
+        "--hil-build-dir": None,
+    }
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    assert given.keys() <= known.keys()
+    config = SimpleNamespace(getoption=(known | given).__getitem__, rootpath=REPOSITORY)
+    if worker:
+        config.workerinput = {"workerid": worker, "workercount": 2}
+    return read_settings(config)
+
+
+def test_no_option_means_simulated_devkits_of_every_target():
+    found = settings()
+    assert found == Settings(model_paths=(REPOSITORY / "models",), jobs=2)
+    assert (found.device, found.targets) == ("sim", ("esp32s3", "esp32p4"))
+
+
+def test_a_target_means_a_board():
+    found = settings(target="esp32p4|esp32s3", port="/dev/a|/dev/b", baud="9600")
+    assert found.device == "serial"
+    assert found.targets == ("esp32p4", "esp32s3")
+    assert found.ports == {"esp32p4": "/dev/a", "esp32s3": "/dev/b"}
+    assert found.baud == 9600
+
+
+def test_a_worker_writes_logs_of_its_own():
+    assert settings().log_suffix == ""
+    assert settings(worker="gw1").log_suffix == "-gw1"
