@@ -48,8 +48,9 @@ def own_locks(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def no_trace():
     """Every test gives back what it took."""
+    before = set(threading.enumerate())
     yield
-    names = [thread.name for thread in threading.enumerate()]
+    names = [thread.name for thread in threading.enumerate() if thread not in before]
     assert not [name for name in names if name.startswith(("dut ", "rfc2217 "))]
 
 

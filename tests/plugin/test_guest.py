@@ -40,8 +40,7 @@ def test_a_users_forked_worker_outlives_pytest(project):
         def test_forks():
             if (pid := os.fork()) == 0:
                 os.setsid()
-                for descriptor in range(3):
-                    os.close(descriptor)
+                os.closerange(0, 256)  # whoever reads what pytest prints waits for its end
                 signal.pause()
             pathlib.Path("pid").write_text(str(pid))
         """,
@@ -75,6 +74,14 @@ def test_junit_xml_has_the_row_as_properties_and_no_warning(project, arguments):
     assert numbers["findings"] == ""
     assert int(numbers["elements"]) > 48
     assert (numbers["differing"], numbers["max_lsb"]) == ("0", "0")
+
+
+def test_tests_beside_ours_get_no_warning_of_pytest_embedded(project):
+    project.write("test_mine.py", "def test_nothing(): pass\n")
+    project.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
+    for arguments in ((), ("--junitxml=junit.xml",)):
+        run = project.pytest(*arguments)
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("version", ["3.3.15", "3.4.0", ""])

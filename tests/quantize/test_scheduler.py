@@ -88,6 +88,21 @@ threading.Thread(target=fork_when_it_works).start()
 """
 
 
+def test_a_parent_killed_during_the_imports_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    pid = tmp_path / "scheduler.pid"
+    (tmp_path / "torch" / "__init__.py").write_text(
+        f"import os, signal\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nsignal.pause()\n"
+    )
+    model = write(tmp_path, "good", GOOD)
+    script = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n" + RUNNER
+    process = runner(model, tmp_path / "store", script)
+    wait_for(lambda: pid.exists() and pid.read_text() != "")
+    with process:
+        process.kill()
+    wait_for(lambda: not alive(int(pid.read_text())))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the pipe alone tells")
 def test_a_process_that_the_parent_forked_keeps_nothing_alive(tmp_path: Path) -> None:
     pid = tmp_path / "worker.pid"

@@ -184,7 +184,7 @@ def installed(tmp_path, monkeypatch):
     """Makes the package look as if it lay alone in a folder."""
     package = tmp_path / "harness" / "espdl_hil"
     package.mkdir(parents=True)
-    monkeypatch.setattr(sources.espdl_hil, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(sources, "__file__", str(package / "simulator" / "sources.py"))
     return package
 
 

@@ -43,6 +43,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspec)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Quieten what pytest-embedded, which comes with us, does around the user's own tests."""
+    config.addinivalue_line("filterwarnings", "ignore:record_xml_attribute is ")  # either kind
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for ``hil`` once a case, one with ``hil_dut`` alone once a target."""
     if "hil" in metafunc.fixturenames:

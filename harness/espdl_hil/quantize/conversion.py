@@ -45,23 +45,15 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 
-def make_artifacts(recipe: Recipe, trace: FloatTrace, directory: Path, stages: Stages) -> None:
-    """Run all stages of one recipe.
+class Conversion:
+    """The making of one recipe.
 
     Args:
         recipe: What to make.
         trace: Its float trace.
         directory: Where the files go; see ``artifacts.py``.
         stages: Of this worker.
-
-    Raises:
-        HarnessError: a stage failed; ``QuantizeError`` names it.
     """
-    _Conversion(recipe, trace, directory, stages).make()
-
-
-class _Conversion:
-    """The making of one recipe."""
 
     def __init__(self, recipe: Recipe, trace: FloatTrace, directory: Path, stages: Stages) -> None:
         self._recipe = recipe
@@ -79,7 +71,11 @@ class _Conversion:
         )
 
     def make(self) -> None:
-        """Run all stages."""
+        """Run all stages.
+
+        Raises:
+            HarnessError: a stage failed; ``QuantizeError`` names it.
+        """
         model, trace, recipe = self._model, self._trace, self._recipe
         random.seed(recipe.seed)
         torch.manual_seed(recipe.seed)

@@ -24,9 +24,9 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ from espdl_hil.quantize.store import Store
 from espdl_hil.quantize.worker_result import WorkerResult, crash_error, error_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from multiprocessing.context import ForkProcess
 
 OTHERS_POLL_S = 0.2  # how often to look whether another process has made an entry
@@ -90,19 +90,40 @@ def main(descriptor: int, parent: int) -> None:
     """
     with Connection(descriptor) as channel:
         request = channel.recv()
+        handles = [channel, *_process_handle(parent)]
         try:
-            _import_everything()
+            with _ending_with(handles):
+                _import_everything()
         except BaseException as error:  # noqa: BLE001 - said to the parent, whatever it is
             channel.send(f"{type(error).__name__}: {error}")
             return
         channel.send(None)
         scheduler = _Scheduler(request, channel)
         try:
-            scheduler.run([channel, *_process_handle(parent)])
+            scheduler.run(handles)
         except ConfigError as error:  # the store cannot be written
             channel.send(Reply("", error=error_to_json(error)))
         finally:
             scheduler.end_all()
+
+
+@contextmanager
+def _ending_with(handles: list[Any]) -> Iterator[None]:
+    """End this process when a handle becomes ready while the body runs, which cannot look."""
+    stopped, stop = Pipe(duplex=False)
+
+    def watch() -> None:
+        if stopped not in wait([*handles, stopped]):
+            os._exit(1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.close()
+        thread.join()  # no thread is left to fork
+        stopped.close()
 
 
 def _import_everything() -> None:

@@ -17,7 +17,7 @@ from espdl_hil.model import describe_error
 from espdl_hil.operators import OPERATORS
 from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import LOG
-from espdl_hil.quantize.conversion import make_artifacts
+from espdl_hil.quantize.conversion import Conversion
 from espdl_hil.quantize.recipe import Trace
 from espdl_hil.quantize.stages import Stages
 from espdl_hil.quantize.trace import ONNX, FloatTrace, make_trace
@@ -57,7 +57,7 @@ def run(task: Trace | Recipe, trace: Path | None, directory: Path) -> None:
         else:
             assert trace is not None
             read = FloatTrace.read(trace)
-            make_artifacts(task, read, directory, stages)
+            Conversion(task, read, directory, stages).make()
             result = WorkerResult(dependencies=read.meta["dependencies"])
     except HarnessError as raised:
         result = WorkerResult(raised)

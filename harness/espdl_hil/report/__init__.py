@@ -1,11 +1,12 @@
 """Results file, terminal table, HTML page and repro bundles. Knows verdicts, not devices."""
 
+from espdl_hil.report.check import Check, worse, worst
 from espdl_hil.report.files import start_report, write_report
 from espdl_hil.report.html import render_html
 from espdl_hil.report.provenance import Commit, commit_of, environment
 from espdl_hil.report.repro import Replay, Repro, read_repro, write_repro
 from espdl_hil.report.results import Incident, Results
-from espdl_hil.report.row import Check, Details, Device, Latency, Row, worse, worst
+from espdl_hil.report.row import Details, Device, Latency, Row
 from espdl_hil.report.schema import (
     CHECKS,
     SILICON,

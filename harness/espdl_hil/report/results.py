@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from espdl_hil.report.check import JsonObject, known
 from espdl_hil.report.provenance import Commit
-from espdl_hil.report.row import Device, JsonObject, Row, known
+from espdl_hil.report.row import Device, Row
 from espdl_hil.report.schema import SCHEMA, validate_results
 
 if TYPE_CHECKING:
