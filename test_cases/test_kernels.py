@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espdl_hil.device.dut import Dut
-from espdl_hil.proof.conformance import render, run_vector
+from espdl_hil.proof.conformance import render, run_vectors
 from espdl_hil.proof.vectors import find_vectors, read_vector
 
 pytestmark = pytest.mark.kernels
@@ -22,6 +22,6 @@ FOLDERS = [
 def test_kernels_give_what_was_recorded(hil_dut: Dut) -> None:
     """Each operator at each width: exact, within its bound, or not."""
     paths = find_vectors(FOLDERS, hil_dut.info.target)
-    verdicts = [run_vector(hil_dut.session, read_vector(path)) for path in paths]
+    verdicts = run_vectors(hil_dut, map(read_vector, paths))
     print(render(verdicts))
     assert [str(verdict) for verdict in verdicts if not verdict.passed] == []

@@ -67,11 +67,21 @@ def conv(rng, spatial, inputs, outputs, *, same):
     return nn.Sequential(pad, layer) if reach else layer
 
 
-def network(rng, spatial):
+def first_activation(rng, spatial, bits, channels):
+    """Any of them, or a PRelu where ESP-DL rescales one: int8 pictures."""
+    if spatial == 1 or bits != 8 or rng.random() < 0.5:
+        return rng.choice(ACTIVATIONS)()
+    layer = nn.PReLU(channels)
+    nn.init.uniform_(layer.weight, -0.5, 1.0)
+    return layer
+
+
+def network(rng, spatial, bits):
     """A random network and the shape of its input."""
     channels = rng.choice(CHANNELS)
     shape = (1, rng.choice(CHANNELS), *((48,) if spatial == 1 else (10, 40)))
-    layers = [conv(rng, spatial, shape[1], channels, same=False), rng.choice(ACTIVATIONS)()]
+    layers = [conv(rng, spatial, shape[1], channels, same=False)]
+    layers.append(first_activation(rng, spatial, bits, channels))
     for _ in range(rng.randint(1, 3)):
         kind = rng.choice(("conv", "add", "mul", "cat", "average", "maximum"))
         if kind == "conv":
@@ -122,7 +132,7 @@ def make(seed, target, bits, folder):
 
     rng = random.Random(seed)
     torch.manual_seed(seed)
-    module, shape = network(rng, rng.choice((1, 2)))
+    module, shape = network(rng, rng.choice((1, 2)), bits)
     executor, file = quantize(module.eval(), shape, target, bits, folder)
     (info,) = load_graph(file).inputs
     half = 2 ** (bits - 1)

@@ -1,8 +1,9 @@
 """Random small networks: the interpreter on esp-ppq's files against esp-ppq's own execution.
 
-int8 is exact. At int16 esp-ppq accumulates in float32 unless asked for its high-precision mode: a
-sum is one LSB off now and then, and a look-up table of every 32nd value makes tens of it. In the
-high-precision mode, used here, only products differ, by one LSB: ESP-DL rounds them to float32.
+Exact at both widths. At int16 esp-ppq accumulates in float32 unless asked for its high-precision
+mode, used here: a sum is one LSB off now and then, and a look-up table of every 32nd value makes
+tens of it. A Mul of int16 may be off by one LSB in either: esp-ppq rounds the product to float32,
+as ESP-DL's C kernel does and the vector kernels do not. A network with one may differ, by no more.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
 
 SCRIPT = Path(__file__).parent / "ppq_graphs.py"
@@ -58,7 +60,11 @@ def check(path, capsys):
         for number, made in enumerate(index):
             lsb = differences(archive, number, made["target"])
             assert lsb.size > 0
-            assert lsb.max() <= (0 if made["bits"] == 8 else 1), made
+            multiplies = any(
+                node.op_type == "Mul"
+                for node in load_graph(archive[f"{number}/file"].tobytes()).nodes
+            )
+            assert lsb.max() <= (multiplies and made["bits"] == 16), made
             worst[made["bits"]] = max(worst[made["bits"]], lsb.max())
             elements[made["bits"]] += lsb.size
     with capsys.disabled():

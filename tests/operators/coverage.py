@@ -29,11 +29,52 @@ Every operator of ESP-DL 3.3 as the interpreter computes it, and its tests. Writ
 `python tests/operators/coverage.py`; do not edit.
 
 A cell counts the vectors that ESP-DL's own C kernels made for this operator, type and target:
-random single nodes (`tests/operators/kernels`) + nodes of whole networks (`tests/golden`).
+random single nodes (`tests/operators/kernels`) + nodes of whole networks (`tests/golden`). What the
+chips' vector kernels compute otherwise has vectors of its own (`tests/golden_chip`) and a
+sequential model (`tests/operators/sequential.py`).
 Integers are compared exactly, floats to 1e-6 relative (1e-5 where they are sums). Besides, each
 family has tests against exact arithmetic of its own, `tests/operators/test_*.py`. A dash: ESP-DL
 has no such kernel, and `check_graph` refuses the node. `esp32s3` and `c` round a half up,
 `esp32p4` to even.
+"""
+KERNELS_HEADING = """
+## What chips compute
+
+Which code of ESP-DL 3.3.9 computes a node on a chip, on what condition (otherwise C), how far
+firmware may be from the interpreter at this node, and how sure the semantics of the instructions
+are. *C* kernels run wherever this table has no line; float32 is always C. Target `c` is C
+throughout, its sums wrap at 32 bits (int8) and 64 bits (int16). C is certain: it was compiled.
+
+SIMD semantics come from executing ESP-DL's assembly; *high*: agree with C including ties on
+millions of elements, with the TRM, with QEMU or with others' logs of silicon; *medium*: no second
+source for what is named; *low* (shift fields of 32 and more) is refused. Nobody ran a board yet.
+
+Exact means 0 LSB. Elsewhere -ffast-math lets the compiler reorder float operations, which moves
+the rounding of an integer output by at most 1 LSB; a simulated devkit is exact there as well.
+"""
+CHIP_FAULTS = """
+## What chips compute wrongly
+
+`check_graph` refuses these and says what to change. Where the result is known, the interpreter
+computes it if asked to execute such a file; where it is not, the interpreter refuses too.
+
+Known, and so executed:
+
+- RequantizeLinear of more than 50 elements to a finer exponent: int8 to int8 on `esp32s3` negates
+  from 7 bits on and clears from 8; int16 to int8 on `esp32s3` wraps products at 20 bits from 5 bits
+  on; others, but int16 to int16, negate at 15 bits and clear from 16.
+- PRelu of int8 to an output 7 bits finer or more: what is positive is negated or cleared.
+- A bias that is wider than its lane: the low bits are kept.
+
+Not known to the last bit:
+
+- RequantizeLinear from int8 to int16, more than 50 elements, 16 n + 8: the last 8 outputs are never
+  written.
+- Resize nearest of fewer than 16 channels, but 2 x 2: garbage.
+- Resize nearest to a coarser exponent on `esp32p4`: rounds as the kernel before did, else floors.
+- A comparison of int16 with an input that is repeated twice at most: the output overwrites it.
+- int8 products shifted right by 32 (`esp32p4`), 33 (`esp32s3`) or more: the shift field wraps.
+- Mul, Conv, Gemm and MatMul shifted left: the vector kernels cannot.
 """
 NOTES = """\
 ReverseSequence of float32 exists in ESP-DL but swaps elements through an int; it is refused.
@@ -82,7 +123,23 @@ def table() -> str:
             single, network = kernels[name, width, target], golden[name, width, target]
             cells.append(f"{single} + {network}" if single + network else "-")
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {operator.limits} |")
-    return "\n".join((INTRODUCTION, *lines, "", NOTES))
+    pages = (*lines, KERNELS_HEADING, kernel_table(), CHIP_FAULTS, NOTES)
+    return "\n".join((INTRODUCTION, *pages))
+
+
+def kernel_table() -> str:
+    """Which code a chip computes each operator with, Markdown."""
+    lines = ["| operator | type | chip | code | condition | firmware may differ by | how sure |"]
+    lines.append("|---" * 7 + "|")
+    for name, operator in sorted(OPERATORS.items()):
+        lines += [
+            f"| {name} | {'; '.join(WIDTHS[width] for width in kind.widths)} | "
+            f"{'both' if len(kind.targets) > 1 else kind.targets[0]} | {kind.code} | {kind.when} | "
+            f"{f'{kind.float_step_lsb} LSB' if kind.float_step_lsb else 'exact'} | "
+            f"{kind.confidence} |"
+            for kind in operator.arithmetic
+        ]
+    return "\n".join(lines)
 
 
 def main() -> int:

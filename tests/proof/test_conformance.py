@@ -13,7 +13,14 @@ import pytest
 from espdl_hil.cli import main
 from espdl_hil.device.errors import RequestError
 from espdl_hil.errors import ConfigError
-from espdl_hil.proof.conformance import Agreement, by_operator, evidence, render, run_vector
+from espdl_hil.proof.conformance import (
+    Agreement,
+    by_operator,
+    evidence,
+    render,
+    run_vector,
+    run_vectors,
+)
 from espdl_hil.proof.vectors import find_vectors, read_vector
 from espdl_hil.simulator import faults
 from espdl_hil.targets import DEVKIT_TARGETS
@@ -234,6 +241,21 @@ def test_a_refused_vector_fails_unless_it_is_about_an_unknown():
     assert "no such operator" in str(verdict)
     assert dataclasses.replace(verdict, settles="something").passed
     assert not dataclasses.replace(verdict, settles="something", error="").passed
+
+
+def test_a_device_that_fails_under_one_vector_is_brought_back_for_the_next(rig):
+    dut, vectors = rig.dut("esp32s3"), [one("mul.esp32s3.int8"), one("add.esp32s3.int8")]
+    incidents = len(dut.incidents)
+    rig.devkits["esp32s3"].inject(faults.Panic(after_bytes=0, boots=1))
+    try:
+        failed, sound = run_vectors(dut, vectors)
+    finally:
+        rig.devkits["esp32s3"].clear()
+    assert (failed.agreement, failed.passed, failed.nodes) == (Agreement.FAILED, False, ())
+    assert not dataclasses.replace(failed, settles="something").passed
+    assert failed.error in render([failed])
+    assert sound.agreement is Agreement.EXACT
+    assert len(dut.incidents) > incidents
 
 
 def test_evidence_says_which_device_and_what_each_vector_gave(devices):

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 def _run_on_device(
     options: argparse.Namespace, paths: Sequence[Path]
 ) -> tuple[DeviceInfo, list[VectorVerdict]]:
-    from espdl_hil.proof.conformance import run_vector
+    from espdl_hil.proof.conformance import run_vectors
     from espdl_hil.proof.rig import Rig
     from espdl_hil.proof.settings import Settings
     from espdl_hil.proof.vectors import read_vector
@@ -100,4 +100,5 @@ def _run_on_device(
         rig.find_ports()
         rig.build()
         dut = rig.dut(options.target)
-        return dut.info, [run_vector(dut.session, vector) for vector in vectors]
+        info = dut.info
+        return info, run_vectors(dut, vectors)

@@ -143,27 +143,31 @@ def dense_kernel(
         rows = source.reshape(oh * ow, -1)
         if rows.size + destination.size <= 2 * BLOCK_ELEMENTS:
             return corrected(
-                matrix_kernel(products, rows, destination), saturation, rows, destination
+                matrix_kernel(products, rows, destination), saturation, rows, source, destination
             )
     padded = padded_input(source, geometry, source.dtype)
     views = windows(padded.array, geometry)
     scaled = scaled_weights(products)
     if scaled is None:
-        kernels = [_integer_rows(products, views, destination, saturation)]
+        kernels = [_integer_rows(products, views, source, destination, saturation)]
     else:
-        kernels = _blocks(scaled, views, destination, saturation)
+        kernels = _blocks(scaled, views, source, destination, saturation)
     if padded.load is not None:
         kernels.insert(0, padded.load)
     return in_order(kernels)
 
 
 def _integer_rows(
-    products: Products, views: Array, destination: Array, saturation: Saturation | None
+    products: Products,
+    views: Array,
+    source: Array,
+    destination: Array,
+    saturation: Saturation | None,
 ) -> Kernel:
     columns = np.empty((len(destination), len(products.weights)), views.dtype)
     gathered = columns.reshape(views.shape)
     product = integer_product(products, columns, destination)
-    finish = corrected(product, saturation, columns, destination)
+    finish = corrected(product, saturation, columns, source, destination)
 
     def run() -> None:
         gathered[...] = views
@@ -173,7 +177,11 @@ def _integer_rows(
 
 
 def _blocks(
-    scaled: ScaledWeights, views: Array, destination: Array, saturation: Saturation | None
+    scaled: ScaledWeights,
+    views: Array,
+    source: Array,
+    destination: Array,
+    saturation: Saturation | None,
 ) -> list[Kernel]:
     """One kernel for every few output lines; they share their buffers."""
     oh, ow = views.shape[:2]
@@ -187,7 +195,7 @@ def _blocks(
         rows = slice(0, count * ow)
         part = destination[first * ow : (first + count) * ow]
         block = _block(scaled, views[first : first + count], columns[rows], sums[rows], part)
-        kernels.append(corrected(block, saturation, columns[rows, :-1], part))
+        kernels.append(corrected(block, saturation, columns[rows, :-1], source, part))
     return kernels
 
 

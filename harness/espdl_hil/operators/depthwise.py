@@ -35,7 +35,8 @@ def depthwise_kernel(
     """
     scaled = scaled_weights(products)
     kind = np.dtype(np.int64) if scaled is None else scaled.matrix.dtype
-    padded = padded_input(bound.input().array, geometry, kind)
+    source = bound.input().array
+    padded = padded_input(source, geometry, kind)
     views = windows(padded.array, geometry)
     taps = [views[:, :, i, j] for i in range(views.shape[2]) for j in range(views.shape[3])]
     destination = bound.out.array.reshape(taps[0].shape)
@@ -46,7 +47,7 @@ def depthwise_kernel(
     assert padded.load is not None  # the input is never of the sums' type
     kernels.insert(0, padded.load)
     if saturation is not None:
-        kernels.append(partial(saturation.correct_taps, taps, destination))
+        kernels.append(partial(saturation.correct_taps, taps, source, destination))
     return in_order(kernels)
 
 

@@ -80,7 +80,7 @@ def build_gemm(bound: BoundNode) -> Kernel:
     products = products_of(bound, weights)
     destination = bound.out.array.reshape(len(rows), -1)
     kernel = matrix_kernel(products, rows, destination)
-    return corrected(kernel, saturation_of(bound, products), rows, destination)
+    return corrected(kernel, saturation_of(bound, products), rows, rows, destination)
 
 
 def _matmul_shapes(view: NodeView) -> list[Shape]:
@@ -137,7 +137,7 @@ def build_matmul(bound: BoundNode) -> Kernel:
         products = products_of(bound, matrices[i])
         kernel = matrix_kernel(products, rows[i], destination[i])
         saturation = saturation_of(bound, products)
-        kernels.append(corrected(kernel, saturation, rows[i], destination[i]))
+        kernels.append(corrected(kernel, saturation, rows[i], rows[i], destination[i]))
     return in_order(kernels)
 
 
@@ -173,7 +173,7 @@ def _computed_matmul(bound: BoundNode, rows: Array, destination: Array) -> Kerne
             weights = np.broadcast_to(weights, (*rows.shape[:-2], *weights.shape[-2:]))
             for i in np.ndindex(*rows.shape[:-2]):
                 exact = replace(products, weights=weights[i])
-                Saturation(exact, bound.lanes[0]).correct(rows[i], destination[i])
+                Saturation(exact, bound.lanes[0]).correct(rows[i], rows[i], destination[i])
 
     return run
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from espdl_hil.operators.kernel import Kernel
 
 MAX_NARROW = 32  # lanes of int8 data; int16 data has wider ones
+NORM_MARGIN = 1.001  # more than float32 loses in a sum of squares
 WALK_ELEMENTS = 2**19  # products that are walked through at once
 
 
@@ -87,6 +88,36 @@ class LaneLog:
         return 10 * math.log10((rounding + self.error) / rounding) if self.elements else 0.0
 
 
+@dataclass(frozen=True)
+class _Room:
+    """What an input may be without any channel saturating.
+
+    Attributes:
+        peak: Largest magnitude of an element.
+        length: Euclidean length of the elements that meet the weights.
+    """
+
+    peak: float
+    length: float
+
+    @classmethod
+    def of(cls, above: Array, up: Array, below: Array, down: Array) -> _Room:
+        """The room of channels whose sums may rise by *up* and fall by *down* (N,).
+
+        Args:
+            above: (K, N), no less than what a unit of input may add.
+            up: See above.
+            below: (K, N), no less than what a unit of input may take away.
+            down: See above.
+        """
+        room = np.concatenate((up, down)) / NORM_MARGIN
+        sides = np.concatenate((above, below), axis=1)
+        tiny = np.finfo(np.float64).tiny
+        peak = (room / np.maximum(sides.sum(0), tiny)).min(initial=np.inf)
+        length = (room / np.maximum(np.sqrt(np.square(sides).sum(0)), tiny)).min(initial=np.inf)
+        return cls(float(peak), float(length))
+
+
 class Saturation:
     """Corrects the outputs of one layer where its accumulators saturated.
 
@@ -98,16 +129,24 @@ class Saturation:
     def __init__(self, products: Products, log: LaneLog) -> None:
         assert products.accumulators is not None
         self._products, self._log = products, log
-        self._high = products.accumulators.high.astype(np.float64)
-        weights = products.weights.astype(np.int64)
-        self._above = np.maximum(weights, 0).sum(0).astype(np.float64)
-        self._below = np.maximum(-weights, 0).sum(0).astype(np.float64)
-        self._bias = products.bias.astype(np.float64)
-        low, high = limits(products.out_type)
-        self._risky = self._reached(low, high)
+        self._accumulators = products.accumulators
+        wide = products.weights.astype(np.float64)
+        above, below = np.maximum(wide, 0).sum(0), np.maximum(-wide, 0).sum(0)
+        high, bias = self._accumulators.high.astype(np.float64), products.bias.astype(np.float64)
+        smallest, largest = limits(products.out_type)
+        up, down = high - bias, high + 1 + bias
+        self._risky = np.flatnonzero(
+            (above * largest - below * smallest > up) | (below * largest - above * smallest > down)
+        )
+        above, below, up, down = (side[self._risky] for side in (above, below, up, down))
+        self._sides = np.block([[above[:, None], below[:, None]], [below[:, None], above[:, None]]])
+        self._up, self._down, self._room = up, down, np.concatenate((up, down))
         bound = float(products.bound.max(initial=0.0)) * 2
-        self._kind = np.dtype(np.float32 if bound < FLOAT_EXACT else np.float64)
         self._exact = bound < DOUBLE_EXACT
+        risky = wide[:, self._risky]
+        self._weights: Array = risky.astype(np.float32 if bound < FLOAT_EXACT else np.float64)
+        self._any = _Room.of(np.abs(risky), up, np.abs(risky), down)
+        self._positive = _Room.of(np.maximum(risky, 0), up, np.maximum(-risky, 0), down)
 
     @property
     def possible(self) -> bool:
@@ -117,55 +156,63 @@ class Saturation:
     @property
     def bits(self) -> int:
         """Width of the narrowest accumulator that could saturate."""
-        assert self._products.accumulators is not None
-        return int(self._products.accumulators.bits[self._risky].min(initial=64))
+        return int(self._accumulators.bits[self._risky].min(initial=64))
 
-    def _reached(self, low: float, high: float) -> Array:
-        """Channels whose running sums could leave, for inputs from *low* to *high*."""
-        up, down = max(high, 0), max(-low, 0)
-        above = self._bias + self._above * up + self._below * down
-        below = self._bias - self._above * down - self._below * up
-        return np.flatnonzero((above > self._high) | (below < -self._high - 1))
+    def _reached(self, source: Array) -> tuple[Array, float]:
+        """Which of the risky channels could saturate, given the range of the input.
 
-    def correct(self, rows: Array, destination: Array) -> None:
+        Returns:
+            Indices of risky channels; the length of a row that no channel could saturate for.
+        """
+        highest, lowest = float(source.max()), float(source.min())
+        room = self._any if lowest < 0 else self._positive
+        if max(highest, -lowest) <= room.peak:
+            return self._risky[:0], room.length
+        beyond = self._sides @ (max(highest, 0.0), max(-lowest, 0.0)) > self._room
+        half = len(self._risky)
+        return np.flatnonzero(beyond[:half] | beyond[half:]), room.length
+
+    def correct(self, rows: Array, source: Array, destination: Array) -> None:
         """Correct a dense layer.
 
         Args:
             rows: (M, K) integers of any type, the input of each output row.
+            source: What the rows are made of, and zeros; its range is looked at.
             destination: (M, N), holds the results of exact sums.
         """
         self._log.elements += destination.size
-        channels = self._reached(float(rows.min()), float(rows.max()))
-        if not len(channels):
+        reached, length = self._reached(source)
+        if not len(reached):
             return
-        chosen, picked = self._candidates(rows, channels)
+        chosen, picked = self._candidates(rows, reached, length)
         size = max(1, WALK_ELEMENTS // rows.shape[1])
         for first in range(0, len(chosen), size):
             part = slice(first, first + size)
             self._walk(rows, chosen[part], picked[part], destination)
 
-    def _candidates(self, rows: Array, channels: Array) -> tuple[Array, Array]:
-        """Rows and channels of the outputs whose running sums could leave."""
+    def _candidates(self, rows: Array, reached: Array, length: float) -> tuple[Array, Array]:
+        """Rows and channels of the outputs whose running sums could leave.
+
+        A sum of magnitudes is at most the product of both lengths, which are cheap; then it is
+        taken itself, together with the sum, for the rows that are left.
+        """
+        channels = self._risky[reached]
         if not self._exact:
             return np.repeat(np.arange(len(rows)), len(channels)), np.tile(channels, len(rows))
-        x: Array = rows.astype(self._kind, copy=False)
-        weights: Array = self._products.weights[:, channels].astype(self._kind)
-        bias, high = self._bias[channels], self._high[channels]
-        magnitude = np.abs(x) @ np.abs(weights)
-        room = np.minimum(high - bias, high + 1 + bias)
-        far = np.flatnonzero((magnitude > room).any(1))
+        x: Array = rows.astype(self._weights.dtype, copy=False)
+        far = np.flatnonzero(np.einsum("mk,mk->m", x, x) > length * length)
         if not len(far):
             return far, far
-        magnitude, total = magnitude[far].astype(np.float64), x[far] @ weights
-        above = bias + (magnitude + total) / 2 > high
-        below = bias - (magnitude - total) / 2 < -high - 1
-        which, column = np.nonzero(above | below)
+        up, down = self._up[reached], self._down[reached]
+        x, weights = x[far], self._weights[:, reached]
+        magnitude = (np.abs(x) @ np.abs(weights)).astype(np.float64)
+        total = x @ weights
+        which, column = np.nonzero((magnitude + total > 2 * up) | (magnitude - total > 2 * down))
         return far[which], channels[column]
 
     def _walk(self, rows: Array, chosen: Array, picked: Array, destination: Array) -> None:
         """Sum some outputs as the chip does, and store those that saturated."""
-        accumulators = self._products.accumulators
-        assert accumulators is not None
+        accumulators = self._accumulators
         for tail in (False, True):
             mine = (picked >= accumulators.blocked) == tail
             row, channel = chosen[mine], picked[mine]
@@ -185,22 +232,19 @@ class Saturation:
                 np.maximum(sums, ~limit, out=sums)
             self._store(sums, exact, (row, channel), destination)
 
-    def correct_taps(self, taps: list[Array], destination: Array) -> None:
+    def correct_taps(self, taps: list[Array], source: Array, destination: Array) -> None:
         """Correct a depthwise layer.
 
         Args:
             taps: K views (OH, OW, C) of the padded input, one a tap.
+            source: See `correct`.
             destination: (OH, OW, C), holds the results of exact sums.
         """
         self._log.elements += destination.size
-        low = min(float(tap.min()) for tap in taps)
-        high = max(float(tap.max()) for tap in taps)
-        channels = self._reached(low, high)
+        channels = self._risky[self._reached(source)[0]]
         if not len(channels):
             return
-        accumulators = self._products.accumulators
-        assert accumulators is not None
-        limit = accumulators.high[channels]
+        limit = self._accumulators.high[channels]
         shape = (*destination.shape[:2], len(channels))
         sums = np.broadcast_to(self._products.bias[channels], shape).copy()
         exact = sums.copy()
@@ -231,9 +275,9 @@ class Saturation:
 
 
 def corrected(
-    kernel: Kernel, saturation: Saturation | None, rows: Array, destination: Array
+    kernel: Kernel, saturation: Saturation | None, rows: Array, source: Array, destination: Array
 ) -> Kernel:
     """A kernel of exact sums, with what saturates corrected behind it; see `Saturation.correct`."""
     if saturation is None:
         return kernel
-    return in_order([kernel, partial(saturation.correct, rows, destination)])
+    return in_order([kernel, partial(saturation.correct, rows, source, destination)])

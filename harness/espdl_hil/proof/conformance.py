@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.device.errors import RequestError
+from espdl_hil.device.errors import RequestError, is_retryable
+from espdl_hil.errors import DeviceError
 from espdl_hil.operators import float_step_lsb
 from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
 from espdl_hil.proof.probe import BATCH
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from espdl_hil.device.dut import Dut
     from espdl_hil.device.model import Model
     from espdl_hil.device.session import DeviceInfo, Session
     from espdl_hil.device.tensors import StepResult
@@ -40,6 +42,7 @@ class Agreement(StrEnum):
     WITHIN = "bound used"
     DIFFERS = "differs"
     REFUSED = "refused"
+    FAILED = "device failed"
 
 
 SEVERITY = tuple(Agreement)
@@ -78,8 +81,9 @@ class VectorVerdict:
         name: Of the vector.
         settles: The unknown that it is about; empty for none.
         nodes: Every node, in execution order; empty when the device refused the model.
-        error: Why it refused; empty if it did not.
+        error: Why there are no nodes; empty if there are.
         findings: What the device said of its vector unit.
+        failed: The device failed, otherwise than by refusing.
     """
 
     name: str
@@ -87,19 +91,21 @@ class VectorVerdict:
     nodes: tuple[NodeVerdict, ...]
     error: str = ""
     findings: tuple[str, ...] = ()
+    failed: bool = False
 
     @property
     def agreement(self) -> Agreement:
         """The worst of its nodes; a vector without nodes is no agreement."""
-        found = [node.agreement for node in self.nodes]
-        return max(found, key=SEVERITY.index) if found else Agreement.REFUSED
+        if not self.nodes:
+            return Agreement.FAILED if self.failed else Agreement.REFUSED
+        return max((node.agreement for node in self.nodes), key=SEVERITY.index)
 
     @property
     def passed(self) -> bool:
         """Whether all is within its bound; an unknown that a devkit refuses to guess stays one."""
         if self.agreement is Agreement.REFUSED:
             return bool(self.settles and self.error)
-        return self.agreement is not Agreement.DIFFERS
+        return self.agreement in (Agreement.EXACT, Agreement.WITHIN)
 
     def __str__(self) -> str:
         wrong = next((n for n in self.nodes if n.agreement is Agreement.DIFFERS), None)
@@ -110,6 +116,26 @@ class VectorVerdict:
             f"{self.name}: {wrong.operator} {wrong.tensor}: {wrong.differing} of {wrong.elements} "
             f"elements differ, by {wrong.largest:.6g}{unit} at most, allowed is {wrong.bound:g}"
         )
+
+
+def run_vectors(dut: Dut, vectors: Iterable[Vector]) -> list[VectorVerdict]:
+    """Run vectors one by one; a device that fails under one is brought back for the next.
+
+    Raises:
+        DeviceError: it cannot be brought back, or is another one than it should be.
+    """
+    verdicts = []
+    for vector in vectors:
+        try:
+            verdicts.append(run_vector(dut.session, vector))
+        except DeviceError as error:
+            if not is_retryable(error):
+                raise
+            verdicts.append(
+                VectorVerdict(vector.name, vector.settles, (), error.message, failed=True)
+            )
+            dut.recover(error.message)
+    return verdicts
 
 
 def run_vector(session: Session, vector: Vector) -> VectorVerdict:
