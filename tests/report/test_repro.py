@@ -108,13 +108,13 @@ def edit_manifest(**values):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda f: f.update({"expected.npz": b"x"}), "expected.npz is not what was bundled"),
+        (lambda f: f.update({"expected.npz": b"x"}), "'expected.npz' is not what was bundled"),
         (lambda f: f.update({"artifacts/chunk3.espdl": b"x"}), "is not what was bundled"),
         (lambda f: f.pop("manifest.json"), "not a repro bundle"),
-        (lambda f: f.pop("observed.npz"), "not a repro bundle"),
+        (lambda f: f.pop("observed.npz"), "not a repro bundle: ['observed.npz'] missing"),
         (edit_manifest(schema=9), "schema 9, this reader knows 2"),
-        (edit_manifest(main="other.espdl"), "no artifact other.espdl"),
-        (edit_manifest(tensors=[]), "not a repro bundle"),
+        (edit_manifest(main="other.espdl"), "no artifact 'other.espdl'"),
+        (edit_manifest(tensors=[]), "manifest: tensors is []"),
     ],
 )
 def test_a_changed_bundle_is_refused(tmp_path, change, text):
