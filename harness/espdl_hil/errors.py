@@ -6,6 +6,37 @@ plugin prints it as it is, without a traceback.
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+
+
+def printable(text: str) -> str:
+    r"""Text from elsewhere as a terminal, a log viewer and a page may show it.
+
+    Args:
+        text: Of a device, a file, a bundle or another library.
+
+    Returns:
+        *text* without whole escape sequences (colours, titles, links); any other character that
+        controls, hides or reorders, and half a surrogate pair, is written out. Line ends, tabs
+        and all that is visible stay.
+
+    >>> printable("\x1b[31mred\x1b[0m\r\u202e\t\n")
+    'red\\r\\u202e\t\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\t\n" or unicodedata.category(c) == "Zs" else _spelt(c)
+        for c in _ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n"))
+    )
+
+
+def _spelt(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
 
 class HarnessError(Exception):
     """Base of every error that the harness raises on purpose.
@@ -17,8 +48,8 @@ class HarnessError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = hint and printable(hint)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  hint: {self.hint}"

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from espdl_hil.report import Latency, Results, render_table
+from espdl_hil.report import Details, Device, Incident, Latency, Results, render_html, render_table
 
 from .conftest import DATE, one_element
 
@@ -83,3 +83,21 @@ def test_a_device_that_computes_wrongly_shows_its_own_differences(make_row, make
 def test_markup_in_names_is_text(make_row):
     row = make_row(model="[red]x[/red]")
     assert "[red]x[/red]" in render(Results(DATE, rows=(row,)), 120)
+
+
+HOSTILE = "\x1b[2J\x1b]0;title\x07\x1b[1A\x9b31m\u202eok\x08\r"
+
+
+def test_text_of_a_device_never_controls_a_terminal_or_the_page(make_row, make_results):
+    device = ("esp32s3", "simulated", f"ESP32{HOSTILE}", 2, f"socket://{HOSTILE}", "cd" * 32)
+    found = make_results(
+        make_row(one_element, model=HOSTILE, details=Details(error=f"said {HOSTILE}")),
+        devices=(Device(*device, "17"),),
+        incidents=(Incident("esp32s3", HOSTILE, "soft reset", HOSTILE, 1.0),),
+        environment={HOSTILE: HOSTILE},
+        command=HOSTILE,
+    )
+    for text in (render(found, 200), render_html(found)):
+        assert "\\u202eok\\x08\\r" in text
+        assert "ok" in text
+        assert not set("\x1b\x9b\x07\x08\r\u202e") & set(text)

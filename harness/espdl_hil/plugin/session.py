@@ -11,7 +11,13 @@ import pytest
 from _pytest._code.code import ExceptionRepr
 
 from espdl_hil.compare import Outcome
-from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
+from espdl_hil.errors import (
+    ConfigError,
+    DeviceError,
+    HarnessError,
+    StreamingError,
+    printable,
+)
 from espdl_hil.plugin.guest import leave_out_embedded, mortal_manager
 from espdl_hil.plugin.summary import attach, headline, properties
 from espdl_hil.plugin.worker import command_of, refuse, worker_count, worker_name
@@ -149,7 +155,7 @@ class HilSession:
         """Say in a line what differs; the whole diagnosis follows, which pytest would cut off."""
         if op not in ("==", "!=") or not (isinstance(left, Run) and isinstance(right, Run)):
             return None
-        self._explanation = left.explain(right)
+        self._explanation = [printable(line) for line in left.explain(right)]
         return self._explanation[:1]
 
     @pytest.hookimpl(wrapper=True)
@@ -186,12 +192,12 @@ class HilSession:
         """Print our own errors as they are, and the diagnosis below an assertion."""
         lines, self._explanation = self._explanation, []
         if isinstance(error, HarnessError | VerificationError):
-            text = str(error)
+            text = printable(str(error))
             report.longrepr = text if case.id in text else f"{case.id}: {text}"
             return
         if not isinstance(error, AssertionError):
             return
         if not lines or lines[0] not in str(error):  # another assertion's, or --assert=plain
-            lines = self._book.explain(case)
+            lines = [printable(line) for line in self._book.explain(case)]
         if len(lines) > 1 and isinstance(report.longrepr, ExceptionRepr):
             report.longrepr.addsection(case.id, "\n".join(lines))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from espdl_hil.errors import printable
 from espdl_hil.report.schema import CHECKS, OUTCOMES, SIMULATED
 from espdl_hil.report.table import SIMULATED_NOTE, revision_text
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from espdl_hil.compare import Outcome
+from espdl_hil.errors import printable
 from espdl_hil.report.schema import CHECKS, SIMULATED
 
 if TYPE_CHECKING:
@@ -85,15 +86,15 @@ def render_table(results: Results, console: Console) -> None:
             where the output is not a terminal.
     """
     for line in _heading(results):
-        console.print(Text(line, style="bold"))
+        console.print(Text(printable(line), style="bold"))
     if results.rows:
         console.print(_table(results.rows, console.width))
     console.print(Text(_sum(results.rows)))
     for row in results.rows:
         if row.outcome is not Outcome.PASSED:
-            console.print(Text(f"{row.id}: {row.reason}", style=_STYLES[row.outcome]))
+            console.print(Text(printable(f"{row.id}: {row.reason}"), style=_STYLES[row.outcome]))
     for incident in results.incidents:
-        console.print(Text(f"recovery of {incident}"))
+        console.print(Text(printable(f"recovery of {incident}")))
     if any(row.substrate == SIMULATED for row in results.rows):
         console.print(Text(SIMULATED_NOTE))
 
@@ -123,7 +124,9 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(column.cell(row), style=_style(column, row)) for column in columns))
+        table.add_row(
+            *(Text(printable(column.cell(row)), style=_style(column, row)) for column in columns)
+        )
     return table
 
 
