@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.cli.describe import describe
 from espdl_hil.cli.execute import execute
-from espdl_hil.errors import ConfigError, UnsupportedOpError
+from espdl_hil.errors import ConfigError, UnsupportedOpError, printable
 from espdl_hil.espdl import load_graph, read_package
 from espdl_hil.espdl.reader import read_bytes
 from espdl_hil.operators import check_graph
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 PIPE_COLUMNS = 100  # width where there is no terminal to ask
 MAX_ROWS = 500  # of a table or list for people; a hostile file has a node for each 100 bytes
 MAX_TEXT = 400  # characters of one text
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 DETAILS = {  # attributes that a reader looks for, and what to print before them
     "kernel_shape": "kernel ",
     "strides": "stride ",
@@ -199,7 +197,7 @@ def _print_graph(graph: Graph, target: str | None, refusal: str | None) -> None:
     for problem in facts["problems"] if target is None else ():
         console.print(f"ESP-DL cannot run {problem}", markup=False, style="red", soft_wrap=True)
     if refusal is not None:
-        console.print(f"{target}: {_plain(refusal)}", markup=False, style="red", soft_wrap=True)
+        console.print(f"{target}: {refusal}", markup=False, style="red", soft_wrap=True)
     elif target is not None:
         console.print(f"{target}: every node is supported", markup=False, style="green")
 
@@ -212,12 +210,8 @@ def _shown(value: Any) -> Any:
         return [_shown(item) for item in value[:MAX_ROWS]]
     if isinstance(value, str):
         cut = value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…"
-        return _plain(cut)
+        return printable(cut)
     return value
-
-
-def _plain(text: str) -> str:
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _header_lines(facts: dict[str, Any]) -> list[str]:

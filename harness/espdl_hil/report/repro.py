@@ -190,7 +190,9 @@ def read_repro(path: Path) -> Repro:
         manifest = json.loads(files[MANIFEST])
         validate_manifest(manifest)
         listed = manifest["files"]
-        absent = {*listed, *(f"{stream}.npz" for stream in STREAMS)} - files.keys()
+        absent = {
+            f"{stream}.npz" for stream in STREAMS
+        } - listed.keys() or listed.keys() - files.keys()
         if absent:
             raise ValueError(f"{sorted(absent)} missing")
         for name, digest in listed.items():

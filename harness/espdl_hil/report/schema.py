@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from espdl_hil.errors import HarnessError
+from espdl_hil.errors import HarnessError, printable
 from espdl_hil.targets import TARGETS
 
 SCHEMA = 2
@@ -62,9 +61,7 @@ def _is_texts(value: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """A text that a terminal shows as it is: no escape sequence, no change of direction."""
-    return _is_text(value) and not any(
-        unicodedata.category(letter)[0] == "C" and letter != "\n" for letter in value
-    )
+    return _is_text(value) and printable(value) == value
 
 
 def _or_null(check: _Check) -> _Check:
