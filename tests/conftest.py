@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers that rooms and campaigns share
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_CHIP = Path(__file__).parent / "golden_chip"

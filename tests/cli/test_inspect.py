@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import zipfile
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from flat_writer import FlatWriter
 
 from espdl_hil.__main__ import main
 from espdl_hil.cli.inspect import parse_key
@@ -192,6 +194,11 @@ def test_mistakes_are_answered_in_one_line(model, tmp_path, capsys):
     for kind, arrays in wrong.items():
         np.savez(tmp_path / f"{kind}.npz", **arrays)
     (tmp_path / "text.npz").write_text("no archive")
+    np.savez_compressed(tmp_path / "bomb.npz", **{name: np.zeros(2**28, "int8")})
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as archive:
+        text = "{'descr': '|i1', 'fortran_order': False, 'shape': (1099511627776,)}\n"
+        head = b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+        archive.writestr(f"{name}.npy", head)
     run_it = ("--target", "esp32s3", "-o", out, "--run")
     cases = [
         ((tmp_path / "absent.espdl",), "cannot read"),
@@ -210,6 +217,8 @@ def test_mistakes_are_answered_in_one_line(model, tmp_path, capsys):
         ),
         ((path, *run_it, tmp_path / "shape.npz"), f"is int8 (3, 3), the graph takes int8 {shape}"),
         ((path, *run_it, tmp_path / "empty.npz"), "the graph takes int8"),
+        ((path, *run_it, tmp_path / "bomb.npz"), "are the most for its size"),
+        ((path, *run_it, tmp_path / "header.npz"), "has 1099511627776 bytes, 0 are there"),
         (
             (path, "--target", "esp32s3", "--run", good, "-o", tmp_path / "no" / "o.npz"),
             "cannot write",
@@ -253,3 +262,56 @@ def test_a_wrong_key_is_a_usage_error(model, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(model(STREAM), "--key", "12")
     assert "argument --key: '12' is not 16 bytes" in capsys.readouterr().err
+
+
+def test_results_beyond_any_memory(model, tmp_path, capsys, monkeypatch):
+    path = model("conv1d_causal_k3.esp32s3.int8")
+    info = load_graph(path).inputs[0]
+    np.savez(tmp_path / "in.npz", **{info.name: np.zeros((9, *info.shape), "int8")})
+    run_it = ("--target", "esp32s3", "-o", tmp_path / "o.npz", "--run", tmp_path / "in.npz")
+    assert run(path, *run_it) == 0
+    monkeypatch.setattr("espdl_hil.cli.execute.MAX_RESULT_BYTES", 100)
+    assert run(path, *run_it) == 2
+    assert "the results of 9 chunks take" in capsys.readouterr().err
+    assert "9 chunks" not in capsys.readouterr().out
+
+
+def hostile_model(name, operator="Relu", count=1):
+    writer = FlatWriter()
+    kind = writer.table((0, "text", "quant_type"), (3, "i32", 3), (6, "bytes", b"S8"))
+    nodes = [writer.node(f"{name}{i}", operator, ["x"], [f"y{i}"], [kind]) for i in range(count)]
+    return writer.finish(
+        (6, "text", name),
+        (
+            7,
+            "table",
+            writer.graph(
+                nodes=nodes,
+                inputs=[writer.value_info("x", "int8", (1, 4))],
+                outputs=[writer.value_info(f"y{i}", "int8", (1, 4)) for i in range(count)],
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize("operator", ["Relu", "[/]\x1b[2J"])
+def test_nothing_of_a_file_moves_the_cursor(tmp_path, capsys, operator):
+    path = tmp_path / "hostile.espdl"
+    path.write_bytes(hostile_model("\x1b]0;title\x07\x1b[31m\u202ename", operator))
+    assert run(path) == 0
+    assert run(path, "--target", "esp32s3") == (operator != "Relu")
+    assert run(path, "--json") == 0
+    text = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "name" in text
+
+
+def test_a_long_table_is_cut_and_says_so(tmp_path, capsys):
+    path = tmp_path / "long.espdl"
+    path.write_bytes(hostile_model("n" * 1000, count=503))
+    assert run(path) == 0
+    text = capsys.readouterr().out
+    assert "and 3 more nodes; --json lists all" in text
+    assert "503 nodes, 0 multiply-accumulates a run" in text
+    assert run(path, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["nodes"]) == 503

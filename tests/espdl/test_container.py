@@ -230,3 +230,17 @@ def test_a_model_that_is_not_there(model, message):
     with pytest.raises(ConfigError) as caught:
         select_model(ENTRIES, model, label="p")
     assert str(caught.value) == message
+
+
+def test_models_of_a_package_that_share_their_bytes():
+    sound = package(b"PDL2", [("a", edl()), ("b", edl())])
+    assert len(read_package(sound)) == 2
+    first = struct.unpack_from("<I", sound, 8)[0]
+    shared = sound[:20] + struct.pack("<I", first) + sound[24:]
+    assert [entry.data for entry in read_package(shared)] == [edl(), edl()]  # small enough
+    many = [(f"{i:02}", edl(bytes(4000))) for i in range(9)]
+    bomb = bytearray(package(b"PDL2", many))
+    for i in range(9):
+        bomb[8 + 12 * i : 12 + 12 * i] = struct.pack("<I", struct.unpack_from("<I", bomb, 8)[0])
+    with pytest.raises(ArtifactError, match="model 2 of the package lies in others"):
+        read_package(bytes(bomb[: struct.unpack_from("<I", bomb, 8)[0] + 8100]))

@@ -350,3 +350,11 @@ def test_what_cannot_be_patched(golden, name, index, xor):
     name = name or next(n for n, tensor in weights.items() if tensor.info.dtype == "int16")
     with pytest.raises(ConfigError, match=r"to patch|out of range"):
         patch_initializer(data, name, index, xor)
+
+
+@pytest.mark.parametrize("dims", [(2**31 - 1, 2**31 - 1, 4), (2**31 - 1, 2**31 - 1, 2**31 - 1, 0)])
+def test_lengths_whose_product_wraps_in_64_bits(writer, dims):
+    fields = [(0, "array", np.array(dims, "<i8")), (1, "i32", 3), (6, "text", "c")]
+    data = writer.finish((7, "table", writer.graph(constants=[writer.table(*fields)])))
+    with pytest.raises(ArtifactError, match="impossible shape"):
+        load_graph(data)

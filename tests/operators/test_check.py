@@ -103,6 +103,53 @@ def test_work_that_no_file_asks_for(one_node, operator, macs):
         check_graph(one_node(operator, inputs, {"y": shape}, attributes), "esp32p4")
 
 
+def test_ranks_and_lists_that_no_file_needs(one_node):
+    def reshaped(operator, dims):
+        inputs = {"x": act(2, 4), "s": np.array(dims, "<i8")}
+        return one_node(operator, inputs, {"y": act(2, 4)})
+
+    check_graph(reshaped("Unsqueeze", range(6)), "esp32p4")
+    with pytest.raises(UnsupportedOpError, match="output would have 9 dimensions, not 8"):
+        check_graph(reshaped("Unsqueeze", range(7)), "esp32p4")
+    check_graph(reshaped("Reshape", [8, *[1] * 7]), "esp32p4")
+    with pytest.raises(UnsupportedOpError, match="output would have 9 dimensions, not 8"):
+        check_graph(reshaped("Reshape", [8, *[1] * 8]), "esp32p4")
+    with pytest.raises(UnsupportedOpError, match="input 1 lists 4097 numbers, at most 4096"):
+        check_graph(reshaped("Reshape", [1] * 4097), "esp32p4")
+
+
+def test_what_kernels_keep_is_bounded_together(build_graph):
+    """One filter that many nodes share is widened for each of them."""
+
+    def shared(count):
+        nodes = [
+            Node(f"n{i}", "Gemm", ("x", "w"), (f"y{i}",), {"quant_type": "S8"})
+            for i in range(count)
+        ]
+        tensors = {"x": act(1, 1024), "w": (np.ones((1, 1, 1024, 1024), "int8"), -7)}
+        return build_graph(nodes, tensors | {f"y{i}": act(1, 1024) for i in range(count)})
+
+    check_graph(shared(8), "esp32p4")
+    with pytest.raises(UnsupportedOpError, match="its weights, tables and padded inputs take 75"):
+        check_graph(shared(9), "esp32p4")
+
+
+def test_a_refusal_names_a_hundred_reasons_and_quotes_briefly(build_graph):
+    nodes = [Node(f"n{i}", "Erf", ("x",), (f"y{i}",), {"quant_type": "S8"}) for i in range(103)]
+    long = Node("long", "Relu", ("x",), ("z",), {"quant_type": "q" * 10**6})
+    tensors = {name: act(1, 4) for name in ("x", "z", *(f"y{i}" for i in range(103)))}
+    with pytest.raises(UnsupportedOpError) as caught:
+        check_graph(build_graph([long, *nodes], tensors), "esp32s3")
+    text = str(caught.value)
+    assert "ESP-DL cannot run 104 nodes of this graph" in text
+    assert "\n  Relu 'long': quant_type 'qqq" in text
+    assert " … qqq" in text
+    assert "\n  Erf 'n98': " in text
+    assert "'n99'" not in text
+    assert "\n  and 4 more\n" in text
+    assert len(text) < 20_000
+
+
 def test_an_unknown_target(one_node):
     with pytest.raises(ConfigError, match="unknown target 'esp32'; there are esp32s3, esp32p4, c"):
         check_graph(one_node("Relu", {"x": act(1)}, {"y": act(1)}), "esp32")

@@ -431,6 +431,16 @@ REFUSED = [
         "[5:1:-1] of axis 0, which has 9: the chip takes other",
         inputs={1: i64(5), 2: i64(1), 4: i64(-1)},
     ),
+    change(
+        "Slice",
+        "[-9223372036854775807:8:2] of axis 0, which has 9: the chip takes other elements",
+        inputs={1: i64(-(2**63) + 1)},
+    ),
+    change(
+        "Slice",
+        "more starts or axes than the 2 dimensions",
+        inputs={1: i64(0, 0, 0), 2: i64(4, 4, 4), 3: i64(0, 1, 0), 4: i64(1, 1, 1)},
+    ),
     change("Pad", "mode 'wrap', ESP-DL has constant, edge, reflect", attributes={"mode": "wrap"}),
     change(
         "Pad",

@@ -91,7 +91,7 @@ def rewrite(path, change):
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     change(files)
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
 
@@ -108,13 +108,33 @@ def edit_manifest(**values):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda f: f.update({"expected.npz": b"x"}), "expected.npz is not what was bundled"),
+        (lambda f: f.update({"expected.npz": b"x"}), "'expected.npz' is not what was bundled"),
         (lambda f: f.update({"artifacts/chunk3.espdl": b"x"}), "is not what was bundled"),
         (lambda f: f.pop("manifest.json"), "not a repro bundle"),
-        (lambda f: f.pop("observed.npz"), "not a repro bundle"),
+        (lambda f: f.pop("observed.npz"), "not a repro bundle: ['observed.npz'] missing"),
         (edit_manifest(schema=9), "schema 9, this reader knows 2"),
-        (edit_manifest(main="other.espdl"), "no artifact other.espdl"),
-        (edit_manifest(tensors=[]), "not a repro bundle"),
+        (edit_manifest(main="other.espdl"), "no artifact 'other.espdl'"),
+        (edit_manifest(tensors=[]), "manifest: tensors is []"),
+        (edit_manifest(tensors={"stimulus": []}), "manifest: tensors is {'stimulus': []}"),
+        (edit_manifest(id=["a"]), "manifest: id is ['a']"),
+        (edit_manifest(target="esp32"), "manifest: target is 'esp32'"),
+        (edit_manifest(frame_axes={"/out/y": 99}), "manifest: frame_axes is {'/out/y': 99}"),
+        (edit_manifest(frame_axes={"/out/y": 3}), "frame axis 3 of '/out/y', which has 3 dim"),
+        (edit_manifest(frame_axes={"z": 1}), "chunk 0: no expected 'z'"),
+        (edit_manifest(skip_frames={"/out/y": -1}), "manifest: skip_frames is"),
+        (edit_manifest(silent_chunks=3), "manifest: silent_chunks is 3"),
+        (edit_manifest(state={"h": None}), "manifest: state is {'h': None}"),
+        (edit_manifest(tolerance={"max_lsb": 1}), "manifest: tolerance is {'max_lsb': 1}"),
+        (edit_manifest(diagnosis={"cause": "x"}), "manifest: diagnosis is {'cause': 'x'}"),
+        (edit_manifest(diagnosis={"cause": "", "text": "\x1b[2J"}), "manifest: diagnosis is"),
+        (edit_manifest(id="\x1b]0;title\x07"), r"manifest: id is '\x1b]0;title\x07'"),
+        (edit_manifest(versions=["a" * 1000]), "a…"),
+        (edit_manifest(files={}), "'stimulus.npz'] missing"),
+        (lambda f: f.update({"manifest.json": b"[" * 10**6}), "not a repro bundle"),
+        (lambda f: f.update({"manifest.json": b"[]"}), "manifest: schema None, this reader"),
+        (lambda f: f.update({str(i): b"" for i in range(100)}), "members, expected 64 or fewer"),
+        (lambda f: f.update({"x": bytes(2**28)}), "are the most for its size"),
+        (lambda f: f.update({"manifest.json": bytes(2**24 + 1)}), "'manifest.json' has 16777217"),
     ],
 )
 def test_a_changed_bundle_is_refused(tmp_path, change, text):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.cli.describe import describe
 from espdl_hil.cli.execute import execute
-from espdl_hil.errors import ConfigError, UnsupportedOpError
+from espdl_hil.errors import ConfigError, UnsupportedOpError, printable
 from espdl_hil.espdl import load_graph, read_package
 from espdl_hil.espdl.reader import read_bytes
 from espdl_hil.operators import check_graph
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from espdl_hil.espdl import Graph
 
 PIPE_COLUMNS = 100  # width where there is no terminal to ask
+MAX_ROWS = 500  # of a table or list for people; a hostile file has a node for each 100 bytes
+MAX_TEXT = 400  # characters of one text
 DETAILS = {  # attributes that a reader looks for, and what to print before them
     "kernel_shape": "kernel ",
     "strides": "stride ",
@@ -144,11 +146,13 @@ def _list_package(options: argparse.Namespace, models: list[tuple[str, int]]) ->
         listed = [{"name": name, "bytes": size} for name, size in models]
         print(json.dumps({"file": str(options.file), "models": listed}, indent=2))
         return
+    from rich.text import Text
+
     console = _console()
     console.print(f"{options.file}: {len(models)} models", soft_wrap=True, markup=False)
     table = _table("", ("#", "name", "bytes"), right=(0, 2))
-    for i, (name, size) in enumerate(models):
-        table.add_row(str(i), name, f"{size:,}")
+    for i, (name, size) in enumerate(models[:MAX_ROWS]):
+        table.add_row(str(i), Text(_shown(name)), f"{size:,}")
     console.print(table)
     console.print("Select one with --model NAME or --model INDEX.", markup=False)
 
@@ -175,7 +179,7 @@ def _table(title: str, columns: Iterable[str], *, right: Iterable[int] = ()) -> 
 def _print_graph(graph: Graph, target: str | None, refusal: str | None) -> None:
     from rich.text import Text
 
-    console, facts = _console(), describe(graph)
+    console, facts = _console(), _shown(describe(graph))
     for line in _header_lines(facts):
         console.print(line, markup=False, soft_wrap=True)
     for title in ("inputs", "outputs"):
@@ -184,9 +188,11 @@ def _print_graph(graph: Graph, target: str | None, refusal: str | None) -> None:
             table.add_row(Text(tensor["name"]), tensor["type"], _shape(tensor), _exponents(tensor))
         console.print(table)
     console.print(_node_table(facts))
+    if len(graph.nodes) > MAX_ROWS:
+        console.print(f"and {len(graph.nodes) - MAX_ROWS} more nodes; --json lists all\n")
     if facts["caches"]:
         console.print(_cache_table(facts))
-    for line in _size_lines(facts):
+    for line in _size_lines(facts, graph):
         console.print(line, markup=False)
     for problem in facts["problems"] if target is None else ():
         console.print(f"ESP-DL cannot run {problem}", markup=False, style="red", soft_wrap=True)
@@ -194,6 +200,18 @@ def _print_graph(graph: Graph, target: str | None, refusal: str | None) -> None:
         console.print(f"{target}: {refusal}", markup=False, style="red", soft_wrap=True)
     elif target is not None:
         console.print(f"{target}: every node is supported", markup=False, style="green")
+
+
+def _shown(value: Any) -> Any:
+    """Facts as a terminal may have them: no control characters, and of all that is long a part."""
+    if isinstance(value, dict):
+        return {_shown(k): _shown(v) for k, v in list(value.items())[:MAX_ROWS]}
+    if isinstance(value, list):
+        return [_shown(item) for item in value[:MAX_ROWS]]
+    if isinstance(value, str):
+        cut = value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…"
+        return printable(cut)
+    return value
 
 
 def _header_lines(facts: dict[str, Any]) -> list[str]:
@@ -222,7 +240,7 @@ def _node_table(facts: dict[str, Any]) -> Table:
         outputs = node["outputs"]
         table.add_row(
             str(i),
-            node["operator"],
+            Text(node["operator"]),
             Text(node["name"]),
             "\n".join(_shape(tensor) for tensor in outputs),
             "\n".join(_exponents(tensor) for tensor in outputs),
@@ -265,13 +283,13 @@ def _cache_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def _size_lines(facts: dict[str, Any]) -> list[str]:
+def _size_lines(facts: dict[str, Any], graph: Graph) -> list[str]:
     sizes, tests = facts["sizes"], facts["tests"]
     lines = []
     if sizes is not None:
         lines = [
-            f"{len(facts['nodes'])} nodes, {sizes['macs']:,} multiply-accumulates a run",
-            f"{len(facts['constants'])} constants, {sizes['parameter_bytes']:,} bytes; "
+            f"{len(graph.nodes)} nodes, {sizes['macs']:,} multiply-accumulates a run",
+            f"{len(graph.initializers)} constants, {sizes['parameter_bytes']:,} bytes; "
             f"activations {sizes['activation_bytes']:,} bytes; "
             f"state {sizes['state_bytes']:,} bytes",
         ]

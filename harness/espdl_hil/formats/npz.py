@@ -7,6 +7,7 @@ its shape, and may lie too. Neither is believed.
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ ROOM_FACTOR, ROOM_BYTES = 16, 2**27  # all members together: 16 times the file a
 UNREADABLE = (  # what zipfile and NumPy raise for damage
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, SyntaxError, MemoryError),
+    tokenize.TokenError,
 )
 
 
@@ -43,7 +45,7 @@ def read_members(source: Path, *, most: int, limits: Mapping[str, int]) -> dict[
         members = _listed(archive, most)
         for info in members:
             if info.file_size > limits.get(info.filename, info.file_size):
-                raise ValueError(f"{info.filename} has {info.file_size} bytes")
+                raise ValueError(f"{info.filename!r} has {info.file_size} bytes")
         return {info.filename: _content(archive, info) for info in members}
 
 
@@ -98,17 +100,19 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         if version not in readers:
-            raise ValueError(f"{info.filename}: version {version} of an array's header")
+            raise ValueError(f"{info.filename!r}: version {version} of an array's header")
         shape, fortran, dtype = readers[version](member)
         size, room = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         if dtype.kind not in "biufc" or any(dim < 0 for dim in shape):
-            raise ValueError(f"{info.filename}: {dtype} {shape} are no numbers")
+            raise ValueError(f"{info.filename!r}: {dtype} {shape} are no numbers")
         if size != room:
-            raise ValueError(f"{info.filename}: {dtype} {shape} has {size} bytes, {room} are there")
+            raise ValueError(
+                f"{info.filename!r}: {dtype} {shape} has {size} bytes, {room} are there"
+            )
         data = member.read(room)
     if len(data) != size:
-        raise ValueError(f"{info.filename}: its data ends early")
+        raise ValueError(f"{info.filename!r}: its data ends early")
     # NumPy multiplies lengths in 64 bits even beside a 0
     if math.prod(dim for dim in shape if dim) > np.iinfo(np.intp).max:
-        raise ValueError(f"{info.filename}: impossible shape {shape}")
+        raise ValueError(f"{info.filename!r}: impossible shape {shape}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -190,12 +190,14 @@ def read_repro(path: Path) -> Repro:
         manifest = json.loads(files[MANIFEST])
         validate_manifest(manifest)
         listed = manifest["files"]
-        absent = {*listed, *(f"{stream}.npz" for stream in STREAMS)} - files.keys()
+        absent = {
+            f"{stream}.npz" for stream in STREAMS
+        } - listed.keys() or listed.keys() - files.keys()
         if absent:
-            raise ValueError(f"{', '.join(sorted(absent))} missing")
+            raise ValueError(f"{sorted(absent)} missing")
         for name, digest in listed.items():
             if hashlib.sha256(files[name]).hexdigest() != digest:
-                raise ValueError(f"{name} is not what was bundled")
+                raise ValueError(f"{name!r} is not what was bundled")
         repro = _from_manifest(manifest, {name: files[name] for name in listed})
         _check_axes(repro)
     except (*UNREADABLE, ResultsError) as error:
@@ -218,7 +220,7 @@ def _from_manifest(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> R
         if name.startswith("artifacts/")
     }
     if manifest["main"] not in artifacts:
-        raise ValueError(f"no artifact {manifest['main']}")
+        raise ValueError(f"no artifact {manifest['main']!r}")
     plain = ("id", "target", "model", "substrate", "main", "frame_axes", "skip_frames", "state")
     tolerance = manifest["tolerance"]
     return Repro(

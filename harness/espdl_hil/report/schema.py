@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from espdl_hil.errors import HarnessError
+from espdl_hil.errors import HarnessError, printable
 from espdl_hil.targets import TARGETS
 
 SCHEMA = 2
@@ -59,6 +59,11 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()]))
 
 
+def _is_plain(value: Any) -> bool:
+    """A text that a terminal shows as it is: no escape sequence, no change of direction."""
+    return _is_text(value) and printable(value) == value
+
+
 def _or_null(check: _Check) -> _Check:
     return lambda value: value is None or check(value)
 
@@ -84,8 +89,12 @@ def _shown(value: Any) -> str:
 
 
 def _is_map(check: _Check) -> _Check:
-    """An object whose values pass; JSON's names are texts."""
-    return lambda value: isinstance(value, Mapping) and all(map(check, value.values()))
+    """An object of plain names whose values pass."""
+    return lambda value: (
+        isinstance(value, Mapping)
+        and all(map(_is_plain, value))
+        and all(map(check, value.values()))
+    )
 
 
 def _is_list(check: _Check) -> _Check:
@@ -160,18 +169,18 @@ _TOLERANCE: dict[str, _Check] = {
     "relative": lambda value: _is_number(value) and 0 <= value < 1,
 }
 _MANIFEST: dict[str, _Check] = {
-    **dict.fromkeys(("id", "model", "main"), _is_text),
+    **dict.fromkeys(("id", "model", "main"), _is_plain),
     "target": tuple(TARGETS).__contains__,
     "substrate": SUBSTRATES.__contains__,
     "frame_axes": _is_map(_or_null(lambda value: _is_count(value) and value < MAX_RANK)),
     "skip_frames": _is_map(_is_count),
     "silent_chunks": _is_list(_is_count),
-    "state": _is_texts,
+    "state": _is_map(_is_plain),
     "tolerance": _has(_TOLERANCE),
-    "versions": _is_texts,
-    "diagnosis": _or_null(_has(_DIAGNOSIS)),
-    "tensors": _has(dict.fromkeys(STREAMS, _is_list(_is_list(_is_text)))),
-    "files": _is_texts,
+    "versions": _is_map(_is_plain),
+    "diagnosis": _or_null(_has(dict.fromkeys(_DIAGNOSIS, _is_plain))),
+    "tensors": _has(dict.fromkeys(STREAMS, _is_list(_is_list(_is_plain)))),
+    "files": _is_map(_is_plain),
 }
 
 

@@ -1,17 +1,16 @@
-"""Damaged files give a typed error or a valid run; nothing else, quickly, in bounded memory."""
+"""Model files with a few bytes changed."""
 
+from __future__ import annotations
+
+import json
 import struct
-import time
-import tracemalloc
-from collections import Counter
+from pathlib import Path
 
 import numpy as np
-import pytest
 
-from espdl_hil.errors import ArtifactError
-from espdl_hil.espdl import load_graph, read_package, write_package
-from espdl_hil.interpreter import load
+from espdl_hil.espdl import write_package
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 # One file of each operator family, both widths, streaming and packages of two included.
 SOURCES = [
     "add.esp32s3.int8",
@@ -43,15 +42,16 @@ SOURCES = [
     "upsample_nearest.esp32s3.int8",
 ]
 ABSURD = (0, 1, 2, 3, 255, 2**15, 2**20 + 3, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, -1, -(2**63))
-MAX_SECONDS = 2.0
-# A reader keeps names, numbers and a dozen small objects for each table of 20 bytes or so; the
-# raw data is not copied.
-MAX_READ_FACTOR, READ_BASE = 64, 256 * 1024
 
 
-@pytest.fixture(scope="module")
-def sources(golden):
-    models = [golden(name)[0] for name in SOURCES]
+def golden_model(name):
+    with np.load(GOLDEN / f"{name}.npz") as stored:
+        paths = json.loads(stored["index"].tobytes())["tensors"]
+        return next(stored[key].tobytes() for key, path in paths.items() if path == "model")
+
+
+def sound_files():
+    models = [golden_model(name) for name in SOURCES]
     packages = [
         write_package([("a", first), ("b", second)])
         for first, second in zip(models[::9], models[1::9], strict=False)
@@ -143,79 +143,3 @@ def noise(rng, info):
         return rng.standard_normal(info.shape).astype(info.dtype)
     raw = rng.integers(0, 256, info.nbytes, dtype=np.uint8)
     return raw.view(info.dtype).reshape(info.shape)
-
-
-def run(data, target):
-    """Read, check, prepare and step; returns how far it came."""
-    try:
-        for entry in read_package(data):
-            graph = load_graph(entry.data)
-            session = load(graph, target)
-            rng = np.random.default_rng(0)
-            for _ in range(2):
-                session.step({info.name: noise(rng, info) for info in session.inputs})
-    except ArtifactError as error:
-        return type(error).__name__
-    return "ran"
-
-
-def campaign(sources, seed, count):
-    rng = np.random.default_rng(seed)
-    outcomes, slowest = Counter(), 0.0
-    for number in range(count):
-        data, kind = mutate(sources, rng)
-        start = time.perf_counter()
-        try:
-            outcome = run(data, ("esp32s3", "esp32p4", "c")[number % 3])
-        except Exception as error:
-            raise AssertionError(f"mutation {number} of seed {seed} ({kind}): {error!r}") from error
-        slowest = max(slowest, time.perf_counter() - start)
-        assert slowest <= MAX_SECONDS, f"mutation {number} of seed {seed} took {slowest:.1f} s"
-        outcomes[outcome] += 1
-    print(f"\n{count} mutated files, seed {seed}: {dict(outcomes)}, slowest {slowest:.2f} s")
-    return outcomes
-
-
-def test_sources_run_unmutated(sources):
-    assert [run(data, "c") for data in sources].count("ran") >= 10
-
-
-def test_mutated_files_give_typed_errors_or_run(sources):
-    outcomes = campaign(sources, seed=20260617, count=2000)
-    assert outcomes["ArtifactError"] > 500
-    assert outcomes["ran"] > 100
-
-
-@pytest.mark.slow
-def test_20000_mutated_files(sources):
-    campaign(sources, seed=1, count=20000)
-
-
-def test_reading_allocates_a_bounded_multiple_of_the_file(sources, writer):
-    rng = np.random.default_rng(7)
-    files = [*sources, table_bomb(writer)] + [mutate(sources, rng)[0] for _ in range(300)]
-    for data in files:
-        tracemalloc.start()
-        try:
-            load_graph(data, model=0)
-        except ArtifactError:
-            pass
-        finally:
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-        assert peak <= MAX_READ_FACTOR * len(data) + READ_BASE
-
-
-def table_bomb(writer):
-    """A sound file with a vector of 60,000 offsets to one and the same small table."""
-    graph = writer.graph()
-    entry = writer.table((0, "text", "key"))
-    return writer.finish((7, "table", graph), (8, "tables", [entry] * 60_000))
-
-
-def test_a_long_text_that_is_listed_over_and_over_is_refused(writer):
-    graph = writer.graph()
-    entry = writer.table((0, "text", "k" * 4000))
-    data = writer.finish((7, "table", graph), (8, "tables", [entry] * 100))
-    with pytest.raises(ArtifactError, match="key of metadata 2 of model is one of too many"):
-        load_graph(data)
