@@ -39,7 +39,7 @@ REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 ATTEMPTS: Final = 5  # a damaged byte ends esptool; what was flashed before it is skipped then
-ATTEMPTS_S: Final = 10.0  # no further attempt after that
+ATTEMPTS_S: Final = 20.0  # no further attempt after that
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
