@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from espdl_hil.device.console import RING_BYTES, Console
+from espdl_hil.device.console import LOG_IS_FULL, RING_BYTES, Console
 
 
 def test_everything_reaches_the_log_and_the_sink(tmp_path):
@@ -55,3 +55,20 @@ def test_expect_gives_up_in_time():
     started = time.monotonic()
     assert console.expect("never", 0.1) is None
     assert 0.08 < time.monotonic() - started < 0.5
+
+
+def test_no_escape_sequence_leaves_the_console():
+    console = Console()
+    console.feed(b"a\x1b[2Jb \x1b]0;owned\x07 \x1b(Bc \xc2\x9b31m \xe2\x80\xae d\x08\x7f\n")
+    for text in (console.since(0), console.tail(), console.expect("a.*\n", 1)[0]):
+        assert "a" in text
+        assert all(character.isprintable() or character in "\r\n\t" for character in text)
+
+
+def test_a_log_does_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("espdl_hil.device.console.MAX_LOG_BYTES", 1000)
+    console = Console(tmp_path / "dut.log")
+    for _ in range(100):
+        console.feed(b"x" * 64)
+    console.close()
+    assert (tmp_path / "dut.log").read_bytes() == b"x" * 1000 + LOG_IS_FULL

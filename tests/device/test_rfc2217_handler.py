@@ -15,6 +15,7 @@ from esp_rfc2217_server.esp_port_manager import EspPortManager
 from pytest_embedded_serial.serial import Serial
 
 from espdl_hil.device import rfc2217_handler
+from espdl_hil.device.rfc2217_handler.link import MAX_UNREAD_BYTES
 from espdl_hil.formats import telnet
 
 EVERY_BYTE = bytes(range(256))
@@ -350,3 +351,17 @@ def test_garbage_never_hangs(seed, start_server):
     with pytest.raises(serial.SerialException):
         serial.serial_for_url(server.url + "?timeout=0.2", timeout=0.2)
     assert time.monotonic() - started < 3
+
+
+def test_a_flood_that_nobody_reads_is_lost_beyond_a_bound_and_answers_still_come(
+    open_port, loopback
+):
+    port = open_port(loopback.serve)
+    for _ in range(60):
+        loopback.send(b"x" * 100_000)
+    assert port.in_waiting <= MAX_UNREAD_BYTES
+    port.rts = True  # waits for its answer, which comes behind the flood
+    assert port.in_waiting == MAX_UNREAD_BYTES
+    port.reset_input_buffer()
+    port.write(b"echo")
+    assert port.read(4) == b"echo"

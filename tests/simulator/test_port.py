@@ -12,7 +12,7 @@ import time
 import pytest
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.simulator.port import EnableLow, PowerOff, SerialPort
+from espdl_hil.simulator.port import MAX_UNREAD_BYTES, EnableLow, PowerOff, SerialPort
 
 RTS = {True: bytes.fromhex("fffa2c050bfff0"), False: bytes.fromhex("fffa2c050cfff0")}
 DTR = {True: bytes.fromhex("fffa2c0508fff0"), False: bytes.fromhex("fffa2c0509fff0")}
@@ -241,3 +241,20 @@ def test_a_client_that_asks_much_and_reads_stays(port, client):
         client.sendall(bytes.fromhex("fffa2c0100000000fff0") * 50)
         port.read(0.01)
         assert client.recv(1 << 16)
+
+
+def test_a_flood_while_the_chip_is_busy_is_lost_beyond_a_bound(port, client):
+    def flood():
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                client.sendall(b"x" * 100_000)
+
+    sender = threading.Thread(target=flood)
+    sender.start()
+    while sender.is_alive():
+        port.idle(0.02)
+    sender.join()
+    assert len(port.read(0.5)) == MAX_UNREAD_BYTES
+    client.sendall(b"and now")
+    while not (data := port.read(0.5)).endswith(b"and now"):
+        assert set(data) <= {ord("x")}  # what was still on its way

@@ -136,12 +136,18 @@ def test_bad_utf8_is_refused() -> None:
         m.decode(Packet(m.Load.TYPE, 1, 1, b"\x01\x00\xff"))
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\x00", "\u202e"])
+def test_control_characters_are_refused(name: str) -> None:
+    with pytest.raises(WireError, match=r"^string field holds control characters"):
+        m.decode(Packet(m.Load.TYPE, 1, 1, m.encode_payload(m.Load(name))))
+
+
 @settings(deadline=None)
 @given(
     st.lists(
         st.builds(
             m.WireTensor,
-            name=st.text(max_size=20),
+            name=st.text(max_size=20).filter(str.isprintable),
             dtype=st.integers(0, 255),
             exponent=st.integers(-(2**15), 2**15 - 1),
             flags=st.integers(0, 2**16 - 1),

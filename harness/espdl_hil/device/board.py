@@ -21,6 +21,7 @@ from esptool.util import FatalError
 from pytest_embedded_idf.app import FlashFile
 from pytest_embedded_idf.serial import IdfSerial
 
+from espdl_hil.device.console import clean, readable_lines
 from espdl_hil.device.errors import BootError, TransportError
 from espdl_hil.device.ports import ESPRESSIF_JTAG, UsbPort, list_usb_ports
 from espdl_hil.device.rfc2217_handler import event_url, register
@@ -38,7 +39,7 @@ REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 ATTEMPTS: Final = 5  # a damaged byte ends esptool; what was flashed before it is skipped then
-ATTEMPTS_S: Final = 10.0  # no further attempt after that
+ATTEMPTS_S: Final = 20.0  # no further attempt after that
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
@@ -253,7 +254,7 @@ class Board:
             self.flashed = [int(size) for size in _WROTE.findall(output.text)]
 
     def _explain(self, error: Exception) -> HarnessError:
-        reason = str(error).strip() or "no reason given"
+        reason = clean(str(error).encode(errors="replace")).strip() or "no reason given"
         first = reason.splitlines()[0]
         if isinstance(error, OSError):
             return TransportError(f"the port failed: {first}", port=self.name)
@@ -342,7 +343,7 @@ class _Output:
         return False
 
     def tail(self) -> str:
-        return "\n".join(self.text.strip().splitlines()[-5:])
+        return "\n".join(readable_lines(clean(self.text.encode()))[-5:])
 
 
 def _usb_identity(port: str) -> UsbPort | None:

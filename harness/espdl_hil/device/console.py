@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RING_BYTES: Final = 64 * 1024
+MAX_LOG_BYTES: Final = 256 << 20  # a device that floods must not fill the disk
+LOG_IS_FULL: Final = b"\n(the log is full; nothing more is kept)\n"
 TAIL_LINES: Final = 12
 TAIL_CHARACTERS: Final = 1500
 UNREADABLE: Final = "\ufffd"
@@ -35,6 +37,7 @@ class Console:
         self._total = 0  # bytes ever received
         self._expect_from = 0  # where the next expect starts, counted like _total
         self._log: BinaryIO | None = None
+        self._logged = 0  # bytes
         if log_path is not None:
             log_path.parent.mkdir(parents=True, exist_ok=True)
             self._log = log_path.open("ab", buffering=0)
@@ -64,7 +67,7 @@ class Console:
         """Text that came after *mark*, as far as it is kept, without colour codes."""
         with self._changed:
             start = max(0, len(self._ring) - (self._total - mark))
-            return _clean(bytes(self._ring[start:]))
+            return clean(bytes(self._ring[start:]))
 
     def tail(self, mark: int = 0) -> str:
         """The last lines since *mark* that are text, for an error message."""
@@ -86,8 +89,7 @@ class Console:
         def look() -> bool:
             nonlocal found
             start = max(0, len(self._ring) - (self._total - self._expect_from))
-            text = bytes(self._ring[start:]).decode("utf-8", errors="replace")
-            found = compiled.search(_ANSI.sub("", text))
+            found = compiled.search(clean(bytes(self._ring[start:]), keep="\r\n\t"))
             return found is not None
 
         with self._changed:
@@ -104,8 +106,11 @@ class Console:
                 self._log = None
 
     def _record(self, data: bytes) -> None:
-        if self._log is not None:
-            self._log.write(data)
+        if self._log is not None and self._logged < MAX_LOG_BYTES:
+            self._log.write(data[: MAX_LOG_BYTES - self._logged])
+            self._logged += len(data)
+            if self._logged >= MAX_LOG_BYTES:
+                self._log.write(LOG_IS_FULL)
         if self._sink is not None:
             self._sink(data)
 
@@ -116,6 +121,7 @@ def readable_lines(text: str) -> list[str]:
     return [line for line in lines if line and UNREADABLE not in line]
 
 
-def _clean(data: bytes) -> str:
+def clean(data: bytes, keep: str = "\n\t") -> str:
+    """The one place where device bytes become text: no escape sequence, no control character."""
     text = _ANSI.sub("", data.decode("utf-8", errors="replace"))
-    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+    return "".join(c for c in text if c.isprintable() or c in keep)

@@ -86,6 +86,7 @@ class Dut:
         self._board: Board | Emulator | None = None
         self._session: Session | None = None
         self._transport: Transport | None = None
+        self._boot_nonce: str | None = None  # of the boot that was greeted last
 
     # -- life ----------------------------------------------------------------
 
@@ -272,7 +273,7 @@ class Dut:
         if self._board is None:  # it could not be flashed; there is no port yet
             return False
         self._board.reopen_if_gone()
-        self._begin_session(SOFT_GREETING_S)
+        self._begin_session(SOFT_GREETING_S, restarted=False)
         self.session.reboot()
         self._end_session()
         self._begin_session(self.config.timing.boot_s)
@@ -315,7 +316,7 @@ class Dut:
 
     # -- the session ---------------------------------------------------------------
 
-    def _begin_session(self, timeout_s: float) -> None:
+    def _begin_session(self, timeout_s: float, *, restarted: bool = True) -> None:
         """Read what has come since the device started, and greet it."""
         board = self._need_board()
         name = self._port_name
@@ -329,6 +330,12 @@ class Dut:
         )
         info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name)
         self._check_identity(info)
+        if restarted and info.boot_nonce == self._boot_nonce:
+            raise self._transport.failures.broken(
+                f"it was to restart, and HELLO is answered by the boot before ({info.boot_nonce})",
+                hint="check that EN is wired to the port's RTS",
+            )
+        self._boot_nonce = info.boot_nonce
         self._session = Session(self._transport, info, self._expected)
 
     def _end_session(self) -> None:

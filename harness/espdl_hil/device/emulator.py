@@ -73,7 +73,7 @@ class Emulator:
         Raises:
             TransportError: Nothing listens any more.
         """
-        self.port.close()
+        self.close()
         deadline = time.monotonic() + REOPEN_S
         while not self.port.is_open:
             try:
@@ -89,4 +89,7 @@ class Emulator:
 
     def close(self) -> None:
         """Close the port; closing twice does nothing."""
+        connection = getattr(self.port, "_socket", None)  # pyserial forgets one that was reset
         self.port.close()
+        if connection is not None:
+            connection.close()

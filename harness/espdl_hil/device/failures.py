@@ -114,6 +114,15 @@ class Failures:
             console_tail=self.tail,
         )
 
+    def incompatible(self, message: str) -> HandshakeError:
+        """The device is greeted and cannot be worked with."""
+        return HandshakeError(
+            message,
+            port=self._port,
+            console_tail=self.tail,
+            hint="build and flash the firmware that belongs to this harness",
+        )
+
     def boot_failure(self, waited_s: float | None) -> DeviceError | None:
         """Why HELLO will not be answered.
 
@@ -146,11 +155,8 @@ class Failures:
         )
 
     def _other_version(self, words: str) -> HandshakeError:
-        return HandshakeError(
-            "the device speaks another version of the protocol" + (f": {words}" if words else ""),
-            port=self._port,
-            console_tail=self.tail,
-            hint="build and flash the firmware that belongs to this harness",
+        return self.incompatible(
+            "the device speaks another version of the protocol" + (f": {words}" if words else "")
         )
 
     def _whole_lines(self) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from espdl_hil.device.errors import StaleArtifactError
-from espdl_hil.device.stream import Stream
+from espdl_hil.device.listing import read_list
+from espdl_hil.device.replies import check_size
+from espdl_hil.device.stream import Stream, watched_bytes
 from espdl_hil.device.tensors import Array, StepResult, TensorSpec, pack
 from espdl_hil.wire.messages import (
     BindState,
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from espdl_hil.device.transport import Transport
-    from espdl_hil.wire.messages import LoadReply, UploadEndReply, WireTensor
+    from espdl_hil.wire.messages import LoadReply, UploadEndReply
 
+READ_TENSOR_REPLY_FIELDS: Final = 8  # bytes of a ReadTensorReply before its data
 _Reply = TypeVar("_Reply", bound=Message)
 
 
@@ -71,6 +74,11 @@ class Model:
         self.psram_bytes = loaded.psram_bytes
         self._transport = transport
         self._handle = loaded.handle
+        self._counts = {
+            TensorKind.INPUT: loaded.inputs,
+            TensorKind.OUTPUT: loaded.outputs,
+            TensorKind.NODE_OUTPUT: loaded.intermediates,
+        }
         self._bound: frozenset[str] = frozenset()
         self._watched: tuple[tuple[TensorSpec, WatchMode], ...] = ()
 
@@ -93,13 +101,19 @@ class Model:
         return {spec.name: spec for spec in self._list(TensorKind.NODE_OUTPUT)}
 
     def _list(self, kind: TensorKind) -> tuple[TensorSpec, ...]:
-        found: list[TensorSpec] = []
-        while True:
-            request = Describe(handle=self._handle, kind=kind, first=len(found))
-            reply = self._ask(request, DescribeReply)
-            found += [self._spec(tensor) for tensor in reply.tensors]
-            if len(found) >= reply.total or not reply.tensors:
-                return tuple(found)
+        found = read_list(
+            self._transport,
+            lambda first: Describe(handle=self._handle, kind=kind, first=first),
+            DescribeReply,
+            lambda page: [TensorSpec.from_wire(tensor) for tensor in page.tensors],
+            self._transport.timing.reply_s,
+        )
+        if len(found) != self._counts[kind]:
+            raise self._transport.failures.broken(
+                f"model {self.name!r} has {len(found)} {kind.name.lower()}s, "
+                f"it was loaded with {self._counts[kind]}"
+            )
+        return found
 
     # -- state ---------------------------------------------------------------------
 
@@ -140,10 +154,13 @@ class Model:
         mode = WatchMode.DIGEST if digests else WatchMode.VALUE
         items = tuple(WatchItem(mode=mode, name=name) for name in wanted)
         reply = self._ask(Watch(handle=self._handle, items=items), WatchReply)
-        self._watched = tuple(
-            (self._spec(tensor, name), mode)
-            for tensor, name in zip(reply.tensors, wanted, strict=True)
-        )
+        with self._transport.checking(f"what is watched of model {self.name!r}"):
+            watched = tuple(
+                (TensorSpec.from_wire(tensor, name), mode)
+                for tensor, name in zip(reply.tensors, wanted, strict=True)
+            )
+            check_size("watch_bytes", reply.watch_bytes, watched_bytes(watched))
+        self._watched = watched
 
     # -- running -------------------------------------------------------------------
 
@@ -171,6 +188,11 @@ class Model:
         flags = (StartFlag.RESET if reset else 0) | (StartFlag.RETAIN if retain else 0)
         started = self._ask(Start(handle=self._handle, flags=flags), StartReply)
         self._check_fresh(started)
+        with self._transport.checking(f"the stream of model {self.name!r}"):
+            size = sum(spec.nbytes for spec in described.outputs)
+            check_size("input_bytes", started.input_bytes, sum(spec.nbytes for spec in inputs))
+            check_size("output_bytes", started.output_bytes, size)
+            check_size("result_bytes", started.result_bytes, size + watched_bytes(self._watched))
         stream = Stream(self._transport, self.name, started, described.outputs, self._watched)
         return stream.run(blocks)
 
@@ -191,17 +213,17 @@ class Model:
         if spec is None:
             known = ", ".join((*specs, *self.intermediates()))
             raise ValueError(f"model {self.name!r} has no tensor {name!r}; there are: {known}")
+        page = self._transport.max_payload - READ_TENSOR_REPLY_FIELDS
         data = bytearray()
         while len(data) < spec.nbytes:
             request = ReadTensor(
                 handle=self._handle, offset=len(data), length=spec.nbytes - len(data), name=name
             )
-            piece = self._ask(request, ReadTensorReply).data
-            if not piece:
-                raise self._transport.failures.broken(
-                    f"tensor {name!r} ends after {len(data)} bytes"
-                )
-            data += piece
+            reply = self._ask(request, ReadTensorReply)
+            with self._transport.checking(f"tensor {name!r}"):
+                check_size("total", reply.total, spec.nbytes)
+                check_size("data", len(reply.data), min(page, spec.nbytes - len(data)))
+            data += reply.data
         return spec.to_array(bytes(data))
 
     def unload(self) -> None:
@@ -224,12 +246,6 @@ class Model:
                 port=self._transport.name,
                 hint="load the model again; if it happens again, the device's memory is damaged",
             )
-
-    def _spec(self, tensor: WireTensor, name: str | None = None) -> TensorSpec:
-        try:
-            return TensorSpec.from_wire(tensor, name)
-        except ValueError as error:
-            raise self._transport.failures.broken(f"model {self.name!r}: {error}") from error
 
     def _ask(self, request: Message, expected: type[_Reply]) -> _Reply:
         pending = self._transport.submit(request, self._transport.timing.reply_s)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from espdl_hil.device.errors import RequestError, StaleArtifactError
+from espdl_hil.device.listing import read_list
 from espdl_hil.device.model import Model
+from espdl_hil.device.replies import check_size
 from espdl_hil.errors import ArtifactError
 from espdl_hil.targets import TARGETS
 from espdl_hil.wire.messages import (
@@ -159,12 +161,13 @@ class Session:
 
     def models(self) -> tuple[StoredModel, ...]:
         """List the ``models`` partition, with hashes computed on the device."""
-        found: list[StoredModel] = []
-        while True:
-            reply = self._ask(ListModels(first=len(found)), ListModelsReply, slow=True)
-            found += [StoredModel(m.name, m.size, m.sha256.hex()) for m in reply.models]
-            if len(found) >= reply.total or not reply.models:
-                return tuple(found)
+        return read_list(
+            self._transport,
+            lambda first: ListModels(first=first),
+            ListModelsReply,
+            lambda page: [StoredModel(m.name, m.size, m.sha256.hex()) for m in page.models],
+            self._transport.timing.slow_reply_s,
+        )
 
     def load(self, name: str, expected: bytes | str | None = None) -> Model:
         """Load a model of the ``models`` partition; nothing is sent again.
@@ -210,8 +213,10 @@ class Session:
             for at in range(0, len(model), piece)
         ]
         try:
-            for sent in pending:
-                self._transport.expect(sent, UploadDataReply)
+            for at, sent in zip(range(0, len(model), piece), pending, strict=True):
+                reply = self._transport.expect(sent, UploadDataReply)
+                with self._transport.checking("an upload"):
+                    check_size("arrived", reply.next_offset, min(at + piece, len(model)))
         except RequestError:
             self._transport.drain()
             raise
@@ -219,6 +224,8 @@ class Session:
         return self._adopt(name, loaded, digest.hexdigest())
 
     def _adopt(self, name: str, loaded: LoadReply | UploadEndReply, digest: str) -> Model:
+        if not loaded.handle:
+            raise self._transport.failures.broken(f"model {name!r} is loaded as handle 0")
         model = Model(self._transport, name, loaded)
         if loaded.sha256.hex() != digest:
             model.unload()

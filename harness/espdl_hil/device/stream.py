@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from espdl_hil.device.errors import RequestError
+from espdl_hil.device.replies import check_size
 from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, VectorUnit, unpack
 from espdl_hil.wire.messages import (
     Chunk,
@@ -28,6 +29,15 @@ READ_REPLY_FIELDS: Final = 4  # of a ReadResultReply
 DIGEST_BYTES: Final = 4
 
 
+def _record_bytes(spec: TensorSpec, mode: WatchMode) -> int:
+    return DIGEST_BYTES if mode == WatchMode.DIGEST else spec.nbytes
+
+
+def watched_bytes(watched: Sequence[tuple[TensorSpec, WatchMode]]) -> int:
+    """Size of the watch records of one step."""
+    return sum(_record_bytes(spec, mode) for spec, mode in watched)
+
+
 class Stream:
     """Runs blocks of input through a started stream.
 
@@ -47,14 +57,12 @@ class Stream:
         outputs: Sequence[TensorSpec],
         watched: Sequence[tuple[TensorSpec, WatchMode]],
     ) -> None:
-        if transport.hello is None:
-            raise ValueError("the transport has not greeted the device")
         self._transport = transport
         self._model = model
         self._started = started
         self._outputs = outputs
         self._watched = watched
-        self._max_payload = transport.hello.max_payload
+        self._max_payload = transport.max_payload
 
     def run(self, blocks: Sequence[bytes]) -> list[StepResult]:
         """Run one step per block.
@@ -125,26 +133,25 @@ class Stream:
         ]
 
     def _collect(self, sent: Sequence[Pending], rest: Sequence[Pending]) -> StepResult:
-        for fragment in sent[:-1]:
-            self._transport.expect(fragment, ChunkReply)
-        reply = self._transport.expect(sent[-1], ChunkReply)
-        data = bytearray(reply.data)
-        for pending in rest:
-            part = self._transport.expect(pending, ReadResultReply)
-            if part.offset != len(data):
-                raise self._transport.failures.broken(
-                    f"result of model {self._model!r} continues at byte {part.offset}, "
-                    f"expected {len(data)}"
-                )
-            data += part.data
-        if not reply.flags & ChunkFlag.EXECUTED or len(data) != self._started.result_bytes:
-            raise self._transport.failures.broken(
-                f"model {self._model!r} gave {len(data)} bytes, "
-                f"announced were {self._started.result_bytes}"
-            )
+        total = self._started.result_bytes
+        with self._transport.checking(f"a step of model {self._model!r}"):
+            for fragment in sent[:-1]:
+                if self._transport.expect(fragment, ChunkReply).flags & ChunkFlag.EXECUTED:
+                    raise ValueError("a fragment was executed")
+            reply = self._transport.expect(sent[-1], ChunkReply)
+            if not reply.flags & ChunkFlag.EXECUTED:
+                raise ValueError("it was not executed")
+            data = bytearray(reply.data)
+            check_size("result_bytes", reply.result_bytes, total)
+            check_size("result", len(data), min(self._max_payload - CHUNK_REPLY_FIELDS, total))
+            for pending in rest:
+                data += self._transport.expect(pending, ReadResultReply).data
+            check_size("whole result", len(data), total)
+            if reply.flags & ChunkFlag.UNWRITTEN and reply.unwritten_output >= len(self._outputs):
+                raise ValueError(f"output {reply.unwritten_output} is unwritten")
         size = self._started.output_bytes
         return StepResult(
-            outputs=self._unpack(bytes(data[:size])),
+            outputs=unpack(self._outputs, bytes(data[:size])),
             latency_us=None if reply.flags & ChunkFlag.NO_TIMING else reply.latency_us,
             watched=self._split_watched(bytes(data[size:])),
             unwritten=self._unwritten(reply),
@@ -152,20 +159,12 @@ class Stream:
             vector_unit=_vector_unit(reply.flags),
         )
 
-    def _unpack(self, data: bytes) -> dict[str, Array]:
-        try:
-            return unpack(self._outputs, data)
-        except ValueError as error:
-            raise self._transport.failures.broken(f"model {self._model!r}: {error}") from error
-
     def _split_watched(self, data: bytes) -> dict[str, Array | int]:
         records: dict[str, Array | int] = {}
         at = 0
         for spec, mode in self._watched:
-            size = DIGEST_BYTES if mode == WatchMode.DIGEST else spec.nbytes
+            size = _record_bytes(spec, mode)
             record = data[at : at + size]
-            if len(record) != size:
-                raise self._transport.failures.broken(f"watch record of {spec.name!r} is cut short")
             digest = mode == WatchMode.DIGEST
             records[spec.name] = (
                 int.from_bytes(record, "little") if digest else spec.to_array(record)
@@ -176,8 +175,7 @@ class Stream:
     def _unwritten(self, reply: ChunkReply) -> Unwritten | None:
         if not reply.flags & ChunkFlag.UNWRITTEN:
             return None
-        known = reply.unwritten_output < len(self._outputs)
-        name = self._outputs[reply.unwritten_output].name if known else "?"
+        name = self._outputs[reply.unwritten_output].name
         return Unwritten(
             reply.unwritten_tensors, name, reply.unwritten_offset, reply.unwritten_bytes
         )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espdl_hil.device.replies import MAX_BLOCK_BYTES
 from espdl_hil.espdl import DTYPES  # the protocol has the file's codes
-from espdl_hil.wire.messages import TensorFlag
+from espdl_hil.wire.messages import MAX_RANK, TensorFlag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from espdl_hil.wire.messages import WireTensor
+
+MAX_EXPONENT = 256  # as a file may have
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,7 +41,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Size of the tensor, bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @classmethod
     def from_wire(cls, tensor: WireTensor, name: str | None = None) -> TensorSpec:
@@ -48,6 +52,10 @@ class TensorSpec:
         """
         if tensor.dtype not in DTYPES:
             raise ValueError(f"tensor {tensor.name!r} has unknown element type {tensor.dtype}")
+        if len(tensor.dims) > MAX_RANK:
+            raise ValueError(f"tensor {tensor.name!r} has rank {len(tensor.dims)}")
+        if abs(tensor.exponent) > MAX_EXPONENT:
+            raise ValueError(f"tensor {tensor.name!r} has exponent {tensor.exponent}")
         spec = cls(
             name if name is not None else tensor.name,
             DTYPES[tensor.dtype],
@@ -59,6 +67,8 @@ class TensorSpec:
                 f"tensor {spec.name!r} of shape {spec.shape} and type {spec.dtype.name} "
                 f"cannot have {tensor.bytes} bytes"
             )
+        if spec.nbytes > MAX_BLOCK_BYTES:
+            raise ValueError(f"tensor {spec.name!r} has {spec.nbytes} bytes, more than any chip")
         return spec
 
     def to_array(self, data: bytes) -> Array:

@@ -21,6 +21,7 @@ class Timing:
             doubled each time.
         reply_s: Until an ordinary request is given up.
         slow_reply_s: The same for requests that read flash or allocate a model.
+        list_s: The same for a whole list, of models or tensors.
         step_s: The same for one model step.
         write_s: Until the port must have taken a packet.
     """
@@ -30,6 +31,7 @@ class Timing:
     repeat_s: float = 0.2
     reply_s: float = 8.0
     slow_reply_s: float = 30.0
+    list_s: float = 60.0
     step_s: float = 30.0
     write_s: float = 10.0
 

@@ -6,6 +6,7 @@ the caller's thread, which also repeats them: nothing here sends on its own.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from espdl_hil.device.errors import TransportError
 from espdl_hil.device.failures import Failures
+from espdl_hil.device.replies import check_echo, check_hello
 from espdl_hil.device.timing import Pending
 from espdl_hil.errors import DeviceError, WireError
 from espdl_hil.wire.framing import DamagedFrame, Decoder, Event, Packet
@@ -30,7 +32,7 @@ from espdl_hil.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from espdl_hil.device.console import Console
     from espdl_hil.device.timing import Timing
@@ -84,6 +86,7 @@ class Transport:
         self._lost: str | None = None  # why the reader thread ended
         self._restarted = False
         self._booted = False  # the app has just said that it is up
+        self._boot_nonce: int | None = None  # and with which nonce
         self._console_seen = console.mark()
         self._stopping = False
         self._thread = threading.Thread(target=self._read_loop, name=f"dut {name}", daemon=True)
@@ -138,12 +141,37 @@ class Transport:
                     failure = self.failures.boot_failure(timeout_s if over else None)
                     if failure is not None:
                         self._fail(failure)
-        self.hello = reply = self.expect(pending, HelloReply)
-        self._decoder.max_length = reply.max_payload
+        reply = self.expect(pending, HelloReply)
+        try:
+            check_hello(reply)
+        except ValueError as error:
+            raise self.failures.incompatible(f"its HELLO is wrong: {error}") from None
         with self._changed:
+            self.hello = reply
+            self._decoder.max_length = reply.max_payload
             self._next_seq = 1
-            self._restarted = False
+            if self._boot_nonce not in (None, reply.boot_nonce):
+                self._fail(self.failures.restarted())
         return reply
+
+    @contextlib.contextmanager
+    def checking(self, what: str) -> Iterator[None]:
+        """Turn a ``ValueError`` about what the device said into the session's error.
+
+        Raises:
+            TransportError: The device contradicts itself or the protocol.
+        """
+        try:
+            yield
+        except ValueError as error:
+            raise self.failures.broken(f"{what}: the device contradicts itself: {error}") from None
+
+    @property
+    def max_payload(self) -> int:
+        """Largest payload of the greeted device, bytes."""
+        if self.hello is None:
+            raise ValueError("the transport has not greeted the device")
+        return self.hello.max_payload
 
     # -- requests ------------------------------------------------------------
 
@@ -187,6 +215,8 @@ class Transport:
             raise self.failures.broken(
                 f"{type(pending.request).__name__} was answered with {type(reply).__name__}"
             )
+        with self.checking(type(reply).__name__):
+            check_echo(pending.request, reply)
         return reply
 
     def drain(self) -> None:
@@ -357,7 +387,8 @@ class Transport:
             if packet.session == self._session and packet.seq == self._doubted[0]:
                 self._learn(self._doubted[1])  # there was no need to repeat it
             return
-        self._credits = max(1, packet.credits)
+        window = self.hello.window if self.hello is not None else 1
+        self._credits = max(1, min(packet.credits, window))
         del self._in_flight[packet.seq]
         pending.reply = packet
         took_s = time.monotonic() - pending.started
@@ -383,6 +414,7 @@ class Transport:
             return
         if isinstance(message, Booted):
             self._booted = True
+            self._boot_nonce = message.boot_nonce
             if self.hello is not None and message.boot_nonce != self.hello.boot_nonce:
                 self._restarted = True
         elif isinstance(message, Reject) and packet.session in (self._session, 0):

@@ -9,6 +9,7 @@ from espdl_hil.simulator.chips import Chip, ResetReason
 from espdl_hil.simulator.core import Core, DeviceFacts
 from espdl_hil.simulator.faults import BrownoutLoop
 from espdl_hil.simulator.image import PROJECT
+from espdl_hil.simulator.port import MAX_UNREAD_BYTES
 from espdl_hil.simulator.runner import ModelRunner
 from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
@@ -140,6 +141,7 @@ class _Application:
             if core.reboot_requested:
                 raise _Restart(ResetReason.SOFTWARE)
             pending += injection.to_device(port.read(0 if busy or pending else None))
+            pending = pending[:MAX_UNREAD_BYTES]
 
     def _log(self, level: str, tag: str, message: str) -> None:
         self._send(f"{level} (0) {tag}: {message}\r\n".encode())

@@ -18,6 +18,7 @@ from espdl_hil.formats.telnet import Line, TelnetServer, escape
 
 HOST = "127.0.0.1"
 RECEIVE_BYTES = 1 << 16
+MAX_UNREAD_BYTES = 1 << 20  # what comes then is lost, as on a UART
 MAX_UNSENT_ANSWERS_BYTES = 1 << 16  # of a client that asks and does not read
 SIGNATURE = b"espdl-hil simulated devkit"
 
@@ -206,7 +207,7 @@ class SerialPort:
             if isinstance(event, Line):
                 went_low |= self._drive(event)
             else:
-                self._received += event
+                self._received += event[: MAX_UNREAD_BYTES - len(self._received)]
         replies = self._telnet.take_replies()
         self._unsent += replies
         self._flush()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from espdl_hil.simulator.port import SerialPort
 
 END = b"\xc0"
+MAX_FRAME_BYTES = 1 << 17  # esptool's largest block, every byte escaped, and some
 HEADER_BYTES = 8  # direction, command, size, checksum
 FLASH_READ_ID = 0x9F  # SPI flash command RDID
 STUB_FLASH_ERROR = 0xC4  # stub: failed SPI operation
@@ -222,6 +223,8 @@ class LoaderLink:
                     frame = bytes(self._buffer[: end + 1])
                     del self._buffer[:end]  # a delimiter may close one frame and open the next
                     return frame
+            if len(self._buffer) > MAX_FRAME_BYTES:  # it has no end
+                self._buffer.clear()
             self._buffer += self._port.read(None)
 
     def _own_answer(self, frame: bytes) -> bytes | None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Protocol, get_type_hints
 
 from espdl_hil.errors import WireError
 
+SHOWN_BYTES = 80  # of a string that is refused
+
 
 class Reader:
     """Takes fields off the front of a payload.
@@ -85,9 +87,12 @@ class _Str:
     def read(self, reader: Reader) -> str:
         data = reader.take(_U16.read(reader))
         try:
-            return data.decode()
+            text = data.decode()
         except UnicodeDecodeError as error:
-            raise WireError(f"string field is not UTF-8: {data!r}") from error
+            raise WireError(f"string field is not UTF-8: {data[:SHOWN_BYTES]!r}") from error
+        if not text.isprintable():  # it will be shown on terminals and pages
+            raise WireError(f"string field holds control characters: {data[:SHOWN_BYTES]!r}")
+        return text
 
 
 class _Fixed:

@@ -19,6 +19,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 OPTIONAL_ANSWER_S: Final = 1.0  # how long a server may take until it counts as one that is silent
 CLOSE_TIMEOUT_S: Final = 5.0
 RECEIVE_BYTES: Final = 65536
+MAX_UNREAD_BYTES: Final = 4 << 20  # what comes then is lost, as on a UART; answers still count
 
 _REQUESTED_AT_OPEN = (
     telnet.OPTION_COM_PORT,
@@ -288,7 +289,7 @@ class Link:
                 elif isinstance(event, ComPort):
                     self._take_com_port(event)
                 else:
-                    self._received += event
+                    self._received += event[: MAX_UNREAD_BYTES - len(self._received)]
             self._changed.notify_all()
         if replies:
             try:
@@ -297,7 +298,7 @@ class Link:
                 self._lose(str(error))
 
     def _answer_negotiation(self, heard: Negotiation) -> bytes:
-        if (heard.verb, heard.option) in self._heard:
+        if (heard.verb, heard.option) in self._heard:  # 1024 at most
             return b""  # answered before; answering again could go on for ever
         self._heard.add((heard.verb, heard.option))
         if heard.verb not in _VERB_ANSWERS:

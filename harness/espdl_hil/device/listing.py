@@ -1,0 +1,67 @@
+"""Lists that come in pages: complete, in time, no name twice."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from espdl_hil.device.transport import Transport
+    from espdl_hil.wire.messages import DescribeReply, ListModelsReply, Message
+
+MAX_LISTED: Final = 65536  # entries
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Item = TypeVar("_Item", bound=_Named)
+_Page = TypeVar("_Page", "ListModelsReply", "DescribeReply")
+
+
+def read_list(
+    transport: Transport,
+    ask: Callable[[int], Message],
+    kind: type[_Page],
+    items_of: Callable[[_Page], Sequence[_Item]],
+    deadline_s: float,
+) -> tuple[_Item, ...]:
+    """Ask for one page after the other.
+
+    Args:
+        transport: The session's transport.
+        ask: The request for the page from an index on.
+        kind: Its reply.
+        items_of: What a page holds; raises ``ValueError`` for what is impossible.
+        deadline_s: Of one page; the whole list has ``list_s``.
+
+    Raises:
+        TransportError: The list is too long, does not end, or has two entries of one name.
+    """
+    found: dict[str, Any] = {}
+    over = time.monotonic() + transport.timing.list_s
+    while True:
+        page = transport.expect(transport.submit(ask(len(found)), deadline_s), kind)
+        with transport.checking("a list"):
+            _take(found, page.total, items_of(page))
+            if len(found) == page.total:
+                return tuple(found.values())
+            if time.monotonic() > over:
+                raise ValueError(
+                    f"{len(found)} of {page.total} entries after {transport.timing.list_s:g} s"
+                )
+
+
+def _take(found: dict[str, Any], total: int, items: Sequence[_Named]) -> None:
+    if total > MAX_LISTED:
+        raise ValueError(f"{total} entries, expected {MAX_LISTED} at most")
+    for item in items:
+        if item.name in found:
+            raise ValueError(f"two entries have the name {item.name!r}")
+        found[item.name] = item
+    if len(found) > total or (not items and len(found) < total):
+        raise ValueError(f"{len(found)} entries came of {total}")
