@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from written_models import network, prepared
 
+from espdl_hil.espdl import load_graph
+from espdl_hil.interpreter import load
 from espdl_hil.quantize import Artifacts
 
 if TYPE_CHECKING:
@@ -31,9 +34,9 @@ MODELS = {
     ),
     "conv_gru": network(
         [
-            "y = x.transpose(1, 2)",
-            "y = y + self.a(F.pad(y, (2, 0)))",
-            "return self.r(y.transpose(1, 2), h)",
+            "z = x.transpose(1, 2)",
+            "y = z + F.relu(self.a(F.pad(z, (2, 0))))",
+            "return self.r(y.transpose(1, 2) + x, h)",
         ],
         declared=ROWS.replace("(2, 1, 4)", "(1, 1, 4)") + STATE,
         a=CONV,
@@ -67,9 +70,9 @@ MODELS = {
         a=CONV,
     ),
     "three_channels": network(
-        ["return self.a(F.pad(x, (2, 0)))"],
+        ["return x + self.a(F.pad(x, (2, 0)))"],
         declared=", input_shape=(1, 3, 12)",
-        a="nn.Conv1d(3, 4, 3)",
+        a="nn.Conv1d(3, 3, 3)",
     ),
     "input_twice": network(["return x + self.a(F.pad(x, (2, 0)))"], a=CONV),
     "input_minus_mean": network(
@@ -90,3 +93,28 @@ def test_an_ordinary_network_is_not_refused(
 ) -> None:
     made = results[f"{name} int{bits} esp32s3"]
     assert isinstance(made, Artifacts), made
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", MODELS)
+def test_its_stream_equals_its_offline_run(
+    results: dict[str, Artifacts | HarnessError], name: str, bits: int
+) -> None:
+    made = results[f"{name} int{bits} esp32s3"]
+    assert isinstance(made, Artifacts)
+    plan = made.plans[3]
+    offline = load(load_graph(made.offline), "esp32s3").step(made.inputs_q)
+    session = load(load_graph(made.streaming[3]), "esp32s3")
+    step = {source: made.inputs_q[source] for source in plan.state}
+    steps = []
+    for chunk in range(4):
+        for source, axis in plan.frame_axes.items():
+            frames = range(3 * chunk, 3 * chunk + 3)
+            step[source] = np.ascontiguousarray(np.take(made.inputs_q[source], frames, axis))
+        steps.append({key: value.copy() for key, value in session.step(step).items()})
+        step |= {source: steps[-1][sink] for source, sink in plan.state.items()}
+    for alignment in plan.alignments:
+        parts = [step[alignment.output] for step in steps]
+        stream = parts[-1] if alignment.state_input else np.concatenate(parts, alignment.frame_axis)
+        assert np.array_equal(stream, offline[alignment.output])
+        assert len(np.unique(stream)) > 3
