@@ -55,6 +55,16 @@ MODELS = {
         r="nn.GRU(4, 4, batch_first=True)",
         s="nn.GRU(4, 4, batch_first=True)",
     ),
+    "two_gru_columns": network(
+        [
+            "y, a = self.r(x, h[:, :, 0].unsqueeze(0))",
+            "y, b = self.s(y, h[:, :, 1].unsqueeze(0))",
+            "return y, torch.stack([a[0], b[0]], 2)",
+        ],
+        declared=ROWS.replace("(2, 1, 4)", "(1, 4, 2)") + STATE,
+        r="nn.GRU(4, 4, batch_first=True)",
+        s="nn.GRU(4, 4, batch_first=True)",
+    ),
     "two_lstm": network(
         ["y, (hn, cn) = self.r(x, (h, c))", "return y, hn, cn"],
         declared=ROWS.replace("}, frame", ", 'c': (2, 1, 4)}, frame")
