@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from written_models import network, prepared
 
+from espdl_hil.errors import QuantizeError
 from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
 from espdl_hil.quantize import Artifacts
+from espdl_hil.quantize.check import check_same_calibration
 
 if TYPE_CHECKING:
     from espdl_hil.errors import HarnessError
@@ -128,3 +131,22 @@ def test_its_stream_equals_its_offline_run(
         stream = parts[-1] if alignment.state_input else np.concatenate(parts, alignment.frame_axis)
         assert np.array_equal(stream, offline[alignment.output])
         assert len(np.unique(stream)) > 3
+
+
+def test_tables_that_are_exchanged_are_noticed(
+    results: dict[str, Artifacts | HarnessError],
+) -> None:
+    made = results["gate int8 esp32s3"]
+    assert isinstance(made, Artifacts)
+    offline, streaming = load_graph(made.offline), load_graph(made.streaming[3])
+    first, second = [node.attributes["lut"] for node in streaming.nodes if "lut" in node.attributes]
+    other = {first: second, second: first}
+    nodes = [
+        replace(n, attributes={**n.attributes, "lut": other[n.attributes["lut"]]})
+        if "lut" in n.attributes
+        else n
+        for n in streaming.nodes
+    ]
+    check_same_calibration(offline, streaming, 3)
+    with pytest.raises(QuantizeError, match=r"constant \w+_lut_\d has other values"):
+        check_same_calibration(offline, replace(streaming, nodes=tuple(nodes)), 3)
