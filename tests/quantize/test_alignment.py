@@ -47,17 +47,33 @@ MODELS = {
         network(["x = x - x.mean(1, keepdim=True)", f"return self.a({PAST})"], a=CONV),
         15,
     ),
-    "large_bias": (
+    "tiny": (  # steps that differ by less than 1e-5 at 16 bits
         set_up(
-            network(["return self.a(x)"], a=POINT),
-            "self.a.weight.data *= 3e-2; self.a.bias.data[:] = 1.0",
+            network([f"y = self.a({PAST})", "return self.b(y) * 4 + y"], a=CONV, b=POINT),
+            "self.a.weight.data *= 1e-3; self.a.bias.data *= 1e-3",
+            "self.b.weight.data *= 4; self.b.bias.data *= 1e-3",
         ),
-        30,
+        20,
     ),
-    "tiny": (
+    "tiny_concat": (
         set_up(
-            network([f"y = self.a({PAST})", "return self.b(y) + y"], a=CONV, b=POINT),
-            "self.a.weight.data *= 1e-3; self.a.bias.data *= 1e-3; self.b.bias.data *= 1e-3",
+            network(
+                [f"y = self.a({PAST})", "return torch.cat([self.b(y), y], 1)"], a=CONV, b=POINT
+            ),
+            "self.a.weight.data *= 1e-3; self.a.bias.data *= 1e-3",
+            "self.b.weight.data *= 9; self.b.bias.data *= 1e-3",
+        ),
+        20,
+    ),
+    "large_bias": (  # beside small products: beyond the S3's 20 bits
+        set_up(
+            network(
+                ["return self.n(x)"],
+                declared=", input_shape=(1, 4, 12, 8), "
+                "stimulus=lambda r: 1e-3 * r.standard_normal((1, 4, 12, 8))",
+                n="nn.BatchNorm2d(4)",
+            ),
+            "nn.init.normal_(self.n.bias)",
         ),
         20,
     ),
@@ -69,13 +85,6 @@ MODELS = {
                 n="nn.BatchNorm2d(4)",
             ),
             "nn.init.uniform_(self.n.running_var, .5, 2); nn.init.normal_(self.n.bias)",
-        ),
-        20,
-    ),
-    "small_batch_norm": (
-        set_up(
-            network(["return self.n(x.unsqueeze(3)).squeeze(3)"], n="nn.BatchNorm2d(4)"),
-            "nn.init.constant_(self.n.weight, 1e-4)",
         ),
         20,
     ),

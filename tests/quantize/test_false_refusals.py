@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from written_models import network, prepared
 
+from espdl_hil.errors import QuantizeError
+from espdl_hil.espdl import load_graph
+from espdl_hil.interpreter import load
 from espdl_hil.quantize import Artifacts
+from espdl_hil.quantize.check import check_same_calibration
 
 if TYPE_CHECKING:
     from espdl_hil.errors import HarnessError
@@ -31,9 +37,9 @@ MODELS = {
     ),
     "conv_gru": network(
         [
-            "y = x.transpose(1, 2)",
-            "y = y + self.a(F.pad(y, (2, 0)))",
-            "return self.r(y.transpose(1, 2), h)",
+            "z = x.transpose(1, 2)",
+            "y = z + F.relu(self.a(F.pad(z, (2, 0))))",
+            "return self.r(y.transpose(1, 2) + x, h)",
         ],
         declared=ROWS.replace("(2, 1, 4)", "(1, 1, 4)") + STATE,
         a=CONV,
@@ -52,6 +58,16 @@ MODELS = {
         r="nn.GRU(4, 4, batch_first=True)",
         s="nn.GRU(4, 4, batch_first=True)",
     ),
+    "two_gru_columns": network(
+        [
+            "y, a = self.r(x, h[:, :, 0].unsqueeze(0))",
+            "y, b = self.s(y, h[:, :, 1].unsqueeze(0))",
+            "return y, torch.stack([a[0], b[0]], 2)",
+        ],
+        declared=ROWS.replace("(2, 1, 4)", "(1, 4, 2)") + STATE,
+        r="nn.GRU(4, 4, batch_first=True)",
+        s="nn.GRU(4, 4, batch_first=True)",
+    ),
     "two_lstm": network(
         ["y, (hn, cn) = self.r(x, (h, c))", "return y, hn, cn"],
         declared=ROWS.replace("}, frame", ", 'c': (2, 1, 4)}, frame")
@@ -67,9 +83,9 @@ MODELS = {
         a=CONV,
     ),
     "three_channels": network(
-        ["return self.a(F.pad(x, (2, 0)))"],
+        ["return x + self.a(F.pad(x, (2, 0)))"],
         declared=", input_shape=(1, 3, 12)",
-        a="nn.Conv1d(3, 4, 3)",
+        a="nn.Conv1d(3, 3, 3)",
     ),
     "input_twice": network(["return x + self.a(F.pad(x, (2, 0)))"], a=CONV),
     "input_minus_mean": network(
@@ -90,3 +106,47 @@ def test_an_ordinary_network_is_not_refused(
 ) -> None:
     made = results[f"{name} int{bits} esp32s3"]
     assert isinstance(made, Artifacts), made
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", MODELS)
+def test_its_stream_equals_its_offline_run(
+    results: dict[str, Artifacts | HarnessError], name: str, bits: int
+) -> None:
+    made = results[f"{name} int{bits} esp32s3"]
+    assert isinstance(made, Artifacts)
+    plan = made.plans[3]
+    offline = load(load_graph(made.offline), "esp32s3").step(made.inputs_q)
+    session = load(load_graph(made.streaming[3]), "esp32s3")
+    step = {source: made.inputs_q[source] for source in plan.state}
+    steps = []
+    for chunk in range(4):
+        for source, axis in plan.frame_axes.items():
+            frames = range(3 * chunk, 3 * chunk + 3)
+            step[source] = np.ascontiguousarray(np.take(made.inputs_q[source], frames, axis))
+        steps.append({key: value.copy() for key, value in session.step(step).items()})
+        step |= {source: steps[-1][sink] for source, sink in plan.state.items()}
+    for alignment in plan.alignments:
+        parts = [step[alignment.output] for step in steps]
+        stream = parts[-1] if alignment.state_input else np.concatenate(parts, alignment.frame_axis)
+        assert np.array_equal(stream, offline[alignment.output])
+        assert len(np.unique(stream)) > 3
+
+
+def test_tables_that_are_exchanged_are_noticed(
+    results: dict[str, Artifacts | HarnessError],
+) -> None:
+    made = results["gate int8 esp32s3"]
+    assert isinstance(made, Artifacts)
+    offline, streaming = load_graph(made.offline), load_graph(made.streaming[3])
+    first, second = [node.attributes["lut"] for node in streaming.nodes if "lut" in node.attributes]
+    other = {first: second, second: first}
+    nodes = [
+        replace(n, attributes={**n.attributes, "lut": other[n.attributes["lut"]]})
+        if "lut" in n.attributes
+        else n
+        for n in streaming.nodes
+    ]
+    check_same_calibration(offline, streaming, 3)
+    with pytest.raises(QuantizeError, match=r"constant \w+_lut_\d has other values"):
+        check_same_calibration(offline, replace(streaming, nodes=tuple(nodes)), 3)

@@ -46,18 +46,26 @@ def test_calibration_follows_the_stimulus_unless_it_is_given() -> None:
     def rising(random: np.random.Generator) -> dict[str, Any]:
         return {"x": ramp}
 
-    def twos(random: np.random.Generator) -> Any:
-        return np.full((1, 4, 12), 2.0)
+    def twice(random: np.random.Generator) -> Any:
+        return 2 * ramp
 
     assert (make_calibration(declare(stimulus=rising))[0]["x"] == ramp).all()
-    assert (make_calibration(declare(stimulus=rising, calibration=twos))[0]["x"] == 2).all()
-    assert (make_stimulus(declare(stimulus=rising, calibration=twos))["x"] == ramp).all()
+    assert (make_calibration(declare(stimulus=rising, calibration=twice))[0]["x"] == 2 * ramp).all()
+    assert (make_stimulus(declare(stimulus=rising, calibration=twice))["x"] == ramp).all()
 
 
 @pytest.mark.parametrize("frame", [np.zeros((1, 4, 1)), np.arange(4.0).reshape(1, 4, 1)])
 def test_a_stimulus_of_equal_frames_is_refused(frame: Any) -> None:
     with pytest.raises(QuantizeError, match="stimulus of model 'm' is the same in every frame"):
         make_stimulus(declare(stimulus=lambda random: np.repeat(frame, 12, 2)))
+
+
+def test_a_calibration_of_equal_frames_is_refused() -> None:
+    moving = lambda random: random.standard_normal((1, 4, 12))  # noqa: E731
+    still = lambda random: np.repeat(random.standard_normal((1, 4, 1)), 12, 2)  # noqa: E731
+    with pytest.raises(QuantizeError, match="calibration of model 'm' is the same in every frame"):
+        make_calibration(declare(stimulus=moving, calibration=still))
+    assert len(make_calibration(declare(stimulus=still, calibration=moving))) > 1
 
 
 def test_one_impulse_or_one_moving_input_is_enough() -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from espdl_hil.errors import QuantizeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
     from espdl_hil.espdl import Graph, Node
 
@@ -92,27 +88,6 @@ def check_state(graph: Graph, state: Mapping[str, str]) -> None:
                 stage="check",
                 hint="the state that goes out must be what the recurrent layer returns, unchanged",
             )
-
-
-def check_alive(outputs: Mapping[str, NDArray[Any]]) -> None:
-    """Check that the quantized network says anything: equal constants prove nothing.
-
-    Args:
-        outputs: What it gave for the stimulus, by name, without recurrent state.
-
-    Raises:
-        QuantizeError: stage ``check``; every output holds one value only.
-    """
-    if any(array.size == 1 or np.ptp(array) for array in outputs.values()):
-        return
-    values = ", ".join(f"{name} is {array.flat[0]:g}" for name, array in outputs.items())
-    raise QuantizeError(
-        f"the quantized network gives the same value everywhere ({values}): a comparison would "
-        "prove nothing",
-        stage="check",
-        hint="its weights may be untrained or its outputs saturated; give it trained weights, or "
-        "a calibration like what it will see",
-    )
 
 
 def _same_tensors(offline: Graph, streaming: Graph) -> list[tuple[str, str]]:

@@ -25,8 +25,9 @@ from espdl_hil.model import load_model
 from espdl_hil.operators import check_graph
 from espdl_hil.quantize import exporter
 from espdl_hil.quantize.activations import write_activations
+from espdl_hil.quantize.alive import Output, check_alive, check_range
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
-from espdl_hil.quantize.check import check_alive, check_same_calibration, check_state
+from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.streaming import check_export, rules
@@ -97,17 +98,15 @@ class Conversion:
                         self._load(OFFLINE)
                     )  # names every such node, and what there is
                 raise
+        arrays = {
+            "stimulus": trace.stimulus,
+            "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
+            "reference": {n: layouts[n].quantize(a) for n, a in values.items()},
+            "float_outputs": {n: layouts[n].to_file(a) for n, a in trace.outputs.items()},
+        }
         with self._stages.stage("check"):
-            findings = self._check(values)
-        write_arrays(
-            self._directory,
-            {
-                "stimulus": trace.stimulus,
-                "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
-                "reference": {n: layouts[n].quantize(a) for n, a in values.items()},
-                "float_outputs": {n: layouts[n].to_file(a) for n, a in trace.outputs.items()},
-            },
-        )
+            findings = self._check(arrays)
+        write_arrays(self._directory, arrays)
         self._write_meta(findings)
 
     def _export_offline(self, graph: Any) -> dict[str, exporter.Layout]:
@@ -156,20 +155,37 @@ class Conversion:
         target, bits = self._recipe.target, self._recipe.bits
         return exporter.export_file(graph, self._directory / name, target, bits, passes, **options)
 
-    def _check(self, values: Arrays) -> dict[int, list[Finding]]:
+    def _check(self, arrays: dict[str, Arrays]) -> dict[int, list[Finding]]:
         """Check the files, and return what the lint says of each streaming file."""
         model = self._model
-        states = set(model.state.values())
-        check_alive({name: array for name, array in values.items() if name not in states})
         offline = self._load(OFFLINE)
+        quality = self._check_quality(offline, arrays)
         check_state(offline, model.state)
         self._check_operators(offline)
         findings = {}
         for chunk in model.chunk_frames:
             streaming = self._load(streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)
-            findings[chunk] = check_export(self._analyses[chunk], streaming)
+            findings[chunk] = check_export(self._analyses[chunk], streaming) + quality
         return findings
+
+    def _check_quality(self, offline: Graph, arrays: dict[str, Arrays]) -> list[Finding]:
+        """What the stimulus shows of the quantized network, in the files of all chunks."""
+        model, planned = self._model, self._analyses[self._model.chunk_frames[0]].planned
+        axes = {end.output: end.frame_axis for end in planned.alignments} if planned else {}
+        exponents = {
+            info.name: info.exponent if info.exponents else None
+            for info in (*offline.inputs, *offline.outputs)
+        }
+        outputs = {
+            name: Output(values, real, exponents[name], axes.get(name, -1))
+            for name, values in arrays["reference"].items()
+            if name not in model.state.values()
+            for real in [arrays["float_outputs"][name]]
+        }
+        inputs = {n: e for n in model.frame_axes if (e := exponents[n]) is not None}
+        stimulus, bits = arrays["stimulus"], self._recipe.bits
+        return check_alive(outputs) + check_range(stimulus, self._trace.batches, inputs, bits)
 
     def _check_operators(self, offline: Graph) -> None:
         check_graph(replace(offline, path=OFFLINE), self._recipe.target)

@@ -32,14 +32,7 @@ def make_stimulus(model: StreamingModel) -> Arrays:
             the same frame over and over, of which every order and history looks alike.
     """
     stimulus = _make(model, model.stimulus, "stimulus", 0)
-    moving = [name for name, axis in model.frame_axes.items() if model.inputs[name][axis] > 1]
-    if moving and not any(np.ptp(stimulus[name], model.frame_axes[name]).any() for name in moving):
-        raise QuantizeError(
-            f"stimulus of model {model.name!r} is the same in every frame: a chunk in the wrong "
-            "place or a lost history would not show",
-            stage="build",
-            hint="give a recording, or leave stimulus out for noise",
-        )
+    _require_motion(model, [stimulus], "stimulus", "a lost history would not show")
     return stimulus
 
 
@@ -55,7 +48,25 @@ def make_calibration(model: StreamingModel) -> list[Arrays]:
     """
     source = model.calibration or model.stimulus
     label = "calibration" if model.calibration else "stimulus"
-    return [_make(model, source, label, index + 1) for index in range(CALIBRATION_BATCHES)]
+    batches = [_make(model, source, label, index + 1) for index in range(CALIBRATION_BATCHES)]
+    _require_motion(model, batches, label, "the ranges would be those of one frame")
+    return batches
+
+
+def _require_motion(
+    model: StreamingModel, sequences: list[Arrays], label: str, otherwise: str
+) -> None:
+    moving = [name for name, axis in model.frame_axes.items() if model.inputs[name][axis] > 1]
+    if moving and not any(
+        np.ptp(arrays[name], model.frame_axes[name]).any()
+        for arrays in sequences
+        for name in moving
+    ):
+        raise QuantizeError(
+            f"{label} of model {model.name!r} is the same in every frame: {otherwise}",
+            stage="build",
+            hint="give a recording, or leave it out for noise",
+        )
 
 
 def _make(model: StreamingModel, source: Source | None, label: str, index: int) -> Arrays:

@@ -307,6 +307,22 @@ BAKED_LENGTH = Rule(
     "chunk or one prefix in a stream.",
     "give a fixed number instead of x.shape[..] where values depend on it",
 )
+STILL_CHANNEL = Rule(
+    "S403",
+    _N,
+    "channel that never changes",
+    "A channel of an output holds one value for the whole stimulus: that it streams right is not "
+    "shown, and it may have been clipped away.",
+    "give trained weights, and a stimulus and a calibration that let the channel move",
+)
+OUT_OF_RANGE = Rule(
+    "S404",
+    _N,
+    "stimulus beyond the calibrated range",
+    "Larger values than the calibration had are clipped at the input, where the float network "
+    "takes them as they are.",
+    "calibrate with sequences like the stimulus: give StreamingModel.calibration their level",
+)
 
 RULES: dict[str, Rule] = {
     rule.id: rule for rule in list(globals().values()) if isinstance(rule, Rule)

@@ -55,7 +55,7 @@ def _moved(graph: NeutralGraph, node: Node, labels: Labels, output: int) -> Labe
     if node.op_type == "Transpose":
         return labels.transpose(integers(node, "perm", tuple(reversed(range(labels.ndim)))))
     if node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-        return labels.reshape(-1)  # the order stays; only the shape is lost
+        return _reshaped(node, labels, given[0] if given else None)
     if node.op_type == "Split":
         axis = integer(node, "axis", 0)
         if given and given[0] is not None:
@@ -67,6 +67,20 @@ def _moved(graph: NeutralGraph, node: Node, labels: Labels, output: int) -> Labe
     if node.op_type == "Slice" and given[0] is not None and given[1] is not None:
         return _sliced(labels, given)
     return None
+
+
+def _reshaped(node: Node, labels: Labels, given: NDArray[np.generic] | None) -> Labels:
+    """Another shape, the same order; flat where the node does not say which shape."""
+    axes = integers(node, "axes", ()) if given is None else tuple(given.reshape(-1).tolist())
+    if node.op_type == "Reshape" and axes:
+        return labels.reshape(
+            [labels.shape[i] if size == 0 else size for i, size in enumerate(axes)]
+        )
+    if node.op_type == "Unsqueeze":
+        return np.expand_dims(labels, axes)
+    if node.op_type == "Squeeze":
+        return np.squeeze(labels, axes or None)
+    return labels.reshape(-1)
 
 
 def _sliced(labels: Labels, given: list[NDArray[np.generic] | None]) -> Labels:
