@@ -74,11 +74,11 @@ _COLUMNS = (
     _Column("device", lambda row: row.substrate),
     _Column("outcome", lambda row: str(row.outcome)),
     _Column("chunks", lambda row: str(row.chunks), 100, right=True),
-    _Column("elements", lambda row: f"{row.elements:,}", 80, right=True),
+    _Column("elements", lambda row: f"{row.elements:,}", 90, right=True),
     *(
         _Column(f"vs {name}", _check(check), width, right=True)
         for name, check, width in zip(
-            ("offline", "interp", "esp-ppq"), CHECKS, (0, 70, 92), strict=True
+            ("offline", "interp", "esp-ppq"), CHECKS, (0, 84, 100), strict=True
         )
     ),
     _Column("SQNR dB", _accuracy, right=True),
