@@ -41,6 +41,7 @@ def build() -> Any:
 
 
 MODEL = StreamingModel(
+    min_sqnr_db=20.0,  # its gates saturate at powers of two on purpose, at any width
     name="sensor_fusion",
     build=build,
     input_shape={"microphone": (1, MICROPHONE, 24), "motion": (1, MOTION, 12)},

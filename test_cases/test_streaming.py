@@ -16,3 +16,8 @@ def test_device_equals_interpreter(hil: Hil) -> None:
 def test_offline_equals_reference(hil: Hil) -> None:
     """The device's offline run is what the exporter's own quantized execution gives."""
     assert hil.offline() == hil.reference()
+
+
+def test_offline_keeps_accuracy(hil: Hil) -> None:
+    """The device's offline run does what the float model does, as well as the width can."""
+    assert hil.accuracy()

@@ -52,6 +52,17 @@ def test_state_inputs_have_no_frames_and_any_first_size() -> None:
     assert model.chunk_of(3) == {"x": 3}
 
 
+@pytest.mark.parametrize(
+    ("given", "at_8", "at_16"),
+    [(None, 10, 30), (20, 20, 20), ({"output": 12.5}, 12.5, 12.5), ({}, 10, 30)],
+)
+def test_the_least_accuracy_is_declared_or_follows_from_the_width(
+    given: Any, at_8: float, at_16: float
+) -> None:
+    model = declare(min_sqnr_db=given)
+    assert (model.least_sqnr_db("output", 8), model.least_sqnr_db("output", 16)) == (at_8, at_16)
+
+
 def test_a_ragged_last_chunk_counts_when_it_is_declared() -> None:
     assert declare(chunk_frames=(5,), ragged="flush").chunk_count(5) == 3
 
@@ -82,6 +93,9 @@ class Module:
     [
         ({"name": "a b"}, "model name 'a b': expected letters, digits, '_' and '.'"),
         ({"name": ""}, "model name ''"),
+        ({"min_sqnr_db": "20"}, "min_sqnr_db = '20': expected dB, or dB by name of an output"),
+        ({"min_sqnr_db": {"mask": 20}}, "min_sqnr_db = {'mask': 20}: expected dB"),
+        ({"min_sqnr_db": {"output": None}}, "min_sqnr_db = {'output': None}: expected dB"),
         ({"build": None}, "build is not a function that returns the module"),
         ({"build": Module()}, "build is a Module, expected a function that returns one"),
         ({"input_shape": (2, 4, 12)}, "the batch, its first size, must be 1"),

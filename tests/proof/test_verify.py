@@ -32,6 +32,7 @@ def test_a_script_proves_a_model_without_pytest(model_file, tmp_path):
         (row,) = result.rows
         assert row.id == "esp32s3-residual-int8-chunk3" and row.substrate == "simulated"
         assert set(row.checks) == {{"streaming", "interpreter", "reference"}}
+        assert row.accuracy.outcome == "passed"
         assert result.report.name == "results.json" and result.report.exists()
         assert "pytest" not in sys.modules and "_pytest" not in sys.modules
         assert threading.active_count() == 1, threading.enumerate()

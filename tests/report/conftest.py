@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import EXACT, Fidelity, compare_streams
-from espdl_hil.report import Check, Commit, Details, Device, Incident, Results, Row, worst
+from espdl_hil.compare import EXACT, Fidelity, Outcome, compare_streams
+from espdl_hil.report import Accuracy, Check, Commit, Details, Device, Incident, Results, Row, worst
 
 DATE = "2026-11-25T12:00:00+00:00"
 
@@ -46,6 +46,7 @@ def make_row():
             "chunks": 4,
             "frames": 12,
             "checks": checks,
+            "accuracy": Accuracy(Outcome.PASSED, 40.0, 40.0, 10.0, {"y": 40.0}),
             "sqnr_db": fidelity.sqnr_db,
             "cosine": fidelity.cosine,
             "artifacts": {"chunk3.espdl": "ab" * 32},

@@ -315,6 +315,10 @@ def spoil(path, value):
     return apply
 
 
+def accuracy(field, value):
+    return spoil(["rows", 0, "checks", "accuracy", field], value)
+
+
 def check(row, name, value):
     return spoil(["rows", row, "checks", "streaming", name], value)
 
@@ -351,13 +355,21 @@ def check(row, name, value):
         (check(1, "first", {"chunk": 1}), "rows[1]: checks is {"),
         (check(0, "compared", 0), "streaming: passed, but nothing was compared"),
         (
-            spoil(["rows", 0, "checks"], dict.fromkeys(("streaming", "interpreter", "reference"))),
+            spoil(
+                ["rows", 0, "checks"],
+                dict.fromkeys(("streaming", "interpreter", "reference", "accuracy")),
+            ),
             ": passed, but nothing was compared",
         ),
         (check(0, "outcome", "failed"), "streaming: failed, but nothing differs"),
         (check(0, "outcome", "failed"), ": better than its worst check"),
         (spoil(["rows", 1, "outcome"], "passed"), ": better than its worst check"),
         (check(2, "error", ""), "streaming: error, but no error is given"),
+        (accuracy("sqnr_db", 4.0), "accuracy: passed, but less is kept than is asked for"),
+        (accuracy("sqnr_db", 41.0), "accuracy: sqnr_db is no output's"),
+        (accuracy("outcome", "failed"), "accuracy: failed, but no error is given"),
+        (accuracy("outcome", "failed"), ": better than its worst check"),
+        (accuracy("min_sqnr_db", None), "rows[0]: checks is {"),
         (spoil(["rows", 0, "outcome"], "failed"), "failed, but nothing says why"),
         (spoil(["rows", 0, "outcome"], "error"), "error, but nothing says why"),
         (check(0, "compared", 61), "streaming: more was compared than was expected"),

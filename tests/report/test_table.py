@@ -3,7 +3,17 @@ import io
 import pytest
 from rich.console import Console
 
-from espdl_hil.report import Details, Device, Incident, Latency, Results, render_html, render_table
+from espdl_hil.compare import Outcome
+from espdl_hil.report import (
+    Accuracy,
+    Details,
+    Device,
+    Incident,
+    Latency,
+    Results,
+    render_html,
+    render_table,
+)
 
 from .conftest import DATE, one_element
 
@@ -75,7 +85,7 @@ def test_a_device_that_computes_wrongly_shows_its_own_differences(make_row, make
     """Both its runs are wrong alike: the stream equals the offline run, not the interpreter's."""
     text = render(make_results(make_row(one_element, spoilt=("interpreter",))), 100)
     (line,) = [line for line in text.splitlines() if line.startswith("esp32s3 ")]
-    assert line.split()[5:] == ["failed", "4", "120", "equal", "1", "(1", "LSB)", "-"]
+    assert line.split()[5:] == ["failed", "4", "120", "equal", "1", "(1", "LSB)", "-", "40.0"]
     assert "; 120 elements compared, 1 differ" in text
     assert "esp32s3-tcn-int8-chunk3: chunk 2, first at frame 7, channel 4" in text
 
@@ -101,3 +111,18 @@ def test_text_of_a_device_never_controls_a_terminal_or_the_page(make_row, make_r
         assert "\\u202eok\\x08\\r" in text
         assert "ok" in text
         assert not set("\x1b\x9b\x07\x08\r\u202e") & set(text)
+
+
+@pytest.mark.parametrize("width", [60, 90, 130])
+@pytest.mark.parametrize(
+    ("sqnr_db", "changes_db", "cell"), [(4.1, 3.0, "4.1 < 10"), (23.2, -16.5, "23.2 (-16.5)")]
+)
+def test_too_little_accuracy_is_shown_at_any_width(make_row, sqnr_db, changes_db, cell, width):
+    lacking = Accuracy(
+        Outcome.FAILED, sqnr_db, changes_db, 10.0, {"y": sqnr_db}, "lost in Conv '/a/Conv'"
+    )
+    row = make_row(accuracy=lacking, outcome=Outcome.FAILED, details=Details(error="assert 0"))
+    text = render(Results(DATE, rows=(row,)), width)
+    assert "SQNR" in text
+    assert all(part in text for part in cell.split())
+    assert "esp32s3-tcn-int8-chunk3: lost in Conv '/a/Conv'" in text

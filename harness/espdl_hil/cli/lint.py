@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espdl_hil.errors import HarnessError, StreamingError
+from espdl_hil.errors import ConfigError, HarnessError, StreamingError
 from espdl_hil.espdl import load_graph
-from espdl_hil.streaming import Severity, finding_of, has_caches, lint, lint_offline
+from espdl_hil.model.declaration import BITS
+from espdl_hil.streaming import RULES, Severity, finding_of, has_caches, lint, lint_offline
+from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from espdl_hil.proof.case import Case
+    from espdl_hil.quantize import Artifacts
     from espdl_hil.streaming import Finding
 
 OFFLINE = "offline.espdl"  # as the artifact store names it, beside the streaming files
@@ -30,11 +35,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "lint",
         help="say what is wrong with a streaming model or export",
         description="Check streaming models without a device. A model file (.py) is quantized for "
-        "its first target, and each width and chunk size is checked. A streaming .espdl file is "
+        "its first target (or --target), each width and chunk size is checked, and what streams is "
+        "described. A streaming .espdl file is "
         f"checked against its offline file: --offline, or {OFFLINE} in the same folder. An offline "
         "file alone is asked whether it can stream. docs/rules.md explains every rule.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="MODEL_OR_FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="MODEL_OR_FILE")
+    parser.add_argument(
+        "--target", choices=DEVKIT_TARGETS, help="quantize model files for this one"
+    )
+    parser.add_argument("--bits", type=int, choices=BITS, help="at this width alone")
+    parser.add_argument(
+        "--hil-store", type=Path, metavar="DIR", help="folder of the artifact store"
+    )
+    parser.add_argument(
+        "--explain", metavar="RULE", help="print a rule, such as S105, and its edit"
+    )
     parser.add_argument(
         "--offline", type=Path, metavar="FILE", help="offline file to check against"
     )
@@ -60,12 +76,25 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         2 if a file could not be linted, else 1 if there is an error among the findings, else 0.
     """
+    if options.explain:
+        print(explain_rule(options.explain))
+        return 0
+    if not options.files:
+        raise ConfigError(
+            "nothing to lint", hint="name a model file, an .espdl file, or --explain RULE"
+        )
     found: dict[str, list[Finding]] = {}
+    facts: dict[str, list[str]] = {}
     failed = False
     for path in options.files:
         try:
             if path.suffix == ".py":
-                found |= lint_model_file(path)
+                of_model = lint_model_file(path, options.target, options.bits, options.hil_store)
+                found |= of_model.findings
+                facts |= of_model.facts
+                for label, error in of_model.errors.items():
+                    failed = True
+                    print(f"error: {label}: {error}", file=sys.stderr)
             else:
                 found[str(path)] = lint_file(
                     path, options.offline, options.frame_axis, options.chunk
@@ -75,41 +104,101 @@ def run(options: argparse.Namespace) -> int:
             where = "" if str(path) in error.message else f"{path}: "
             print(f"error: {where}{error}", file=sys.stderr)
     if found or not failed:
-        print(_as_json(found) if options.json else "\n".join(_as_text(found)))
+        print(_as_json(found) if options.json else "\n".join(_as_text(found, facts)))
     errors = (f for findings in found.values() for f in findings if f.severity is Severity.ERROR)
     return 2 if failed else int(any(errors))
 
 
-def lint_model_file(path: Path) -> dict[str, list[Finding]]:
-    """Quantize a model file for its first target; the worker lints each width and chunk size.
+@dataclass
+class Linted:
+    """What was found in a model file, by label: ``tcn int8 chunk3``.
+
+    Attributes:
+        findings: What is wrong with each streaming file, or why there is none.
+        facts: What there is to know of each that streams, a line each.
+        errors: Why a width could not be quantized at all.
+    """
+
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    facts: dict[str, list[str]] = field(default_factory=dict)
+    errors: dict[str, HarnessError] = field(default_factory=dict)
+
+
+def lint_model_file(
+    path: Path, target: str | None = None, bits: int | None = None, store: Path | None = None
+) -> Linted:
+    """Quantize a model file; the worker lints each width and chunk size.
 
     Args:
         path: The model file.
-
-    Returns:
-        Findings by label, ``tcn int8 chunk3``.
+        target: For which target; None means the model's first.
+        bits: At which width; None means all that the model declares.
+        store: Folder of the artifact store; None means the user's cache.
 
     Raises:
-        HarnessError: the model file is broken, or quantizing failed for a reason other than
-            streaming.
+        HarnessError: the model file is broken.
     """
+    from rich.console import Console
+
     from espdl_hil.model import load_model
+    from espdl_hil.proof.case import Case
     from espdl_hil.quantize import Recipe, Store, prepare
 
     model = load_model(path)
-    recipes = {bits: Recipe.of(model, model.targets[0], bits) for bits in model.bits}
-    results = prepare(list(recipes.values()), Store())
-    found: dict[str, list[Finding]] = {}
-    for bits, recipe in recipes.items():
-        result = results[recipe.key]
+    target = target or model.targets[0]
+    widths = model.bits if bits is None else (bits,)
+    recipes = {width: Recipe.of(model, target, width) for width in widths}
+    with Console(stderr=True).status(f"quantizing {model.name}"):  # silent where nobody watches
+        results = prepare(list(recipes.values()), Store(store))
+    linted = Linted()
+    for width, recipe in recipes.items():
+        label, result = f"{model.name} int{width}", results[recipe.key]
         if isinstance(result, StreamingError):
-            found[f"{model.name} int{bits}"] = [finding_of(result)]
+            linted.findings[label] = [finding_of(result)]
         elif isinstance(result, HarnessError):
-            raise result
+            linted.errors[label] = result
         else:
             for chunk_frames, findings in result.lint.items():
-                found[f"{model.name} int{bits} chunk{chunk_frames}"] = findings
-    return found
+                of_chunk = f"{label} chunk{chunk_frames}"
+                linted.findings[of_chunk] = findings
+                wrong = any(finding.severity is Severity.ERROR for finding in findings)
+                if chunk_frames in result.plans and not wrong:
+                    case = Case(target, model, width, chunk_frames)
+                    linted.facts[of_chunk] = describe_stream(case, result)
+    return linted
+
+
+def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
+    """Say what there is to know of a model that streams, a line each."""
+    from espdl_hil.operators import check_graph
+    from espdl_hil.operators.sizes import node_macs
+    from espdl_hil.proof.expected import Expected
+
+    expected = Expected(case, artifacts)
+    plan, graph = expected.plan, expected.streaming_graph
+    shapes = check_graph(graph, case.target)
+    field_frames = "unbounded" if plan.receptive_field is None else f"{plan.receptive_field} frames"
+    lines = [
+        f"{plan.state_bytes} bytes of state, {len(plan.caches)} caches",
+        *(f"  {c.window - 1} frames of {c.tensor} for {c.consumer}" for c in plan.caches),
+        f"latency {plan.latency_frames} frames, warm-up {plan.warmup_frames} frames, receptive "
+        f"field {field_frames}",
+        f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
+    ]
+    losses = expected.ladder.losses.items()
+    return lines + [f"weakest layer for {name}: {loss}" for name, loss in losses]
+
+
+def explain_rule(rule_id: str) -> str:
+    """Return a rule as text: what it means, why, and the edit.
+
+    Raises:
+        ConfigError: there is no such rule.
+    """
+    rule = RULES.get(rule_id.upper())
+    if rule is None:
+        raise ConfigError(f"there is no rule {rule_id}", hint=f"there are {', '.join(RULES)}")
+    return f"{rule.id} {rule.title} ({rule.severity.value})\n{rule.explanation}\nedit: {rule.edit}"
 
 
 def lint_file(path: Path, offline: Path | None, frame_axis: int, chunk: int) -> list[Finding]:
@@ -136,7 +225,7 @@ def lint_file(path: Path, offline: Path | None, frame_axis: int, chunk: int) -> 
     return lint_offline(graph, axes, chunk)
 
 
-def _as_text(found: dict[str, list[Finding]]) -> Iterator[str]:
+def _as_text(found: dict[str, list[Finding]], facts: dict[str, list[str]]) -> Iterator[str]:
     for label, findings in found.items():
         counts = ", ".join(
             f"{count} {severity.value}{'s' if count > 1 else ''}"
@@ -147,6 +236,7 @@ def _as_text(found: dict[str, list[Finding]]) -> Iterator[str]:
         for finding in findings:
             yield f"  {finding}"
             yield f"      edit: {finding.edit}"
+        yield from (f"  {line}" for line in facts.get(label, ()))
 
 
 def _as_json(found: dict[str, list[Finding]]) -> str:

@@ -57,25 +57,43 @@ class Fidelity:
         noise: Energy of the difference.
         cross: Inner product of both.
         energy: Energy of the approximation.
+        changes: Energy of what changes in the reference along time: a constant says nothing, and
+            beside a large one any small error looks good.
     """
 
     signal: float = 0.0
     noise: float = 0.0
     cross: float = 0.0
     energy: float = 0.0
+    changes: float = 0.0
 
     @classmethod
-    def of(cls, reference: Array, approximation: Array) -> Fidelity:
+    def of(cls, reference: Array, approximation: Array, frame_axis: int | None = None) -> Fidelity:
         """Measure two tensors of one shape, in any numeric type and the same unit.
+
+        Args:
+            reference: Any shape.
+            approximation: Of the same shape.
+            frame_axis: Where the mean is taken that is no change; None for that of all elements.
+                Of a single frame, all is.
 
         >>> Fidelity.of(np.array([3.0, 4.0]), np.array([3.0, 4.5])).sqnr_db
         20.0
+        >>> round(Fidelity.of(np.array([101.0, 99.0]), np.array([101.0, 99.2]), 0).changes_db)
+        17
         """
         a = np.asarray(reference, dtype=np.float64).ravel()
         b = np.asarray(approximation, dtype=np.float64).ravel()
         with np.errstate(invalid="ignore", over="ignore"):  # a model may well say inf
             noise = b - a
-            return cls(float(a @ a), float(noise @ noise), float(a @ b), float(b @ b))
+            changes = a - _mean(np.asarray(reference, dtype=np.float64), frame_axis)
+            return cls(
+                float(a @ a),
+                float(noise @ noise),
+                float(a @ b),
+                float(b @ b),
+                float(changes @ changes),
+            )
 
     def __add__(self, other: Fidelity) -> Fidelity:
         return Fidelity(
@@ -83,20 +101,43 @@ class Fidelity:
             self.noise + other.noise,
             self.cross + other.cross,
             self.energy + other.energy,
+            self.changes + other.changes,
         )
+
+    @property
+    def finite(self) -> bool:
+        """Whether both tensors are."""
+        return math.isfinite(self.signal) and math.isfinite(self.noise)
 
     @property
     def sqnr_db(self) -> float | None:
         """Signal to quantization noise ratio; None without signal, or without any noise."""
-        if not (0 < self.signal < math.inf and 0 < self.noise < math.inf):
-            return None
-        return 10 * math.log10(self.signal / self.noise)
+        return _decibels(self.signal, self.noise)
+
+    @property
+    def changes_db(self) -> float | None:
+        """As ``sqnr_db``, of the changes along time alone."""
+        return _decibels(self.changes, self.noise)
 
     @property
     def cosine(self) -> float | None:
         """Cosine of the angle between both; None where one of them is all zero."""
         scale = math.sqrt(self.signal) * math.sqrt(self.energy)
         return min(1.0, max(-1.0, self.cross / scale)) if 0 < scale < math.inf else None
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    if not (0 < signal < math.inf and 0 < noise < math.inf):
+        return None
+    return 10 * math.log10(signal / noise)
+
+
+def _mean(tensor: NDArray[np.float64], frame_axis: int | None) -> NDArray[np.float64]:
+    """The mean along time for each element, flat; zeros where there is but one value."""
+    if tensor.size < 2 or (frame_axis is not None and tensor.shape[frame_axis] < 2):
+        return np.zeros(tensor.size)
+    mean = tensor.mean(axis=frame_axis, keepdims=True)
+    return np.broadcast_to(mean, tensor.shape).ravel()
 
 
 @dataclass(frozen=True)

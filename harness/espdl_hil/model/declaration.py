@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INPUT = "input"  # name of the graph input of a model that has one
 BITS = (8, 16)
+MIN_SQNR_DB = {8: 10.0, 16: 30.0}  # a tenth, a thousandth of the signal's energy; docs/models.md
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
 Shape: TypeAlias = tuple[int, ...]
@@ -50,6 +51,8 @@ class StreamingModel:
         streaming: ``plan`` places caches by analysis; ``auto`` runs the exporter's own conversion;
             a list of the exporter's table entries, or passes over its graph, run as given.
         tolerance: Largest difference that still passes: LSB, or text such as ``"1lsb"``.
+        min_sqnr_db: What the quantized model must keep of the float one, for each output: a number,
+            or one by output name. The default is 10 dB at 8 bits and 30 dB at 16.
         targets: ESP-IDF targets to test.
         ragged: ``refuse``: every chunk size divides the frames. ``flush``: the last chunk is filled
             up with zeros, and only its real frames are compared.
@@ -72,6 +75,7 @@ class StreamingModel:
     stimulus: Source | None = None
     streaming: Streaming = "plan"
     tolerance: int | str = 0
+    min_sqnr_db: float | Mapping[str, float] | None = None
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ragged: Literal["refuse", "flush"] = "refuse"
     seed: int = 0
@@ -99,6 +103,12 @@ class StreamingModel:
         """Frames of the first input with a time axis."""
         name, axis = next(iter(self.frame_axes.items()))
         return self.inputs[name][axis]
+
+    def least_sqnr_db(self, output: str, bits: int) -> float:
+        """Return what an output must keep of the float model's at a width, in dB."""
+        given = self.min_sqnr_db
+        value = given.get(output) if isinstance(given, Mapping) else given
+        return MIN_SQNR_DB[bits] if value is None else float(value)
 
     def chunk_count(self, chunk_frames: int) -> int:
         """Return how many steps the whole sequence takes; the last may be ragged."""
@@ -269,5 +279,13 @@ def _check_options(model: StreamingModel) -> None:
         model,
         _is(int, model.tolerance) or isinstance(model.tolerance, str),
         f"tolerance = {model.tolerance!r}: expected LSB, or text such as '1lsb'",
+    )
+    least: Any = model.min_sqnr_db
+    limits = least if isinstance(least, Mapping) else {model.outputs[0]: least or 0.0}
+    _require(
+        model,
+        set(limits) <= set(model.outputs)
+        and all(_is(int, value) or _is(float, value) for value in limits.values()),
+        f"min_sqnr_db = {least!r}: expected dB, or dB by name of an output",
     )
     _require(model, _is(int, model.seed), f"seed = {model.seed!r}: expected a whole number")

@@ -12,6 +12,7 @@ from espdl_hil import interpreter
 from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
+from espdl_hil.proof.ladder import climb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Graph
     from espdl_hil.proof.case import Case
+    from espdl_hil.proof.ladder import Ladder
     from espdl_hil.quantize import Artifacts
     from espdl_hil.streaming import Alignment, StreamingPlan
 
@@ -95,11 +97,21 @@ class Expected:
         """The streaming file of this chunk size, read once."""
         return load_graph(self.streaming_path)
 
-    @functools.cached_property
+    @property
     def offline(self) -> Tensors:
         """The interpreter's run of the offline file over the whole stimulus."""
+        return self._climbed_offline[0]
+
+    @property
+    def ladder(self) -> Ladder:
+        """How well each layer of that run keeps the float network's values."""
+        return self._climbed_offline[1]
+
+    @functools.cached_property
+    def _climbed_offline(self) -> tuple[Tensors, Ladder]:
         session = interpreter.load(self.offline_graph, self.case.target)
-        return session.step(self.whole)
+        outputs = session.step(self.whole)
+        return outputs, climb(self.offline_graph, self.case.target, session, self.artifacts)
 
     @property
     def stream(self) -> list[Tensors]:
@@ -221,18 +233,19 @@ class Expected:
             )
         )
 
-    def fidelity(self, offline: Mapping[str, NDArray[Any]]) -> Fidelity:
-        """How close the quantized model is to the float one, over all outputs."""
+    def fidelities(self, offline: Mapping[str, NDArray[Any]]) -> dict[str, Fidelity]:
+        """How close each output of the quantized model is to the float one's; no states."""
+        axes = self.axes(offline)
         exponents = {info.name: info.exponents for info in self.offline_graph.outputs}
-        total = Fidelity()
+        found = {}
         for name, value in self.artifacts.float_outputs.items():
             if name in self.plan.state.values():
                 continue
             observed = offline[name]
             if observed.dtype.kind != "f":
                 observed = np.ldexp(observed.astype(np.float64), exponents[name][0])
-            total = total + Fidelity.of(value, observed)
-        return total
+            found[name] = Fidelity.of(value, observed, axes[name])
+        return found
 
     @functools.cached_property
     def _compared(self) -> tuple[Alignment, ...]:

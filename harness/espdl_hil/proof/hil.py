@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from espdl_hil.device.dut import Dut
+    from espdl_hil.proof.accuracy import Kept
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.expected import Expected
     from espdl_hil.proof.rows import RowBook
@@ -90,6 +91,15 @@ class Hil:
         """The exporter's own quantized execution of the whole model."""
         return Run(Role.REFERENCE, [self.expected.artifacts.reference], self._ledger)
 
+    def accuracy(self) -> Kept:
+        """What the device's offline run keeps of the float model; true if it is enough.
+
+        Raises:
+            NotComparableError: an output is not finite.
+            HarnessError: the run could not be made.
+        """
+        return self._ledger.accuracy()
+
     def forget(self) -> None:
         """Forget the runs, so that the next are made anew; the row keeps what it has."""
         record = self._book.record(self.case)
@@ -101,10 +111,13 @@ class Hil:
     def verify(self) -> None:
         """Prove the case: stream against offline run, device against interpreter and reference.
 
+        The offline run is measured by the float model, too.
+
         All comparisons are made, whatever the first one gives.
 
         Raises:
-            VerificationError: an element differs; says where and why.
+            VerificationError: an element differs, or too little is left of the float model; says
+                where and why.
             NotComparableError: nothing differs, but something could not be compared.
             HarnessError: a run could not be made.
         """
@@ -120,10 +133,16 @@ class Hil:
                     differing.append(left.match(right))
             except NotComparableError as error:
                 errors.append(error.message)
+        lacking: list[str] = []
+        try:
+            lacking = self.accuracy().explain()
+        except NotComparableError as error:
+            errors.append(error.message)
         if errors:
             raise NotComparableError("\n".join(errors))
-        if differing:
-            raise VerificationError("\n".join(self._ledger.explain(*differing)))
+        if differing or lacking:
+            lines = self._ledger.explain(*differing) if differing else []
+            raise VerificationError("\n".join([*lines, *lacking]))
 
     # -- what controls are made of ------------------------------------------------------
 

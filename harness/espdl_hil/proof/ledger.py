@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from espdl_hil.proof.accuracy import Kept, measure
 from espdl_hil.proof.explained import bundle_comparison, diagnose_comparison
 from espdl_hil.proof.observed import PLAIN, Control, Observer
 from espdl_hil.proof.run import Role, Run, compare_offline
@@ -55,6 +56,12 @@ class CaseLedger:
         if "offline" not in self._record.runs:
             self._keep("offline", Role.OFFLINE, self._observer.offline())
         return self._record.runs["offline"]
+
+    def accuracy(self) -> Kept:
+        """What is left of the float model in the device's offline run."""
+        kept = measure(self.expected, self.offline().outputs[0])
+        self._book.note_accuracy(self._case, self.expected, kept)
+        return kept
 
     def note(self, match: Match) -> None:
         """Keep what a comparison of two plain runs found."""

@@ -17,6 +17,7 @@ from espdl_hil.report import (
     CHECKS,
     SILICON,
     SIMULATED,
+    Accuracy,
     Check,
     Details,
     Device,
@@ -26,6 +27,7 @@ from espdl_hil.report import (
     commit_of,
     environment,
     worse,
+    worse_accuracy,
     worst,
 )
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from espdl_hil.compare import ChunkVerdict
     from espdl_hil.device.session import DeviceInfo
     from espdl_hil.diagnosis import Diagnosis
+    from espdl_hil.proof.accuracy import Kept
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.expected import Expected
     from espdl_hil.proof.observed import Observation
@@ -56,9 +59,11 @@ class Record:
         substrate: What its device is made of.
         runs: Plain runs, made once, by name.
         explained: What was found out about a difference, by what differs.
-        failed: Matches of runs that should have been equal, not explained to anybody yet.
+        failed: Matches of runs that should have been equal, and accuracy that does not do, not
+            explained to anybody yet.
         checks: The worst of each comparison, by check and part.
         per_chunk: The chunks of the worst, by check.
+        accuracy: The worst that was measured; None without.
         outcome: The worst outcome that was noted beside the checks; None without.
         facts: The row's fields that are no verdict.
         details: What a reader wants to see besides.
@@ -68,9 +73,10 @@ class Record:
     substrate: str
     runs: dict[str, Run] = field(default_factory=dict)
     explained: dict[str, list[str]] = field(default_factory=dict)
-    failed: list[Match] = field(default_factory=list)
+    failed: list[Match | Kept] = field(default_factory=list)
     checks: dict[tuple[str, str], Check] = field(default_factory=dict)
     per_chunk: dict[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
     outcome: Outcome | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
@@ -90,14 +96,14 @@ class Record:
     @property
     def row(self) -> Row | None:
         """The row so far; None while nothing was compared and nothing went wrong."""
-        if not self.checks and self.outcome is None:
+        if not self.checks and self.accuracy is None and self.outcome is None:
             return None
         of: dict[str, list[Check]] = {
             name: [check for (owner, _), check in self.checks.items() if owner == name]
             for name in CHECKS
         }
         checks = {name: sum(found[1:], found[0]) for name, found in of.items() if found}
-        outcomes = [check.outcome for check in checks.values()]
+        outcomes = [check.outcome for check in (*checks.values(), self.accuracy) if check]
         return Row(
             id=self.case.id,
             target=self.case.target,
@@ -107,6 +113,7 @@ class Record:
             substrate=self.substrate,
             outcome=worst([*outcomes, *([self.outcome] if self.outcome else [])]),
             checks=checks,
+            accuracy=self.accuracy,
             details=replace(self.details, per_chunk=dict(self.per_chunk)),
             **self.facts,
         )
@@ -164,13 +171,29 @@ class RowBook:
         record.note(match)
         if not match.equal and all(match is not known for known in record.failed):
             record.failed.append(match)
+        self._note_model(record, expected)
+
+    def note_accuracy(self, case: Case, expected: Expected, kept: Kept) -> None:
+        """Keep what is left of the float model; too little stays."""
+        record = self.record(case)
+        record.accuracy = worse_accuracy(record.accuracy, kept.check)
+        if not kept and kept not in record.failed:
+            record.failed.append(kept)
+        self._note_model(record, expected)
+
+    def _note_model(self, record: Record, expected: Expected) -> None:
+        """Keep what the host knows of a case."""
         offline = record.runs.get("offline")
-        fidelity = expected.fidelity(offline.outputs[0]) if offline else Fidelity()
+        found = expected.fidelities(offline.outputs[0]).values() if offline else ()
+        fidelity = sum(found, Fidelity())
         record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}
         record.details = replace(
             record.details,
             alignment=tuple(map(describe_alignment, expected.plan.alignments)),
             lane_warnings=expected.lane_warnings,
+            ladder=tuple(
+                f"{r.operator} {r.node}: {r.changes_db:.1f} dB" for r in expected.ladder.rungs
+            ),
             notes=tuple(line.text for line in expected.artifacts.log),
         )
 

@@ -25,7 +25,11 @@ MAX_ELEMENTS = 1 << 16  # of one tensor, 256 kB: its first frames say how well i
 
 
 def write_activations(
-    path: Path, inputs: Mapping[str, NDArray[Any]], layouts: Mapping[str, Layout], directory: Path
+    path: Path,
+    inputs: Mapping[str, NDArray[Any]],
+    layouts: Mapping[str, Layout],
+    frame_axes: Mapping[str, int],
+    directory: Path,
 ) -> None:
     """Run the float network, and keep what ``Artifacts.activations`` reads.
 
@@ -37,6 +41,7 @@ def write_activations(
         inputs: float32 by name, in the module's own layout.
         layouts: What ``exporter.export_file`` gave for the offline file; a tensor without one
             is not in the file.
+        frame_axes: The time axis of each tensor that has one, in the file's layout.
         directory: Of the store's entry.
     """
     graph = load_onnx_graph(str(path))
@@ -46,11 +51,19 @@ def write_activations(
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     with torch.no_grad():
         values = TorchExecutor(graph=graph, device="cpu").forward(tensors, output_names=names)
-    kept = {
-        f"float/{name}": layouts[name].to_file(value.numpy()).reshape(-1)[:MAX_ELEMENTS]
-        for name, value in zip(names, values, strict=True)
+    kept: dict[str, Any] = {
+        f"float/{name}": _shorten(layouts[name].to_file(value.numpy()), frame_axes.get(name))
+        for name, value in {**tensors, **dict(zip(names, values, strict=True))}.items()
         if value.dtype == torch.float32
         and name in layouts
         and len(layouts[name].permutation) == value.ndim
     }
     np.savez(directory / ACTIVATIONS, **kept)
+
+
+def _shorten(array: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """As many leading frames as the store keeps, and at least two."""
+    if axis is None or array.size <= MAX_ELEMENTS:
+        return array
+    frames = max(2, MAX_ELEMENTS * array.shape[axis] // array.size)
+    return array[(slice(None),) * axis + (slice(frames),)]

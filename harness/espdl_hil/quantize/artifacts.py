@@ -93,10 +93,9 @@ class Artifacts:
 
     @functools.cached_property
     def activations(self) -> Arrays:
-        """Tensor name to its first elements in the float network, in the file's order of axes.
+        """Tensor name to its first frames in the float network, float32 in the file's layout.
 
-        float32, flat, at most 65,536 of a tensor; the offline file's own tensors, and such as
-        the exporter has fused away.
+        The offline file's own tensors, and such as the exporter has fused away.
         """
         with np.load(self.directory / ACTIVATIONS, allow_pickle=False) as file:
             return {key.partition("/")[2]: file[key] for key in file.files}
@@ -106,6 +105,11 @@ class Artifacts:
         """Versions, hashes, seconds a stage, the exporter's log, and the lint findings."""
         data: dict[str, Any] = json.loads((self.directory / META).read_text())
         return data
+
+    @property
+    def frame_axes(self) -> dict[str, int]:
+        """Tensor name of the offline file to its time axis, where it has one."""
+        return dict(self.meta["frame_axes"])
 
     @property
     def log(self) -> list[LogLine]:

@@ -30,7 +30,7 @@ from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_nam
 from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
-from espdl_hil.streaming import check_export, rules
+from espdl_hil.streaming import Flow, check_export, rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,9 @@ class Conversion:
             values = exporter.execute(graph, trace.stimulus, model.outputs)
         with self._stages.stage("export"):
             layouts = self._export_offline(graph)
-            write_activations(trace.onnx, trace.stimulus, layouts, self._directory)
+            write_activations(
+                trace.onnx, trace.stimulus, layouts, self._frame_axes, self._directory
+            )
             try:
                 for chunk in model.chunk_frames:
                     self._export_streaming(graph, chunk)
@@ -149,6 +151,12 @@ class Conversion:
             )
         return self._analyses[chunk]
 
+    @property
+    def _frame_axes(self) -> dict[str, int]:
+        """The time axis of each tensor of the offline file that has one."""
+        timing = next(iter(self._analyses.values())).timing
+        return {name: found.axis for name, found in timing.items() if isinstance(found, Flow)}
+
     def _export_file(
         self, graph: Any, name: str, passes: list[Any], **options: Any
     ) -> dict[str, exporter.Layout]:
@@ -200,6 +208,7 @@ class Conversion:
             "weights_sha256": self._trace.meta["weights_sha256"],
             "files": {name: hash_file(self._directory / name) for name in files},
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
+            "frame_axes": self._frame_axes,
             "log": [line.to_json() for line in self._stages.lines],
             "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
         }

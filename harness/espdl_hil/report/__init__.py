@@ -1,5 +1,6 @@
 """Results file, terminal table, HTML page and repro bundles. Knows verdicts, not devices."""
 
+from espdl_hil.report.accuracy import Accuracy, worse_accuracy
 from espdl_hil.report.check import Check, worse, worst
 from espdl_hil.report.files import start_report, write_report
 from espdl_hil.report.html import render_html
@@ -20,6 +21,7 @@ __all__ = [
     "CHECKS",
     "SILICON",
     "SIMULATED",
+    "Accuracy",
     "Check",
     "Commit",
     "Details",
@@ -39,6 +41,7 @@ __all__ = [
     "start_report",
     "validate_results",
     "worse",
+    "worse_accuracy",
     "worst",
     "write_report",
     "write_repro",

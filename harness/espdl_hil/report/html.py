@@ -45,6 +45,7 @@ def render_html(results: Results) -> str:
     rows: list[dict[str, Any]] = content["rows"]
     for row, source in zip(rows, results.rows, strict=True):
         row["summary"] = source.reason
+        row["elements"], row["differing"] = source.elements, source.differing
         row["per_chunk"] = _worst_chunks(row["details"]["per_chunk"])
     rows.sort(key=lambda row: row["outcome"] == "passed")  # what needs a reader comes first
     counts = Counter(row["outcome"] for row in rows)

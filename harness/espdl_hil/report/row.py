@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from espdl_hil.compare import ChunkVerdict, Outcome
+from espdl_hil.report.accuracy import Accuracy, worse_accuracy
 from espdl_hil.report.check import SEVERITY, Check, JsonObject, known, largest, worse
-from espdl_hil.report.schema import CHECKS, SIMULATED
+from espdl_hil.report.schema import ACCURACY, CHECKS, SIMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +68,7 @@ class Details:
         per_chunk: The verdict of each chunk, by check.
         lane_warnings: Nodes whose accumulators saturated: elements, quality lost, what helps.
         findings: What puts a row in doubt whatever its outcome, a sentence each.
+        ladder: What each layer of the offline file keeps of the float network, a line each.
         notes: Anything else, a sentence each.
         replay: Commands that replay the row's repro bundles.
     """
@@ -76,6 +78,7 @@ class Details:
     per_chunk: Mapping[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     lane_warnings: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
+    ladder: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
 
@@ -89,7 +92,7 @@ class Details:
             )
             for name, found in data["per_chunk"].items()
         }
-        lists = ("alignment", "lane_warnings", "findings", "notes", "replay")
+        lists = ("alignment", "lane_warnings", "findings", "ladder", "notes", "replay")
         return cls(
             error=data["error"], per_chunk=chunks, **{name: tuple(data[name]) for name in lists}
         )
@@ -111,7 +114,9 @@ class Row:
         chunks: Chunks of the stream.
         frames: Output frames of the stream that were compared with the offline run.
         checks: By name of ``CHECKS``; one that is missing was not made.
-        sqnr_db: Signal to quantization noise against the float model; None if undefined.
+        accuracy: What the offline run keeps of the float model; None if it was not measured.
+        sqnr_db: Signal to quantization noise against the float model, over all outputs; None if
+            undefined.
         cosine: Cosine against the float model; None if undefined.
         latency_us: None on a simulated device, which measures no chip time.
         artifacts: File name to sha256.
@@ -129,6 +134,7 @@ class Row:
     chunks: int = 0
     frames: int = 0
     checks: Mapping[str, Check] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
     sqnr_db: float | None = None
     cosine: float | None = None
     latency_us: Latency | None = None
@@ -166,7 +172,10 @@ class Row:
         wrong = [c for c in self.checks.values() if c.outcome is not Outcome.PASSED]
         if self.outcome is Outcome.FAILED and (first := next((c.first for c in wrong), None)):
             return f"chunk {first.chunk}, {first}"
-        said = (self.details.error, *(check.error for check in wrong))
+        lacking = self.accuracy.error if self.accuracy else ""
+        said = (self.details.error, *(check.error for check in wrong), lacking)
+        if lacking and self.outcome is Outcome.FAILED:
+            return lacking
         return next(filter(None, said), "no reason was recorded").partition("\n")[0]
 
     def merged(self, other: Row) -> Row:
@@ -192,6 +201,7 @@ class Row:
             full,
             outcome=bad.outcome,
             checks=checks,
+            accuracy=worse_accuracy(self.accuracy, other.accuracy),
             chunks=max(self.chunks, other.chunks),
             frames=max(self.frames, other.frames),
             artifacts={**self.artifacts, **other.artifacts},
@@ -202,7 +212,7 @@ class Row:
 
     def to_json(self) -> JsonObject:
         """The row as ``results.json`` keeps it."""
-        made = {name: self.checks.get(name) for name in CHECKS}
+        made = {name: self.checks.get(name) for name in CHECKS} | {ACCURACY: self.accuracy}
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             "outcome": str(self.outcome),
@@ -217,10 +227,13 @@ class Row:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what ``to_json`` wrote."""
         latency = data["latency_us"]
+        checks = {name: check for name, check in data["checks"].items() if check is not None}
+        accuracy = checks.pop(ACCURACY, None)
         return cls(
             **{name: data[name] for name in (*_PLAIN, "artifacts", "diagnosis")},
             outcome=Outcome(data["outcome"]),
-            checks={n: Check.from_json(c) for n, c in data["checks"].items() if c is not None},
+            checks={name: Check.from_json(check) for name, check in checks.items()},
+            accuracy=accuracy and Accuracy.from_json(accuracy),
             latency_us=None if latency is None else Latency(**known(Latency, latency)),
             details=Details.from_json(data["details"]),
         )

@@ -15,6 +15,7 @@ SIMULATED, EMULATED, SILICON = "simulated", "emulated", "silicon"
 SUBSTRATES = (SIMULATED, EMULATED, SILICON)
 OUTCOMES = ("passed", "failed", "error")  # from best to worst
 CHECKS = ("streaming", "interpreter", "reference")  # in the order in which they are shown
+ACCURACY = "accuracy"  # beside them; it measures, and compares no element
 
 _Check = Callable[[Any], bool]
 
@@ -137,6 +138,14 @@ _CHECK: dict[str, _Check] = {
     "tolerance": _is_text,
     "error": _is_text,
 }
+_ACCURACY: dict[str, _Check] = {
+    "outcome": OUTCOMES.__contains__,
+    "sqnr_db": _is_number,
+    "changes_db": _is_number,
+    "min_sqnr_db": _is_number,
+    "outputs": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
+    "error": _is_text,
+}
 _LATENCY: dict[str, _Check] = {"median": _is_number, "p95": _is_number, "max": _is_number}
 _DIAGNOSIS: dict[str, _Check] = {"cause": _is_text, "text": _is_text}
 _ROW: dict[str, _Check] = {
@@ -149,7 +158,9 @@ _ROW: dict[str, _Check] = {
     "outcome": OUTCOMES.__contains__,
     "chunks": _is_count,
     "frames": _is_count,
-    "checks": _has(dict.fromkeys(CHECKS, _or_null(_has(_CHECK)))),
+    "checks": _has(
+        {**dict.fromkeys(CHECKS, _or_null(_has(_CHECK))), ACCURACY: _or_null(_has(_ACCURACY))}
+    ),
     "sqnr_db": _or_null(_is_number),
     "cosine": _or_null(_is_number),
     "latency_us": _or_null(_has(_LATENCY)),
@@ -237,8 +248,11 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
     """What cannot be, although every field is of its type."""
     simulated = row["substrate"] == SIMULATED
     made = {name: check for name in CHECKS if (check := row["checks"][name]) is not None}
-    compared = any(check["compared"] for check in made.values())
-    worst = max((OUTCOMES.index(check["outcome"]) for check in made.values()), default=0)
+    accuracy = row["checks"][ACCURACY]
+    measured = [accuracy] if accuracy is not None else []
+    compared = bool(measured) or any(check["compared"] for check in made.values())
+    outcomes = [check["outcome"] for check in (*made.values(), *measured)]
+    worst = max(map(OUTCOMES.index, outcomes), default=0)
     explained = worst or row.get("details", {}).get("error")
     faults = {
         "passed, but nothing was compared": row["outcome"] == "passed" and not compared,
@@ -248,7 +262,19 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]
+    of_checks += [f"{ACCURACY}: {fault}" for found in measured for fault in _odd_accuracy(found)]
     return [fault for fault, found in faults.items() if found] + of_checks
+
+
+def _odd_accuracy(accuracy: Mapping[str, Any]) -> list[str]:
+    """What cannot be said of a measurement."""
+    outcome, lacking = accuracy["outcome"], accuracy["sqnr_db"] < accuracy["min_sqnr_db"]
+    faults = {
+        "passed, but less is kept than is asked for": outcome == "passed" and lacking,
+        "failed, but no error is given": outcome == "failed" and not accuracy["error"],
+        "sqnr_db is no output's": accuracy["sqnr_db"] not in accuracy["outputs"].values(),
+    }
+    return [fault for fault, found in faults.items() if found]
 
 
 def _odd(check: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from espdl_hil.streaming.plan import (
     StreamingPlan,
 )
 from espdl_hil.streaming.rules import RULES, finding_of
+from espdl_hil.streaming.timing import Flow
 
 __all__ = [
     "RULES",
@@ -28,6 +29,7 @@ __all__ = [
     "Clock",
     "ConstantEdit",
     "Finding",
+    "Flow",
     "Insertion",
     "NeutralGraph",
     "NewNode",

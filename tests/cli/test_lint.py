@@ -1,0 +1,80 @@
+"""``espdl-hil lint`` of model files: what is chosen, what is described, what is explained."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from espdl_hil.__main__ import main
+
+MODEL = """
+from espdl_hil import StreamingModel
+
+def build():
+    from torch import nn
+
+    return nn.Sequential(nn.ConstantPad1d((2, 0), 0.0), nn.Conv1d(4, 8, 3), nn.ReLU(), LAST)
+
+MODEL = StreamingModel(
+    name="mine", build=build, input_shape=(1, 4, 12), frame_axis=2, chunk_frames=(3,), bits=(8, 16)
+)
+"""
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    def write(last="nn.Conv1d(8, 4, 1)"):
+        path = tmp_path / "mine.py"
+        path.write_text(MODEL.replace("LAST", last))
+        return str(path)
+
+    return write
+
+
+def test_what_streams_is_described(model_file, tmp_path, capsys):
+    store = tmp_path / "store"
+    chosen = ["--bits", "8", "--target", "esp32p4", "--hil-store", str(store)]
+
+    assert main(["lint", model_file(), *chosen]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["mine int8 chunk3: nothing found", "  8 bytes of state, 1 caches"]
+    assert lines[2].startswith("    2 frames of input for ")
+    assert lines[3] == "  latency 0 frames, warm-up 0 frames, receptive field 3 frames"
+    assert lines[4] == f"  {3 * (4 * 3 * 8 + 8 * 4)} MACs a chunk"
+    assert lines[5].startswith("  weakest layer for output: ")
+    assert len(lines) == 6
+    made = [
+        json.loads(path.read_text())["recipe"]
+        for path in store.glob("entries/*/*/meta.json")
+        if "recipe" in path.read_text()
+    ]
+    assert [(recipe["target"], recipe["bits"]) for recipe in made] == [("esp32p4", 8)]
+
+
+def test_one_width_that_fails_keeps_the_verdict_of_the_other(model_file, capsys):
+    """ESP-DL's Resize has no int16."""
+    last = 'nn.Upsample(scale_factor=2, mode="nearest")'
+
+    assert main(["lint", model_file(last)]) == 2
+
+    said = capsys.readouterr()
+    assert said.out.startswith("mine int8 chunk3: ")
+    assert "error: mine int16: " in said.err
+
+
+def test_a_rule_is_explained(capsys):
+    assert main(["lint", "--explain", "s105"]) == 0
+    title, _, edit = capsys.readouterr().out.splitlines()
+    assert title == "S105 non-causal padding (error)"
+    assert edit.startswith("edit: pad on the left only: F.pad(x, ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--explain", "S999"], "there is no rule S999"), ([], "nothing to lint")],
+)
+def test_mistakes(arguments, message, capsys):
+    assert main(["lint", *arguments]) == 2
+    assert message in capsys.readouterr().err
