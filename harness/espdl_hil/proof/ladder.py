@@ -112,7 +112,7 @@ def climb(graph: Graph, target: str, run: Execution, artifacts: Artifacts) -> La
         worst = max((name for name in rungs if name in drops), key=drops.__getitem__, default="")
         if worst and drops[worst] > 0:
             maker = makers[worst]
-            lanes = {warning.node: str(warning) for warning in run.lane_warnings}
+            lanes = {lane.node: str(lane) for lane in run.lane_saturations}
             told = explain_loss(graph, maker, target, found[worst], lanes)
             losses[info.name] = Loss(rungs[worst], _lowest(maker, levels, fresh_db), *told)
     return Ladder(tuple(rungs.values()), losses)
