@@ -164,8 +164,11 @@ class Saturation:
         Returns:
             Indices of risky channels; the length of a row that no channel could saturate for.
         """
-        highest, lowest = float(source.max()), float(source.min())
-        room = self._any if lowest < 0 else self._positive
+        # read as unsigned, one look tells whether anything is negative
+        unsigned, lowest = int(source.view(f"u{source.itemsize}").max()), 0.0
+        highest, room = float(unsigned), self._positive
+        if unsigned > limits(source.dtype)[1]:
+            highest, lowest, room = float(source.max()), float(source.min()), self._any
         if max(highest, -lowest) <= room.peak:
             return self._risky[:0], room.length
         beyond = self._sides @ (max(highest, 0.0), max(-lowest, 0.0)) > self._room
