@@ -129,9 +129,9 @@ def test_what_kernels_keep_is_bounded_together(build_graph):
         tensors = {"x": act(1, 1024), "w": (np.ones((1, 1, 1024, 1024), "int8"), -7)}
         return build_graph(nodes, tensors | {f"y{i}": act(1, 1024) for i in range(count)})
 
-    check_graph(shared(8), "esp32p4")
-    with pytest.raises(UnsupportedOpError, match="its weights, tables and padded inputs take 75"):
-        check_graph(shared(9), "esp32p4")
+    check_graph(shared(24), "esp32p4")
+    with pytest.raises(UnsupportedOpError, match="its weights, tables and padded inputs take 2097"):
+        check_graph(shared(25), "esp32p4")
 
 
 def test_a_refusal_names_a_hundred_reasons_and_quotes_briefly(build_graph):

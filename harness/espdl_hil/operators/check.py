@@ -29,7 +29,7 @@ MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
 # small file whose tensors exceed this together is damaged. Large models get more.
 ACTIVATION_BYTES = 24 * 2**20
 ACTIVATION_FACTOR = 64  # bytes of tensors for each byte of the file; public models need 23
-PREPARED_BYTES = 64 * 2**20  # what kernels keep beside: weights as floats, tables, padded inputs
+PREPARED_BYTES = 192 * 2**20  # what kernels keep beside: weights as floats, tables, padded inputs
 WORK_MACS = 2**30
 WORK_FACTOR = 4096  # multiply-accumulates for each byte of the file; public models need 1,700
 
