@@ -185,3 +185,42 @@ def test_unequal_channels(proof, rng):
         "its channels' int8 weights are unequal: those of one reach 120, those of another only 3"
     )
     assert cause(even).startswith("its errors are ")
+
+
+def test_a_clipped_operand_does_not_pass_unseen(tmp_path):
+    """``1 - sigmoid`` of an open gate: both operands take the small step of the result.
+
+    Either the clipped layer is named, or the exporter's alignment has been mended.
+    """
+    (tmp_path / "gate.py").write_text(GATE)
+    (row,) = verify(tmp_path / "gate.py", report=tmp_path / "report").rows
+    if row.outcome == "failed":
+        assert "Sigmoid" in row.reason
+        assert "its range is clipped: " in row.reason
+    else:
+        assert row.accuracy.changes_db > 0
+
+
+GATE = """
+from espdl_hil import StreamingModel
+
+def build():
+    import torch
+    from torch import nn
+
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv1d(4, 16, 1), nn.Conv1d(16, 4, 1)
+            nn.init.constant_(self.a.bias, 6.0)
+
+        def forward(self, x):
+            return self.b(1.0 - torch.sigmoid(self.a(x)))
+
+    return Gate()
+
+MODEL = StreamingModel(
+    name="gate", build=build, input_shape=(1, 4, 24), frame_axis=2, chunk_frames=(3,),
+    targets=("esp32s3",),
+)
+"""
