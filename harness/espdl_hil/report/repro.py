@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MAX_MEMBERS = 64  # manifest, streams, two artifacts
-MAX_MANIFEST_BYTES = 2**24  # some 200,000 chunks; objects of Python are 24 times their JSON
+MAX_MANIFEST_BYTES = 2**22  # some 100,000 chunks; objects of Python are 24 times their JSON
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest time: equal bundles have equal bytes
 
 
@@ -163,7 +163,7 @@ def write_repro(directory: Path, repro: Repro) -> Path:
         "tensors": tensors,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    files = {MANIFEST: json.dumps(manifest, indent=1).encode() + b"\n", **files}
+    files = {MANIFEST: json.dumps(manifest).encode() + b"\n", **files}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
