@@ -76,7 +76,7 @@ class Liar:
         app_sha256: Of the app that it says it runs.
         lie: Takes the request and the honest reply; gives another reply, raw payload bytes for a
             reply of that type, whole frames in a list, or None for silence.
-        greeting: Sent when a client connects.
+        greeting: Sent just before each reply to HELLO.
     """
 
     app_sha256: bytes
@@ -86,8 +86,6 @@ class Liar:
     def serve(self, connection: socket.socket) -> None:
         decoder = Decoder()
         self.stored = bytearray()
-        if self.greeting:
-            connection.sendall(self.greeting)
         while data := connection.recv(65536):
             for event in decoder.feed(data):
                 if isinstance(event, Packet):
@@ -103,7 +101,8 @@ class Liar:
             return b"".join(told)
         payload = told if isinstance(told, bytes) else encode_payload(told)
         kind = reply.TYPE if isinstance(told, bytes) else told.TYPE
-        return encode_packet(Packet(kind, packet.session, packet.seq, payload, 8))
+        frame = encode_packet(Packet(kind, packet.session, packet.seq, payload, 8))
+        return self.greeting + frame if isinstance(request, Hello) else frame
 
     def answer(self, request: Message) -> Message:
         match request:
