@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -80,13 +80,17 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes and links
 
 @pytest.fixture
 def shared(tmp_path, monkeypatch):
-    """The folder of ours in a temporary folder that all users share; not made yet."""
+    """Where locks go when the system gives this user no runtime directory; not made yet."""
     for name in ("ESPDL_HIL_RUNTIME_DIR", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     if Path(f"/run/user/{os.getuid()}").is_dir():
-        pytest.skip("this user has a runtime directory and needs no shared one")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path / f"espdl-hil-{os.getuid()}"
+        pytest.skip("this user has a runtime directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return lock_directory_below(tmp_path / "espdl-hil")
+
+
+def lock_directory_below(cache):
+    return cache / f"run-{platform.node()}"
 
 
 def refused(*expected):
@@ -97,7 +101,7 @@ def refused(*expected):
 
 
 @posix_only
-def test_the_shared_temporary_folder_gets_a_folder_that_only_its_user_can_write(shared):
+def test_only_its_user_can_write_the_folder(shared):
     with PortLock(PORT).acquire():
         for folder in (shared, shared / "ports"):
             assert folder.stat().st_mode & 0o777 == 0o700
@@ -148,11 +152,11 @@ def test_a_user_takes_the_administrators_folder_when_it_is_named(tmp_path, monke
 @pytest.mark.parametrize("suffix", ["lock", "owner"])
 def test_a_planted_link_never_has_a_file_overwritten(tmp_path, suffix):
     """Planted before the folder was made safe, or in an administrator's folder."""
-    PortLock(PORT).acquire().release()
+    with PortLock(PORT).acquire():
+        (name,) = (path.stem for path in lock_directory().glob("*.lock"))
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    link = lock_directory() / next(lock_directory().glob("*.lock")).with_suffix(f".{suffix}").name
-    link.unlink(missing_ok=True)
+    link = lock_directory() / f"{name}.{suffix}"
     link.symlink_to(victim)
     if suffix == "lock":
         refused(str(link))
@@ -176,3 +180,36 @@ def test_a_full_disk_costs_the_owners_name_and_not_the_lock(monkeypatch):
     with PortLock(PORT).acquire() as lock:
         assert lock.owner() == "pid unknown"
         assert not PortLock(PORT).try_acquire()
+
+
+def test_locks_of_released_and_of_killed_processes_leave_no_file():
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, "/dev/ttyUSB1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with PortLock(PORT).acquire():
+            assert len(list(lock_directory().glob("*.lock"))) == 2  # the other's stays
+        holder.kill()
+        holder.wait(10)
+    PortLock(PORT).acquire().release()
+    assert [path.name for path in lock_directory().iterdir()] == ["guard"]
+
+
+def test_many_that_want_one_port_have_it_one_at_a_time(tmp_path):
+    """Lock files appear and go while others try for them."""
+    code = """
+import sys
+from espdl_hil.device.port_lock import PortLock
+for _ in range(60):
+    with PortLock("/dev/ttyUSB0").acquire(30):
+        with open(sys.argv[1], "x"): pass
+        import os; os.unlink(sys.argv[1])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "mine")]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+    for process in started:
+        assert process.wait(60) == 0, process.stderr.read().decode()
+        process.stderr.close()

@@ -145,6 +145,17 @@ def test_a_failure_without_a_log_keeps_nothing(store: Store, recipe: Recipe) -> 
     assert store.fail(recipe) is None
 
 
+def test_what_a_killed_run_was_making_is_pruned_and_nothing_of_a_living_one(
+    store: Store, recipe: Recipe
+) -> None:
+    with store.lock(recipe):
+        work = store.begin(recipe)
+        assert Store(store.root).prune() == 0
+        assert work.exists()
+    Store(store.root).prune()
+    assert not work.exists()
+
+
 def test_only_what_nobody_asked_for_is_pruned(store: Store, recipe: Recipe) -> None:
     directory = publish(store, recipe)
     old = time.time() - 40 * 86400

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espdl_hil.report import read_repro
+from espdl_hil.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -60,8 +60,8 @@ def run_simulated(repro: Repro) -> Sequence[Tensors]:
     from espdl_hil.device.dut import Dut, DutConfig
     from espdl_hil.simulator import Devkit, build_app
 
-    with tempfile.TemporaryDirectory(prefix="espdl-hil-") as folder, Devkit(repro.target) as devkit:
-        build_dir = build_app(repro.target, Path(folder))
+    with scratch_folder() as folder, Devkit(repro.target) as devkit:
+        build_dir = build_app(repro.target, folder)
         with Dut(DutConfig(repro.target, build_dir, port=devkit.url)) as dut:
             model = dut.session.upload(repro.artifacts[repro.main])
             if repro.state:

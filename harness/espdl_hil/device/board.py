@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -26,6 +25,7 @@ from espdl_hil.device.errors import BootError, TransportError
 from espdl_hil.device.ports import ESPRESSIF_JTAG, UsbPort, list_usb_ports
 from espdl_hil.device.rfc2217_handler import event_url, register
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError
+from espdl_hil.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,9 +221,9 @@ class Board:
         arguments["write_flash_args"] = [*arguments["write_flash_args"], SKIP_UNCHANGED]
         app.flash_args = arguments
         files = list(app.flash_files) if base else []
-        with tempfile.TemporaryDirectory(prefix="espdl-hil-") as folder:
+        with scratch_folder() as folder:
             if models is not None:
-                package = Path(folder) / "models.pdl"
+                package = folder / "models.pdl"
                 package.write_bytes(models)
                 files.append(FlashFile(self._firmware.models.offset, str(package)))
             app.flash_files = files

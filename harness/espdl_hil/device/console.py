@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from espdl_hil.device.log_file import LogFile
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,6 +33,7 @@ class Console:
 
     def __init__(self, log_path: Path | None = None, sink: Sink | None = None) -> None:
         self.log_path = log_path
+        self._file: LogFile | None = None
         self._sink = sink
         self._changed = threading.Condition()
         self._ring = bytearray()
@@ -39,8 +42,12 @@ class Console:
         self._log: BinaryIO | None = None
         self._logged = 0  # bytes
         if log_path is not None:
-            log_path.parent.mkdir(parents=True, exist_ok=True)
-            self._log = log_path.open("ab", buffering=0)
+            self._log = self._file = LogFile(log_path)
+
+    @property
+    def log_failure(self) -> str:
+        """Why the log ends early; empty when it does not."""
+        return self._file.failure if self._file else ""
 
     def log(self, text: str) -> None:
         """Write to the log what is not device output: esptool's messages."""

@@ -6,13 +6,15 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import re
 import stat
-import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 
 from espdl_hil.errors import ConfigError
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 APP_NAME = "espdl-hil"
+POLL_S = 0.02
 
 
 def lock_directory() -> Path:
@@ -33,7 +36,7 @@ def lock_directory() -> Path:
             ours would overwrite.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    base = Path(tempfile.gettempdir()) / f"{APP_NAME}-{user}"
+    base = user_cache_path(APP_NAME) / f"run-{platform.node()}"  # homes may be shared
     for candidate in (f"/run/user/{user}", os.environ.get("XDG_RUNTIME_DIR")):
         if candidate and Path(candidate).is_dir():
             base = Path(candidate) / APP_NAME
@@ -93,15 +96,17 @@ class PortLock:
         readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-40:]
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         self._lock = FileLock(directory / f"{readable}-{digest}.lock", thread_local=False)
+        self._guard = FileLock(directory / "guard", thread_local=False)
         self._owner = directory / f"{readable}-{digest}.owner"
 
     def try_acquire(self, timeout_s: float = 0.0) -> bool:
         """Take the port; say whether that was possible within *timeout_s*."""
+        end_s = time.monotonic() + timeout_s
         with _using(Path(self._lock.lock_file)):
-            try:
-                self._lock.acquire(timeout=timeout_s, poll_interval=0.02)
-            except Timeout:
-                return False
+            while not self._take():
+                if time.monotonic() >= end_s:
+                    return False
+                time.sleep(POLL_S)
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
             self._owner.unlink(missing_ok=True)
             with self._owner.open("x", encoding="ascii") as file:  # follows no link
@@ -131,8 +136,25 @@ class PortLock:
     def release(self) -> None:
         """Give the port back; releasing twice does nothing."""
         if self._lock.is_locked:
-            self._owner.unlink(missing_ok=True)
+            with contextlib.suppress(OSError), self._guard:  # Windows removes no open file
+                self._owner.unlink(missing_ok=True)
+                Path(self._lock.lock_file).unlink(missing_ok=True)
+                self._lock.release()
             self._lock.release()
+
+    def _take(self) -> bool:
+        """Try once. Files are locked and removed under the guard alone: what is locked is there."""
+        with self._guard:
+            for path in self._owner.parent.glob("*.lock"):
+                lock = FileLock(path, thread_local=False)
+                with contextlib.suppress(OSError):  # in use, or a link
+                    lock.acquire(timeout=0)
+                    path.unlink()
+                    path.with_suffix(".owner").unlink(missing_ok=True)
+                    lock.release()
+            with contextlib.suppress(Timeout):
+                self._lock.acquire(timeout=0)
+        return self._lock.is_locked
 
     def __enter__(self) -> Self:
         return self

@@ -115,6 +115,7 @@ class Summary:
         self._parts: dict[str, Results] = {}  # by worker
         self._results: Results | None = None
         self._written: Path | None = None
+        self._unwritten = ""
 
     def headline(self) -> str:
         """Return one line on what all workers run."""
@@ -137,8 +138,8 @@ class Summary:
             return "error", "E", "ERROR"
         return None
 
-    def pytest_sessionfinish(self) -> None:
-        """Write the report."""
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the report; a run that cannot is not green."""
         if not self._parts:
             return
         first, *others = self._parts.values()
@@ -147,11 +148,19 @@ class Summary:
         self._results = replace(results, rows=tuple(rows))
         for row in rows:
             self._config.hook.pytest_espdl_hil_row(row=row.to_json())
-        self._written = write_report(self._results, self._settings.report)
+        try:
+            self._written = write_report(self._results, self._settings.report)
+        except OSError as error:
+            self._unwritten = (
+                f"the report in {self._settings.report} was not written: "
+                f"{error.strerror or error}; its folder holds no verdict of this run"
+            )
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table, and where the report is."""
-        if self._results is None or self._written is None:
+        if self._results is None:
             return
         from rich.console import Console
 
@@ -164,6 +173,9 @@ class Summary:
             no_color=not writer.hasmarkup,
         )
         render_table(self._results, console)
+        if self._written is None:
+            terminalreporter.write_line(f"ERROR: {self._unwritten}", red=True)
+            return
         report = self._written.with_name("report.html")
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
 

@@ -87,15 +87,18 @@ class CaseLedger:
             return [str(comparison)]
         book, expected = self._book, self.expected
         diagnosis = diagnose_comparison(comparison, expected, self._observer)
-        path = bundle_comparison(
-            comparison,
-            expected,
-            diagnosis,
-            folder=book.rig.settings.report / "repro",
-            substrate=self.substrate,
-            versions=book.environment,
-        )
-        replay = f"espdl-hil replay {path}"
+        try:
+            path = bundle_comparison(
+                comparison,
+                expected,
+                diagnosis,
+                folder=book.rig.settings.report / "repro",
+                substrate=self.substrate,
+                versions=book.environment,
+            )
+            replay = f"espdl-hil replay {path}"
+        except OSError as error:  # the mismatch counts, with or without its bundle
+            replay = f"not possible, the bundle cannot be written: {error.strerror or error}"
         book.note_diagnosis(self._case, diagnosis, replay)
         return [*diagnosis.text.splitlines(), f"replay    {replay}"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import SIM
 from espdl_hil.report import Incident
+from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
 from espdl_hil.targets import TARGETS
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from espdl_hil.quantize import Artifacts, Progress, Recipe
     from espdl_hil.simulator import Devkit
 
+_HOST_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EMFILE),
+    *(errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOENT),  # last: tempfile finds no folder
+)
 REMOTE_UART = "socket://"  # an emulator's; there is no chip to ask before it boots
 
 
@@ -125,7 +130,8 @@ class Rig:
 
         recipes = [self._recipe(case) for case in self.cases]
         store = Store(self.settings.store)
-        self._results = prepare(recipes, store, jobs=self.settings.jobs, progress=progress)
+        with _using_the_host():
+            self._results = prepare(recipes, store, jobs=self.settings.jobs, progress=progress)
         self.discarded = tuple(store.discarded)
 
     def bring_up(self) -> None:
@@ -176,7 +182,7 @@ class Rig:
             )
         if target not in self._duts:
             try:
-                with _tolerating_libraries():
+                with _tolerating_libraries(), _using_the_host():
                     self._duts[target] = self._bring_up(target)
             except HarnessError as error:
                 self._dead[target] = error
@@ -191,7 +197,7 @@ class Rig:
     def recover(self, target: str, reason: str) -> None:
         """Bring a device back after an infrastructure fault; a failure is final."""
         try:
-            with _tolerating_libraries():
+            with _tolerating_libraries(), _using_the_host():
                 self._duts[target].recover(reason)
         except HarnessError as error:
             self._dead[target] = error
@@ -199,11 +205,17 @@ class Rig:
     @property
     def incidents(self) -> tuple[Incident, ...]:
         """What was done to bring devices back."""
-        return tuple(
+        recoveries = [
             Incident(target, i.reason, i.action, i.outcome, round(i.seconds, 3))
             for target, dut in self._duts.items()
             for i in dut.incidents
-        )
+        ]
+        logs = [
+            Incident(target, failure, "went on without", "the rest of the log is missing", 0.0)
+            for target, dut in self._duts.items()
+            if (failure := dut.console.log_failure)
+        ]
+        return (*recoveries, *logs)
 
     def close(self) -> None:
         """Close devices, then the simulated devkits behind them."""
@@ -218,8 +230,7 @@ class Rig:
         if self.settings.device == SIM:
             from espdl_hil.simulator import Devkit, build_app
 
-            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="espdl-hil-"))
-            build_dir = build_app(target, Path(scratch))
+            build_dir = build_app(target, self._stack.enter_context(scratch_folder()))
             if port is None:
                 devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
                 port = devkit.url
@@ -300,6 +311,22 @@ def _require_answer(target: str, port: str) -> None:
             f"--target {target}, but the chip at {port} is an {title}",
             hint="name the board's own --target, or another --port",
         )
+
+
+@contextlib.contextmanager
+def _using_the_host() -> Iterator[None]:
+    """Turn a full disk, a folder without access and a limit that is reached into advice."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _HOST_ERRORS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise ConfigError(
+            f"this host has no room to work in: {error.strerror}{where}",
+            hint="free some space, let TMPDIR name a folder that can be written, "
+            "or raise the limit (ulimit -a)",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from espdl_hil.errors import HarnessError, QuantizeError
 from espdl_hil.quantize.artifacts import Artifacts
 from espdl_hil.quantize.scheduler import Reply, Request
 from espdl_hil.quantize.worker_result import error_from_json
+from espdl_hil.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -134,7 +135,7 @@ def start_scheduler(output: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes]
         The process, and the pipe that ``scheduler.main`` describes.
     """
     ours, theirs = Pipe()
-    with ours:
+    with ours, scratch_folder() as scratch:  # onnxruntime leaves files in TMPDIR
         with theirs:
             descriptor = theirs.fileno()
             # What this process can import, the workers can.
@@ -148,7 +149,7 @@ def start_scheduler(output: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes]
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
+                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path, "TMPDIR": str(scratch)},
                 start_new_session=True,  # a Ctrl-C is ours to handle
             )
         try:

@@ -16,12 +16,13 @@ server is this process, which ``prepare`` starts, and which ends with it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import multiprocessing
 import os
+import signal
 import sys
-import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -37,11 +38,13 @@ from espdl_hil.quantize.artifacts import LOG
 from espdl_hil.quantize.recipe import Recipe, Trace
 from espdl_hil.quantize.store import Store
 from espdl_hil.quantize.worker_result import WorkerResult, crash_error, error_to_json
+from espdl_hil.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.context import ForkProcess
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OTHERS_POLL_S = 0.2  # how often to look whether another process has made an entry
 _FORK = multiprocessing.get_context("fork")
 
@@ -118,19 +121,27 @@ def _ending_with(handles: list[Any]) -> Iterator[None]:
 
     thread = threading.Thread(target=watch)
     thread.start()
+    _die_with_parent(signal.SIGKILL)  # an import may keep the thread waiting for seconds
     try:
         yield
     finally:
+        _die_with_parent(0)
         stop.close()
         thread.join()  # no thread is left to fork
         stopped.close()
 
 
+def _die_with_parent(signal_number: int) -> None:
+    """Let the kernel send a signal when the parent ends, or none with 0; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
+
+
 def _import_everything() -> None:
     from espdl_hil.quantize import worker
 
-    with tempfile.TemporaryDirectory() as scratch:
-        worker.warm_up(Path(scratch))
+    with scratch_folder() as scratch:
+        worker.warm_up(scratch)
     gc.collect()
     gc.freeze()  # what was imported is never garbage: esp-ppq collects often
 

@@ -140,7 +140,14 @@ class Store:
         return kept / LOG if kept.exists() else None
 
     def prune(self, unused_days: float = KEEP_DAYS) -> int:
-        """Remove entries that nothing has asked for since; return how many."""
+        """Remove entries that nothing has asked for since; return how many.
+
+        What killed runs were making goes, too.
+        """
+        for work in self.root.glob("work/*"):
+            lock = FileLock(self.root / "locks" / f"{work.name}.lock", thread_local=False)
+            with suppress(OSError), lock.acquire(blocking=False):  # else somebody is at it
+                _remove(work)
         oldest = time.time() - unused_days * 86400
         stale = [
             path.parent

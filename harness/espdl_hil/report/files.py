@@ -14,14 +14,17 @@ from espdl_hil.report.html import render_html
 from espdl_hil.report.schema import validate_results
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from espdl_hil.report.results import Results
 
 DATA, PAGE = "results.json", "report.html"
+_ROOM_BYTES = 1 << 16
 _LEFT_BEHIND = (DATA, PAGE, "repro", "logs")
 
 
 def write_report(results: Results, directory: Path) -> Path:
-    """Write ``results.json`` and ``report.html``, each whole or not at all.
+    """Write ``results.json`` and ``report.html``, both whole or neither.
 
     Args:
         results: What the run found.
@@ -32,15 +35,15 @@ def write_report(results: Results, directory: Path) -> Path:
 
     Raises:
         ResultsError: the results break the schema; nothing is written.
-        OSError: the directory cannot be written.
+        OSError: the directory cannot be written; what was there stays.
     """
     content = results.to_json()
     validate_results(content)
     page = render_html(results)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / PAGE, page.encode())
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    return write_atomically(directory / DATA, text.encode())
+    directory.mkdir(parents=True, exist_ok=True)
+    write_together({directory / PAGE: page.encode(), directory / DATA: text.encode()})
+    return directory / DATA
 
 
 def start_report(directory: Path) -> None:
@@ -57,13 +60,15 @@ def start_report(directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-        for path in (directory / name for name in _LEFT_BEHIND):
+        killed = (path for name in (DATA, PAGE) for path in directory.glob(f".{name}.*"))
+        for path in (*killed, *(directory / name for name in _LEFT_BEHIND)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:  # a full disk takes names, not bytes
+            file.write(bytes(_ROOM_BYTES))
+            file.flush()
     except OSError as error:
         raise ConfigError(
             f"the report's folder {directory} cannot be written: {error.strerror or error}",
@@ -73,13 +78,26 @@ def start_report(directory: Path) -> None:
 
 def write_atomically(path: Path, data: bytes) -> Path:
     """Write a file so that a reader sees the old or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o644)  # mkstemp gives 0600
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_together({path: data})
     return path
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write all files beside their places, and move them there once all are whole.
+
+    A run that is killed in between leaves hidden files, which ``start_report`` removes.
+    """
+    finished: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            finished[path] = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            finished[path].chmod(0o644)  # mkstemp gives 0600
+        for path, new in finished.items():
+            new.replace(path)
+    except BaseException:
+        for new in finished.values():
+            new.unlink(missing_ok=True)
+        raise

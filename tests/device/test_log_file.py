@@ -1,0 +1,36 @@
+"""A log on a full disk."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from espdl_hil.device.console import Console
+from espdl_hil.errors import ConfigError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_ends_the_log_and_not_the_console():
+    console = Console(Path("/dev/full"))
+    assert console.log_failure == ""
+    console.feed(b"one\n")
+    console.feed(b"two\n")
+    assert console.log_failure == "the log /dev/full cannot be written: No space left on device"
+    assert console.since(0) == "one\ntwo\n"
+    console.close()
+
+
+def test_a_log_with_room_has_no_failure(tmp_path):
+    console = Console(tmp_path / "logs" / "a.log")
+    console.feed(b"one\n")
+    console.close()
+    assert console.log_failure == ""
+    assert (tmp_path / "logs" / "a.log").read_bytes() == b"one\n"
+
+
+def test_a_log_that_cannot_be_opened_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"the log .* cannot be written: .*\n  hint: name anothe"):
+        Console(tmp_path / "file" / "a.log")
