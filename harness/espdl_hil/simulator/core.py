@@ -225,6 +225,7 @@ def _guard(function: Callable[..., None], api: Any, failed: int) -> Callable[...
             code, text = failed, f"{type(error).__name__}: {error}"
         else:
             return int(api.HIL_OK)
+        text = " ".join(text.split())  # a protocol's text is one line
         reason = arguments[-1]
         if ffi.typeof(reason) is ffi.typeof("hil_reason") and reason.capacity:
             encoded = text.encode()[: reason.capacity - 1] + b"\x00"
