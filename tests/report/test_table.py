@@ -113,6 +113,14 @@ def test_text_of_a_device_never_controls_a_terminal_or_the_page(make_row, make_r
         assert not set("\x1b\x9b\x07\x08\r\u202e") & set(text)
 
 
+def test_a_row_that_failed_without_a_difference_says_so(make_row):
+    failed = make_row(outcome=Outcome.FAILED, details=Details(error="a control was not noticed"))
+    text = render(Results(DATE, rows=(failed, make_row())), 120)
+    assert "2 rows: 1 passed, 1 failed; " in text
+    assert " 0 differ, 1 failed otherwise\n" in text
+    assert "otherwise" not in render(Results(DATE, rows=(make_row(),)), 120)
+
+
 @pytest.mark.parametrize("width", [60, 90, 130])
 @pytest.mark.parametrize(
     ("sqnr_db", "changes_db", "cell"), [(4.1, 3.0, "4.1 < 10"), (23.2, -16.5, "23.2 (-16.5)")]

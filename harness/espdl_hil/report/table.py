@@ -153,4 +153,6 @@ def _sum(rows: Sequence[Row]) -> str:
     counts = Counter(row.outcome for row in rows)
     parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
     elements, differing = sum(row.elements for row in rows), sum(row.differing for row in rows)
-    return f"{len(rows)} rows: {parts}; {elements:,} elements compared, {differing:,} differ"
+    text = f"{len(rows)} rows: {parts}; {elements:,} elements compared, {differing:,} differ"
+    others = sum(row.outcome is Outcome.FAILED and not row.differing for row in rows)
+    return f"{text}, {others} failed otherwise" if others else text
