@@ -35,6 +35,11 @@ class Target:
     bootloader_offset: int
     revision: int
 
+    @property
+    def exporter(self) -> str:
+        """The exporter's target of files for this chip: those that run the C kernels share one."""
+        return self.name if self.packed_filters else "c"
+
 
 PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
 
@@ -43,7 +48,10 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target("esp32s3", "ESP32-S3", Rounding.HALF_UP, True, 9, 0x0, 2),
         Target("esp32p4", "ESP32-P4", Rounding.HALF_EVEN, True, 18, 0x2000, 301),
+        Target("esp32", "ESP32", Rounding.HALF_UP, False, 0, 0x1000, 300),
+        Target("esp32c3", "ESP32-C3", Rounding.HALF_UP, False, 5, 0x0, 3),
         Target("c", "", Rounding.HALF_UP, False, -1, 0x0, 0),
     )
 }
-DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # targets that exist as a board
+DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # tested by default; there is a simulated devkit of each
+CHIP_TARGETS = tuple(name for name, target in TARGETS.items() if target.title)  # there are boards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 
     from espdl_hil.device.board import Board
     from espdl_hil.device.emulator import Emulator
+    from espdl_hil.device.machine import Machine
     from espdl_hil.device.port_lock import PortLock
 
 DEFAULT_BAUD: Final = 115200
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
+CHIP_BOOT_S: Final = 1.0  # a devkit answers HELLO so long after its reset, PSRAM test included
+EMULATED_BOOT_S: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class DutConfig:
         baud: Baud rate of the device's console.
         log_path: File that gets the console and esptool's output; None for none.
         timing: Deadlines.
+        time_scale: Multiplies them; None measures how much slower than a chip an emulator is.
+        machine: The emulator behind *port*, if the caller has started one.
         power_cycle: Cuts the board's power and gives it back; False when it cannot for this
             board. None when there is no such switch.
     """
@@ -53,6 +59,8 @@ class DutConfig:
     baud: int = DEFAULT_BAUD
     log_path: Path | None = None
     timing: Timing = field(default_factory=Timing)
+    time_scale: float | None = None
+    machine: Machine | None = None
     power_cycle: Callable[[], bool] | None = None
 
 
@@ -80,6 +88,7 @@ class Dut:
         self._recovery = Recovery()
         self._models = models
         self._expected: dict[str, str] = {}
+        self._timing = config.timing.scaled(config.time_scale or 1.0)
         self._firmware: Firmware | None = None
         self._lock: PortLock | None = None
         self._board: Board | Emulator | None = None
@@ -130,18 +139,38 @@ class Dut:
         self._firmware = Firmware.read(config.build_dir, config.target)
         self._lock = find_port(config.target, config.port)
         port = self._lock.port
+        boot_s, machine = self._timing.boot_s, config.machine
         if port.startswith(SCHEME):
-            self._board = Emulator(port)
+            self._board = Emulator(port, machine)
+            boot_s = boot_s if machine is None or config.time_scale else EMULATED_BOOT_S
         else:
             self._board = Board(
                 port, self._firmware, self.console, baud=config.baud, models=self._models
             )
+        started_s = time.monotonic()
         try:
-            self._begin_session(config.timing.boot_s)
+            self._begin_session(boot_s)
         except DeviceError as error:
             if not is_retryable(error):
                 raise
             self.recover(error.message)
+        if machine is not None and not config.time_scale:
+            self._slow_down((time.monotonic() - started_s) / CHIP_BOOT_S)
+        if machine is None and port.startswith(SCHEME):
+            self._forget_missing()
+
+    def _slow_down(self, factor: float) -> None:
+        """Multiply all deadlines from here on; nothing is faster than a chip."""
+        self._timing = self.config.timing.scaled(max(1.0, factor))
+        if self._transport is not None:
+            self._transport.timing = self._timing
+
+    def _forget_missing(self) -> None:
+        """Expect of a device that was not flashed only what it holds, byte for byte."""
+        held = {model.name: model.sha256 for model in self.session.models()}
+        self._expected = {n: sha for n, sha in self._expected.items() if held.get(n) == sha}
+        if self._transport is not None:
+            self._session = Session(self._transport, self.info, self._expected)
 
     # -- what it offers --------------------------------------------------------
 
@@ -156,6 +185,11 @@ class Dut:
     def info(self) -> DeviceInfo:
         """What the device said of itself when it was greeted last."""
         return self.session.info
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """Names of the models that lie in flash as they were meant."""
+        return frozenset(self._expected)
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -190,7 +224,7 @@ class Dut:
         self._models, self._expected = models, expected
         board.flash(models)
         written = bool(board.flashed)
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
         self._check_stored()
         return written
 
@@ -254,14 +288,14 @@ class Dut:
         self._begin_session(SOFT_GREETING_S)
         self.session.reboot()
         self._end_session()
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
 
     def _en_reset(self) -> None:
         self._end_session()
         board = self._need_board()
         board.reopen_if_gone()
         board.reset()
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
 
     def _power_cycle(self) -> bool:
         switch = self.config.power_cycle
@@ -274,7 +308,7 @@ class Dut:
                 f"the power switch failed: {type(error).__name__}: {error}", port=self._port_name
             ) from error
         self._need_board().reopen_if_gone()
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
         return True
 
     def _reflash(self) -> None:
@@ -282,7 +316,7 @@ class Dut:
         board = self._need_board()
         board.reopen_if_gone()
         board.flash(self._models, everything=True)
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
 
     # -- the session ---------------------------------------------------------------
 
@@ -296,9 +330,10 @@ class Dut:
             name,
             self.console,
             baud=self.config.baud if is_uart else 0,
-            timing=self.config.timing,
+            timing=self._timing,
         )
-        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name)
+        label = getattr(board, "label", "")  # of an emulator
+        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name, label)
         self._check_identity(info)
         self._session = Session(self._transport, info, self._expected)
 

@@ -23,6 +23,7 @@ class Cause(StrEnum):
     ORDER = "chunk order"
     UNWRITTEN = "unwritten output"
     BUFFER = "damaged buffer"
+    EMULATOR = "deviates as known"
     UNEXPLAINED = "unexplained"
 
 
@@ -45,6 +46,8 @@ NEXT_STEP = {
     Cause.ORDER: "send every chunk once, in order; check what repeats a request",
     Cause.UNWRITTEN: "check that the runner copies this output after every step",
     Cause.BUFFER: "the wire has a CRC, so check the copies between packet and tensor, then PSRAM",
+    Cause.EMULATOR: "nothing is wrong with the model: run it on a board, or where the emulator's "
+    "instruction is mended",
     Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "
     "kernel of this node on the chip",
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import EXACT, Outcome, Tolerance, compare_streams
 from espdl_hil.proof.probe import canary_remarks
-from espdl_hil.report import SILICON, Check
+from espdl_hil.report import SIMULATED, Check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,7 +147,7 @@ def compare_alike(
 def interpreter_tolerance(expected: Expected, substrate: str) -> Tolerance:
     """How far a device may be from the interpreter: only a chip's float steps, at int16."""
     operators = {node.op_type for node in expected.offline_graph.nodes}
-    if substrate == SILICON and expected.case.bits == 16 and operators & FLOAT_STEPS:
+    if substrate != SIMULATED and expected.case.bits == 16 and operators & FLOAT_STEPS:
         return INT16_FLOAT_STEP
     return EXACT
 

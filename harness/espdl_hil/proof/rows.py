@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
 from espdl_hil.proof.package import streaming_name
-from espdl_hil.proof.settings import SIM
 from espdl_hil.report import (
     CHECKS,
+    EMULATED,
     SILICON,
     SIMULATED,
     Check,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def substrate_of(info: DeviceInfo) -> str:
     """What the device that answered is made of."""
-    return SIMULATED if info.kind == SIMULATED else SILICON
+    return info.kind if info.kind in (SIMULATED, EMULATED) else SILICON
 
 
 @dataclass
@@ -58,6 +58,7 @@ class Record:
         failed: Matches of runs that should have been equal, not explained to anybody yet.
         checks: The worst of each comparison, by check and part.
         per_chunk: The chunks of the worst, by check.
+        deviates: Whether the emulator is known to compute every node that differs otherwise.
         outcome: The worst outcome that was noted beside the checks; None without.
         facts: The row's fields that are no verdict.
         details: What a reader wants to see besides.
@@ -71,6 +72,7 @@ class Record:
     checks: dict[tuple[str, str], Check] = field(default_factory=dict)
     per_chunk: dict[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     outcome: Outcome | None = None
+    deviates: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
 
@@ -97,6 +99,8 @@ class Record:
         }
         checks = {name: sum(found[1:], found[0]) for name, found in of.items() if found}
         outcomes = [check.outcome for check in checks.values()]
+        if self.deviates:
+            outcomes = [Outcome.DEVIATES if o is Outcome.FAILED else o for o in outcomes]
         return Row(
             id=self.case.id,
             target=self.case.target,
@@ -138,8 +142,7 @@ class RowBook:
     def record(self, case: Case) -> Record:
         """All that is known of *case*; empty at first."""
         if case.id not in self._records:
-            substrate = SIMULATED if self.rig.settings.device == SIM else SILICON
-            self._records[case.id] = Record(case, substrate)
+            self._records[case.id] = Record(case, self.rig.settings.substrate)
         return self._records[case.id]
 
     def note_run(self, case: Case, observation: Observation) -> None:
@@ -148,6 +151,7 @@ class RowBook:
         self._note_device(info)
         record = self.record(case)
         record.substrate = substrate_of(info)
+        record.facts["emulator"] = info.emulator
         known: Mapping[str, str] = record.facts.get("artifacts", {})
         files = {observation.model: observation.sha256, "app": info.app_sha256}
         record.facts["artifacts"] = {**known, **files}
@@ -235,5 +239,6 @@ class RowBook:
             port=info.port,
             app_sha256=info.app_sha256,
             boot_nonce=info.boot_nonce,
+            emulator=info.emulator,
         )
         self._devices[device] = None

@@ -9,7 +9,7 @@ import numpy as np
 
 from espdl_hil.compare import ChunkVerdict, Outcome
 from espdl_hil.report.check import SEVERITY, Check, JsonObject, known, largest, worse
-from espdl_hil.report.schema import CHECKS, SIMULATED
+from espdl_hil.report.schema import CHECKS, SILICON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,13 +20,14 @@ class Device:
     """A devkit that rows were measured on.
 
     Attributes:
-        target: ``esp32s3`` or ``esp32p4``.
-        substrate: ``simulated`` or ``silicon``.
+        target: ESP-IDF target name.
+        substrate: ``simulated``, ``emulated`` or ``silicon``.
         chip: The name that the chip gives itself.
         revision: Chip revision, major * 100 + minor.
         port: The port as the user would name it.
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
+        emulator: Name and version of what emulates the chip; empty if nothing does.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Device:
     port: str
     app_sha256: str
     boot_nonce: str
+    emulator: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,11 @@ class Row:
 
     Attributes:
         id: The test id, ``esp32s3-tcn-int8-chunk3``.
-        target: ``esp32s3`` or ``esp32p4``.
+        target: ESP-IDF target name.
         model: The model's name.
         bits: Quantization width.
         chunk_frames: Input frames a chunk; None for a model run whole.
-        substrate: ``simulated`` or ``silicon``.
+        substrate: ``simulated``, ``emulated`` or ``silicon``.
         outcome: The worst that was found; ``failed`` is about numbers, ``error`` about getting
             them.
         chunks: Chunks of the stream.
@@ -111,7 +113,8 @@ class Row:
         checks: By name of ``CHECKS``; one that is missing was not made.
         sqnr_db: Signal to quantization noise against the float model; None if undefined.
         cosine: Cosine against the float model; None if undefined.
-        latency_us: None on a simulated device, which measures no chip time.
+        emulator: Name and version of what emulates the chip; empty if nothing does.
+        latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
         details: What the HTML report shows besides.
@@ -129,14 +132,20 @@ class Row:
     checks: Mapping[str, Check] = field(default_factory=dict)
     sqnr_db: float | None = None
     cosine: float | None = None
+    emulator: str = ""
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
     details: Details = Details()
 
     def __post_init__(self) -> None:
-        if self.substrate == SIMULATED and self.latency_us is not None:
-            raise ValueError(f"row {self.id}: a simulated device measures no chip time")
+        if self.substrate != SILICON and self.latency_us is not None:
+            raise ValueError(f"row {self.id}: a device that is {self.substrate} has no chip time")
+
+    @property
+    def device(self) -> str:
+        """What it ran on, as people read it."""
+        return f"{self.substrate} ({self.emulator})" if self.emulator else self.substrate
 
     @property
     def elements(self) -> int:
@@ -226,5 +235,5 @@ class Row:
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *("chunks", "frames", "sqnr_db", "cosine"),
+    *("chunks", "frames", "sqnr_db", "cosine", "emulator"),
 )
