@@ -25,6 +25,7 @@ from espdl_hil.simulator import port as ports
 
 VERSION = "QEMU emulator version 0.0.0-stand-in"
 FLASH_BYTES = tuple(size << 20 for size in (2, 4, 8, 16))  # what the esp32s3 machine accepts
+FLASH = r"file=(.+),if=mtd,format=raw"
 PSRAM = ("2M", "4M", "8M", "16M", "32M")
 
 
@@ -67,7 +68,7 @@ def parse(arguments):
     parser.add_argument("-nographic", action="store_true", required=True)
     parser.add_argument("-monitor", choices=["none"], required=True)
     parser.add_argument("-global", action="append", default=[], dest="globals")
-    parser.add_argument("-drive", required=True)
+    parser.add_argument("-drive", action="append", default=[])
     parser.add_argument("-serial", required=True)
     parser.add_argument("-qmp", required=True)
     parser.add_argument("-slow", type=float, default=0.0, help="of the stand-in: wait before boot")
@@ -75,7 +76,7 @@ def parse(arguments):
         "-wrong", choices=["negative", "all"], help="of the stand-in: biases of Conv"
     )
     found = parser.parse_args(arguments)
-    drive = re.fullmatch(r"file=(.+),if=mtd,format=raw", found.drive)
+    drive = next(filter(None, (re.fullmatch(FLASH, drive) for drive in found.drive)), None)
     serial = re.fullmatch(r"tcp:127\.0\.0\.1:(\d+),server,nowait", found.serial)
     qmp = re.fullmatch(r"unix:(.+),server,nowait", found.qmp)
     for option, match in {"-drive": drive, "-serial": serial, "-qmp": qmp}.items():

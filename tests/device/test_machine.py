@@ -231,9 +231,12 @@ def test_the_command_lines(firmware, package, program, monkeypatch):
     machine._folder = Path("f")
     port = machine.url.rpartition(":")[2]
     assert machine.command(Path("f/flash.bin")) == [
-        *("-nographic", "-machine", "esp32s3", "-m", "8M"),
+        *("-nographic", "-machine", "esp32s3", "-m", "32M"),
+        *("-global", "driver=timer.esp32c3.timg,property=wdt_disable,value=true"),
         *("-global", "driver=timer.esp32s3.timg,property=wdt_disable,value=true"),
         *("-drive", "file=f/flash.bin,if=mtd,format=raw"),
+        *("-drive", "file=f/efuse.bin,if=none,format=raw,id=efuse"),
+        *("-global", "driver=nvram.esp32s3.efuse,property=drive,value=efuse"),
         *("-serial", f"tcp:127.0.0.1:{port},server,nowait", "-monitor", "none"),
         *("-qmp", "unix:f/qmp,server,nowait"),
     ]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from espdl_hil import interpreter
 from espdl_hil.cli import main
-from espdl_hil.espdl import read_package
+from espdl_hil.espdl import load_graph, read_package
 from espdl_hil.simulator import build_app
 
 STAND_IN = Path(__file__).parents[1] / "device" / "qemu_stand_in.py"
@@ -231,3 +232,16 @@ def test_a_stale_model_control_without_flashed_models_says_so(emulated, foreign)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "or the device was not flashed by this run" in run.stdout
     assert "2 passed" in run.stdout
+
+
+def test_chips_that_run_the_c_kernels_share_their_files(project, tmp_path):
+    packages = []
+    for target in ("esp32", "esp32c3", "esp32s3"):
+        out = tmp_path / target
+        arguments = ["image", str(project.folder / "mine.py"), f"--target={target}", "--package"]
+        assert main([*arguments, f"-o{out}"]) == 0
+        packages.append(out.read_bytes())
+    assert packages[0] == packages[1] != packages[2]
+    (offline, _) = read_package(packages[1])
+    session = interpreter.load(load_graph(offline.data), "esp32c3")
+    assert session.outputs

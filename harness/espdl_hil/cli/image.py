@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         HarnessError: a model cannot be quantized or streamed, or is no model.
     """
     target, output = options.target, options.output
+    if options.device in MACHINES:
+        MACHINES[options.device].require(target)
     sources = [path for path in options.models if path.suffix != EXPORTED]
     cases = make_cases(sources, (target,)) if sources else []
     rig = Rig(

@@ -103,11 +103,7 @@ class Machine(ABC):
         Raises:
             ConfigError: It has no machine of the target, or is not installed.
         """
-        if target not in cls.targets:
-            raise ConfigError(
-                f"{cls.title} does not emulate {target}; it does: {', '.join(cls.targets)}",
-                hint="name another --target, or another --hil-device",
-            )
+        cls.require(target)
         wanted = program or cls.program(target)
         found = shutil.which(wanted)
         if found is None:
@@ -116,6 +112,19 @@ class Machine(ABC):
                 hint=cls.advice(target),
             )
         return found
+
+    @classmethod
+    def require(cls, target: str) -> None:
+        """Refuse a target that the emulator does not have.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        if target not in cls.targets:
+            raise ConfigError(
+                f"{cls.title} does not emulate {target}; it does: {', '.join(cls.targets)}",
+                hint="name another target, or another emulator",
+            )
 
     def __enter__(self) -> Self:
         """Merge the image and start.
@@ -219,8 +228,12 @@ class Qemu(Machine):
 
     title = "QEMU"
     variants = ("sdkconfig.qemu",)
-    targets: ClassVar = {  # PSRAM as on the devkits; the C3 has none
-        "esp32s3": ("-m", "8M"),
+    targets: ClassVar = {  # the C3 has no PSRAM
+        # Timer groups were those of the C3 at first; QEMU only warns of a name it does not have.
+        "esp32s3": (
+            *("-m", "32M"),
+            *("-global", "driver=timer.esp32c3.timg,property=wdt_disable,value=true"),
+        ),
         "esp32": ("-m", "4M"),
         "esp32c3": (),
     }
@@ -249,10 +262,21 @@ class Qemu(Machine):
             *command,
             *("-global", f"driver=timer.{target}.timg,property=wdt_disable,value=true"),
             *("-drive", f"file={image},if=mtd,format=raw"),
+            *("-drive", f"file={self._efuse_path},if=none,format=raw,id=efuse"),
+            *("-global", f"driver=nvram.{target}.efuse,property=drive,value=efuse"),
             *("-serial", f"tcp:{HOST}:{self._port},server,nowait"),
             *("-monitor", "none"),
             *("-qmp", f"unix:{self._qmp_path},server,nowait"),
         ]
+
+    def start(self) -> None:
+        """Start QEMU on eFuses that say which revision the chip is of; zeros would be v0.0."""
+        size, burned = _EFUSES[self.firmware.target]
+        efuses = bytearray(size)
+        for offset, value in burned.items():
+            efuses[offset] = value
+        self._efuse_path.write_bytes(efuses)
+        super().start()
 
     def reset(self) -> None:
         """Reset the machine over QMP.
@@ -275,6 +299,10 @@ class Qemu(Machine):
                 port=self.url,
                 console_tail=self.ended,
             ) from None
+
+    @property
+    def _efuse_path(self) -> Path:
+        return self._folder / "efuse.bin"
 
     @property
     def _qmp_path(self) -> Path:
@@ -311,6 +339,13 @@ class EspEmu(Machine):
         """Start anew: esp-emu has no reset."""
         self.start()
 
+
+# Bytes, and those that are not zero: v3.0 of the ESP32 and v0.3 of the others, as `idf.py qemu`.
+_EFUSES = {
+    "esp32": (124, {13: 0x80, 22: 0x10}),
+    "esp32c3": (1024, {38: 0x0C}),
+    "esp32s3": (1024, {38: 0x0C}),
+}
 
 MACHINES: dict[str, type[Machine]] = {"qemu": Qemu, "espemu": EspEmu}
 
