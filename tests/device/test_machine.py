@@ -19,6 +19,7 @@ from espdl_hil.device.machine import EspEmu, Qemu
 from espdl_hil.device.timing import Timing
 from espdl_hil.errors import ConfigError
 from espdl_hil.espdl import write_package
+from espdl_hil.simulator.image import build_app
 
 STAND_IN = Path(__file__).with_name("qemu_stand_in.py")
 WAIT_S = 10.0
@@ -242,3 +243,14 @@ def test_the_command_lines(firmware, package, program, monkeypatch):
     ]
     monkeypatch.setitem(firmware.app.sdkconfig, "SPIRAM_MODE_OCT", True)
     assert "driver=ssi_psram,property=is_octal,value=true" in machine.command(Path("f/flash.bin"))
+
+
+def test_the_command_line_of_esp_emu(tmp_path):
+    program = install(tmp_path, "print('esp-emu 0.44.0')\n")
+    firmware = Firmware.read(build_app("esp32p4", tmp_path / "build"), "esp32p4")
+    machine = EspEmu(firmware, b"", program=str(program))
+    assert machine.label == "esp-emu 0.44.0"
+    uart = machine.url.removeprefix("socket://")
+    assert machine.command(Path("flash.bin")) == [
+        *("--chip", "esp32p4", "--firmware", "flash.bin", "--uart-tcp", uart)
+    ]

@@ -92,7 +92,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ("bits", row.bits),
         ("chunk", row.chunk_frames),
         ("substrate", row.substrate),
-        ("emulator", row.emulator),
+        *([("emulator", row.emulator)] if row.emulator else []),
         ("outcome", str(row.outcome)),
         ("elements", row.elements),
         ("differing", row.differing),
