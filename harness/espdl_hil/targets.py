@@ -42,6 +42,11 @@ class Target:
         """Whether ESP-DL's vector kernels run, which read packed filters, and not its C ones."""
         return self.packed_filters
 
+    @property
+    def exporter(self) -> str:
+        """The exporter's target of files for this chip: those that run the C kernels share one."""
+        return self.name if self.packed_filters else "c"
+
 
 PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
 
@@ -50,8 +55,11 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target("esp32s3", "ESP32-S3", Rounding.HALF_UP, True, 9, 0x0, 2),
         Target("esp32p4", "ESP32-P4", Rounding.HALF_EVEN, True, 18, 0x2000, 301, True),
+        Target("esp32", "ESP32", Rounding.HALF_UP, False, 0, 0x1000, 300),
+        Target("esp32c3", "ESP32-C3", Rounding.HALF_UP, False, 5, 0x0, 3),
         Target("c", "", Rounding.HALF_UP, False, -1, 0x0, 0),
     )
 }
 KNOWN_ESPDL_VERSIONS = ("3.3.9",)  # whose kernels are computed here; docs/evidence
-DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # targets that exist as a board
+DEVKIT_TARGETS = ("esp32s3", "esp32p4")  # tested by default; there is a simulated devkit of each
+CHIP_TARGETS = tuple(name for name, target in TARGETS.items() if target.title)  # there are boards

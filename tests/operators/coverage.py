@@ -113,7 +113,8 @@ def golden_counts() -> Counts:
 def table() -> str:
     """The page, Markdown."""
     kernels, golden = kernel_counts(), golden_counts()
-    columns = [(width, target) for width in WIDTHS for target in TARGETS]
+    exported = dict.fromkeys(target.exporter for target in TARGETS.values())
+    columns = [(width, target) for width in WIDTHS for target in exported]
     names = [f"{WIDTHS[width]} {target}" for width, target in columns]
     lines = ["| operator | " + " | ".join(names) + " | limits |"]
     lines.append("|---" * (len(columns) + 2) + "|")

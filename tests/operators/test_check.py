@@ -151,5 +151,5 @@ def test_a_refusal_names_a_hundred_reasons_and_quotes_briefly(build_graph):
 
 
 def test_an_unknown_target(one_node):
-    with pytest.raises(ConfigError, match="unknown target 'esp32'; there are esp32s3, esp32p4, c"):
-        check_graph(one_node("Relu", {"x": act(1)}, {"y": act(1)}), "esp32")
+    with pytest.raises(ConfigError, match="unknown target 'esp32c6'; there are esp32s3, esp32p4, "):
+        check_graph(one_node("Relu", {"x": act(1)}, {"y": act(1)}), "esp32c6")

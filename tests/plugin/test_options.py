@@ -9,9 +9,12 @@ from espdl_hil.proof.settings import Settings
 REPOSITORY = Path(__file__).parents[2]
 HELP = """
 streaming models on Espressif chips (hardware in the loop):
-  --hil-device={serial,sim}
-      run on an attached board or on a simulated devkit
+  --hil-device={serial,sim,qemu,espemu}
+      run on an attached board, on a simulated devkit, or on the firmware in an emulator
       (default: serial once --target or --port is given, else sim)
+  --hil-timeout-scale=FACTOR
+      multiply every deadline of the devices (default: 1; for emulators, how much slower
+      than a chip they boot)
   --hil-models=PATH
       add a model file or a folder of them to those in ./models; repeatable
   --hil-report=DIR
@@ -46,6 +49,10 @@ def settings(*, worker=None, **options):
         "--hil-store": None,
         "--hil-jobs": 2,
         "--hil-build-dir": None,
+        "--hil-timeout-scale": None,
+        "--embedded-services": None,
+        "--qemu-prog-path": None,
+        "--qemu-extra-args": None,
     }
     given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
     assert given.keys() <= known.keys()
@@ -72,3 +79,13 @@ def test_a_target_means_a_board():
 def test_a_worker_writes_logs_of_its_own():
     assert settings().log_suffix == ""
     assert settings(worker="gw1").log_suffix == "-gw1"
+
+
+def test_an_emulator_is_asked_for_in_our_words_or_in_pytest_embeddeds():
+    ours = settings(hil_device="qemu", qemu_prog_path="/q", qemu_extra_args="-d 'guest errors'")
+    assert (ours.device, ours.targets, ours.substrate) == ("qemu", ("esp32s3",), "emulated")
+    assert (ours.emulator, ours.emulator_arguments) == ("/q", ("-d", "guest errors"))
+    theirs = settings(embedded_services="idf,qemu", target="esp32c3")
+    assert (theirs.device, theirs.targets) == ("qemu", ("esp32c3",))
+    assert settings(embedded_services="idf,qemu", hil_device="sim").device == "sim"
+    assert settings(embedded_services="esp,idf", target="esp32s3").device == "serial"

@@ -32,8 +32,28 @@ def processes(request):
     ("arguments", "message"),
     [
         (
-            ["--target=esp32c3"],
+            ["--target=esp8266"],
+            "--target esp8266: unknown target, expected one of esp32s3, esp32p4, esp32, esp32c3",
+        ),
+        (
+            ["--target=esp32c3", "--hil-device=sim"],
             "--target esp32c3: unknown target, expected one of esp32s3, esp32p4",
+        ),
+        (
+            ["--target=esp32p4", "--hil-device=qemu"],
+            "QEMU does not emulate esp32p4; it does: esp32s3, esp32, esp32c3",
+        ),
+        (
+            ["--hil-device=qemu"],
+            "python $IDF_PATH/tools/idf_tools.py install qemu-xtensa",
+        ),
+        (
+            ["--target=esp32c3", "--embedded-services=idf,qemu"],
+            "python $IDF_PATH/tools/idf_tools.py install qemu-riscv32",
+        ),
+        (
+            ["--hil-timeout-scale=0"],
+            "argument --hil-timeout-scale: expected a number above 0, not '0'",
         ),
         (["--baud=abc"], "--baud: expected a whole number of at least 1, not 'abc'"),
         (["--hil-jobs=0"], "argument --hil-jobs: expected a whole number of at least 1, not '0'"),

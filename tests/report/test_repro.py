@@ -117,7 +117,7 @@ def edit_manifest(**values):
         (edit_manifest(tensors=[]), "manifest: tensors is []"),
         (edit_manifest(tensors={"stimulus": []}), "manifest: tensors is {'stimulus': []}"),
         (edit_manifest(id=["a"]), "manifest: id is ['a']"),
-        (edit_manifest(target="esp32"), "manifest: target is 'esp32'"),
+        (edit_manifest(target="esp32c6"), "manifest: target is 'esp32c6'"),
         (edit_manifest(frame_axes={"/out/y": 99}), "manifest: frame_axes is {'/out/y': 99}"),
         (edit_manifest(frame_axes={"/out/y": 3}), "frame axis 3 of '/out/y', which has 3 dim"),
         (edit_manifest(frame_axes={"z": 1}), "chunk 0: no expected 'z'"),

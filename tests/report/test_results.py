@@ -36,7 +36,8 @@ RUN_FIELDS = [
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "latency_us", "artifacts", "diagnosis", "details",
+    "frames", "checks", "sqnr_db", "cosine", "emulator", "latency_us", "artifacts", "diagnosis",
+    "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",
@@ -103,7 +104,7 @@ def test_latency(make_row):
 
 
 def test_a_simulated_row_takes_no_latency(make_row):
-    with pytest.raises(ValueError, match="a simulated device measures no chip time"):
+    with pytest.raises(ValueError, match="a device that is simulated has no chip time"):
         make_row(latency_us=Latency(1, 1, 1))
 
 

@@ -40,10 +40,11 @@ def possible_targets(graph: Graph) -> tuple[str, ...]:
     if any(len(tensor.info.exponents) > 1 for tensor in weights):
         return ("esp32p4",)
     layouts = {tensor.layout for tensor in weights if tensor.layout}
+    exported = dict.fromkeys(target.exporter for target in TARGETS.values())
     if not layouts:
-        return tuple(TARGETS)
+        return tuple(exported)
     packed = any(layout.startswith("(N/") for layout in layouts)
-    return tuple(name for name, target in TARGETS.items() if target.packed_filters == packed)
+    return tuple(name for name in exported if TARGETS[name].packed_filters == packed)
 
 
 def describe(graph: Graph) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     """What became of a row: the numbers differ, or they could not be had, or all is well."""
 
     PASSED = "passed"
+    DEVIATES = "deviates"  # of a row: every node that differs is known of the emulator
     FAILED = "failed"
     ERROR = "error"
 

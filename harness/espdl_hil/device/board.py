@@ -115,13 +115,7 @@ class Board:
         Raises:
             ConfigError: It does not fit the partition.
         """
-        partition = self._firmware.models
-        if len(models) > partition.size:
-            raise ConfigError(
-                f"the models package has {len(models)} bytes, the partition "
-                f"{partition.label!r} {partition.size}",
-                hint="test fewer models at once, or enlarge the partition",
-            )
+        self._firmware.require_fit(models)
 
     def flash(self, models: bytes | None = None, *, everything: bool = False) -> None:
         """Flash what differs by content, then start the app.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 
     from espdl_hil.device.board import Board
     from espdl_hil.device.emulator import Emulator
+    from espdl_hil.device.machine import Machine
     from espdl_hil.device.port_lock import PortLock
 
 DEFAULT_BAUD: Final = 115200
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
 SOCKET_SCHEME: Final = "socket://"
+CHIP_BOOT_S: Final = 1.0  # a devkit answers HELLO so long after its reset, PSRAM test included
+EMULATED_BOOT_S: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class DutConfig:
         baud: Baud rate of the device's console.
         log_path: File that gets the console and esptool's output; None for none.
         timing: Deadlines.
+        time_scale: Multiplies them; None measures how much slower than a chip an emulator is.
+        machine: The emulator behind *port*, if the caller has started one.
         power_cycle: Cuts the board's power and gives it back; False when it cannot for this
             board. None when there is no such switch.
     """
@@ -54,6 +60,8 @@ class DutConfig:
     baud: int = DEFAULT_BAUD
     log_path: Path | None = None
     timing: Timing = field(default_factory=Timing)
+    time_scale: float | None = None
+    machine: Machine | None = None
     power_cycle: Callable[[], bool] | None = None
 
 
@@ -81,6 +89,7 @@ class Dut:
         self._recovery = Recovery()
         self._models = models
         self._expected: dict[str, str] = {}
+        self._timing = config.timing.scaled(config.time_scale or 1.0)
         self._firmware: Firmware | None = None
         self._lock: PortLock | None = None
         self._board: Board | Emulator | None = None
@@ -128,9 +137,12 @@ class Dut:
         self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
         self._lock = find_port(config.target, config.port)
+        machine, boot_s = config.machine, self._timing.boot_s
+        is_measured = machine is not None and not config.time_scale
+        started_s = time.monotonic()
         try:
             self._connect()
-            self._begin_session(config.timing.boot_s)
+            self._begin_session(EMULATED_BOOT_S if is_measured else boot_s)
         except DeviceError as error:
             if not is_retryable(error):
                 raise
@@ -140,6 +152,10 @@ class Dut:
                 if self._can_reset:
                     raise
                 raise error from None  # nothing could be tried that would tell more
+        if is_measured:
+            self._slow_down((time.monotonic() - started_s) / CHIP_BOOT_S)
+        if not self._can_reset:
+            self._forget_missing()
 
     def _connect(self) -> None:
         """Flash what differs and start the app; an emulator runs it already."""
@@ -148,7 +164,9 @@ class Dut:
 
         if self._firmware is None:
             raise AssertionError("connected before the firmware was read")
-        if self._can_reset:
+        if self._is_socket:
+            self._board = Emulator(self._port_name, self.config.machine)
+        else:
             self._board = Board(
                 self._port_name,
                 self._firmware,
@@ -156,8 +174,19 @@ class Dut:
                 baud=self.config.baud,
                 models=self._models,
             )
-        else:
-            self._board = Emulator(self._port_name)
+
+    def _slow_down(self, factor: float) -> None:
+        """Multiply all deadlines from here on; nothing is faster than a chip."""
+        self._timing = self.config.timing.scaled(max(1.0, factor))
+        if self._transport is not None:
+            self._transport.timing = self._timing
+
+    def _forget_missing(self) -> None:
+        """Expect of a device that was not flashed only what it holds, byte for byte."""
+        held = {model.name: model.sha256 for model in self.session.models()}
+        self._expected = {n: sha for n, sha in self._expected.items() if held.get(n) == sha}
+        if self._transport is not None:
+            self._session = Session(self._transport, self.info, self._expected)
 
     # -- what it offers --------------------------------------------------------
 
@@ -172,6 +201,11 @@ class Dut:
     def info(self) -> DeviceInfo:
         """What the device said of itself when it was greeted last."""
         return self.session.info
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """Names of the models that lie in flash as they were meant."""
+        return frozenset(self._expected)
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -206,7 +240,7 @@ class Dut:
         self._models, self._expected = models, expected
         board.flash(models)
         written = bool(board.flashed)
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
         self._check_stored()
         return written
 
@@ -232,7 +266,7 @@ class Dut:
         board = self._need_board()
         board.reopen_if_gone()
         board.reset()
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
 
     # -- recovery ----------------------------------------------------------------
 
@@ -276,7 +310,7 @@ class Dut:
         self._begin_session(SOFT_GREETING_S, restarted=False)
         self.session.reboot()
         self._end_session()
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
         return True
 
     def _en_reset(self) -> bool:
@@ -299,7 +333,7 @@ class Dut:
             self._connect()
         else:
             self._board.reopen_if_gone()
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
         return True
 
     def _reflash(self) -> bool:
@@ -311,7 +345,7 @@ class Dut:
         else:
             self._board.reopen_if_gone()
             self._board.flash(self._models, everything=True)
-        self._begin_session(self.config.timing.boot_s)
+        self._begin_session(self._timing.boot_s)
         return True
 
     # -- the session ---------------------------------------------------------------
@@ -326,9 +360,10 @@ class Dut:
             name,
             self.console,
             baud=self.config.baud if is_uart else 0,
-            timing=self.config.timing,
+            timing=self._timing,
         )
-        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name)
+        label = getattr(board, "label", "")  # of an emulator
+        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name, label)
         self._check_identity(info)
         if restarted and info.boot_nonce == self._boot_nonce:
             raise self._transport.failures.broken(
@@ -378,9 +413,13 @@ class Dut:
         return self._board
 
     @property
+    def _is_socket(self) -> bool:
+        return self._port_name.startswith(SOCKET_SCHEME)
+
+    @property
     def _can_reset(self) -> bool:
-        """An emulator's socket has no reset line and no ROM loader behind it."""
-        return not self._port_name.startswith(SOCKET_SCHEME)
+        """A bare socket has no reset line and no ROM loader behind it; our emulator restarts."""
+        return not self._is_socket or self.config.machine is not None
 
     @property
     def _port_name(self) -> str:

@@ -66,6 +66,19 @@ class Firmware:
             models=find_partition(table, MODELS_PARTITION, path=str(table_file)),
         )
 
+    def require_fit(self, models: bytes) -> None:
+        """Refuse a models package that its partition cannot take.
+
+        Raises:
+            ConfigError: It is too large.
+        """
+        if len(models) > self.models.size:
+            raise ConfigError(
+                f"the models package has {len(models)} bytes, the partition "
+                f"{self.models.label!r} {self.models.size}",
+                hint="test fewer models at once, or enlarge the partition",
+            )
+
 
 def _read_flasher_args(build_dir: Path) -> dict[str, Any]:
     path = build_dir / "flasher_args.json"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from espdl_hil.device.port_lock import PortLock
 from espdl_hil.errors import ConfigError
-from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
+from espdl_hil.targets import CHIP_TARGETS, TARGETS
 
 PROBE_DEADLINE_S: Final = 3.5  # all ports together; they are probed side by side
 PROBE_ATTEMPTS: Final = 3  # of one port, as far as there is time
@@ -107,10 +107,10 @@ def find_port(
         ConfigError: No such port, no board of *target* on any port, or the port is taken. Says
             what was looked for, what was seen, and how to run without a board.
     """
-    if target not in DEVKIT_TARGETS:
+    if target not in CHIP_TARGETS:
         raise ConfigError(
             f"there is no board of target {target!r}",
-            hint=f"boards exist of: {', '.join(DEVKIT_TARGETS)}",
+            hint=f"boards exist of: {', '.join(CHIP_TARGETS)}",
         )
     if port is not None and "*" not in port:
         return PortLock(port).acquire(LOCK_WAIT_S)

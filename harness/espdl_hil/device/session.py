@@ -50,7 +50,7 @@ class DeviceInfo:
 
     Attributes:
         target: ESP-IDF target name.
-        kind: ``simulated`` or ``serial``.
+        kind: ``simulated``, ``emulated`` or ``serial``.
         chip: The chip's name as people write it.
         revision: Chip revision, major * 100 + minor.
         port: The port as the user names it.
@@ -63,6 +63,7 @@ class DeviceInfo:
         measures_time: Whether latencies mean anything.
         memory: Heap at the greeting, bytes.
         max_upload: Largest model that can be uploaded, bytes.
+        emulator: Name and version of what emulates the chip; empty if nothing does.
     """
 
     target: str
@@ -79,14 +80,22 @@ class DeviceInfo:
     measures_time: bool
     memory: Memory
     max_upload: int
+    emulator: str = ""
 
     @classmethod
-    def from_hello(cls, hello: HelloReply, port: str) -> DeviceInfo:
-        """Read the greeting."""
+    def from_hello(cls, hello: HelloReply, port: str, emulator: str = "") -> DeviceInfo:
+        """Read the greeting.
+
+        Args:
+            hello: What the firmware says; it cannot know that its chip is emulated.
+            port: The port as the user names it.
+            emulator: Name and version of what emulates the chip: its time is no chip's time.
+        """
         known = TARGETS.get(hello.target)
+        kind = "emulated" if emulator else "serial"
         return cls(
             target=hello.target,
-            kind="simulated" if hello.flags & DeviceFlag.SIMULATED else "serial",
+            kind="simulated" if hello.flags & DeviceFlag.SIMULATED else kind,
             chip=known.title if known else hello.target,
             revision=hello.chip_revision,
             port=port,
@@ -96,9 +105,10 @@ class DeviceInfo:
             espdl_version=hello.espdl_version,
             app_version=hello.app_version,
             cpu_mhz=hello.cpu_mhz,
-            measures_time=bool(hello.flags & DeviceFlag.MEASURES_TIME),
+            measures_time=bool(hello.flags & DeviceFlag.MEASURES_TIME) and not emulator,
             memory=hello.memory,
             max_upload=hello.max_upload,
+            emulator=emulator,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class Timing:
     list_s: float = 60.0
     step_s: float = 30.0
     write_s: float = 10.0
+
+    def scaled(self, factor: float) -> Timing:
+        """The same deadlines for a device that is *factor* times as slow."""
+        return Timing(**{item.name: getattr(self, item.name) * factor for item in fields(self)})
 
 
 class Pending:

@@ -25,6 +25,7 @@ class Cause(StrEnum):
     MISALIGNED = "misaligned-load mode"
     UNWRITTEN = "unwritten output"
     BUFFER = "damaged buffer"
+    EMULATOR = "deviates as known"
     UNEXPLAINED = "unexplained"
 
 
@@ -53,6 +54,8 @@ NEXT_STEP = {
     Cause.MISALIGNED: _OTHER_TASK,
     Cause.UNWRITTEN: "check that the runner copies this output after every step",
     Cause.BUFFER: "the wire has a CRC, so check the copies between packet and tensor, then PSRAM",
+    Cause.EMULATOR: "nothing is wrong with the model: run it on a board, or where the emulator's "
+    "instruction is mended",
     Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "
     "kernel of this node on the chip",
 }

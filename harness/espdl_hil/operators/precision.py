@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.operators.registry import OPERATORS
 from espdl_hil.operators.signature import arithmetic_of
+from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 if TYPE_CHECKING:
     from espdl_hil.espdl.graph import Node
@@ -22,4 +23,6 @@ def float_step_lsb(node: Node, target: str) -> int:
         0 for integer kernels, which are exact. The bound is of the node alone, given its inputs.
     """
     width, mode = node.attributes.get("quant_type"), node.attributes.get("mode")
-    return arithmetic_of(OPERATORS[node.op_type], str(width), target, str(mode)).float_step_lsb
+    # float steps are portable code, the same on a chip that runs nothing else
+    chip = target if TARGETS[target].simd else DEVKIT_TARGETS[0]
+    return arithmetic_of(OPERATORS[node.op_type], str(width), chip, str(mode)).float_step_lsb

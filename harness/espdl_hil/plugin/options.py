@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.device.machine import MACHINES
 from espdl_hil.errors import ConfigError
 from espdl_hil.plugin.worker import worker_count, worker_name
-from espdl_hil.proof.settings import DEVICE_KINDS, SERIAL, SIM, Settings
-from espdl_hil.targets import DEVKIT_TARGETS
+from espdl_hil.proof.settings import DEVICE_KINDS, SERIAL, SIM, Settings, default_targets
+from espdl_hil.targets import CHIP_TARGETS, DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     import pytest
@@ -27,14 +29,36 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_scale(text: str) -> float:
+    """Parse a factor above zero.
+
+    Raises:
+        argparse.ArgumentTypeError: *text* is anything else.
+    """
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
+    return scale
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register ``--hil-*``; ``--target``, ``--port`` and ``--baud`` are pytest-embedded's."""
     group = parser.getgroup("hil", "streaming models on Espressif chips (hardware in the loop)")
     group.addoption(
         "--hil-device",
         choices=DEVICE_KINDS,
-        help="run on an attached board or on a simulated devkit "
+        help="run on an attached board, on a simulated devkit, or on the firmware in an emulator "
         "(default: serial once --target or --port is given, else sim)",
+    )
+    group.addoption(
+        "--hil-timeout-scale",
+        type=parse_scale,
+        metavar="FACTOR",
+        help="multiply every deadline of the devices (default: 1; for emulators, how much slower "
+        "than a chip they boot)",
     )
     group.addoption(
         "--hil-models",
@@ -76,10 +100,13 @@ def read_settings(config: pytest.Config) -> Settings:
     option = config.getoption
     named = [text for text in (option("--target") or "").split("|") if text and text != "auto"]
     ports = [text for text in (option("--port") or "").split("|") if text]
+    services = (option("--embedded-services") or "").replace("|", ",").split(",")
+    asked = option("--hil-device") or next((kind for kind in MACHINES if kind in services), None)
+    device = asked or (SERIAL if named else SIM)
     for target in named:
-        if target not in DEVKIT_TARGETS:
+        if target not in (known := DEVKIT_TARGETS if device == SIM else CHIP_TARGETS):
             raise ConfigError(
-                f"--target {target}: unknown target, expected one of {', '.join(DEVKIT_TARGETS)}"
+                f"--target {target}: unknown target, expected one of {', '.join(known)}"
             )
     if ports and not named:
         raise ConfigError("--port needs --target: say which chip is behind the port")
@@ -89,8 +116,8 @@ def read_settings(config: pytest.Config) -> Settings:
             "separated by '|'"
         )
     return Settings(
-        device=option("--hil-device") or (SERIAL if named else SIM),
-        targets=tuple(dict.fromkeys(named)) or DEVKIT_TARGETS,
+        device=device,
+        targets=tuple(dict.fromkeys(named)) or default_targets(device),
         ports=dict(zip(named, ports, strict=False)),
         baud=_baud(option("--baud")),
         model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
@@ -98,6 +125,11 @@ def read_settings(config: pytest.Config) -> Settings:
         store=option("--hil-store"),
         jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
         build_dir=option("--hil-build-dir"),
+        time_scale=option("--hil-timeout-scale"),
+        emulator=option(f"--{device}-prog-path") if device in MACHINES else None,
+        emulator_arguments=tuple(
+            shlex.split(option(f"--{device}-extra-args") or "") if device in MACHINES else ()
+        ),
         log_suffix=f"-{name}" if (name := worker_name(config)) else "",
     )
 

@@ -11,6 +11,7 @@ import pytest
 from _pytest._code.code import ExceptionRepr
 
 from espdl_hil.compare import Outcome
+from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.errors import (
     ConfigError,
     DeviceError,
@@ -26,7 +27,7 @@ from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import Run, VerificationError
-from espdl_hil.proof.settings import SIM
+from espdl_hil.proof.settings import SERIAL
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -98,7 +99,7 @@ class HilSession:
         Raises:
             HarnessError: one is missing or silent, or several processes would share one.
         """
-        if self._settings.device != SIM and worker_count(self._config) > 1:
+        if self._settings.device == SERIAL and worker_count(self._config) > 1:
             raise ConfigError(
                 f"{worker_count(self._config)} workers cannot share one board a target",
                 hint="leave out -n, or add --hil-device sim",
@@ -132,7 +133,7 @@ class HilSession:
         with capture.global_and_fixture_disabled():
             try:
                 # which devkits a worker needs, its tests will say
-                devices = not worker_name(session.config) or self._settings.device != SIM
+                devices = not worker_name(session.config) or self._settings.device == SERIAL
                 make_ready(self._rig, sys.stderr, devices=devices)
             except HarnessError as error:
                 refuse(session.config, error)
@@ -175,6 +176,9 @@ class HilSession:
             )
             self._show(case, error, report)
             outcome = Outcome.ERROR if is_error else Outcome.FAILED
+            if f"{case.id}: {Cause.EMULATOR}" in str(error):
+                report.outcome, report.wasxfail = "skipped", str(Cause.EMULATOR)
+                outcome = Outcome.DEVIATES
             text = str(error) if isinstance(error, HarnessError) else str(error).partition("\n")[0]
             self._book.note_outcome(case, outcome, text.removeprefix(f"{case.id}: "))
         if (row := self._book.row(case)) is not None:

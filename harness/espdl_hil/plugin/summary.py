@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from espdl_hil.compare import Outcome
+from espdl_hil.device.machine import MACHINES
+from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.plugin.worker import command_of
 from espdl_hil.proof.settings import SIM
 from espdl_hil.report import (
-    SILICON,
-    SIMULATED,
     Details,
     Results,
     Row,
@@ -74,6 +74,11 @@ def headline(
     if settings.device == SIM:
         names = ", ".join(targets)
         where = f"SIMULATED devkits ({names}): no chip is tested and no chip time measured"
+    elif settings.device in MACHINES:
+        where = (
+            f"EMULATED devkits ({', '.join(targets)} in {MACHINES[settings.device].title}): the "
+            "whole firmware runs, but no chip is tested and no chip time measured"
+        )
     else:
         where = ", ".join(f"{target} on {ports.get(target, 'a board')}" for target in targets)
     return f"hil: {count} cases on {where}"
@@ -87,6 +92,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ("bits", row.bits),
         ("chunk", row.chunk_frames),
         ("substrate", row.substrate),
+        *([("emulator", row.emulator)] if row.emulator else []),
         ("outcome", str(row.outcome)),
         ("elements", row.elements),
         ("differing", row.differing),
@@ -131,11 +137,14 @@ class Summary:
         elif report.when == _CRASHED and (match := _CASE_ID.search(report.nodeid)):
             self._keep(f"{process} crashed", self._results_of_crash(match, str(report.longrepr)))
 
+    @pytest.hookimpl(tryfirst=True)  # before pytest's own word for a failure that was expected
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Count what could not be compared as an error, not as a failed comparison."""
+        """Tell apart what differs, what could not be compared, and what only an emulator does."""
         found = getattr(report, _ATTRIBUTE, None)
         if report.when == "call" and report.failed and found and found["is_error"]:
             return "error", "E", "ERROR"
+        if report.skipped and getattr(report, "wasxfail", "") == Cause.EMULATOR:
+            return "deviates", "d", "DEVIATES"
         return None
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -194,7 +203,7 @@ class Summary:
             model=model,
             bits=int(bits),
             chunk_frames=int(chunk),
-            substrate=SIMULATED if self._settings.device == SIM else SILICON,
+            substrate=self._settings.substrate,
             outcome=Outcome.ERROR,
             details=Details(error=error),
         )

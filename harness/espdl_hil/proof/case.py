@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from espdl_hil.compare import parse_tolerance
 from espdl_hil.errors import ConfigError
 from espdl_hil.model import StreamingModel, load_models
+from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -81,7 +82,7 @@ def cross(models: Iterable[StreamingModel], targets: Sequence[str]) -> list[Case
         Case(target, model, bits, chunk_frames)
         for target in targets
         for model in models
-        if not model.targets or target in model.targets
+        if _is_for(model, target)
         for bits in model.bits
         for chunk_frames in model.chunk_frames
     ]
@@ -98,3 +99,8 @@ def cross(models: Iterable[StreamingModel], targets: Sequence[str]) -> list[Case
                 f"{case.model.source}: model {case.model.name!r}: {error.message}", hint=error.hint
             ) from None
     return cases
+
+
+def _is_for(model: StreamingModel, target: str) -> bool:
+    """Whether a model names a target, or all that are tested by default, which means any chip."""
+    return not model.targets or target in model.targets or set(DEVKIT_TARGETS) <= {*model.targets}

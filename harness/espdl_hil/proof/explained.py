@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from espdl_hil.diagnosis import Diagnosis
+from espdl_hil.diagnosis.cause import Cause, Explanation, Place
+from espdl_hil.diagnosis.deviation import known_deviations
+from espdl_hil.errors import DeviceError
 from espdl_hil.proof.explain import explain, mismatch_of
 from espdl_hil.proof.package import offline_name, streaming_name
+from espdl_hil.proof.probe import DeviceProbe
 from espdl_hil.report import Repro, write_repro
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from espdl_hil.diagnosis import Diagnosis
     from espdl_hil.proof.comparison import Comparison
     from espdl_hil.proof.expected import Expected
     from espdl_hil.proof.observed import Observer
@@ -37,6 +41,43 @@ def diagnose_comparison(
         offline=whole if comparison.against == "offline" else None,
     )
     return explain(mismatch, observer.loaded(streaming=streaming))
+
+
+def diagnose_emulator(
+    comparison: Comparison, expected: Expected, observer: Observer, emulator: str
+) -> Diagnosis | None:
+    """Say whether all that differs is known of an emulator.
+
+    Args:
+        comparison: What differs.
+        expected: The case; both its files are run again, and every node of them is judged.
+        observer: Runs them.
+        emulator: Name and version; empty if nothing emulates the chip.
+
+    Returns:
+        The diagnosis; None if a node differs that no known deviation covers, or the device is gone.
+    """
+    case, facts = expected.case, list[str]()
+    if not emulator:
+        return None
+    for streaming in (False, True):
+        graph = expected.streaming_graph if streaming else expected.offline_graph
+        chunks = expected.chunks if streaming else [expected.whole]
+        state = expected.plan.state if streaming else {}
+        try:
+            with observer.loaded(streaming=streaming) as model:
+                probe = DeviceProbe(model, chunks)
+                found = known_deviations(emulator, case.target, graph, chunks, state, probe)
+        except DeviceError:
+            return None
+        if found is None:
+            return None
+        facts += found
+    if not facts:
+        return None
+    explanation = Explanation(Cause.EMULATOR, tuple(dict.fromkeys(facts)))
+    summary = str(comparison.verdict)
+    return Diagnosis(case.model.name, case.target, case.bits, summary, Place(), explanation)
 
 
 def bundle_comparison(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.proof.accuracy import Kept, measure
-from espdl_hil.proof.explained import bundle_comparison, diagnose_comparison
+from espdl_hil.proof.explained import bundle_comparison, diagnose_comparison, diagnose_emulator
 from espdl_hil.proof.observed import PLAIN, Control, Observer
 from espdl_hil.proof.run import Role, Run, compare_offline
 
@@ -80,13 +81,17 @@ class CaseLedger:
         if comparison.what not in record.explained:
             record.explained[comparison.what] = self._explain(comparison)
         what = dict.fromkeys(comparison.what for comparison in found if not comparison.passed)
-        return [f"{self._case.id}: {'; '.join(what)}", *record.explained[comparison.what]]
+        known = f"{Cause.EMULATOR}, " if record.deviates else ""
+        return [f"{self._case.id}: {known}{'; '.join(what)}", *record.explained[comparison.what]]
 
     def _explain(self, comparison: Comparison) -> list[str]:
-        if comparison.against == "reference":  # the device computes what the file says
-            return [str(comparison)]
         book, expected = self._book, self.expected
-        diagnosis = diagnose_comparison(comparison, expected, self._observer)
+        emulator = book.rig.dut(self._case.target).info.emulator
+        known = diagnose_emulator(comparison, expected, self._observer, emulator)
+        self._record.deviates = known is not None
+        if known is None and comparison.against == "reference":
+            return [str(comparison)]  # the device computes what the file says
+        diagnosis = known or diagnose_comparison(comparison, expected, self._observer)
         try:
             path = bundle_comparison(
                 comparison,

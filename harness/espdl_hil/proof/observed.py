@@ -136,8 +136,9 @@ class Observer:
         expected = self._rig.expected(case)
         path = expected.streaming_path if streaming else expected.artifacts.offline
         name = streaming_name(case) if streaming else offline_name(case)
-        session = self._rig.dut(case.target).session
-        load = session.load if name in self._rig.stored[case.target] else _swapped(session.upload)
+        dut = self._rig.dut(case.target)
+        session = dut.session
+        load = session.load if name in dut.stored else _swapped(session.upload)
         with _unloading(load(name, path.read_bytes())) as model:
             if streaming:
                 _bind(model, expected.plan.state)
@@ -150,11 +151,14 @@ class Observer:
             with self.loaded() as model:
                 yield model
             return
-        session, name = self._rig.dut(self._case.target).session, streaming_name(self._case)
-        if not control.upload and name not in self._rig.stored[self._case.target]:
+        dut, name = self._rig.dut(self._case.target), streaming_name(self._case)
+        session = dut.session
+        if not control.upload and name not in dut.stored:
             raise ConfigError(
-                f"{name} is not in flash: the models of this run exceed {PACKAGE_BYTES >> 20} MiB",
-                hint="select fewer models with -k",
+                f"{name} is not in flash: the models of this run exceed {PACKAGE_BYTES >> 20} MiB, "
+                "or the device was not flashed by this run",
+                hint="select fewer models with -k; start an emulator of your own from what "
+                "espdl-hil image writes",
             )
         load = _swapped(session.upload) if control.upload else session.load
         with _unloading(load(name, control.artifact)) as model:

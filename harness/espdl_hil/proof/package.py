@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from espdl_hil.proof.case import Case
     from espdl_hil.quantize import Artifacts
 
-# Half of the models partition of firmware/partitions.csv. Flashing costs seconds a MiB; a
+# Half of the models partition, in firmware/partitions.csv. Flashing costs seconds a MiB; a
 # model that does not fit is uploaded when its test runs.
 PACKAGE_BYTES = 4 << 20
 
@@ -27,11 +27,14 @@ def streaming_name(case: Case) -> str:
     return f"{case.model.name}-int{case.bits}-chunk{case.chunk_frames}"
 
 
-def package_models(artifacts: Iterable[tuple[Case, Artifacts]]) -> bytes:
+def package_models(
+    artifacts: Iterable[tuple[Case, Artifacts]], limit_bytes: int = PACKAGE_BYTES
+) -> bytes:
     """Pack what fits into one package, in the order of the cases.
 
     Args:
         artifacts: Cases of one target and their files.
+        limit_bytes: Of all files together: half of the partition.
 
     Returns:
         A PDL3 package; empty of models when there are none.
@@ -45,7 +48,7 @@ def package_models(artifacts: Iterable[tuple[Case, Artifacts]]) -> bytes:
         }
         for name, path in wanted.items():
             data = path.read_bytes()
-            if name not in entries and size + len(data) <= PACKAGE_BYTES:
+            if name not in entries and size + len(data) <= limit_bytes:
                 entries[name] = data
                 size += len(data)
     return write_package(list(entries.items()))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
+from espdl_hil.device.machine import MACHINES
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError
-from espdl_hil.espdl import read_package
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
-from espdl_hil.proof.settings import SIM
+from espdl_hil.proof.settings import SERIAL, SIM
 from espdl_hil.report import Incident
 from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from espdl_hil.device.dut import Dut
+    from espdl_hil.device.firmware import Firmware
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.settings import Settings
     from espdl_hil.quantize import Artifacts, Progress, Recipe
@@ -56,7 +57,6 @@ class Rig:
         cases: As given.
         ports: Target to port URL, those found included.
         devkits: The simulated devkits of this run, by target.
-        stored: Names of the models that were flashed, by target.
         discarded: What ``prepare`` found damaged in the store and made anew.
     """
 
@@ -74,7 +74,6 @@ class Rig:
         self.ports = dict(settings.ports)
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
-        self.stored: dict[str, frozenset[str]] = {}
         self._targets = tuple(dict.fromkeys([*(case.target for case in cases), *targets]))
         self._find_port = find_port
         self._power_cycle = power_cycle
@@ -88,13 +87,17 @@ class Rig:
     # -- before the first test -----------------------------------------------------
 
     def find_ports(self) -> None:
-        """Find the board of every target and see that it answers; nothing to do for ``sim``.
+        """Find the board of every target and see that it answers, or find the emulator.
 
         Raises:
-            ConfigError: a target has no board, another chip is behind a port, or it is taken.
+            ConfigError: a target has no board, another chip is behind a port, or it is taken; there
+                is no such emulator.
             DeviceError: nothing answers at a port.
         """
-        if self.settings.device == SIM:
+        if self.settings.device in MACHINES:
+            for target in self._targets:
+                MACHINES[self.settings.device].find(target, self.settings.emulator)
+        if self.settings.device != SERIAL:
             return
         from espdl_hil.device.ports import find_port
 
@@ -108,7 +111,7 @@ class Rig:
                 self.ports[target] = lease.port
 
     def build(self) -> None:
-        """Build or find the firmware of every board; simulated devkits make theirs at boot.
+        """Build or find the firmware; simulated devkits make theirs at boot.
 
         Raises:
             ConfigError: there is no ESP-IDF and no finished build, or the build fails.
@@ -189,6 +192,21 @@ class Rig:
                 raise
         return self._duts[target]
 
+    def package(self, target: str, limit_bytes: int) -> bytes:
+        """The models package of *target*: every case's files that could be made and fit."""
+        return package_models(self._artifacts(target), limit_bytes)
+
+    def firmware(self, target: str) -> Firmware:
+        """The build for *target*, once :meth:`build` has found or made it.
+
+        Raises:
+            ConfigError: it is for another target.
+            ArtifactError: a file of it is damaged.
+        """
+        from espdl_hil.device.firmware import Firmware
+
+        return Firmware.read(self._build_dirs[target], target)
+
     @property
     def duts(self) -> tuple[Dut, ...]:
         """The devices that came up, in this order."""
@@ -230,24 +248,35 @@ class Rig:
         if self.settings.device == SIM:
             from espdl_hil.simulator import Devkit, build_app
 
-            build_dir = build_app(target, self._stack.enter_context(scratch_folder()))
+            folder = self._stack.enter_context(scratch_folder())
+            self._build_dirs[target] = build_app(target, folder)
             if port is None:
                 devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
                 port = devkit.url
-        else:
-            build_dir = self._build_dirs[target]
+        firmware, machine = self.firmware(target), None
+        package = self.package(target, firmware.models.size // 2)
+        if self.settings.device in MACHINES:
+            machine = self._stack.enter_context(
+                MACHINES[self.settings.device](
+                    firmware,
+                    package,
+                    program=self.settings.emulator,
+                    arguments=self.settings.emulator_arguments,
+                )
+            )
+            port = self.ports[target] = machine.url
         log_name = f"{target}{self.settings.log_suffix}.log"
         config = DutConfig(
             target=target,
-            build_dir=build_dir,
+            build_dir=firmware.build_dir,
             port=port,
             baud=self.settings.baud or DEFAULT_BAUD,
             log_path=self.settings.report / "logs" / log_name,
+            time_scale=self.settings.time_scale,
+            machine=machine,
             power_cycle=self._power_cycle
             and functools.partial(self._power_cycle, target, str(port)),
         )
-        package = package_models(self._artifacts(target))
-        self.stored[target] = frozenset(entry.name for entry in read_package(package))
         return self._stack.enter_context(Dut(config, models=package))
 
     def _build(self, target: str) -> Path:
@@ -256,7 +285,8 @@ class Rig:
 
         if self.settings.build_dir is None:
             cache = user_cache_path("espdl-hil") / "firmware"
-            variants = variants_for(self.ports.get(target, ""))
+            kind = MACHINES.get(self.settings.device)
+            variants = kind.variants if kind else variants_for(self.ports.get(target, ""))
             return build_firmware(target, firmware_dir(), cache, variants=variants)
         build_dir = Path(self.settings.build_dir.replace("{target}", target))
         if not build_dir.is_dir():
@@ -278,7 +308,7 @@ class Rig:
     def _recipe(self, case: Case) -> Recipe:
         from espdl_hil.quantize import Recipe
 
-        return Recipe.of(case.model, case.target, case.bits)
+        return Recipe.of(case.model, TARGETS[case.target].exporter, case.bits)
 
 
 def _require_answer(target: str, port: str) -> None:

@@ -12,9 +12,9 @@ from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
 from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
 from espdl_hil.proof.package import streaming_name
-from espdl_hil.proof.settings import SIM
 from espdl_hil.report import (
     CHECKS,
+    EMULATED,
     SILICON,
     SIMULATED,
     Accuracy,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 def substrate_of(info: DeviceInfo) -> str:
     """What the device that answered is made of."""
-    return SIMULATED if info.kind == SIMULATED else SILICON
+    return info.kind if info.kind in (SIMULATED, EMULATED) else SILICON
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Record:
         checks: The worst of each comparison, by check and part.
         per_chunk: The chunks of the worst, by check.
         accuracy: The worst that was measured; None without.
+        deviates: Whether the emulator is known to compute every node that differs otherwise.
         outcome: The worst outcome that was noted beside the checks; None without.
         facts: The row's fields that are no verdict.
         details: What a reader wants to see besides.
@@ -78,6 +79,7 @@ class Record:
     per_chunk: dict[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     accuracy: Accuracy | None = None
     outcome: Outcome | None = None
+    deviates: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
 
@@ -103,7 +105,10 @@ class Record:
             for name in CHECKS
         }
         checks = {name: sum(found[1:], found[0]) for name, found in of.items() if found}
-        outcomes = [check.outcome for check in (*checks.values(), self.accuracy) if check]
+        outcomes = [check.outcome for check in checks.values()]
+        if self.deviates:
+            outcomes = [Outcome.DEVIATES if o is Outcome.FAILED else o for o in outcomes]
+        outcomes += [self.accuracy.outcome] if self.accuracy else []
         return Row(
             id=self.case.id,
             target=self.case.target,
@@ -146,8 +151,7 @@ class RowBook:
     def record(self, case: Case) -> Record:
         """All that is known of *case*; empty at first."""
         if case.id not in self._records:
-            substrate = SIMULATED if self.rig.settings.device == SIM else SILICON
-            self._records[case.id] = Record(case, substrate)
+            self._records[case.id] = Record(case, self.rig.settings.substrate)
         return self._records[case.id]
 
     def note_run(self, case: Case, observation: Observation) -> None:
@@ -156,6 +160,7 @@ class RowBook:
         self._note_device(info)
         record = self.record(case)
         record.substrate = substrate_of(info)
+        record.facts["emulator"] = info.emulator
         found = arithmetic_findings(info.espdl_version) + vector_unit_findings(observation.steps)
         findings = tuple(dict.fromkeys((*record.details.findings, *found)))
         record.details = replace(record.details, findings=findings)
@@ -262,5 +267,6 @@ class RowBook:
             port=info.port,
             app_sha256=info.app_sha256,
             boot_nonce=info.boot_nonce,
+            emulator=info.emulator,
         )
         self._devices[device] = None

@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.device.machine import MACHINES, emulated_targets
 from espdl_hil.errors import ConfigError
+from espdl_hil.report import EMULATED, SILICON, SIMULATED
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SIM, SERIAL = "sim", "serial"
-DEVICE_KINDS = (SERIAL, SIM)
+DEVICE_KINDS = (SERIAL, SIM, *MACHINES)
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,20 @@ class Settings:
     """How cases are run.
 
     Attributes:
-        device: ``serial`` (an attached board) or ``sim`` (a simulated devkit).
+        device: ``serial`` (an attached board), ``sim`` (a simulated devkit), ``qemu`` or ``espemu``
+            (the firmware in that emulator).
         targets: Targets to test, each once.
         ports: Target to port URL; one that is missing is looked for (``serial``) or started
-            (``sim``).
+            (any other).
         baud: Baud rate of the session; None means the harness's default.
         model_paths: Model files and folders, in the order given.
         report: Folder of the report.
         store: Folder of the artifact store; None means the user's cache.
         jobs: Quantize workers at once; None means one a processor.
         build_dir: Finished ESP-IDF build to flash; ``{target}`` in it is replaced.
+        time_scale: Multiplies the deadlines of the devices; None measures emulators.
+        emulator: Path of the emulator; None looks for it on ``PATH``.
+        emulator_arguments: Added to its command line.
         log_suffix: Tells the device logs of several processes apart.
     """
 
@@ -43,9 +49,26 @@ class Settings:
     store: Path | None = None
     jobs: int | None = None
     build_dir: str | None = None
+    time_scale: float | None = None
+    emulator: str | None = None
+    emulator_arguments: tuple[str, ...] = ()
     log_suffix: str = ""
 
     def __post_init__(self) -> None:
         if self.device not in DEVICE_KINDS:
             known = ", ".join(DEVICE_KINDS)
             raise ConfigError(f"device {self.device!r}: expected one of {known}")
+
+    @property
+    def substrate(self) -> str:
+        """What the devices are made of, as far as that is known before they answer."""
+        if self.device in MACHINES:
+            return EMULATED
+        return SIMULATED if self.device == SIM else SILICON
+
+
+def default_targets(device: str) -> tuple[str, ...]:
+    """Targets that are tested when none is named."""
+    if device not in MACHINES:
+        return DEVKIT_TARGETS
+    return tuple(target for target in DEVKIT_TARGETS if target in emulated_targets(device))

@@ -18,9 +18,8 @@ from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
-from espdl_hil.proof.settings import SERIAL, SIM, Settings
+from espdl_hil.proof.settings import SERIAL, SIM, Settings, default_targets
 from espdl_hil.report import start_report, write_report
-from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +95,8 @@ def verify(
         bits: Widths; None means all that the model declares.
         chunk_frames: Chunk sizes; None means all that the model declares.
         port: Port of the board; needs one *target*.
-        device: ``sim`` (a simulated devkit, the default without *port*) or ``serial`` (a board).
+        device: ``sim`` (a simulated devkit, the default without *port*), ``serial`` (a board),
+            ``qemu`` or ``espemu`` (the firmware in an emulator).
         report: Folder of the report; what an earlier run left there is removed.
         store: Folder of the artifact store; None means the user's cache.
         build_dir: Finished ESP-IDF build to flash.
@@ -108,7 +108,8 @@ def verify(
         ConfigError: the model, the board or an argument is not as it has to be.
         DeviceError: a board does not answer.
     """
-    targets = _listed(target) or DEVKIT_TARGETS
+    device = device or (SERIAL if port else SIM)
+    targets = _listed(target) or default_targets(device)
     declared = _with_source(model)
     chunks = _listed(chunk_frames) or declared.chunk_frames
     known = set(chunks) <= set(declared.chunk_frames)  # then its artifacts are those of pytest
@@ -118,7 +119,7 @@ def verify(
         chunk_frames=declared.chunk_frames if known else chunks,
     )
     settings = Settings(
-        device=device or (SERIAL if port else SIM),
+        device=device,
         targets=targets,
         ports=_ports(port, targets),
         report=Path(report),

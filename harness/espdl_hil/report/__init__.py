@@ -10,6 +10,7 @@ from espdl_hil.report.results import Incident, Results
 from espdl_hil.report.row import Details, Device, Latency, Row
 from espdl_hil.report.schema import (
     CHECKS,
+    EMULATED,
     SILICON,
     SIMULATED,
     ResultsError,
@@ -19,6 +20,7 @@ from espdl_hil.report.table import render_table
 
 __all__ = [
     "CHECKS",
+    "EMULATED",
     "SILICON",
     "SIMULATED",
     "Accuracy",

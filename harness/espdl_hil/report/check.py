@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 JsonObject = dict[str, Any]
-SEVERITY = (Outcome.PASSED, Outcome.FAILED, Outcome.ERROR)
+SEVERITY = (Outcome.PASSED, Outcome.DEVIATES, Outcome.FAILED, Outcome.ERROR)
 
 
 def known(kind: type, data: Mapping[str, Any]) -> JsonObject:
@@ -22,7 +22,7 @@ def known(kind: type, data: Mapping[str, Any]) -> JsonObject:
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the worst of some outcomes: error, then failed, then passed."""
+    """Return the worst of some outcomes: error, failed, deviates, passed."""
     return max(outcomes, key=SEVERITY.index)
 
 

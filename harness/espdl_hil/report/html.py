@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from espdl_hil.errors import printable
-from espdl_hil.report.schema import CHECKS, OUTCOMES, SIMULATED
-from espdl_hil.report.table import SIMULATED_NOTE, revision_text
+from espdl_hil.report.schema import CHECKS, OUTCOMES
+from espdl_hil.report.table import notes, revision_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def render_html(results: Results) -> str:
             name: sorted({str(row[name]) for row in rows})
             for name in ("outcome", "target", "model", "bits")
         },
-        simulated_note=SIMULATED_NOTE if any(row["substrate"] == SIMULATED for row in rows) else "",
+        notes=notes(results.rows),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from espdl_hil.compare import ChunkVerdict, Outcome
 from espdl_hil.report.accuracy import Accuracy, worse_accuracy
 from espdl_hil.report.check import SEVERITY, Check, JsonObject, known, largest, worse
-from espdl_hil.report.schema import ACCURACY, CHECKS, SIMULATED
+from espdl_hil.report.schema import ACCURACY, CHECKS, SILICON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,13 +21,14 @@ class Device:
     """A devkit that rows were measured on.
 
     Attributes:
-        target: ``esp32s3`` or ``esp32p4``.
-        substrate: ``simulated`` or ``silicon``.
+        target: ESP-IDF target name.
+        substrate: ``simulated``, ``emulated`` or ``silicon``.
         chip: The name that the chip gives itself.
         revision: Chip revision, major * 100 + minor.
         port: The port as the user would name it.
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
+        emulator: Name and version of what emulates the chip; empty if nothing does.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Device:
     port: str
     app_sha256: str
     boot_nonce: str
+    emulator: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,11 @@ class Row:
 
     Attributes:
         id: The test id, ``esp32s3-tcn-int8-chunk3``.
-        target: ``esp32s3`` or ``esp32p4``.
+        target: ESP-IDF target name.
         model: The model's name.
         bits: Quantization width.
         chunk_frames: Input frames a chunk; None for a model run whole.
-        substrate: ``simulated`` or ``silicon``.
+        substrate: ``simulated``, ``emulated`` or ``silicon``.
         outcome: The worst that was found; ``failed`` is about numbers, ``error`` about getting
             them.
         chunks: Chunks of the stream.
@@ -118,7 +120,8 @@ class Row:
         sqnr_db: Signal to quantization noise against the float model, over all outputs; None if
             undefined.
         cosine: Cosine against the float model; None if undefined.
-        latency_us: None on a simulated device, which measures no chip time.
+        emulator: Name and version of what emulates the chip; empty if nothing does.
+        latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
         details: What the HTML report shows besides.
@@ -137,14 +140,20 @@ class Row:
     accuracy: Accuracy | None = None
     sqnr_db: float | None = None
     cosine: float | None = None
+    emulator: str = ""
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
     details: Details = Details()
 
     def __post_init__(self) -> None:
-        if self.substrate == SIMULATED and self.latency_us is not None:
-            raise ValueError(f"row {self.id}: a simulated device measures no chip time")
+        if self.substrate != SILICON and self.latency_us is not None:
+            raise ValueError(f"row {self.id}: a device that is {self.substrate} has no chip time")
+
+    @property
+    def device(self) -> str:
+        """What it ran on, as people read it."""
+        return f"{self.substrate} ({self.emulator})" if self.emulator else self.substrate
 
     @property
     def elements(self) -> int:
@@ -241,5 +250,5 @@ class Row:
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *("chunks", "frames", "sqnr_db", "cosine"),
+    *("chunks", "frames", "sqnr_db", "cosine", "emulator"),
 )

@@ -13,7 +13,7 @@ from espdl_hil.targets import TARGETS
 SCHEMA = 2
 SIMULATED, EMULATED, SILICON = "simulated", "emulated", "silicon"
 SUBSTRATES = (SIMULATED, EMULATED, SILICON)
-OUTCOMES = ("passed", "failed", "error")  # from best to worst
+OUTCOMES = ("passed", "deviates", "failed", "error")  # from best to worst
 CHECKS = ("streaming", "interpreter", "reference")  # in the order in which they are shown
 ACCURACY = "accuracy"  # beside them; it measures, and compares no element
 
@@ -111,6 +111,7 @@ _DEVICE: dict[str, _Check] = {
     "port": _is_text,
     "app_sha256": _is_text,
     "boot_nonce": _is_text,
+    "emulator": _is_text,
 }
 _INCIDENT: dict[str, _Check] = {
     "target": _is_text,
@@ -155,6 +156,7 @@ _ROW: dict[str, _Check] = {
     "bits": _is_count,
     "chunk_frames": _or_null(_is_count),
     "substrate": SUBSTRATES.__contains__,
+    "emulator": _is_text,
     "outcome": OUTCOMES.__contains__,
     "chunks": _is_count,
     "frames": _is_count,
@@ -246,19 +248,21 @@ def validate_results(results: Mapping[str, Any]) -> None:
 
 def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[str]:
     """What cannot be, although every field is of its type."""
-    simulated = row["substrate"] == SIMULATED
+    substrate = row["substrate"]
     made = {name: check for name in CHECKS if (check := row["checks"][name]) is not None}
     accuracy = row["checks"][ACCURACY]
     measured = [accuracy] if accuracy is not None else []
     compared = bool(measured) or any(check["compared"] for check in made.values())
     outcomes = [check["outcome"] for check in (*made.values(), *measured)]
     worst = max(map(OUTCOMES.index, outcomes), default=0)
+    known = row["outcome"] == "deviates" and substrate == EMULATED and row["diagnosis"]
     explained = worst or row.get("details", {}).get("error")
     faults = {
         "passed, but nothing was compared": row["outcome"] == "passed" and not compared,
-        "better than its worst check": OUTCOMES.index(row["outcome"]) < worst,
+        "better than its worst check": OUTCOMES.index(row["outcome"]) < worst and not known,
         f"{row['outcome']}, but nothing says why": row["outcome"] != "passed" and not explained,
-        "simulated, but has a latency": simulated and row["latency_us"] is not None,
+        f"{substrate}, but has a latency": substrate != SILICON and row["latency_us"] is not None,
+        f"{substrate}, but names an emulator": substrate != EMULATED and row["emulator"],
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import printable
-from espdl_hil.report.schema import CHECKS, SIMULATED
+from espdl_hil.report.schema import CHECKS, EMULATED, SILICON, SIMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from espdl_hil.report.results import Results
     from espdl_hil.report.row import Row
 
-_STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ERROR: "yellow"}
-SIMULATED_NOTE = (
-    "Simulated devkits prove export, streaming plan, transport and firmware core; "
-    "they measure no chip time."
-)
+_STYLES = {
+    Outcome.PASSED: "green",
+    Outcome.DEVIATES: "yellow",
+    Outcome.FAILED: "bold red",
+    Outcome.ERROR: "yellow",
+}
+_NOTES = {
+    SIMULATED: "Simulated devkits prove export, streaming plan, transport and firmware core; "
+    "they measure no chip time.",
+    EMULATED: "Emulated devkits run the whole firmware with ESP-DL's own kernels, on instructions "
+    "as the emulator computes them; they measure no chip time.",
+}
 
 
 class _Column(NamedTuple):
@@ -72,7 +79,7 @@ _COLUMNS = (
     _Column("model", lambda row: row.model),
     _Column("bits", lambda row: str(row.bits), right=True),
     _Column("chunk", lambda row: _number(row.chunk_frames, "d"), right=True),
-    _Column("device", lambda row: row.substrate),
+    _Column("device", lambda row: row.device),
     _Column("outcome", lambda row: str(row.outcome)),
     _Column("chunks", lambda row: str(row.chunks), 100, right=True),
     _Column("elements", lambda row: f"{row.elements:,}", 90, right=True),
@@ -108,15 +115,23 @@ def render_table(results: Results, console: Console) -> None:
         console.print(Text(printable(f"finding on {count} rows: {finding}"), style="yellow"))
     for incident in results.incidents:
         console.print(Text(printable(f"recovery of {incident}")))
-    if any(row.substrate == SIMULATED for row in results.rows):
-        console.print(Text(SIMULATED_NOTE))
+    for note in notes(results.rows):
+        console.print(Text(note))
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What each substrate but silicon proves, of those that occur."""
+    found = {row.substrate for row in rows}
+    return [note for substrate, note in _NOTES.items() if substrate in found]
 
 
 def _heading(results: Results) -> list[str]:
     lines = []
     for device in results.devices:
-        label = "SIMULATED " if device.substrate == SIMULATED else ""
-        lines.append(f"{label}{device.chip} {revision_text(device.revision)} at {device.port}")
+        label = "" if device.substrate == SILICON else f"{device.substrate.upper()} "
+        emulator = f" in {device.emulator}" if device.emulator else ""
+        revision = revision_text(device.revision)
+        lines.append(f"{label}{device.chip} {revision}{emulator} at {device.port}")
     return lines
 
 
@@ -131,7 +146,7 @@ def revision_text(revision: int) -> str:
 
 def _table(rows: Sequence[Row], width: int) -> Table:
     columns = [column for column in _COLUMNS if width >= column.from_width]
-    if all(row.substrate == SIMULATED for row in rows):
+    if all(row.substrate != SILICON for row in rows):
         columns = [column for column in columns if column.title != "µs/chunk"]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
