@@ -109,7 +109,7 @@ def test_runs_at_other_lengths(tcn, execution, feeds):
 
 def test_unknown_names_are_config_errors(tcn):
     with pytest.raises(ConfigError, match="unknown target"):
-        load(tcn, "esp32")
+        load(tcn, "esp32c6")
     with pytest.raises(ConfigError, match="no graph input"):
         load(tcn, "esp32s3", input_shapes={"nothing": (1, 2, 3)})
 

@@ -119,7 +119,7 @@ class Module:
         ({"chunk_frames": (True,)}, "expected a tuple of different positive whole numbers"),
         ({"bits": (4,)}, "bits = (4,): expected a tuple of 8 and 16"),
         ({"bits": 8}, "bits = 8: expected a tuple of 8 and 16"),
-        ({"targets": ("esp32",)}, "targets = ('esp32',)"),
+        ({"targets": ("esp32c6",)}, "targets = ('esp32c6',)"),
         ({"outputs": "output"}, "outputs = 'output': expected a tuple of names"),
         ({"outputs": ("input",)}, "'input' names more than one input or output"),
         ({"outputs": ("a", "a")}, "'a' names more than one input or output"),

@@ -8,10 +8,10 @@ import pytest
 from espdl_hil.proof.comparison import compare_alike, compare_reference, interpreter_tolerance
 
 
-def expected(bits, op_type="Conv", **attributes):
+def expected(bits, op_type="Conv", target="esp32s3", **attributes):
     attributes |= {"quant_type": f"S{bits}"}
     return SimpleNamespace(
-        case=SimpleNamespace(bits=bits, target="esp32s3"),
+        case=SimpleNamespace(bits=bits, target=target),
         artifacts=SimpleNamespace(reference={"output": np.zeros((1, 6, 4), f"int{bits}")}),
         offline_graph=SimpleNamespace(
             nodes=[SimpleNamespace(op_type=op_type, attributes=attributes)]
@@ -64,3 +64,11 @@ def test_only_a_boards_float_steps_may_round_otherwise(substrate, bits, op_type,
         tolerance=interpreter_tolerance(of, substrate),
     )
     assert found.passed == passed
+
+
+@pytest.mark.parametrize(
+    ("op_type", "max_lsb"), [("GRU", 1), ("LayerNormalization", 1), ("Conv", 0)]
+)
+@pytest.mark.parametrize("target", ["esp32s3", "esp32p4", "esp32", "esp32c3"])
+def test_float_steps_are_the_same_without_a_vector_unit(target, op_type, max_lsb):
+    assert interpreter_tolerance(expected(16, op_type, target), "emulated").max_lsb == max_lsb

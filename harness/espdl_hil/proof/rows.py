@@ -105,10 +105,9 @@ class Record:
             for name in CHECKS
         }
         checks = {name: sum(found[1:], found[0]) for name, found in of.items() if found}
-        outcomes = [check.outcome for check in checks.values()]
+        outcomes = [check.outcome for check in (*checks.values(), self.accuracy) if check]
         if self.deviates:
             outcomes = [Outcome.DEVIATES if o is Outcome.FAILED else o for o in outcomes]
-        outcomes += [self.accuracy.outcome] if self.accuracy else []
         return Row(
             id=self.case.id,
             target=self.case.target,
