@@ -30,7 +30,16 @@ Result = Artifacts | HarnessError
 TIMEOUT_S = 300.0  # a large network calibrates in tens of seconds
 START_TIMEOUT_S = 120.0  # importing torch from a cold disk
 STOP_TIMEOUT_S = 5.0
-_MAIN = "from espdl_hil.quantize.scheduler import main; main({descriptor}, {parent})"
+# Imports take seconds, in which no thread of Python may look whether the parent lives.
+_MAIN = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
+    if os.getppid() != {parent}:
+        sys.exit()
+from espdl_hil.quantize.scheduler import main
+main({descriptor}, {parent})
+"""
 _ENVIRONMENT = {
     # One thread a worker: workers run side by side, and small networks are quicker so.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),

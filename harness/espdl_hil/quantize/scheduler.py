@@ -21,7 +21,6 @@ import gc
 import math
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.context import ForkProcess
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h; the start of this process has set it
 OTHERS_POLL_S = 0.2  # how often to look whether another process has made an entry
 _FORK = multiprocessing.get_context("fork")
 
@@ -121,20 +120,14 @@ def _ending_with(handles: list[Any]) -> Iterator[None]:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    _die_with_parent(signal.SIGKILL)  # an import may keep the thread waiting for seconds
     try:
         yield
     finally:
-        _die_with_parent(0)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)  # from here on this process looks
         stop.close()
         thread.join()  # no thread is left to fork
         stopped.close()
-
-
-def _die_with_parent(signal_number: int) -> None:
-    """Let the kernel send a signal when the parent ends, or none with 0; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
 
 
 def _import_everything() -> None:
