@@ -124,9 +124,10 @@ class Saturation:
     Args:
         products: The layer, with accumulators.
         log: Told of every output that saturated.
+        positive: No input is negative.
     """
 
-    def __init__(self, products: Products, log: LaneLog) -> None:
+    def __init__(self, products: Products, log: LaneLog, *, positive: bool = False) -> None:
         assert products.accumulators is not None
         self._products, self._log = products, log
         self._accumulators = products.accumulators
@@ -134,6 +135,7 @@ class Saturation:
         above, below = np.maximum(wide, 0).sum(0), np.maximum(-wide, 0).sum(0)
         high, bias = self._accumulators.high.astype(np.float64), products.bias.astype(np.float64)
         smallest, largest = limits(products.out_type)
+        smallest = 0 if positive else smallest
         up, down = high - bias, high + 1 + bias
         self._risky = np.flatnonzero(
             (above * largest - below * smallest > up) | (below * largest - above * smallest > down)
