@@ -190,3 +190,30 @@ def test_golden_networks_of_the_c_kernels_never_saturate(golden, golden_names):
         session = load(load_graph(model), "esp32s3")
         session.step({n: arrays[f"s0/t0/in/{n}".replace("//", "/")] for n in index["inputs"]})
         assert session.lane_saturations == ()
+
+
+def test_behind_a_relu_no_input_is_negative(lab, build_graph):
+    """Weights of both signs, each of which fits a lane alone."""
+    from espdl_hil.espdl import Node
+
+    w = np.full((16, 1, 1, 128), 60, np.int8)
+    w[..., 64:] = -60  # 64 * 60 * 127 < 2**19 < 128 * 60 * 127
+
+    def nodes(activation):
+        attributes = {"quant_type": "S8", "activation": activation}
+        square = lab.packed(np.zeros((128, 1, 1, 128), np.int8), -7, "esp32s3").array
+        tensors = {
+            "x": (np.int8, (1, 128), -4),
+            "first": (square, -7),
+            "h": (np.int8, (1, 128), -4),
+            "second": (lab.packed(w, -7, "esp32s3").array, -7),
+            "y": (np.int8, (1, 16), -1),
+        }
+        chain = [
+            Node("one", "Gemm", ("x", "first"), ("h",), attributes),
+            Node("two", "Gemm", ("h", "second"), ("y",), {**attributes, "activation": "Linear"}),
+        ]
+        return load(build_graph(chain, tensors), "esp32s3")
+
+    assert nodes("Relu")._lanes == []
+    assert [log.node for log in nodes("Linear")._lanes] == ["two"]

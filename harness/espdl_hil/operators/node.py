@@ -211,12 +211,14 @@ class Operand:
             address never changes once the plan is built, so kernels and views may hold it.
         exponents: ``real = q * 2**exponent``; one, or one per output channel.
         constant: Set when the file stores the tensor.
+        positive: Set by a node whose outputs are never negative, for those that read it.
     """
 
     name: str
     array: Array
     exponents: tuple[int, ...] = (0,)
     constant: Tensor | None = None
+    positive: bool = False
 
     @property
     def shape(self) -> Shape:

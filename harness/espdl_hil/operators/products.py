@@ -143,6 +143,8 @@ def products_of(
     start = np.zeros(channels, np.int64) if bias is None else bias.array.astype(np.int64)
     filter_exponents = np.array(bound.input(1).exponents, np.int64)
     shift = bound.out.exponent - bound.input().exponent - filter_exponents
+    relu = bound.text("activation", "Linear") == "Relu"
+    bound.out.positive = relu
     accumulators = accumulators_of(
         bound.target, bound.out.dtype, channels, taps, terms // taps, depthwise=depthwise
     )
@@ -151,7 +153,7 @@ def products_of(
         bias=start if accumulators is None else accumulators.wrapped(start),
         shift=np.broadcast_to(shift, (channels,)),
         rounding=bound.rounding,
-        relu=bound.text("activation", "Linear") == "Relu",
+        relu=relu,
         out_type=bound.out.dtype,
         accumulators=accumulators,
     )
@@ -162,7 +164,7 @@ def saturation_of(bound: BoundNode, products: Products) -> Saturation | None:
     if products.accumulators is None:
         return None
     log = bound.lanes[0] if bound.lanes else LaneLog(bound.node.name, 64)
-    saturation = Saturation(products, log)
+    saturation = Saturation(products, log, positive=bound.input().positive)
     if not saturation.possible:
         return None
     log.bits = min(log.bits, saturation.bits)

@@ -124,9 +124,10 @@ class Saturation:
     Args:
         products: The layer, with accumulators.
         log: Told of every output that saturated.
+        positive: No input is negative.
     """
 
-    def __init__(self, products: Products, log: LaneLog) -> None:
+    def __init__(self, products: Products, log: LaneLog, *, positive: bool = False) -> None:
         assert products.accumulators is not None
         self._products, self._log = products, log
         self._accumulators = products.accumulators
@@ -134,6 +135,8 @@ class Saturation:
         above, below = np.maximum(wide, 0).sum(0), np.maximum(-wide, 0).sum(0)
         high, bias = self._accumulators.high.astype(np.float64), products.bias.astype(np.float64)
         smallest, largest = limits(products.out_type)
+        self._unsigned, self._largest = np.dtype(f"u{products.out_type.itemsize}"), largest
+        smallest = 0 if positive else smallest
         up, down = high - bias, high + 1 + bias
         self._risky = np.flatnonzero(
             (above * largest - below * smallest > up) | (below * largest - above * smallest > down)
@@ -158,22 +161,21 @@ class Saturation:
         """Width of the narrowest accumulator that could saturate."""
         return int(self._accumulators.bits[self._risky].min(initial=64))
 
-    def _reached(self, source: Array) -> tuple[Array, float]:
-        """Which of the risky channels could saturate, given the range of the input.
-
-        Returns:
-            Indices of risky channels; the length of a row that no channel could saturate for.
-        """
+    def _span(self, source: Array) -> tuple[float, float, _Room | None]:
+        """The range of the input; None when no channel could saturate within it."""
         # read as unsigned, one look tells whether anything is negative
-        unsigned, lowest = int(source.view(f"u{source.itemsize}").max()), 0.0
+        unsigned, lowest = int(source.view(self._unsigned).max()), 0.0
         highest, room = float(unsigned), self._positive
-        if unsigned > limits(source.dtype)[1]:
+        if unsigned > self._largest:
             highest, lowest, room = float(source.max()), float(source.min()), self._any
-        if max(highest, -lowest) <= room.peak:
-            return self._risky[:0], room.length
-        beyond = self._sides @ (max(highest, 0.0), max(-lowest, 0.0)) > self._room
+        safe = max(highest, -lowest) <= room.peak
+        return max(highest, 0.0), max(-lowest, 0.0), None if safe else room
+
+    def _reached(self, highest: float, deepest: float) -> Array:
+        """Indices of the risky channels that could saturate, for inputs of that range."""
+        beyond = self._sides @ (highest, deepest) > self._room
         half = len(self._risky)
-        return np.flatnonzero(beyond[:half] | beyond[half:]), room.length
+        return np.flatnonzero(beyond[:half] | beyond[half:])
 
     def correct(self, rows: Array, source: Array, destination: Array) -> None:
         """Correct a dense layer.
@@ -184,30 +186,30 @@ class Saturation:
             destination: (M, N), holds the results of exact sums.
         """
         self._log.elements += destination.size
-        reached, length = self._reached(source)
+        highest, deepest, room = self._span(source)
+        if room is None:
+            return
+        far = np.arange(len(rows))
+        if self._exact:
+            # a sum of magnitudes is at most the product of both lengths, which are cheap
+            x: Array = rows.astype(self._weights.dtype, copy=False)
+            far = np.flatnonzero(np.vecdot(x, x) > room.length * room.length)
+        reached = self._reached(highest, deepest) if len(far) else far
         if not len(reached):
             return
-        chosen, picked = self._candidates(rows, reached, length)
+        chosen, picked = self._candidates(rows, far, reached)
         size = max(1, WALK_ELEMENTS // rows.shape[1])
         for first in range(0, len(chosen), size):
             part = slice(first, first + size)
             self._walk(rows, chosen[part], picked[part], destination)
 
-    def _candidates(self, rows: Array, reached: Array, length: float) -> tuple[Array, Array]:
-        """Rows and channels of the outputs whose running sums could leave.
-
-        A sum of magnitudes is at most the product of both lengths, which are cheap; then it is
-        taken itself, together with the sum, for the rows that are left.
-        """
+    def _candidates(self, rows: Array, far: Array, reached: Array) -> tuple[Array, Array]:
+        """Rows of *far* and channels of *reached* whose running sums could leave."""
         channels = self._risky[reached]
         if not self._exact:
-            return np.repeat(np.arange(len(rows)), len(channels)), np.tile(channels, len(rows))
-        x: Array = rows.astype(self._weights.dtype, copy=False)
-        far = np.flatnonzero(np.einsum("mk,mk->m", x, x) > length * length)
-        if not len(far):
-            return far, far
+            return np.repeat(far, len(channels)), np.tile(channels, len(far))
         up, down = self._up[reached], self._down[reached]
-        x, weights = x[far], self._weights[:, reached]
+        x, weights = rows[far].astype(self._weights.dtype), self._weights[:, reached]
         magnitude = (np.abs(x) @ np.abs(weights)).astype(np.float64)
         total = x @ weights
         which, column = np.nonzero((magnitude + total > 2 * up) | (magnitude - total > 2 * down))
@@ -244,9 +246,10 @@ class Saturation:
             destination: (OH, OW, C), holds the results of exact sums.
         """
         self._log.elements += destination.size
-        channels = self._risky[self._reached(source)[0]]
-        if not len(channels):
+        highest, deepest, room = self._span(source)
+        if room is None:
             return
+        channels = self._risky[self._reached(highest, deepest)]
         limit = self._accumulators.high[channels]
         shape = (*destination.shape[:2], len(channels))
         sums = np.broadcast_to(self._products.bias[channels], shape).copy()
