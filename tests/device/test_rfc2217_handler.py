@@ -81,10 +81,11 @@ def test_a_closed_port_says_so(loopback, open_port):
 
 
 def test_closing_ends_the_reader_thread(loopback, open_port):
+    before = set(threading.enumerate())
     port = open_port(loopback.serve)
-    assert any(thread.name.startswith("rfc2217") for thread in threading.enumerate())
+    (reader,) = (t for t in set(threading.enumerate()) - before if t.name.startswith("rfc2217"))
     port.close()
-    assert not any(thread.name.startswith("rfc2217") for thread in threading.enumerate())
+    assert not reader.is_alive()
 
 
 def test_pytest_embeddeds_serial_reads_through_it(loopback, start_server):
