@@ -145,29 +145,29 @@ LIES: dict[str, tuple[Any, str]] = {
         "no answer to HELLO",
     ),
     # whole session
-    "goes silent": (after_hello(list), "no reply to QueryMemory"),
+    "goes silent": (after_hello(list), "no reply to ListModels"),
     "restarts": (after_hello(lambda: [booted(1)]), "the device restarted"),
     "rejects for ever": (
         after_hello(lambda: [encode(Reject(2, 1), session=0, seq=0)] * 3),
-        "no reply to QueryMemory",
+        "no reply to ListModels",
     ),
     "rejects the future": (
         after_hello(lambda: [encode(Reject(1, 10**6), session=0, seq=0)] * 3),
-        "no reply to QueryMemory",
+        "no reply to ListModels",
     ),
     "unknown type": (
         after_hello(lambda: [encode_packet(Packet(ANY, 9, 9, b"", 8))]),
-        "no reply to QueryMemory",
+        "no reply to ListModels",
     ),
-    "floods text": (after_hello(lambda: [b"A" * (1 << 20)] * 8), "no reply to QueryMemory"),
-    "floods zeros": (after_hello(lambda: [bytes(1 << 20)] * 8), "no reply to QueryMemory"),
+    "floods text": (after_hello(lambda: [b"A" * (1 << 20)] * 8), "no reply to ListModels"),
+    "floods zeros": (after_hello(lambda: [bytes(1 << 20)] * 8), "no reply to ListModels"),
     "floods frames": (
         after_hello(lambda: [encode_packet(Packet(0x8F, 3, 3, bytes(900), 8))] * 2000),
-        "no reply to QueryMemory",
+        "no reply to ListModels",
     ),
     "frame without end": (
         after_hello(lambda: [encode_packet(Packet(0x8F, 3, 3, bytes(60000), 8))[:-9]] * 9),
-        "no reply to QueryMemory",
+        "no reply to ListModels",
     ),
     "says it crashed": (
         after_hello(lambda: [b"\r\nGuru Meditation Error: Core  0 panic'ed (X). \r\n" * 9]),
