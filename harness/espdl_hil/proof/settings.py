@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.device.machine import MACHINES, emulated_targets
 from espdl_hil.errors import ConfigError
-from espdl_hil.report import EMULATED, SILICON, SIMULATED
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ class Settings:
     @property
     def substrate(self) -> str:
         """What the devices are made of, as far as that is known before they answer."""
+        from espdl_hil.report import EMULATED, SILICON, SIMULATED  # NumPy: not for a command line
+
         if self.device in MACHINES:
             return EMULATED
         return SIMULATED if self.device == SIM else SILICON
