@@ -19,6 +19,9 @@ def test_interpreter(hil):
 def test_reference(hil):
     assert hil.offline() == hil.reference()
 
+def test_accuracy(hil):
+    assert hil.accuracy()
+
 def test_fails_on_one(hil):
     assert hil.case.target != "esp32p4"
 """

@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from _pytest._code.code import ExceptionRepr
+from _pytest._code.code import (
+    ExceptionRepr,
+    ReprEntryNative,
+    ReprExceptionInfo,
+    ReprFileLocation,
+    ReprTraceback,
+)
 
 from espdl_hil.compare import Outcome
 from espdl_hil.diagnosis.cause import Cause
@@ -197,7 +203,7 @@ class HilSession:
         lines, self._explanation = self._explanation, []
         if isinstance(error, HarnessError | VerificationError):
             text = printable(str(error))
-            report.longrepr = text if case.id in text else f"{case.id}: {text}"
+            report.longrepr = _whole(text if case.id in text else f"{case.id}: {text}", report)
             return
         if not isinstance(error, AssertionError):
             return
@@ -205,3 +211,10 @@ class HilSession:
             lines = [printable(line) for line in self._book.explain(case)]
         if len(lines) > 1 and isinstance(report.longrepr, ExceptionRepr):
             report.longrepr.addsection(case.id, "\n".join(lines))
+
+
+def _whole(text: str, report: pytest.TestReport) -> ExceptionRepr:
+    """Print a text whole, once: as a plain string, CI's short summary would repeat all of it."""
+    path, line, _ = report.location
+    crash = ReprFileLocation(path, (line or 0) + 1, text.partition("\n")[0])
+    return ReprExceptionInfo(ReprTraceback([ReprEntryNative([text, "\n"])], None, "native"), crash)
