@@ -52,6 +52,24 @@ source for what is named; *low* (shift fields of 32 and more) is refused. Nobody
 Exact means 0 LSB. Elsewhere -ffast-math lets the compiler reorder float operations, which moves
 the rounding of an integer output by at most 1 LSB; a simulated devkit is exact there as well.
 """
+CODE_BY_SIZE = """
+## Code by size
+
+Two kernels of ESP-DL may give different results, and the size of the tensor decides which one runs.
+Then a chunk and the whole sequence differ on one chip, though both files are right:
+
+- Mul of int16: the vector kernel shifts the exact product; it runs when the innermost merged
+  dimension has 8 elements or more. C rounds the product to float32 first, which is 1 LSB off now
+  and then. *(1, T, 4) times (1, T, 4)* is SIMD for the sequence, and C for a chunk of one frame.
+- MatMul with time in the columns of a computed operand: full blocks of columns (16 at int8, 8 at
+  int16) are summed in lanes, the rest in 40 bits. It shows where a lane saturates.
+
+RequantizeLinear, too, leaves 50 elements and fewer to C, which gives the same wherever the vector
+kernel is right. Each element that this changes is predicted and told on the row (`chip: 3 elements,
+1 LSB, Mul '/x', SIMD only offline`), with what avoids it. The row fails with the cause *known chip
+behaviour*, unless the model declares `chip_rounding="accept"`: then the stream has to give what is
+predicted, to the element.
+"""
 CHIP_FAULTS = """
 ## What chips compute wrongly
 
@@ -124,7 +142,7 @@ def table() -> str:
             single, network = kernels[name, width, target], golden[name, width, target]
             cells.append(f"{single} + {network}" if single + network else "-")
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {operator.limits} |")
-    pages = (*lines, KERNELS_HEADING, kernel_table(), CHIP_FAULTS, NOTES)
+    pages = (*lines, KERNELS_HEADING, kernel_table(), CODE_BY_SIZE, CHIP_FAULTS, NOTES)
     return "\n".join((INTRODUCTION, *pages))
 
 

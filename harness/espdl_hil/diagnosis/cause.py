@@ -26,6 +26,7 @@ class Cause(StrEnum):
     UNWRITTEN = "unwritten output"
     BUFFER = "damaged buffer"
     EMULATOR = "deviates as known"
+    CHIP = "known chip behaviour"
     UNEXPLAINED = "unexplained"
 
 
@@ -56,6 +57,8 @@ NEXT_STEP = {
     Cause.BUFFER: "the wire has a CRC, so check the copies between packet and tensor, then PSRAM",
     Cause.EMULATOR: "nothing is wrong with the model: run it on a board, or where the emulator's "
     "instruction is mended",
+    Cause.CHIP: "both files are right: avoid the other kernel, or declare chip_rounding='accept'; "
+    "docs/operators.md, Code by size",
     Cause.UNEXPLAINED: "replay the repro bundle on the simulator; if it passes there, compare the "
     "kernel of this node on the chip",
 }

@@ -14,6 +14,7 @@ import numpy as np
 
 from espdl_hil.diagnosis.cause import Cause, Explanation, Place
 from espdl_hil.diagnosis.replay import HostRun
+from espdl_hil.operators import code_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,9 +88,13 @@ def explain_export(mismatch: Mismatch, offline: Offline) -> tuple[Place, Explana
 
 
 def _timelines(mismatch: Mismatch, offline: Offline) -> Iterator[tuple[Node, Timeline]]:
-    """Every tensor that both models have and that has time, in order of execution."""
-    whole = HostRun(offline.graph, mismatch.target, {}).trace([offline.inputs])[0]
-    host = HostRun(mismatch.graph, mismatch.target, mismatch.state)
+    """Every tensor that both models have and that has time, in order of execution.
+
+    What the chip itself makes of another size is no fault of the export.
+    """
+    target, sized = mismatch.target, code_by_size(offline.graph, mismatch.target)
+    whole = HostRun(offline.graph, target, {}, sized).trace([offline.inputs])[0]
+    host = HostRun(mismatch.graph, target, mismatch.state, sized)
     steps = host.trace(mismatch.chunks)
     for node in mismatch.graph.nodes:
         for name in node.outputs:

@@ -13,7 +13,7 @@ from espdl_hil.compare import EXACT, Tolerance, compare
 from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from espdl_hil.diagnosis.mismatch import Array, Tensors
     from espdl_hil.espdl import Graph, TensorInfo
@@ -69,10 +69,13 @@ class HostRun:
         graph: What to run.
         target: The chip.
         state: Graph input to the graph output that feeds it.
+        uniform: Nodes that are computed alike at all sizes; see ``interpreter.load``.
     """
 
-    def __init__(self, graph: Graph, target: str, state: Mapping[str, str]) -> None:
-        self._session = interpreter.load(graph, target)
+    def __init__(
+        self, graph: Graph, target: str, state: Mapping[str, str], uniform: Collection[str] = ()
+    ) -> None:
+        self._session = interpreter.load(graph, target, uniform=uniform)
         self._feedback = dict(state)
         self._zero = {
             info.name: np.zeros(info.shape, info.dtype)

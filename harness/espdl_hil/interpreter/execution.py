@@ -13,7 +13,7 @@ from espdl_hil.operators.node import BoundNode, Operand
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from espdl_hil.espdl import Array, Node, Shape
@@ -28,6 +28,7 @@ def load(
     model: str | int | None = None,
     key: bytes | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    uniform: Collection[str] = (),
 ) -> Execution:
     """Prepare a model for execution as ESP-DL would execute it on *target*.
 
@@ -38,6 +39,8 @@ def load(
         key: AES-128 key of an encrypted model.
         input_shapes: Shapes of graph inputs that shall differ from the file's, such as another
             number of frames; in the file's layout.
+        uniform: Nodes that are computed as if the chip had one code for all sizes, exactly; see
+            `code_by_size`.
 
     Returns:
         An execution with zeroed caches.
@@ -52,7 +55,7 @@ def load(
     graph = source if isinstance(source, Graph) else load_graph(source, key=key, model=model)
     shapes = check_graph(graph, target, input_shapes, flaws=False)
     with np.errstate(all="ignore"):
-        return Execution(graph, target, shapes)
+        return Execution(graph, target, shapes, uniform)
 
 
 class Execution:
@@ -62,6 +65,7 @@ class Execution:
         graph: A graph that `check_graph` accepts.
         target: Name in `TARGETS`.
         shapes: Shape of every tensor, from `check_graph`.
+        uniform: See `load`.
 
     Attributes:
         inputs: Graph inputs with their shapes as inferred.
@@ -71,8 +75,15 @@ class Execution:
             stays, valid until the next step; not to be written to.
     """
 
-    def __init__(self, graph: Graph, target: str, shapes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        target: str,
+        shapes: Mapping[str, Shape],
+        uniform: Collection[str] = (),
+    ) -> None:
         self._graph = graph
+        self._uniform = frozenset(uniform)
         self._target = TARGETS[target]
         self._resets: list[Kernel] = []
         self._lanes: list[LaneLog] = []
@@ -112,6 +123,7 @@ class Execution:
             outputs=tuple(
                 self._allocate(self._graph.value_info[name], shapes[name]) for name in node.outputs
             ),
+            uniform=node.name in self._uniform,
         )
         try:
             kernel = OPERATORS[node.op_type].build(bound)

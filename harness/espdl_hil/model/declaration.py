@@ -51,6 +51,9 @@ class StreamingModel:
         streaming: ``plan`` places caches by analysis; ``auto`` runs the exporter's own conversion;
             a list of the exporter's table entries, or passes over its graph, run as given.
         tolerance: Largest difference that still passes: LSB, or text such as ``"1lsb"``.
+        chip_rounding: Of a stream that differs from the offline run because the chip itself takes
+            another kernel for another size: ``refuse`` fails it, ``accept`` passes the elements
+            that are predicted, with the value that is predicted, and nothing else.
         min_sqnr_db: What the quantized model must keep of the float one, for each output: a number,
             or one by output name. The default is 10 dB at 8 bits and 30 dB at 16.
         targets: ESP-IDF targets to test.
@@ -75,6 +78,7 @@ class StreamingModel:
     stimulus: Source | None = None
     streaming: Streaming = "plan"
     tolerance: int | str = 0
+    chip_rounding: Literal["refuse", "accept"] = "refuse"
     min_sqnr_db: float | Mapping[str, float] | None = None
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ragged: Literal["refuse", "flush"] = "refuse"
@@ -279,6 +283,11 @@ def _check_options(model: StreamingModel) -> None:
         model,
         _is(int, model.tolerance) or isinstance(model.tolerance, str),
         f"tolerance = {model.tolerance!r}: expected LSB, or text such as '1lsb'",
+    )
+    _require(
+        model,
+        model.chip_rounding in ("refuse", "accept"),
+        f"chip_rounding = {model.chip_rounding!r}: expected 'refuse' or 'accept'",
     )
     least: Any = model.min_sqnr_db
     limits = least if isinstance(least, Mapping) else {model.outputs[0]: least or 0.0}

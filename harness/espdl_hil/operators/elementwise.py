@@ -68,7 +68,8 @@ def build_mul(bound: BoundNode) -> Kernel:
     a, b, y = bound.input(), bound.input(1), bound.out.array
     if bound.out.is_float:
         return partial(np.multiply, a.array, b.array, out=y)
-    exact = bound.target.simd and vector_loop(a.shape, b.shape, y.dtype)
+    vector = bound.uniform or vector_loop(a.shape, b.shape, y.dtype)
+    exact = bound.target.simd and vector
     kind = np.dtype(np.float64 if exact and y.dtype == np.int16 else np.float32)
     load_a, real_a = widened(bound, 0, kind)
     load_b, real_b = widened(bound, 1, kind)
@@ -95,6 +96,14 @@ def vector_loop(first: Shape, second: Shape, dtype: np.dtype[Any]) -> bool:
     """Whether the innermost merged dimension fills a vector register."""
     loops = merged_loops(first, second)
     return bool(loops) and max(loops[-1]) >= block_size(dtype)
+
+
+def _mul_code(placed: PlacedNode) -> str:
+    """SIMD or C; at int8 both give the same."""
+    if placed.width != "S16" or not placed.target.simd:
+        return ""
+    info = placed.info(0)
+    return "SIMD" if vector_loop(placed.shape_of(0), placed.shape_of(1), info.dtype) else "C"
 
 
 def _mul_rules(placed: PlacedNode) -> Iterator[str]:
@@ -193,6 +202,7 @@ OPERATORS = {
         _mul_rules,
         inputs=(TENSOR, TENSOR),
         limits=LIMITS,
+        by_size=_mul_code,
         arithmetic=(
             Arithmetic("SIMD", "innermost merged dimension >= 8", widths=("S16",)),
             Arithmetic("SIMD", "innermost merged dimension >= 16", widths=("S8",)),

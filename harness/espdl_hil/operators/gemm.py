@@ -161,7 +161,7 @@ def _computed_matmul(bound: BoundNode, rows: Array, destination: Array) -> Kerne
     columns = np.empty(rows.shape, scaled.matrix.dtype)
     sums = np.empty(destination.shape, scaled.matrix.dtype)
     finish = scaled.finish(sums, destination)
-    possible = saturation_of(bound, products) is not None
+    possible = saturation_of(bound, products) is not None and not bound.uniform
 
     def run() -> None:
         columns[...] = rows
@@ -176,6 +176,15 @@ def _computed_matmul(bound: BoundNode, rows: Array, destination: Array) -> Kerne
                 Saturation(exact, bound.lanes[0]).correct(rows[i], rows[i], destination[i])
 
     return run
+
+
+def _matmul_code(placed: PlacedNode) -> str:
+    """How many columns are summed in lanes; a stored second operand has as many at every size."""
+    if not placed.target.simd or placed.stored(1) is not None:
+        return ""
+    columns = placed.results[0][-1]
+    block = block_size(placed.info(1).dtype)
+    return f"{columns // block * block} of {columns} columns in lanes"
 
 
 def _matmul_macs(view: NodeView, output: Shape) -> int:
@@ -206,6 +215,7 @@ OPERATORS = {
         inputs=(TENSOR, TENSOR),
         widths=INTEGER_WIDTHS,
         limits="1 to 4 dimensions, second operand packed",
+        by_size=_matmul_code,
         arithmetic=LANES,
         macs=_matmul_macs,
         visits=_matmul_visits,

@@ -262,12 +262,14 @@ class BoundNode(NodeView):
         inputs: In order; None for an optional input that is missing.
         outputs: In order, arrays allocated; a missing optional output has scratch memory.
         resets: Called when caches are zeroed.
+        uniform: Compute it as a node of any size would be, exactly; see ``Operator.by_size``.
         lanes: What saturated, one log a node whose accumulators some input could fill.
     """
 
     target: Target
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand, ...]
+    uniform: bool = False
     resets: list[Kernel] = field(default_factory=list)
     lanes: list[LaneLog] = field(default_factory=list)
 

@@ -25,6 +25,8 @@ Rules: TypeAlias = Callable[[PlacedNode], Iterator[str]]
 """Yields why ESP-DL cannot run the node, or runs it wrongly; may raise `NodeProblem`."""
 Builder: TypeAlias = Callable[[BoundNode], Kernel | None]
 """Prepares a node. Returns None when the output is a view of an input and nothing runs."""
+BySize: TypeAlias = Callable[[PlacedNode], str]
+"""Names the code that computes the node; empty where no other code gives other results."""
 Work: TypeAlias = "Callable[[NodeView, Shape], int]"
 """Counts what one run takes, from the node and the shape of its first output."""
 
@@ -75,6 +77,11 @@ def same_shape(view: NodeView) -> list[Shape]:
 def no_rules(_: PlacedNode) -> Iterator[str]:
     """Types, shapes and exponents are all that ESP-DL asks."""
     return iter(())
+
+
+def one_code(_: PlacedNode) -> str:
+    """Every size gives the same."""
+    return ""
 
 
 def no_work(_: NodeView, __: Shape) -> int:
@@ -132,6 +139,8 @@ class Operator:
         fans_out: The last output may repeat.
         by_tensor: The kernel follows the tensor's type and not the node's quant_type.
         arithmetic: What chips compute it with; the first that holds, else C and exact.
+        by_size: Which code computes the node, where its size decides that and the results differ:
+            a chunk and the whole sequence may then differ on one chip.
         copies: Integers pass unchanged, so all activations must have one exponent.
         macs: Multiply-accumulates of one run.
         visits: Elements that the windows of one run visit without a multiplication, and
@@ -153,6 +162,7 @@ class Operator:
     by_tensor: bool = False
     copies: bool = False
     arithmetic: tuple[Arithmetic, ...] = ()
+    by_size: BySize = one_code
     macs: Work = no_work
     visits: Work = no_work
     scratch: Work = no_work

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from espdl_hil import interpreter
 from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
+from espdl_hil.proof.chip_made import edit_for, other_code, predict
 from espdl_hil.proof.ladder import climb
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Graph
     from espdl_hil.proof.case import Case
+    from espdl_hil.proof.chip_made import ChipMade
     from espdl_hil.proof.ladder import Ladder
     from espdl_hil.quantize import Artifacts
     from espdl_hil.streaming import Alignment, StreamingPlan
@@ -40,10 +42,12 @@ class Expected:
     Attributes:
         case: The row of the table.
         artifacts: Its files.
+        uniform: Nodes that the interpreter computes as if the chip had one code for all sizes.
     """
 
     case: Case
     artifacts: Artifacts
+    uniform: frozenset[str] = frozenset()
 
     @functools.cached_property
     def plan(self) -> StreamingPlan:
@@ -109,7 +113,7 @@ class Expected:
 
     @functools.cached_property
     def _climbed_offline(self) -> tuple[Tensors, Ladder]:
-        session = interpreter.load(self.offline_graph, self.case.target)
+        session = self._load(self.offline_graph)
         outputs = session.step(self.whole)
         return outputs, climb(self.offline_graph, self.case.target, session, self.artifacts)
 
@@ -125,9 +129,25 @@ class Expected:
 
     @functools.cached_property
     def _watched_stream(self) -> tuple[list[Tensors], tuple[str, ...]]:
-        session = interpreter.load(self.streaming_graph, self.case.target)
+        session = self._load(self.streaming_graph)
         outputs = self._run(session, self.chunks)
         return outputs, tuple(map(str, session.lane_saturations))
+
+    @functools.cached_property
+    def chip_made(self) -> ChipMade | None:
+        """What the chip itself makes of the cut into chunks; None if nothing."""
+        case, chunks = self.case, self.plan.chunk_frames
+        sizes = {name: (axis, chunks[name]) for name, axis in self.plan.frame_axes.items()}
+        nodes = other_code(self.offline_graph, self.streaming_graph, case.target)
+        if not nodes:
+            return None
+
+        def runs(uniform: frozenset[str]) -> tuple[list[Tensors], list[Tensors]]:
+            same = replace(self, uniform=uniform)
+            return same.cut(same.offline), same.trim(same.stream)
+
+        edit = edit_for(nodes, self.streaming_graph, case.target, sizes, case.model.frames)
+        return predict(nodes, runs, edit)
 
     def flipped_weight(self) -> bytes:
         """The streaming file with one bit of one weight flipped, of the same length.
@@ -147,6 +167,11 @@ class Expected:
             for step, before in zip(outputs, self.stream, strict=True)
             for name in before
         )
+
+    def _load(
+        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> interpreter.Execution:
+        return interpreter.load(graph, self.case.target, input_shapes=shapes, uniform=self.uniform)
 
     def _run(
         self, session: interpreter.Execution, chunks: Sequence[Mapping[str, NDArray[Any]]]
@@ -299,9 +324,7 @@ class Expected:
             inputs = self._prefix(window_frames, chunk)
             shapes = {name: value.shape for name, value in inputs.items()}
             if session is None or shapes != {info.name: info.shape for info in session.inputs}:
-                session = interpreter.load(
-                    self.offline_graph, self.case.target, input_shapes=shapes
-                )
+                session = self._load(self.offline_graph, shapes)
             outputs = session.step(inputs)
             found.append({a.output: outputs[a.output] for a in self._compared if a.kind == TAIL})
         return found

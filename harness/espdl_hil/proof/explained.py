@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from espdl_hil.compare import Outcome, compare_streams
 from espdl_hil.diagnosis import Diagnosis
 from espdl_hil.diagnosis.cause import Cause, Explanation, Place
 from espdl_hil.diagnosis.deviation import known_deviations
@@ -41,6 +43,48 @@ def diagnose_comparison(
         offline=whole if comparison.against == "offline" else None,
     )
     return explain(mismatch, observer.loaded(streaming=streaming))
+
+
+def diagnose_chip(comparison: Comparison, expected: Expected) -> Diagnosis | None:
+    """Say whether all that differs is predicted of the chip, which takes other kernels for chunks.
+
+    Args:
+        comparison: A stream that differs from the offline run; the offline run is right.
+        expected: The case.
+
+    Returns:
+        The diagnosis; None if an element differs otherwise than predicted.
+    """
+    made = expected.chip_made if comparison.against == "offline" else None
+    if made is None:
+        return None
+    again = compare_streams(
+        made.allow(comparison.expected),
+        comparison.observed,
+        comparison.tolerance,
+        frame_axes=expected.frame_axes,
+        skip_frames=expected.skip_frames,
+        silent_chunks=expected.silent_chunks,
+    )
+    if again.outcome is not Outcome.PASSED:
+        return None
+    first, node = comparison.verdict.first, made.nodes[0]
+    where = Place() if first is None else Place(first.chunk, first.frame, first.channel)
+    facts = (
+        str(made),
+        "the interpreter predicts each of these elements, and the values of all others",
+        "with one kernel for all sizes both files give the same",
+    )
+    step = f"{made.edit}; or chip_rounding='accept': docs/operators.md, Code by size"
+    case = expected.case
+    return Diagnosis(
+        case.model.name,
+        case.target,
+        case.bits,
+        str(comparison.verdict),
+        replace(where, operator=node.operator, node=node.node),
+        Explanation(Cause.CHIP, facts, step),
+    )
 
 
 def diagnose_emulator(

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from espdl_hil.device.tensors import StepResult
+    from espdl_hil.proof.case import Case
+    from espdl_hil.proof.chip_made import ChipMade
 
 
 def arithmetic_findings(espdl_version: str) -> tuple[str, ...]:
@@ -28,6 +30,14 @@ def arithmetic_findings(espdl_version: str) -> tuple[str, ...]:
         return ()
     reported = f"ESP-DL {espdl_version}" if version else "the device reports no version of ESP-DL"
     return (f"arithmetic unknown: {reported}; known: {', '.join(KNOWN_ESPDL_VERSIONS)}",)
+
+
+def chip_findings(made: ChipMade | None, case: Case) -> tuple[str, ...]:
+    """Say which elements of a stream the chip itself makes differ from the offline run."""
+    if made is None:
+        return ()
+    accepted = case.model.chip_rounding == "accept"
+    return (f"{made}{', accepted' if accepted else ''}; what avoids it: {made.edit}",)
 
 
 def vector_unit_findings(steps: Sequence[StepResult]) -> tuple[str, ...]:

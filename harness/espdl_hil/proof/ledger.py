@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.proof.accuracy import Kept, measure
-from espdl_hil.proof.explained import bundle_comparison, diagnose_comparison, diagnose_emulator
+from espdl_hil.proof.explained import (
+    bundle_comparison,
+    diagnose_chip,
+    diagnose_comparison,
+    diagnose_emulator,
+)
 from espdl_hil.proof.observed import PLAIN, Control, Observer
 from espdl_hil.proof.run import Role, Run, compare_offline
 
@@ -91,7 +96,11 @@ class CaseLedger:
         self._record.deviates = known is not None
         if known is None and comparison.against == "reference":
             return [str(comparison)]  # the device computes what the file says
-        diagnosis = known or diagnose_comparison(comparison, expected, self._observer)
+        diagnosis = (
+            known
+            or diagnose_chip(comparison, expected)
+            or diagnose_comparison(comparison, expected, self._observer)
+        )
         try:
             path = bundle_comparison(
                 comparison,
