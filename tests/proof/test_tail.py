@@ -66,7 +66,7 @@ def loads(monkeypatch):
     seen, load = [], interpreter.load
 
     def spy(*args, **options):
-        if "input_shapes" in options:
+        if options.get("input_shapes"):
             seen.append(next(iter(options["input_shapes"].values())))
         return load(*args, **options)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espdl_hil.operators.detour import MoreChannels, Steps
 from espdl_hil.operators.kernel import copier
 from espdl_hil.operators.numeric import (
     quantized,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
+    from espdl_hil.operators.detour import Detour
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
     from espdl_hil.targets import Target
@@ -112,16 +114,59 @@ def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
     if both_float and taken.exponents != made.exponents:
         yield "float to float with different exponents, the chip leaves the output as it was"
 
-    if not _is_vector_node(placed):
-        return
-    size = math.prod(placed.shape)
-    widens = taken.dtype == np.int8 and made.dtype == np.int16
-    if widens and size % 16 == UNWRITTEN:
+    if _is_vector_node(placed) and _leaves_unwritten(placed):
         yield (
-            f"the chip never writes the last {UNWRITTEN} of the {size} outputs, which is 16 n + "
-            f"{UNWRITTEN}; split or pad the tensor (another chunk size or channel count), or keep "
-            "its exponent"
+            f"the chip never writes the last {UNWRITTEN} of the {math.prod(placed.shape)} outputs, "
+            f"which is 16 n + {UNWRITTEN}; split or pad the tensor (another chunk size or channel "
+            "count), or keep its exponent"
         )
+
+
+def _leaves_unwritten(placed: PlacedNode) -> bool:
+    widens = placed.info(0).dtype == np.int8 and placed.output().dtype == np.int16
+    return widens and math.prod(placed.shape) % 16 == UNWRITTEN
+
+
+def _requantize_detour(placed: PlacedNode) -> Detour | None:
+    """Fewer bits at a time; else one channel more, as `UNWRITTEN` is no multiple of 16."""
+    if not _is_vector_node(placed):
+        return None
+    taken, made = placed.info(0), placed.output()
+    steps = _steps(placed.target, taken.dtype, made.dtype, taken.exponent - made.exponent)
+    if steps:
+        exponents = tuple(taken.exponent - sum(steps[: i + 1]) for i in range(len(steps)))
+        return Steps(exponents[:-1])
+    if _leaves_unwritten(placed):
+        return MoreChannels(placed.shape[-1] + 1, placed.shape[-1])
+    return None
+
+
+def _steps(
+    target: Target, taken: np.dtype[Any], made: np.dtype[Any], finer: int
+) -> tuple[int, ...]:
+    """Bits of each of several left shifts that are right; none if one is, or none would do.
+
+    Saturating shifts to the left add up: what saturates in one step does so in all.
+    """
+
+    def is_right(source: np.dtype[Any], bits: int) -> bool:
+        meant = rescaled(target, source, made, -bits)
+        return np.array_equal(shifted(target, source, made, -bits), meant)
+
+    if finer < 1 or is_right(taken, finer):
+        return ()
+    found: list[int] = []
+    source = taken
+    while finer:
+        if source == made == np.int16 and finer > MAX_LEFT_S16:
+            bits = finer  # which C computes
+        else:
+            bits = next((n for n in range(finer, 0, -1) if is_right(source, n)), 0)
+        if not bits:
+            return ()
+        found.append(bits)
+        source, finer = made, finer - bits
+    return tuple(found)
 
 
 def _requantize_flaws(placed: PlacedNode) -> Iterator[str]:
@@ -156,6 +201,7 @@ _REQUANTIZE = Operator(
     build_requantize,
     rules=_requantize_rules,
     flaws=_requantize_flaws,
+    detour=_requantize_detour,
     arithmetic=(Arithmetic("SIMD", f"other exponent, more than {SMALL} elements"),),
     inputs=(NUMBERS, _UNREAD, _UNREAD),
     outputs=(NUMBERS,),

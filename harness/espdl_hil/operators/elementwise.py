@@ -10,6 +10,7 @@ import numpy as np
 
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
+from espdl_hil.operators.detour import Repeated
 from espdl_hil.operators.numeric import limits, rounder
 from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, TENSOR, Arithmetic, Operator, fixed
 
@@ -148,15 +149,31 @@ def _placement_rules(placed: PlacedNode) -> Iterator[str]:
     Matches: ``MemoryManagerGreedy::alloc``, in-place if ``get_size()`` of an input suffices.
     """
     made = math.prod(placed.results[0])
-    for i in (0, 1):
-        info, elements = placed.info(i), math.prod(placed.shape_of(i))
-        held = elements * info.dtype.itemsize
-        if placed.stored(i) is None and elements < made <= held:
-            yield (
-                f"the chip places the output ({made} bytes) in input {i} ({held} bytes), which it "
-                "repeats and still needs: later rows would be wrong; expand that input to "
-                f"{placed.results[0]} before, or compare at int8"
-            )
+    for i in _overwritten(placed):
+        held = math.prod(placed.shape_of(i)) * placed.info(i).dtype.itemsize
+        yield (
+            f"the chip places the output ({made} bytes) in input {i} ({held} bytes), which it "
+            "repeats and still needs: later rows would be wrong; expand that input to "
+            f"{placed.results[0]} before, or compare at int8"
+        )
+
+
+def _overwritten(placed: PlacedNode) -> list[int]:
+    """Inputs that hold the output, byte for byte, and are repeated."""
+    made = math.prod(placed.results[0])
+    sizes = {i: math.prod(placed.shape_of(i)) for i in (0, 1) if placed.stored(i) is None}
+    return [i for i, n in sizes.items() if n < made <= n * placed.info(i).dtype.itemsize]
+
+
+def _comparison_detour(placed: PlacedNode) -> Repeated | None:
+    """The input as it would be repeated, which is twice on one axis: two bytes make it fit."""
+    if placed.target.name == "c":
+        return None
+    for i in _overwritten(placed):
+        shape, whole = placed.shape_of(i), placed.results[0]
+        if len(shape) == len(whole):
+            return Repeated(i, next(a for a, n in enumerate(whole) if n != shape[a]))
+    return None
 
 
 def widened(bound: BoundNode, index: int, kind: np.dtype[Any]) -> tuple[Kernel, Array]:
@@ -189,6 +206,7 @@ _COMPARISON = Operator(
     _comparison_rules,
     inputs=(TENSOR, TENSOR),
     outputs=(fixed("bool"),),
+    detour=_comparison_detour,
     widths=INTEGER_WIDTHS,
     limits=LIMITS,
     arithmetic=(SIMD,),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.espdl.weights import block_size
+from espdl_hil.operators.detour import MoreChannels
 from espdl_hil.operators.kernel import gatherer
 from espdl_hil.operators.node import INT32_MAX
 from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
@@ -79,13 +80,26 @@ def _nearest_rules(placed: PlacedNode) -> Iterator[str]:
             "rounding mode and floors unless another kernel set it before: keep the exponent, or "
             "requantize behind it"
         )
-    before, after, channels = placed.shape[1:-1], placed.results[0][1:-1], placed.shape[-1]
-    twice = len(before) == 2 and after == tuple(2 * n for n in before)
-    if placed.target.simd and channels < block_size(placed.info(0).dtype) and not twice:
+    if _is_garbage(placed):
+        before, after = placed.shape[1:-1], placed.results[0][1:-1]
         yield (
-            f"{channels} channels from {before} to {after}: the vector kernels give garbage below "
-            "16 channels unless height and width are doubled; pad to 16 channels"
+            f"{placed.shape[-1]} channels from {before} to {after}: the vector kernels give "
+            "garbage below 16 channels unless height and width are doubled; pad to 16 channels"
         )
+
+
+def _is_garbage(placed: PlacedNode) -> bool:
+    """Whether the rows of channels are shorter than the vector kernels take."""
+    before, after = placed.shape[1:-1], placed.results[0][1:-1]
+    twice = len(before) == 2 and after == tuple(2 * n for n in before)
+    short = placed.shape[-1] < block_size(placed.info(0).dtype)
+    return placed.target.simd and short and not twice
+
+
+def _resize_detour(placed: PlacedNode) -> MoreChannels | None:
+    if placed.text("mode", "nearest") != "nearest" or not _is_garbage(placed):
+        return None
+    return MoreChannels(block_size(placed.info(0).dtype), placed.shape[-1])
 
 
 def _linear_rules(placed: PlacedNode) -> Iterator[str]:
@@ -212,6 +226,7 @@ OPERATORS = {
         build_resize,
         _resize_shapes,
         _resize_rules,
+        detour=_resize_detour,
         inputs=(
             TENSOR,
             fixed("float32", optional=True),

@@ -14,6 +14,7 @@ from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 if TYPE_CHECKING:
     from espdl_hil.espdl.graph import Shape
+    from espdl_hil.operators.detour import Detour
 
 WIDTHS = {"S8": "int8", "S16": "int16", "F32": "float32"}  # quant_type of a node -> NumPy name
 INTEGER_WIDTHS = ("S8", "S16")
@@ -27,6 +28,8 @@ Builder: TypeAlias = Callable[[BoundNode], Kernel | None]
 """Prepares a node. Returns None when the output is a view of an input and nothing runs."""
 BySize: TypeAlias = Callable[[PlacedNode], str]
 """Names the code that computes the node; empty where no other code gives other results."""
+WayAround: TypeAlias = "Callable[[PlacedNode], Detour | None]"
+"""Says what would mean the same and be right, where the node itself would be wrong."""
 Work: TypeAlias = "Callable[[NodeView, Shape], int]"
 """Counts what one run takes, from the node and the shape of its first output."""
 
@@ -77,6 +80,11 @@ def same_shape(view: NodeView) -> list[Shape]:
 def no_rules(_: PlacedNode) -> Iterator[str]:
     """Types, shapes and exponents are all that ESP-DL asks."""
     return iter(())
+
+
+def no_detour(_: PlacedNode) -> None:
+    """Nothing to get around, or no way that is known."""
+    return
 
 
 def one_code(_: PlacedNode) -> str:
@@ -131,6 +139,7 @@ class Operator:
         rules: What the chip refuses or gets wrong beyond types, shapes and exponents.
         flaws: What the chip computes otherwise than the model means, and the kernel with it:
             exported files are refused for it, and executed.
+        detour: The way around what *rules* and *flaws* refuse; the quantize worker takes it.
         inputs: By position.
         outputs: By position.
         widths: quant_type values that have a kernel.
@@ -153,6 +162,7 @@ class Operator:
     rules: Rules = no_rules
     _: KW_ONLY
     flaws: Rules = no_rules
+    detour: WayAround = no_detour
     inputs: tuple[Role, ...] = (TENSOR,)
     outputs: tuple[Role, ...] = (TENSOR,)
     widths: tuple[str, ...] = tuple(WIDTHS)

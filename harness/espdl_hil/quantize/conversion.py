@@ -4,14 +4,16 @@
 
     calibrate  one calibrated graph, and its own execution of the stimulus
     export     offline.espdl and one streaming file a chunk size, all from that graph;
-               where the caches go is planned inside, on the exporter's permuted graph
-    check      the outputs are not constant; ESP-DL has a kernel for every node of the offline
-               file; exponents and weights of the streaming files equal the offline file's;
-               what the streaming lint says of each of them
+               where the caches go is planned inside, on the exporter's permuted graph; what a
+               chip would compute wrongly is gone around, in all files alike
+    check      the outputs are not constant; ESP-DL has a kernel for every node of every file,
+               which computes it rightly; exponents and weights of the streaming files equal the
+               offline file's; what the streaming lint says of each of them
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from dataclasses import replace
@@ -19,15 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from espdl_hil.errors import StreamingError
+from espdl_hil.errors import StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_model
-from espdl_hil.operators import check_graph
+from espdl_hil.operators import check_graph, find_detours
 from espdl_hil.quantize import exporter
 from espdl_hil.quantize.activations import write_activations
 from espdl_hil.quantize.alive import Output, check_alive, check_range
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
 from espdl_hil.quantize.check import check_same_calibration, check_state
+from espdl_hil.quantize.detour_pass import take_detours
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.streaming import Flow, check_export, rules
@@ -39,12 +42,15 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Graph
     from espdl_hil.model import StreamingModel
+    from espdl_hil.operators.detour import Detour
     from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.quantize.stages import Stages
     from espdl_hil.quantize.trace import FloatTrace
     from espdl_hil.streaming import Analysis, Finding
 
     Arrays = dict[str, NDArray[Any]]
+
+DETOURS = 5  # times that the files are made: a way around may lead to another
 
 
 class Conversion:
@@ -63,6 +69,7 @@ class Conversion:
         self._directory = directory
         self._stages = stages
         self._analyses: dict[int, Analysis] = {}  # by chunk size
+        self._detours: dict[str, Detour] = {}  # by node name
         # The model file runs again, for what it declares and the passes that it may give.
         model = load_model(recipe.source)
         self._model = replace(
@@ -87,19 +94,10 @@ class Conversion:
             )
             values = exporter.execute(graph, trace.stimulus, model.outputs)
         with self._stages.stage("export"):
-            layouts = self._export_offline(graph)
+            layouts = self._export(graph)
             write_activations(
                 trace.onnx, trace.stimulus, layouts, self._frame_axes, self._directory
             )
-            try:
-                for chunk in model.chunk_frames:
-                    self._export_streaming(graph, chunk)
-            except StreamingError as refusal:
-                if refusal.rule == rules.UNRUNNABLE.id:
-                    self._check_operators(
-                        self._load(OFFLINE)
-                    )  # names every such node, and what there is
-                raise
         arrays = {
             "stimulus": trace.stimulus,
             "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
@@ -110,6 +108,37 @@ class Conversion:
             findings = self._check(arrays)
         write_arrays(self._directory, arrays)
         self._write_meta(findings)
+
+    def _export(self, graph: Any) -> dict[str, exporter.Layout]:
+        """Export all files, around what the chip would compute wrongly in any of them.
+
+        Returns:
+            The layout of each tensor of the offline file.
+        """
+        for _ in range(DETOURS):
+            layouts = self._export_offline(graph)
+            try:
+                for chunk in self._model.chunk_frames:
+                    self._export_streaming(graph, chunk)
+            except StreamingError as refusal:
+                if refusal.rule == rules.UNRUNNABLE.id:
+                    self._check_operators(OFFLINE)  # names every such node, and what there is
+                raise
+            if not self._find_detours():
+                break
+            self._analyses.clear()
+        return layouts
+
+    def _find_detours(self) -> bool:
+        """Find ways around what the files still hold; whether there are new ones."""
+        new: dict[str, Detour] = {}
+        for name in self._files:
+            with contextlib.suppress(UnsupportedOpError):  # which the check reports
+                new |= find_detours(self._load(name), self._recipe.target)
+        self._detours |= {
+            name: detour.instead_of(self._detours.get(name)) for name, detour in new.items()
+        }
+        return bool(new)
 
     def _export_offline(self, graph: Any) -> dict[str, exporter.Layout]:
         """Export the offline file, and return the layout of each tensor."""
@@ -161,7 +190,12 @@ class Conversion:
         self, graph: Any, name: str, passes: list[Any], **options: Any
     ) -> dict[str, exporter.Layout]:
         target, bits = self._recipe.target, self._recipe.bits
-        return exporter.export_file(graph, self._directory / name, target, bits, passes, **options)
+
+        def around(permuted: Any) -> None:
+            take_detours(permuted, self._detours)
+
+        path = self._directory / name
+        return exporter.export_file(graph, path, target, bits, [around, *passes], **options)
 
     def _check(self, arrays: dict[str, Arrays]) -> dict[int, list[Finding]]:
         """Check the files, and return what the lint says of each streaming file."""
@@ -169,7 +203,8 @@ class Conversion:
         offline = self._load(OFFLINE)
         quality = self._check_quality(offline, arrays)
         check_state(offline, model.state)
-        self._check_operators(offline)
+        for name in self._files:
+            self._check_operators(name)
         findings = {}
         for chunk in model.chunk_frames:
             streaming = self._load(streaming_name(chunk))
@@ -195,18 +230,22 @@ class Conversion:
         stimulus, bits = arrays["stimulus"], self._recipe.bits
         return check_alive(outputs) + check_range(stimulus, self._trace.batches, inputs, bits)
 
-    def _check_operators(self, offline: Graph) -> None:
-        check_graph(replace(offline, path=OFFLINE), self._recipe.target)
+    def _check_operators(self, name: str) -> None:
+        """Insist that ESP-DL runs every node of a file rightly, at the sizes of that very file."""
+        check_graph(replace(self._load(name), path=name), self._recipe.target)
+
+    @property
+    def _files(self) -> list[str]:
+        return [OFFLINE, *map(streaming_name, self._model.chunk_frames)]
 
     def _load(self, name: str) -> Graph:
         return load_graph(self._directory / name)
 
     def _write_meta(self, findings: dict[int, list[Finding]]) -> None:
-        files = [OFFLINE, *map(streaming_name, self._model.chunk_frames)]
         meta = {
             "recipe": self._recipe.to_json(),
             "weights_sha256": self._trace.meta["weights_sha256"],
-            "files": {name: hash_file(self._directory / name) for name in files},
+            "files": {name: hash_file(self._directory / name) for name in self._files},
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
             "frame_axes": self._frame_axes,
             "log": [line.to_json() for line in self._stages.lines],
