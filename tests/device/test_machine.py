@@ -178,6 +178,14 @@ def test_a_killed_process_takes_its_emulator_along(program, build_dir):
     assert not folder.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the pipe alone does not see it elsewhere")
+def test_a_killed_launcher_takes_its_emulator_along(machine):
+    folder = machine._folder
+    assert wait_until(lambda: len(running(folder)) == 2)
+    machine._process.send_signal(signal.SIGKILL)
+    assert wait_until(lambda: not running(folder))
+
+
 def test_an_emulator_that_cannot_start_says_why(tmp_path, firmware, package):
     program = install(
         tmp_path,
@@ -232,7 +240,7 @@ def test_the_command_lines(firmware, package, program, monkeypatch):
     machine._folder = Path("f")
     port = machine.url.rpartition(":")[2]
     assert machine.command(Path("f/flash.bin")) == [
-        *("-nographic", "-machine", "esp32s3", "-m", "32M"),
+        *("-nographic", "-machine", "esp32s3", "-m", "8M"),
         *("-global", "driver=timer.esp32c3.timg,property=wdt_disable,value=true"),
         *("-global", "driver=timer.esp32s3.timg,property=wdt_disable,value=true"),
         *("-drive", "file=f/flash.bin,if=mtd,format=raw"),

@@ -22,12 +22,13 @@ from espdl_hil.proof.conformance import (
     run_vectors,
 )
 from espdl_hil.proof.vectors import find_vectors, read_vector
-from espdl_hil.simulator import faults
+from espdl_hil.simulator import build_app, faults
 from espdl_hil.targets import DEVKIT_TARGETS
 
 TESTS = Path(__file__).parents[1]
 BENCH = TESTS.parent / "benchmarks"
 FOLDERS = [TESTS / name for name in ("golden", "golden_chip", "unknowns")]
+STAND_IN = TESTS / "device" / "qemu_stand_in.py"
 MAKER = TESTS / "unknowns" / "make_vectors.py"
 
 
@@ -322,6 +323,62 @@ def test_the_command_fails_on_what_was_recorded_otherwise(tmp_path, capsys):
     arguments = ["--target", "esp32p4", "--device", "sim", "--vectors", str(tmp_path)]
     assert main(["conformance", *arguments]) == 1
     assert "1 of 2880 elements differ, by 1 LSB at most, allowed is 0" in capsys.readouterr().out
+
+
+@pytest.fixture
+def emulator(tmp_path):
+    """Makes a program on which biases of Conv come out wrong, or none do."""
+
+    def make(wrong=""):
+        extra = f"sys.argv += ['-wrong', {wrong!r}]\n" if wrong else ""
+        program = tmp_path / "qemu-system-xtensa"
+        source = STAND_IN.read_text().replace("def main():", "def main():\n    " + extra, 1)
+        program.write_text(f"#!{sys.executable}\n{source}")
+        program.chmod(0o755)
+        build_dir = build_app("esp32s3", tmp_path / "build")
+        return ["--target=esp32s3", "--device=qemu", f"--emulator={program}"], [
+            f"--build-dir={build_dir}",
+            "--vectors",
+            *(str(TESTS / "golden" / f"{name}.esp32s3.int8.npz") for name in ("pc_conv1d", "mul")),
+        ]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "said"),
+    [
+        ("", 0, "2 of 2 vectors as recorded"),
+        ("negative", 0, "deviates as known: pc_conv1d.esp32s3.int8: Conv"),
+        ("all", 1, "pc_conv1d.esp32s3.int8: Conv"),
+    ],
+)
+def test_the_command_runs_them_on_an_emulated_devkit(
+    emulator, tmp_path, capsys, monkeypatch, wrong, code, said
+):
+    monkeypatch.chdir(tmp_path)
+    which, rest = emulator(wrong)
+    file = tmp_path / "evidence.json"
+    assert main(["conformance", *which, f"--output={file}", *rest]) == code
+    out = capsys.readouterr().out
+    assert said in out
+    assert "emulated QEMU 0.0.0-stand-in" in out
+    assert ("deviates as known" in out) == (wrong == "negative")
+    assert f"{2 if not wrong else 1} of 2 vectors as recorded" in out
+    told = json.loads(file.read_text())
+    assert (told["device"]["substrate"], told["device"]["emulator"]) == (
+        "emulated",
+        "QEMU 0.0.0-stand-in",
+    )
+    assert bool(told["vectors"][0]["deviations"]) == (wrong == "negative")
+
+
+def test_a_missing_emulator_is_one_line_that_says_how_to_install_it(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    mul = str(TESTS / "golden" / "mul.esp32s3.int8.npz")
+    command = ["conformance", "--target", "esp32s3", "--device", "qemu", "--vectors", mul]
+    assert main(command) == 2
+    assert "idf_tools.py install qemu-xtensa" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,9 @@ class Qemu(Machine):
     targets: ClassVar = {  # the C3 has no PSRAM
         # Timer groups were those of the C3 at first; QEMU only warns of a name it does not have.
         "esp32s3": (
-            *("-m", "32M"),
+            # As on the N16R8 module. IDF gives PSRAM all addresses that it can fill, and 32 MB, as
+            # `idf.py qemu` has, leave none to map the models partition at.
+            *("-m", "8M"),
             *("-global", "driver=timer.esp32c3.timg,property=wdt_disable,value=true"),
         ),
         "esp32": ("-m", "4M"),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil.device.errors import RequestError, is_retryable
+from espdl_hil.diagnosis.deviation import known_deviations
+from espdl_hil.diagnosis.mismatch import Look
 from espdl_hil.errors import DeviceError
 from espdl_hil.operators import float_step_lsb
 from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
@@ -84,6 +86,7 @@ class VectorVerdict:
         error: Why there are no nodes; empty if there are.
         findings: What the device said of its vector unit.
         failed: The device failed, otherwise than by refusing.
+        deviations: What the emulator is known to compute otherwise, if that is all that differs.
     """
 
     name: str
@@ -92,6 +95,7 @@ class VectorVerdict:
     error: str = ""
     findings: tuple[str, ...] = ()
     failed: bool = False
+    deviations: tuple[str, ...] = ()
 
     @property
     def agreement(self) -> Agreement:
@@ -106,6 +110,11 @@ class VectorVerdict:
         if self.agreement is Agreement.REFUSED:
             return bool(self.settles and self.error)
         return self.agreement in (Agreement.EXACT, Agreement.WITHIN)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it neither passed nor deviates as is known of the emulator."""
+        return not self.passed and not self.deviations
 
     def __str__(self) -> str:
         wrong = next((n for n in self.nodes if n.agreement is Agreement.DIFFERS), None)
@@ -168,10 +177,48 @@ def run_vector(session: Session, vector: Vector) -> VectorVerdict:
         for name in node.outputs
         if name in pairs[0][0]
     )
+    differs = any(node.agreement is Agreement.DIFFERS for node in nodes)
     findings = tuple(f for steps in seen for f in vector_unit_findings(steps))
     return VectorVerdict(
-        vector.name, vector.settles, nodes, findings=tuple(dict.fromkeys(findings))
+        vector.name,
+        vector.settles,
+        nodes,
+        findings=tuple(dict.fromkeys(findings)),
+        deviations=_deviations(session.info.emulator, vector, seen) if differs else (),
     )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Steps whose tensors were all watched; fits ``diagnosis.mismatch.Probe``."""
+
+    steps: Sequence[StepResult]
+
+    def digests(self, names: Sequence[str], chunks: int) -> list[Look]:
+        """Nobody asks: the tensors themselves are here."""
+        raise NotImplementedError
+
+    def values(self, names: Sequence[str], chunks: int) -> list[Look]:
+        """The tensors themselves."""
+        return [
+            Look({name: step.watched[name] for name in names if name in step.watched})
+            for step in self.steps[:chunks]
+        ]
+
+
+def _deviations(
+    emulator: str, vector: Vector, seen: Sequence[Sequence[StepResult]]
+) -> tuple[str, ...]:
+    """What is known of the emulator, if every node that differs is that."""
+    lines: dict[str, None] = {}
+    for stream, steps in zip(vector.streams, seen, strict=True):
+        found = known_deviations(
+            emulator, vector.target, vector.graph, stream.inputs, {}, _Seen(steps)
+        )
+        if found is None:
+            return ()
+        lines |= dict.fromkeys(found)
+    return tuple(lines)
 
 
 def _observe(model: Model, stream: VectorStream) -> list[StepResult]:
@@ -252,7 +299,9 @@ def render(verdicts: Sequence[VectorVerdict]) -> str:
     for (operator, width), counts in by_operator(verdicts).items():
         line = f"{operator:<22}{width:<7}{counts['nodes']:>6}{counts['elements']:>10,}"
         lines.append(line + "".join(f"{counts[name]:>12}" for name in SEVERITY[:3]))
-    lines += [str(verdict) for verdict in verdicts if not verdict.passed]
+    lines += [str(verdict) for verdict in verdicts if verdict.wrong]
+    for verdict in verdicts:
+        lines += [f"deviates as known: {verdict.name}: {told}" for told in verdict.deviations]
     lines += [f"{v.name}: {finding}" for v in verdicts for finding in v.findings]
     for verdict in verdicts:
         if verdict.settles:
@@ -272,6 +321,7 @@ def evidence(info: DeviceInfo, verdicts: Sequence[VectorVerdict]) -> dict[str, A
         "device": {
             "target": info.target,
             "substrate": substrate_of(info),
+            "emulator": info.emulator,
             "chip": info.chip,
             "revision": info.revision,
             "idf_version": info.idf_version,
@@ -299,6 +349,7 @@ def _told(verdict: VectorVerdict) -> Mapping[str, Any]:
         "inexact": [_node(node) for node in inexact],
         "error": verdict.error,
         "findings": list(verdict.findings),
+        "deviations": list(verdict.deviations),
     }
 
 
