@@ -73,7 +73,7 @@ def parse(arguments):
     parser.add_argument("-qmp", required=True)
     parser.add_argument("-slow", type=float, default=0.0, help="of the stand-in: wait before boot")
     parser.add_argument(
-        "-wrong", choices=["negative", "all"], help="of the stand-in: biases of Conv"
+        "-wrong", choices=["negative", "tails", "all"], help="of the stand-in: biases of Conv"
     )
     found = parser.parse_args(arguments)
     drive = next(filter(None, (re.fullmatch(FLASH, drive) for drive in found.drive)), None)
@@ -125,7 +125,9 @@ def spoil_conv(which):
     def build(bound, whole=OPERATORS["Conv"].build):
         kernel, out = whole(bound), bound.out.array
         bias = bound.input(2).array.ravel()
-        wrong = bias < 0 if which == "negative" else bias == bias
+        wrong = bias == bias if which == "all" else bias < 0
+        if which == "tails":
+            wrong[: bias.size // 16 * 16] = False
 
         def run():
             kernel()

@@ -349,7 +349,7 @@ def emulator(tmp_path):
     ("wrong", "code", "said"),
     [
         ("", 0, "2 of 2 vectors as recorded"),
-        ("negative", 0, "deviates as known: pc_conv1d.esp32s3.int8: Conv"),
+        ("tails", 0, "deviates as known: pc_conv1d.esp32s3.int8: Conv"),
         ("all", 1, "pc_conv1d.esp32s3.int8: Conv"),
     ],
 )
@@ -363,14 +363,14 @@ def test_the_command_runs_them_on_an_emulated_devkit(
     out = capsys.readouterr().out
     assert said in out
     assert "emulated QEMU 0.0.0-stand-in" in out
-    assert ("deviates as known" in out) == (wrong == "negative")
+    assert ("deviates as known" in out) == (wrong == "tails")
     assert f"{2 if not wrong else 1} of 2 vectors as recorded" in out
     told = json.loads(file.read_text())
     assert (told["device"]["substrate"], told["device"]["emulator"]) == (
         "emulated",
         "QEMU 0.0.0-stand-in",
     )
-    assert bool(told["vectors"][0]["deviations"]) == (wrong == "negative")
+    assert bool(told["vectors"][0]["deviations"]) == (wrong == "tails")
 
 
 def test_a_missing_emulator_is_one_line_that_says_how_to_install_it(capsys, monkeypatch, tmp_path):
