@@ -73,6 +73,33 @@ def product(a, b, shift, chip):
     return clip(rounded(a * b, shift, chip), 16)
 
 
+def float_product(a, b, shift, chip):
+    """Mul of int16 of a shorter one, in C: rounded to the 24 bits of a float32 first."""
+    exact = a * b
+    spare = max(abs(exact).bit_length() - 24, 0)
+    kept = half_even(abs(exact), spare) << spare
+    return clip(rounded(-kept if exact < 0 else kept, shift, chip), 16)
+
+
+def innermost(first, second):
+    """Length of the innermost loop once neighbouring axes that broadcast alike are one.
+
+    From the right: an axis joins as long as it, and all that were joined, are of one kind: both
+    inputs have it, or the same one lacks it. Axes of one element are of every kind.
+    """
+    rank = max(len(first), len(second))
+    pairs = list(
+        zip((1,) * (rank - len(first)) + first, (1,) * (rank - len(second)) + second, strict=True)
+    )
+    kind, length = None, 1
+    for a, b in reversed(pairs):
+        mine = None if a == b == 1 else "both" if a == b else "first" if b == 1 else "second"
+        if None not in (kind, mine) and kind != mine:
+            break
+        kind, length = kind or mine, length * max(a, b)
+    return length
+
+
 def prelu(x, slope, exponents, bits, chip):
     """PRelu; *exponents* of input, slope and output."""
     taken, of_slope, made = exponents

@@ -10,6 +10,7 @@ import pytest
 
 from espdl_hil.interpreter import load
 from espdl_hil.operators import cell
+from espdl_hil.operators.broadcast import merged_loops
 from espdl_hil.targets import TARGETS
 
 from . import sequential
@@ -190,9 +191,11 @@ def elementwise(lab, rng, chip, dtype, count):
 
 
 def muls(lab, rng, chip, count):
-    columns = int(rng.integers(8, 40))
+    columns = int(rng.choice([rng.integers(1, 8), rng.integers(8, 40)]))
     first = (count // columns + 1, columns)
     for second in (first, (first[0], 1), (1, columns)):
+        vector = sequential.innermost(first, second) >= 8
+        compute = sequential.product if vector else sequential.float_product
         a, b = draw(rng, np.int16, first), draw(rng, np.int16, second)
         shift = int(rng.integers(0, 24))
         observed = lab.one(
@@ -200,7 +203,7 @@ def muls(lab, rng, chip, count):
         )
         pairs = np.broadcast_arrays(a, b)
         flat = zip(*(side.ravel().tolist() for side in pairs), strict=True)
-        yield observed, [sequential.product(p, q, shift, chip) for p, q in flat]
+        yield observed, [compute(p, q, shift, chip) for p, q in flat]
 
 
 def prelus(lab, rng, chip, dtype, count):
@@ -240,6 +243,16 @@ def requantized(lab, rng, chip, dtype, count):
                     for v in x.tolist()
                 ],
             )
+
+
+def test_axes_that_broadcast_alike_are_one_loop(rng):
+    """On shapes of up to 5 axes, among them many of one element."""
+    for _ in range(3000):
+        whole = rng.choice([1, 2, 3, 5], rng.integers(1, 6))
+        sides = [np.where(rng.random(len(whole)) < 0.3, 1, whole).tolist() for _ in range(2)]
+        first, second = tuple(sides[0]), tuple(sides[1][rng.integers(0, len(whole)) :])
+        loops = merged_loops(first, second)
+        assert max(loops[-1]) == sequential.innermost(first, second), (first, second)
 
 
 class Bound:
