@@ -73,8 +73,12 @@ predicted, to the element.
 CHIP_FAULTS = """
 ## What chips compute wrongly
 
-`check_graph` refuses these and says what to change. Where the result is known, the interpreter
-computes it if asked to execute such a file; where it is not, the interpreter refuses too.
+The quantize worker exports around RequantizeLinear, nearest Resize of few channels and the
+comparison, in all files of a model alike, and the row's notes say so: channels are padded before
+the node and sliced behind it, a shift is made in steps, an input is written out. The rest
+`check_graph` refuses, in the offline and in each streaming file, and says what to change. Where the
+result is known, the interpreter computes it if asked to execute such a file; where it is not, the
+interpreter refuses too.
 
 Known, and so executed:
 
@@ -86,8 +90,8 @@ Known, and so executed:
 
 Not known to the last bit:
 
-- RequantizeLinear from int8 to int16, more than 50 elements, 16 n + 8: the last 8 outputs are never
-  written.
+- RequantizeLinear from int8 to int16, more than 50 elements, 16 n + 8: the last 8 outputs are
+  never written.
 - Resize nearest of fewer than 16 channels, but 2 x 2: garbage.
 - Resize nearest to a coarser exponent on `esp32p4`: rounds as the kernel before did, else floors.
 - A comparison of int16 with an input that is repeated twice at most: the output overwrites it.

@@ -116,6 +116,11 @@ class Artifacts:
         """What the exporter logged, classified."""
         return [LogLine.from_json(line) for line in self.meta["log"]]
 
+    @property
+    def detours(self) -> tuple[str, ...]:
+        """What the chip would compute wrongly, and how the files go around it, a sentence each."""
+        return tuple(self.meta["detours"])
+
     @functools.cached_property
     def lint(self) -> dict[int, list[Finding]]:
         """What is wrong with the streaming file of each chunk size, errors first."""

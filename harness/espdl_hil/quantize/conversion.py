@@ -249,6 +249,12 @@ class Conversion:
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
             "frame_axes": self._frame_axes,
             "log": [line.to_json() for line in self._stages.lines],
+            "detours": [
+                f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
+                f"{self._detours[node.name]}"
+                for node in self._load(OFFLINE).nodes
+                if node.name in self._detours
+            ],
             "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
         }
         (self._directory / META).write_text(json.dumps(meta, indent=1))
