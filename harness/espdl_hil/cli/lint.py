@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError, HarnessError, StreamingError
 from espdl_hil.espdl import load_graph
-from espdl_hil.model.declaration import BITS
+from espdl_hil.model.quantization import BITS
 from espdl_hil.streaming import RULES, Severity, finding_of, has_caches, lint, lint_offline
 from espdl_hil.targets import DEVKIT_TARGETS
 

@@ -7,6 +7,7 @@ the calibration and before biases are quantized; ``InsertRequantize`` in its exp
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import esp_ppq.parser.espdl_exporter
@@ -58,17 +59,43 @@ class Alignment(QuantAlignmentPass):
         self, graph: Any, dataloader: Iterable[Any], executor: Any, **_: Any
     ) -> None:
         quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
+        found = {c: _Found.of(c) for op in quantized for c in op.output_quant_config}
         sums = {_last_of_chain(op): None for op in quantized if op.type in _SUMS and _may_clip(op)}
         if sums:
             values = _run_float(graph, executor, list(dataloader)[-1])
             for op in sums:
                 _choose(op, values)
         super().optimize(graph)
+        for config, before in found.items():
+            before.keep_width(config)
         for source, sink in self._state.items():
             _align_state(graph, source, sink)
         for op in quantized:
+            if op.type in (*_WEIGHTED, "MatMul"):
+                _widen_exactly(graph, op)
             if op.type in _WEIGHTED and len(op.inputs) == 3:
                 _fit_bias(op)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the calibration found for one output."""
+
+    root: Any
+    scale: Any
+    state: Any
+
+    @classmethod
+    def of(cls, config: Any) -> _Found:
+        return cls(config.dominated_by, config.scale, config.state)
+
+    def keep_width(self, config: Any) -> None:
+        """Take back an alignment with a reader of another width: a RequantizeLinear serves it."""
+        if config.dominated_by.num_of_bits != config.num_of_bits:
+            vars(config)["_dominator"] = self.root
+            config.state = self.state
+            if self.root is config:
+                _set_step(config, self.scale)
 
 
 class InsertRequantize(OperationExporter):
@@ -135,9 +162,13 @@ def _may_clip(op: Any) -> bool:
 
 def _last_of_chain(op: Any) -> Any:
     """The last of sums that read nothing but each other: esp-ppq gives them one exponent."""
-    while len(op.outputs[0].dest_ops) == 1 and op.outputs[0].dest_ops[0].type in _SUMS:
+    while len(op.outputs[0].dest_ops) == 1 and _chained(op, op.outputs[0].dest_ops[0]):
         op = op.outputs[0].dest_ops[0]
     return op
+
+
+def _chained(op: Any, reader: Any) -> bool:
+    return reader.type in _SUMS and reader.platform == op.platform
 
 
 def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +222,12 @@ def _sum(op: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
 
 def _operand(variable: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
     source = variable.source_op
-    if source is not None and source.type in _SUMS and len(variable.dest_ops) == 1:
+    if (
+        source is not None
+        and source.type in _SUMS
+        and len(variable.dest_ops) == 1
+        and _chained(source, variable.dest_ops[0])
+    ):
         return _sum(source, values, scale, config)
     value = values[variable.name]
     if scale is None:
@@ -211,6 +247,7 @@ def _align_state(graph: Any, source: str, sink: str) -> None:
     ends = [(op, entry, end) for op in layers for entry, end in _slots(op, movers, {source, sink})]
     hidden = [op.output_quant_config[1] for op, _, end in ends if end == 1]
     cells = [(op, entry) for op, entry, end in ends if end == 2]
+    movers = [op for op in movers if isinstance(op, QuantableOperation)]
     if not movers or bool(hidden) == bool(cells):
         return
     configs = [config for op in movers for config in _moved_configs(op)]
@@ -229,6 +266,12 @@ def _align_state(graph: Any, source: str, sink: str) -> None:
         config.state = QuantizationStates.PASSIVE
 
 
+def state_groups(graph: Any, state: Mapping[str, str]) -> list[set[str]]:
+    """Names of the nodes that hold or move each state; they are to have one width."""
+    ways = [_way(graph, source, sink) for source, sink in state.items()]
+    return [{op.name for op in (*movers, *layers)} for movers, layers in ways]
+
+
 def _way(graph: Any, source: str, sink: str) -> tuple[list[Any], list[Any]]:
     """Nodes that move the elements of a state, and the layers at their ends."""
     movers: dict[Any, None] = {}
@@ -242,7 +285,7 @@ def _way(graph: Any, source: str, sink: str) -> tuple[list[Any], list[Any]]:
         for op in around:
             if op.type in _STATES:
                 layers[op] = None
-            elif op.type in _MOVERS and isinstance(op, QuantableOperation) and op not in movers:
+            elif op.type in _MOVERS and op not in movers:
                 movers[op] = None
                 ends = [v for v in (*op.inputs, *op.outputs) if not v.is_parameter]
                 todo += [v for v in ends if v.name not in seen]
@@ -263,6 +306,21 @@ def _moved_configs(op: Any) -> list[Any]:
         for config, variable in op.config_with_variable
         if not variable.is_parameter and config.scale is not None
     ]
+
+
+# -- widths
+
+
+def _widen_exactly(graph: Any, op: Any) -> None:
+    """Let a layer of 16 bits read 8 bits as they are: the same step, and no value is lost.
+
+    Where exponents are equal the chip copies; otherwise it leaves out the last of some sizes.
+    """
+    for config, variable in zip(op.input_quant_config[:2], op.inputs[:2], strict=True):
+        written = None if variable.is_parameter else written_config(graph, variable)
+        if written is not None and written.num_of_bits < config.num_of_bits:
+            vars(config)["_dominator"] = config
+            _set_step(config, written.scale)
 
 
 # -- biases

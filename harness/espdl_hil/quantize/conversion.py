@@ -69,6 +69,7 @@ class Conversion:
             model,
             chunk_frames=recipe.chunk_frames,
             seed=recipe.seed,
+            quantization=recipe.quantization,
             streaming=model.streaming if recipe.streaming == "given" else recipe.streaming,
         )
 
@@ -83,14 +84,18 @@ class Conversion:
         torch.manual_seed(recipe.seed)
         with self._stages.stage("calibrate"):
             graph = exporter.calibrate(
-                trace.onnx, recipe.target, recipe.bits, trace.batches, model.state
+                trace.onnx,
+                recipe.target,
+                recipe.bits,
+                trace.batches,
+                model.state,
+                model.quantization,
             )
             values = exporter.execute(graph, trace.stimulus, model.outputs)
         with self._stages.stage("export"):
             layouts = self._export_offline(graph)
-            write_activations(
-                trace.onnx, trace.stimulus, layouts, self._frame_axes, self._directory
-            )
+            network = exporter.load_float(trace.onnx, model.quantization)
+            write_activations(network, trace.stimulus, layouts, self._frame_axes, self._directory)
             try:
                 for chunk in model.chunk_frames:
                     self._export_streaming(graph, chunk)
