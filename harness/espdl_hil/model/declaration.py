@@ -77,7 +77,7 @@ class StreamingModel:
     streaming: Streaming = "plan"
     tolerance: int | str = 0
     min_sqnr_db: float | Mapping[str, float] | None = None
-    quantization: Quantization = Quantization()
+    quantization: Quantization = field(default_factory=Quantization)
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ragged: Literal["refuse", "flush"] = "refuse"
     seed: int = 0

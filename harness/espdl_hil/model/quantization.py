@@ -10,11 +10,11 @@ from typing import Any, Literal
 from espdl_hil.errors import ConfigError
 
 BITS = (8, 16)
-ALGORITHMS = ("kl", "minmax", "mse", "percentile")
 MIXED = "w8a16"
 MIN_BATCHES, MAX_BATCHES = 2, 512
 
 Algorithm = Literal["kl", "minmax", "mse", "percentile"]
+ALGORITHMS: tuple[Algorithm, ...] = ("kl", "minmax", "mse", "percentile")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
 esp_ppq.parser.espdl.helper.AlignedBytes.CreateAlignedBytes = _create_aligned_bytes
 
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_BIASED = ("Conv", "ConvTranspose", "Gemm")
 _NARROW = 8  # bits
 _DEFAULT_NARROW = "kl"
 _EQUALIZATION = {
@@ -114,7 +115,8 @@ def calibrate(
         QuantizeError: stage ``calibrate``; a layer is named that the network does not have.
     """
     alignment.install(state)
-    platforms = _dispatch(path, target, bits, state, quantization)
+    network = load_onnx_graph(str(path))
+    platforms = _dispatch(network, target, bits, state, quantization)
     _install(platforms)
     tensors = [
         {name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches
@@ -129,7 +131,7 @@ def calibrate(
         target=target,
         num_of_bits=bits,
         collate_fn=lambda batch: batch,
-        setting=_setting(bits, quantization, platforms, len(tensors)),
+        setting=_setting(network, bits, quantization, platforms),
         error_report=False,
         skip_export=True,
     )
@@ -149,13 +151,25 @@ def load_float(path: Path, quantization: Quantization) -> Any:
     return graph
 
 
+def run_float(graph: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    """Run a network from ``load_float``.
+
+    Returns:
+        These of its tensors by name, in the module's own layout.
+    """
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    with torch.no_grad():
+        executor = TorchExecutor(graph=graph, device="cpu")
+        values = executor.forward(tensors, output_names=list(outputs))
+    return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+
 def _dispatch(
-    path: Path, target: str, bits: int, state: Mapping[str, str], quantization: Quantization
+    graph: Any, target: str, bits: int, state: Mapping[str, str], quantization: Quantization
 ) -> dict[str, TargetPlatform]:
     """The platform of each node that is quantized at another width than the network."""
     if not quantization.layer_bits:
         return {}
-    graph = load_onnx_graph(str(path))
     quantizer = esp_ppq.lib.Quantizer(get_target_platform(target, bits), graph)
     chosen = choose_bits(graph, bits, quantization.layer_bits, quantizer.quant_operation_types)
     share_bits(chosen, alignment.state_groups(graph, state))
@@ -176,7 +190,9 @@ def _install(platforms: Mapping[str, TargetPlatform]) -> None:
     BaseEspdlQuantizer.quantize_operation = quantize_operation
 
 
-def _setting(bits: int, quantization: Quantization, platforms: Collection[str], steps: int) -> Any:
+def _setting(
+    network: Any, bits: int, quantization: Quantization, platforms: Collection[str]
+) -> Any:
     """The settings of esp-ppq that a declaration means."""
     setting = QuantizationSettingFactory.espdl_setting(num_of_bits=bits)
     setting.espdl_attention_fusion = False  # ESP-DL has no such node
@@ -194,9 +210,14 @@ def _setting(bits: int, quantization: Quantization, platforms: Collection[str], 
     equalization.iterations = _EQUALIZATION["iterations"]
     equalization.value_threshold = _EQUALIZATION["value_threshold"]
     equalization.interested_layers = _EQUALIZATION["interested_layers"]
+    correction = setting.bias_correct_setting
     setting.bias_correct = quantization.bias_correction
-    setting.bias_correct_setting.steps = steps
-    setting.bias_correct_setting.block_size = 1  # esp-ppq's advice for the best result
+    correction.steps = quantization.batches
+    correction.block_size = 1  # esp-ppq's advice for the best result
+    # Those alone have a bias that it can correct; at a recurrent layer it stops.
+    correction.interested_layers = [
+        op.name for op in network.operations.values() if op.type in _BIASED
+    ]
     return setting
 
 

@@ -35,10 +35,11 @@ def choose_bits(
         QuantizeError: stage ``calibrate``; a name fits no node.
     """
     operations = [op for op in graph.operations.values() if op.type in quantized]
-    paths = {op.name: module_path(op) for op in operations}
-    unknown = [
-        key for key in layer_bits if not any(_fits(key, name, paths[name]) for name in paths)
-    ]
+    paths = {
+        op.name: module_path(op.name, op.type, [v.name for v in op.inputs[1:] if v.is_parameter])
+        for op in operations
+    }
+    unknown = [key for key in layer_bits if not any(fits(key, name, paths[name]) for name in paths)]
     if unknown:
         raise QuantizeError(
             f"quantization: the network has no layer {', '.join(map(repr, unknown))}; it has "
@@ -49,7 +50,7 @@ def choose_bits(
     named = {
         name: layer_bits[max(keys, key=len)]
         for name, path in paths.items()
-        if (keys := [key for key in layer_bits if _fits(key, name, path)])
+        if (keys := [key for key in layer_bits if fits(key, name, path)])
     }
     for op in operations:
         following = op.outputs[0].dest_ops
@@ -67,26 +68,43 @@ def share_bits(chosen: dict[str, int], groups: Iterable[Collection[str]]) -> Non
         chosen.update(dict.fromkeys(group, given[0]) if given else {})
 
 
-def module_path(operation: Any) -> str:
+def module_path(name: str, op_type: str, parameters: Iterable[str]) -> str:
     """The module that a node comes from, as ``named_modules`` says; empty for the network itself.
 
     The ONNX exporter names a node by its modules (``/blocks/blocks.1/point/Conv``). Where it has
     put two nodes together, or several into one, the name of a weight says it.
+
+    >>> module_path("/blocks/blocks.1/point/Conv", "Conv", [])
+    'blocks.1.point'
+    >>> module_path("Gemm_1", "Gemm", ["onnx::MatMul_54", "mask.bias"])
+    'mask'
     """
-    if not operation.name.startswith("/"):
-        parameters = [v.name for v in operation.inputs[1:] if v.is_parameter and "::" not in v.name]
-        return next((name.rpartition(".")[0] for name in parameters if "." in name), "")
-    fused = 2 if operation.type == "Swish" else 1  # it carries the whole name of the node before
-    scope = [part for part in operation.name.split("/")[:-fused] if part]
+    if not name.startswith("/"):
+        named = (each for each in parameters if "::" not in each and "." in each)
+        return next((each.rpartition(".")[0] for each in named), "")
+    fused = 2 if op_type == "Swish" else 1  # it carries the whole name of the node before
     path: list[str] = []
-    for part in scope:
+    for part in filter(None, name.split("/")[:-fused]):
         if path and part.startswith(f"{path[-1]}."):
             path.pop()  # an element of a Sequential carries the name of that
         path.append(part)
     return ".".join(path)
 
 
-def _fits(key: str, name: str, path: str) -> bool:
+def layer_name(name: str, paths: Mapping[str, str]) -> str:
+    """How a node alone is named: by its module, or by itself if others would be meant too.
+
+    Args:
+        name: The node.
+        paths: The module of each node of the network.
+    """
+    path = paths[name]
+    alone = path and [other for other in paths if fits(path, other, paths[other])] == [name]
+    return path if alone else name
+
+
+def fits(key: str, name: str, path: str) -> bool:
+    """Whether a key of ``Quantization.layer_bits`` speaks of a node."""
     return key in (name, path) or path.startswith(f"{key}.")
 
 
