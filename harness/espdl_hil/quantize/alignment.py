@@ -33,6 +33,7 @@ _MOVERS = frozenset(
     )
 )
 _STATES = {"GRU": ((5, 1),), "LSTM": ((5, 1), (6, 2))}  # (input, output) of each state
+_CELL_STEP = torch.tensor(2.0**LSTM_QUANT_EXPONENT)
 _GAIN = 4.0  # how much smaller the squared error must be for esp-ppq's own choice to be left
 _MAX_SHIFT = 16
 
@@ -248,22 +249,28 @@ def _align_state(graph: Any, source: str, sink: str) -> None:
     hidden = [op.output_quant_config[1] for op, _, end in ends if end == 1]
     cells = [(op, entry) for op, entry, end in ends if end == 2]
     movers = [op for op in movers if isinstance(op, QuantableOperation)]
-    if not movers or bool(hidden) == bool(cells):
-        return
     configs = [config for op in movers for config in _moved_configs(op)]
-    if hidden:
+    if not movers:
+        return
+    if cells:
+        for op in movers:  # a cell state has 16 bits at any width
+            op.platform = _of_16_bits(cells[0][0].platform)
+        for config in configs:
+            vars(config)["_dominator"] = config
+            _set_step(config, _CELL_STEP.clone())
+            config.num_of_bits, config.quant_min, config.quant_max = 16, -(2**15), 2**15 - 1
+            config.state = QuantizationStates.PASSIVE
+        for config in {c.dominated_by: None for c in hidden}:  # it lies beside, and loses nothing
+            narrow = config.num_of_bits < 16
+            _set_step(config, torch.maximum(config.scale, _CELL_STEP) if narrow else _CELL_STEP)
+    elif hidden:
         scale = max(hidden, key=lambda config: float(config.scale.max())).scale.clone()
         for config in {c.dominated_by: None for c in hidden + configs}:
             _set_step(config, scale)
-        return
-    platform = cells[0][0].platform
-    for op in movers:  # a cell state has 16 bits at any width
-        op.platform = type(platform)[platform.name.replace("INT8", "INT16")]
-    for config in configs:
-        vars(config)["_dominator"] = config
-        _set_step(config, torch.tensor(2.0**LSTM_QUANT_EXPONENT))
-        config.num_of_bits, config.quant_min, config.quant_max = 16, -(2**15), 2**15 - 1
-        config.state = QuantizationStates.PASSIVE
+
+
+def _of_16_bits(platform: Any) -> Any:
+    return type(platform)[platform.name.replace("INT8", "INT16")]
 
 
 def state_groups(graph: Any, state: Mapping[str, str]) -> list[set[str]]:

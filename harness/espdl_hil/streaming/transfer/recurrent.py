@@ -15,7 +15,7 @@ from espdl_hil.streaming.timing import Flow, Tail
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.walk import Walk
 
 
@@ -66,12 +66,38 @@ def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
             f"graph output {output!r} is not its last {kind}, so {source!r} is fed something else"
         )
         raise refuse(rules.STATE_DROPPED, node.name, message)
-    way = (source, node.inputs[entry], node.outputs[end], output)
-    exponents = [walk.graph.exponents.get(name) for name in way]
-    if len(set(exponents)) > 1:
-        shown = ", ".join(f"{n} {e}" for n, e in zip(way, exponents, strict=True))
-        message = f"its {kind} changes exponent on its way: {shown}"
+    for name, other in ((source, output), (node.inputs[entry], node.outputs[end])):
+        _check_equal(walk, node, kind, name, other)
+    if not _holds(walk.graph, source, node.inputs[entry]):
+        message = f"its {kind} loses bits on its way: " + _shown(
+            walk.graph, (source, node.inputs[entry])
+        )
         raise refuse(rules.STATE_EXPONENT, node.name, message)
+
+
+def _check_equal(walk: Walk, node: Node, kind: str, name: str, other: str) -> None:
+    """Insist that what is fed back is read as it was written."""
+    graph = walk.graph
+    if (graph.exponents.get(name), graph.itemsizes.get(name)) != (
+        graph.exponents.get(other),
+        graph.itemsizes.get(other),
+    ):
+        message = f"its {kind} changes exponent on its way: {_shown(graph, (name, other))}"
+        raise refuse(rules.STATE_EXPONENT, node.name, message)
+
+
+def _holds(graph: NeutralGraph, carrier: str, state: str) -> bool:
+    """Whether every value of a state has its place in the tensor that carries it."""
+    (step,), (carried_step,) = (graph.exponents.get(n) or (0,) for n in (carrier, state))
+    bits, carried_bits = (8 * graph.itemsizes.get(n, 4) for n in (carrier, state))
+    return step <= carried_step and bits + step >= carried_bits + carried_step
+
+
+def _shown(graph: NeutralGraph, names: tuple[str, ...]) -> str:
+    return ", ".join(
+        f"{name} {graph.exponents.get(name)} ({8 * graph.itemsizes.get(name, 4)} bits)"
+        for name in names
+    )
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = dict.fromkeys(RECURRENT, recurrent)
