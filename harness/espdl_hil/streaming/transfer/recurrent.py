@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from espdl_hil.streaming.walk import Walk
 
 
+BITS_A_BYTE = 8
+
+
 def recurrent(walk: Walk, node: Node) -> None:
     """X ``(T, B, I)`` to Y ``(T, directions, B, H)`` and the last states ``(directions, B, H)``."""
     last = timing = walk.timing_of(node, 0)
@@ -66,38 +69,26 @@ def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
             f"graph output {output!r} is not its last {kind}, so {source!r} is fed something else"
         )
         raise refuse(rules.STATE_DROPPED, node.name, message)
-    for name, other in ((source, output), (node.inputs[entry], node.outputs[end])):
-        _check_equal(walk, node, kind, name, other)
-    if not _holds(walk.graph, source, node.inputs[entry]):
-        message = f"its {kind} loses bits on its way: " + _shown(
-            walk.graph, (source, node.inputs[entry])
-        )
+    way = (source, node.inputs[entry], node.outputs[end], output)
+    if not _kept(walk.graph, *way):
+        known = walk.graph
+        shown = ", ".join(f"{name} {known.exponents.get(name)}" for name in way)
+        message = f"its {kind} changes exponent on its way: {shown}"
         raise refuse(rules.STATE_EXPONENT, node.name, message)
 
 
-def _check_equal(walk: Walk, node: Node, kind: str, name: str, other: str) -> None:
-    """Insist that what is fed back is read as it was written."""
-    graph = walk.graph
-    if (graph.exponents.get(name), graph.itemsizes.get(name)) != (
-        graph.exponents.get(other),
-        graph.itemsizes.get(other),
-    ):
-        message = f"its {kind} changes exponent on its way: {_shown(graph, (name, other))}"
-        raise refuse(rules.STATE_EXPONENT, node.name, message)
-
-
-def _holds(graph: NeutralGraph, carrier: str, state: str) -> bool:
-    """Whether every value of a state has its place in the tensor that carries it."""
-    (step,), (carried_step,) = (graph.exponents.get(n) or (0,) for n in (carrier, state))
-    bits, carried_bits = (8 * graph.itemsizes.get(n, 4) for n in (carrier, state))
-    return step <= carried_step and bits + step >= carried_bits + carried_step
-
-
-def _shown(graph: NeutralGraph, names: tuple[str, ...]) -> str:
-    return ", ".join(
-        f"{name} {graph.exponents.get(name)} ({8 * graph.itemsizes.get(name, 4)} bits)"
-        for name in names
+def _kept(graph: NeutralGraph, source: str, entered: str, left: str, output: str) -> bool:
+    """Whether a state is read as it was written, and loses nothing in what carries it."""
+    carried, state, *back = (
+        (graph.exponents.get(name), graph.itemsizes.get(name, 0))
+        for name in (source, entered, left, output)
     )
+    (outer, wide), (inner, narrow) = carried, state
+    if back != [state, carried]:
+        return False
+    if outer is None or inner is None:
+        return outer == inner
+    return 0 <= inner[0] - outer[0] <= BITS_A_BYTE * (wide - narrow)
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = dict.fromkeys(RECURRENT, recurrent)
