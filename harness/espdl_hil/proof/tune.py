@@ -46,7 +46,8 @@ class Try:
         file_bytes: Size of the streaming file.
         state_bytes: What it keeps between chunks.
         refused: Why there is no file.
-        lost_db: What each layer of 8 bits loses, by what ``layer_bits`` calls it, most first.
+        lost_db: What each layer of 8 bits loses, by what ``layer_bits`` calls it, most first, the
+            cheap ones before the others.
         macs_of: Multiply-accumulates of these, as they are counted.
         saturates: A sum leaves the ESP32-S3's lanes.
     """
@@ -222,9 +223,9 @@ def judge(model: StreamingModel, target: str, bits: int, artifacts: Artifacts) -
     narrow = {
         node.name: macs.get(node.name, 0)
         for node in expected.offline_graph.nodes
-        if node.attributes.get("quant_type") == "S8" and lost_db.get(node.name, 0.0) > 0
+        if node.attributes.get("quant_type") == "S8" and node.name in lost_db
     }
-    worst = sorted(narrow, key=lambda node: -lost_db[node])
+    worst = sorted(narrow, key=lambda node: (-lost_db[node], narrow[node]))
     return Try(
         quantization=model.quantization,
         sqnr_db=kept.sqnr_db,
