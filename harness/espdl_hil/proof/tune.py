@@ -13,7 +13,7 @@ from espdl_hil.proof.accuracy import measure
 from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
 from espdl_hil.quantize import Recipe, prepare
-from espdl_hil.quantize.layers import layer_name, module_path
+from espdl_hil.quantize.layers import fits, module_path
 from espdl_hil.streaming import Severity
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NARROW, WIDE = 8, 16
 # A vector register of 128 bits holds 16 numbers of 8 bits or 8 of 16 bits.
 MACS_OF_WIDE = 2
+WEIGHTED = ("Conv", "Gemm", "GRU", "LSTM", "MatMul")
 MIN_GAIN_DB = 0.1
 LAYERS_AT_ONCE = (1, 2, 4, 8)
 MORE_BATCHES = 4  # times
@@ -249,13 +250,22 @@ def _macs(graph: Graph, target: str) -> dict[str, int]:
 
 
 def _names(graph: Graph) -> dict[str, str]:
-    """What ``layer_bits`` calls each node."""
-    paths = {
-        node.name: module_path(
-            node.name,
-            str(node.op_type),
-            [name for name in node.inputs[1:] if name in graph.initializers],
-        )
+    """What ``layer_bits`` calls each node: its module if that is a layer with weights.
+
+    The module of another node may have had more nodes, which the file has no longer.
+    """
+    weights = {
+        node.name: [name for name in node.inputs[1:] if name in graph.initializers]
         for node in graph.nodes
     }
-    return {name: layer_name(name, paths) for name in paths}
+    paths = {
+        node.name: module_path(node.name, node.op_type, weights[node.name])
+        for node in graph.nodes
+        if node.op_type in WEIGHTED and weights[node.name]
+    }
+    alone = {
+        name
+        for name, path in paths.items()
+        if not any(fits(path, other, paths[other]) for other in paths if other != name)
+    }
+    return {name: (name in alone and paths[name]) or name for name in weights}

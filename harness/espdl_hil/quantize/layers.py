@@ -91,18 +91,6 @@ def module_path(name: str, op_type: str, parameters: Iterable[str]) -> str:
     return ".".join(path)
 
 
-def layer_name(name: str, paths: Mapping[str, str]) -> str:
-    """How a node alone is named: by its module, or by itself if others would be meant too.
-
-    Args:
-        name: The node.
-        paths: The module of each node of the network.
-    """
-    path = paths[name]
-    alone = path and [other for other in paths if fits(path, other, paths[other])] == [name]
-    return path if alone else name
-
-
 def fits(key: str, name: str, path: str) -> bool:
     """Whether a key of ``Quantization.layer_bits`` speaks of a node."""
     return key in (name, path) or path.startswith(f"{key}.")
