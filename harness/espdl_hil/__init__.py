@@ -14,13 +14,13 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.model import StreamingModel
+from espdl_hil.model import Quantization, StreamingModel
 
 if TYPE_CHECKING:
     from espdl_hil.proof.hil import Hil
     from espdl_hil.proof.verify import Verification, verify
 
-__all__ = ["Hil", "StreamingModel", "Verification", "verify"]
+__all__ = ["Hil", "Quantization", "StreamingModel", "Verification", "verify"]
 
 _ROOMS = {"Hil": "hil", "Verification": "verify", "verify": "verify"}
 

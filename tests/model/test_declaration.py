@@ -117,7 +117,7 @@ class Module:
         ({"chunk_frames": (3, 3)}, "expected a tuple of different positive whole numbers"),
         ({"chunk_frames": (0,)}, "expected a tuple of different positive whole numbers"),
         ({"chunk_frames": (True,)}, "expected a tuple of different positive whole numbers"),
-        ({"bits": (4,)}, "bits = (4,): expected a tuple of 8 and 16"),
+        ({"bits": (4,)}, "an entry of bits is 4: expected 8 or 16"),
         ({"bits": 8}, "bits = 8: expected a tuple of 8 and 16"),
         ({"targets": ("esp32c6",)}, "targets = ('esp32c6',)"),
         ({"outputs": "output"}, "outputs = 'output': expected a tuple of names"),

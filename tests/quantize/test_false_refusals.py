@@ -74,6 +74,16 @@ MODELS = {
         + "outputs=('y', 'hn', 'cn'), state={'h': 'hn', 'c': 'cn'}",
         r="nn.LSTM(4, 4, 2, batch_first=True)",
     ),
+    "lstm_one_tensor": network(
+        ["y, (hn, cn) = self.r(x, (h[:1], h[1:]))", "return y, torch.cat([hn, cn])"],
+        declared=ROWS + STATE,
+        r="nn.LSTM(4, 4, batch_first=True)",
+    ),
+    "two_lstm_one_stack": network(
+        ["y, (hn, cn) = self.r(x, (h[0], h[1]))", "return y, torch.stack([hn, cn])"],
+        declared=ROWS.replace("(2, 1, 4)", "(2, 2, 1, 4)") + STATE,
+        r="nn.LSTM(4, 4, 2, batch_first=True)",
+    ),
     "attention": network(
         [
             "y = self.a(F.pad(x, (2, 0)))",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from espdl_hil import StreamingModel
+from espdl_hil import Quantization, StreamingModel
 from espdl_hil.errors import ConfigError
 from espdl_hil.model import load_model
 from espdl_hil.quantize import Recipe
@@ -46,6 +46,8 @@ def test_the_key_does_not_depend_on_where_the_file_lies(tmp_path: Path) -> None:
         {"streaming": "auto"},
         {"seed": 1},
         {"source_sha256": "0"},
+        {"quantization": Quantization(equalization=True)},
+        {"quantization": Quantization(layer_bits={"conv": 16})},
         {"environment": (("esp-ppq", "0"),)},
     ],
 )
@@ -61,8 +63,15 @@ def test_the_key_covers_the_file_and_what_was_replaced_since(tmp_path: Path) -> 
         recipe(tmp_path, seed=7).key,
         recipe(tmp_path, streaming="auto").key,
         recipe(tmp_path, streaming=[print]).key,
+        recipe(tmp_path, quantization=Quantization(algorithm="mse")).key,
     ]
     assert len(set(keys)) == len(keys)
+
+
+def test_settings_share_a_trace_unless_they_ask_for_other_batches(tmp_path: Path) -> None:
+    plain = recipe(tmp_path).trace
+    assert recipe(tmp_path, quantization=Quantization(algorithm="mse")).trace.key == plain.key
+    assert recipe(tmp_path, quantization=Quantization(batches=9)).trace.key != plain.key
 
 
 def test_the_environment_names_the_exporter_and_the_planner(tmp_path: Path) -> None:

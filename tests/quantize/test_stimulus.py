@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from espdl_hil import StreamingModel
+from espdl_hil import Quantization, StreamingModel
 from espdl_hil.errors import QuantizeError
-from espdl_hil.quantize.stimulus import CALIBRATION_BATCHES, make_calibration, make_stimulus
+from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
 
 def declare(**changes: Any) -> StreamingModel:
@@ -35,8 +35,9 @@ def test_the_default_is_seeded_noise_with_a_cold_state() -> None:
 
 
 def test_calibration_batches_differ_from_each_other_and_from_the_stimulus() -> None:
-    batches = [make_stimulus(declare()), *make_calibration(declare())]
-    assert len(batches) == CALIBRATION_BATCHES + 1
+    model = declare(quantization=Quantization(batches=5))
+    batches = [make_stimulus(model), *make_calibration(model)]
+    assert len(batches) == 5 + 1
     assert len({batch["x"].tobytes() for batch in batches}) == len(batches)
 
 

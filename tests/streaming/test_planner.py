@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hand_graphs import Builder, plan_of
@@ -462,6 +464,32 @@ def test_a_state_that_is_requantized_on_its_way_is_refused():
         plan(graph, axes={"x": 0}, state={"h0": "hn.0"})
 
     assert (caught.value.rule, caught.value.node) == ("S131", "first")
+
+
+def carried(step, size):
+    """The stacked state at 16 bits or so, its layers at 8 bits."""
+    graph = stacked()
+    layers = [
+        name for n in graph.nodes if n.op_type == "GRU" for name in (n.inputs[5], n.outputs[1])
+    ]
+    return replace(
+        graph,
+        exponents={"h0": (step,), "hn.0": (step,)} | dict.fromkeys(layers, (-7,)),
+        itemsizes={"h0": size, "hn.0": size} | dict.fromkeys(layers, 1),
+    )
+
+
+@pytest.mark.parametrize("step", [-7, -9, -15])
+def test_a_state_may_lie_in_a_wider_tensor_that_holds_every_value(step):
+    assert plan(carried(step, 2), axes={"x": 0}, state={"h0": "hn.0"}).state == {"h0": "hn.0"}
+
+
+@pytest.mark.parametrize(("step", "size"), [(-6, 2), (-16, 2), (-8, 1)])
+def test_a_state_that_is_rounded_or_clipped_on_its_way_is_refused(step, size):
+    with pytest.raises(StreamingError, match="changes exponent on its way: h0") as caught:
+        plan(carried(step, size), axes={"x": 0}, state={"h0": "hn.0"})
+
+    assert caught.value.rule == "S131"
 
 
 def test_padding_that_an_output_begins_with_cannot_come_before_the_stream():

@@ -12,6 +12,7 @@ from espdl_hil.errors import HarnessError
 COMMANDS = {
     "inspect": "espdl_hil.cli.inspect",
     "lint": "espdl_hil.cli.lint",
+    "tune": "espdl_hil.cli.tune",
     "image": "espdl_hil.cli.image",
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",

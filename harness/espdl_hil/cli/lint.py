@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError, HarnessError, StreamingError
 from espdl_hil.espdl import load_graph
-from espdl_hil.model.declaration import BITS
+from espdl_hil.model.quantization import BITS
 from espdl_hil.streaming import RULES, Severity, finding_of, has_caches, lint, lint_offline
 from espdl_hil.targets import DEVKIT_TARGETS
 
@@ -185,6 +185,7 @@ def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
         f"field {field_frames}",
         f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
     ]
+    lines += artifacts.notes
     losses = expected.ladder.losses.items()
     return lines + [f"weakest layer for {name}: {loss}" for name, loss in losses]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from espdl_hil.errors import ConfigError
+from espdl_hil.model.quantization import BITS, Quantization, check_bits
 from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 INPUT = "input"  # name of the graph input of a model that has one
-BITS = (8, 16)
 MIN_SQNR_DB = {8: 10.0, 16: 30.0}  # a tenth, a thousandth of the signal's energy; docs/models.md
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
@@ -56,6 +56,7 @@ class StreamingModel:
             that are predicted, with the value that is predicted, and nothing else.
         min_sqnr_db: What the quantized model must keep of the float one, for each output: a number,
             or one by output name. The default is 10 dB at 8 bits and 30 dB at 16.
+        quantization: How it is quantized; the default is esp-ppq's.
         targets: ESP-IDF targets to test.
         ragged: ``refuse``: every chunk size divides the frames. ``flush``: the last chunk is filled
             up with zeros, and only its real frames are compared.
@@ -80,6 +81,7 @@ class StreamingModel:
     tolerance: int | str = 0
     chip_rounding: Literal["refuse", "accept"] = "refuse"
     min_sqnr_db: float | Mapping[str, float] | None = None
+    quantization: Quantization = field(default_factory=Quantization)
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ragged: Literal["refuse", "flush"] = "refuse"
     seed: int = 0
@@ -246,6 +248,8 @@ def _check_chunks(model: StreamingModel) -> None:
 
 
 def _check_options(model: StreamingModel) -> None:
+    for bits in model.bits if isinstance(model.bits, tuple) else ():
+        check_bits(bits, f"model {model.name!r}: an entry of bits")
     _require(
         model,
         _is_tuple_of(int, model.bits) and set(model.bits) <= set(BITS),
@@ -296,5 +300,11 @@ def _check_options(model: StreamingModel) -> None:
         set(limits) <= set(model.outputs)
         and all(_is(int, value) or _is(float, value) for value in limits.values()),
         f"min_sqnr_db = {least!r}: expected dB, or dB by name of an output",
+    )
+    _require(
+        model,
+        isinstance(model.quantization, Quantization),
+        f"quantization = {model.quantization!r}: expected Quantization(...)",
+        "from espdl_hil import Quantization",
     )
     _require(model, _is(int, model.seed), f"seed = {model.seed!r}: expected a whole number")

@@ -68,10 +68,12 @@ class Ladder:
     Attributes:
         rungs: One a tensor.
         losses: By graph output; one that nothing is lost on the way to is missing.
+        lost_db: What each node loses for good, for the output that loses most.
     """
 
     rungs: tuple[Rung, ...]
     losses: Mapping[str, Loss]
+    lost_db: Mapping[str, float]
 
 
 def climb(graph: Graph, target: str, run: Execution, artifacts: Artifacts) -> Ladder:
@@ -107,15 +109,19 @@ def climb(graph: Graph, target: str, run: Execution, artifacts: Artifacts) -> La
         name: Rung(node.name, node.op_type, name, levels[name]) for name, node in makers.items()
     }
     losses = {}
+    lost_db: dict[str, float] = {}
     for info in graph.outputs:
         drops = _drops(nodes, info.name, levels, fresh_db)
+        for tensor in rungs.keys() & drops.keys():
+            layer = rungs[tensor].node
+            lost_db[layer] = max(lost_db.get(layer, 0.0), drops[tensor])
         worst = max((name for name in rungs if name in drops), key=drops.__getitem__, default="")
         if worst and drops[worst] > 0:
             maker = makers[worst]
             lanes = {lane.node: str(lane) for lane in run.lane_saturations}
             told = explain_loss(graph, maker, target, found[worst], lanes)
             losses[info.name] = Loss(rungs[worst], _lowest(maker, levels, fresh_db), *told)
-    return Ladder(tuple(rungs.values()), losses)
+    return Ladder(tuple(rungs.values()), losses, lost_db)
 
 
 def level(decibels: float | None, fidelity: Fidelity) -> float:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from esp_ppq.api import load_onnx_graph
 from esp_ppq.executor import TorchExecutor
 
 from espdl_hil.quantize.artifacts import ACTIVATIONS
@@ -25,7 +24,7 @@ MAX_ELEMENTS = 1 << 16  # of one tensor, 256 kB: its first frames say how well i
 
 
 def write_activations(
-    path: Path,
+    graph: Any,
     inputs: Mapping[str, NDArray[Any]],
     layouts: Mapping[str, Layout],
     frame_axes: Mapping[str, int],
@@ -37,14 +36,13 @@ def write_activations(
     table) stays in place when quantization is switched off.
 
     Args:
-        path: The float ONNX file.
+        graph: The float network, from ``exporter.load_float``.
         inputs: float32 by name, in the module's own layout.
         layouts: What ``exporter.export_file`` gave for the offline file; a tensor without one
             is not in the file.
         frame_axes: The time axis of each tensor that has one, in the file's layout.
         directory: Of the store's entry.
     """
-    graph = load_onnx_graph(str(path))
     names = [
         variable.name for operation in graph.operations.values() for variable in operation.outputs
     ]

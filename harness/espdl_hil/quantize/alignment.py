@@ -7,6 +7,7 @@ the calibration and before biases are quantized; ``InsertRequantize`` in its exp
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import esp_ppq.parser.espdl_exporter
@@ -32,6 +33,7 @@ _MOVERS = frozenset(
     )
 )
 _STATES = {"GRU": ((5, 1),), "LSTM": ((5, 1), (6, 2))}  # (input, output) of each state
+_CELL_STEP = torch.tensor(2.0**LSTM_QUANT_EXPONENT)
 _GAIN = 4.0  # how much smaller the squared error must be for esp-ppq's own choice to be left
 _MAX_SHIFT = 16
 
@@ -58,17 +60,43 @@ class Alignment(QuantAlignmentPass):
         self, graph: Any, dataloader: Iterable[Any], executor: Any, **_: Any
     ) -> None:
         quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
+        found = {c: _Found.of(c) for op in quantized for c in op.output_quant_config}
         sums = {_last_of_chain(op): None for op in quantized if op.type in _SUMS and _may_clip(op)}
         if sums:
             values = _run_float(graph, executor, list(dataloader)[-1])
             for op in sums:
                 _choose(op, values)
         super().optimize(graph)
+        for config, before in found.items():
+            before.keep_width(config)
         for source, sink in self._state.items():
             _align_state(graph, source, sink)
         for op in quantized:
+            if op.type in (*_WEIGHTED, "MatMul"):
+                _widen_exactly(graph, op)
             if op.type in _WEIGHTED and len(op.inputs) == 3:
                 _fit_bias(op)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the calibration found for one output."""
+
+    root: Any
+    scale: Any
+    state: Any
+
+    @classmethod
+    def of(cls, config: Any) -> _Found:
+        return cls(config.dominated_by, config.scale, config.state)
+
+    def keep_width(self, config: Any) -> None:
+        """Take back an alignment with a reader of another width: a RequantizeLinear serves it."""
+        if config.dominated_by.num_of_bits != config.num_of_bits:
+            vars(config)["_dominator"] = self.root
+            config.state = self.state
+            if self.root is config:
+                _set_step(config, self.scale)
 
 
 class InsertRequantize(OperationExporter):
@@ -135,9 +163,13 @@ def _may_clip(op: Any) -> bool:
 
 def _last_of_chain(op: Any) -> Any:
     """The last of sums that read nothing but each other: esp-ppq gives them one exponent."""
-    while len(op.outputs[0].dest_ops) == 1 and op.outputs[0].dest_ops[0].type in _SUMS:
+    while len(op.outputs[0].dest_ops) == 1 and _chained(op, op.outputs[0].dest_ops[0]):
         op = op.outputs[0].dest_ops[0]
     return op
+
+
+def _chained(op: Any, reader: Any) -> bool:
+    return reader.type in _SUMS and reader.platform == op.platform
 
 
 def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +223,12 @@ def _sum(op: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
 
 def _operand(variable: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
     source = variable.source_op
-    if source is not None and source.type in _SUMS and len(variable.dest_ops) == 1:
+    if (
+        source is not None
+        and source.type in _SUMS
+        and len(variable.dest_ops) == 1
+        and _chained(source, variable.dest_ops[0])
+    ):
         return _sum(source, values, scale, config)
     value = values[variable.name]
     if scale is None:
@@ -211,22 +248,35 @@ def _align_state(graph: Any, source: str, sink: str) -> None:
     ends = [(op, entry, end) for op in layers for entry, end in _slots(op, movers, {source, sink})]
     hidden = [op.output_quant_config[1] for op, _, end in ends if end == 1]
     cells = [(op, entry) for op, entry, end in ends if end == 2]
-    if not movers or bool(hidden) == bool(cells):
-        return
+    movers = [op for op in movers if isinstance(op, QuantableOperation)]
     configs = [config for op in movers for config in _moved_configs(op)]
-    if hidden:
+    if not movers:
+        return
+    if cells:
+        for op in movers:  # a cell state has 16 bits at any width
+            op.platform = _of_16_bits(cells[0][0].platform)
+        for config in configs:
+            vars(config)["_dominator"] = config
+            _set_step(config, _CELL_STEP.clone())
+            config.num_of_bits, config.quant_min, config.quant_max = 16, -(2**15), 2**15 - 1
+            config.state = QuantizationStates.PASSIVE
+        for config in {c.dominated_by: None for c in hidden}:  # it lies beside, and loses nothing
+            narrow = config.num_of_bits < 16
+            _set_step(config, torch.maximum(config.scale, _CELL_STEP) if narrow else _CELL_STEP)
+    elif hidden:
         scale = max(hidden, key=lambda config: float(config.scale.max())).scale.clone()
         for config in {c.dominated_by: None for c in hidden + configs}:
             _set_step(config, scale)
-        return
-    platform = cells[0][0].platform
-    for op in movers:  # a cell state has 16 bits at any width
-        op.platform = type(platform)[platform.name.replace("INT8", "INT16")]
-    for config in configs:
-        vars(config)["_dominator"] = config
-        _set_step(config, torch.tensor(2.0**LSTM_QUANT_EXPONENT))
-        config.num_of_bits, config.quant_min, config.quant_max = 16, -(2**15), 2**15 - 1
-        config.state = QuantizationStates.PASSIVE
+
+
+def _of_16_bits(platform: Any) -> Any:
+    return type(platform)[platform.name.replace("INT8", "INT16")]
+
+
+def state_groups(graph: Any, state: Mapping[str, str]) -> list[set[str]]:
+    """Names of the nodes that hold or move each state; they are to have one width."""
+    ways = [_way(graph, source, sink) for source, sink in state.items()]
+    return [{op.name for op in (*movers, *layers)} for movers, layers in ways]
 
 
 def _way(graph: Any, source: str, sink: str) -> tuple[list[Any], list[Any]]:
@@ -242,7 +292,7 @@ def _way(graph: Any, source: str, sink: str) -> tuple[list[Any], list[Any]]:
         for op in around:
             if op.type in _STATES:
                 layers[op] = None
-            elif op.type in _MOVERS and isinstance(op, QuantableOperation) and op not in movers:
+            elif op.type in _MOVERS and op not in movers:
                 movers[op] = None
                 ends = [v for v in (*op.inputs, *op.outputs) if not v.is_parameter]
                 todo += [v for v in ends if v.name not in seen]
@@ -263,6 +313,21 @@ def _moved_configs(op: Any) -> list[Any]:
         for config, variable in op.config_with_variable
         if not variable.is_parameter and config.scale is not None
     ]
+
+
+# -- widths
+
+
+def _widen_exactly(graph: Any, op: Any) -> None:
+    """Let a layer of 16 bits read 8 bits as they are: the same step, and no value is lost.
+
+    Where exponents are equal the chip copies; otherwise it leaves out the last of some sizes.
+    """
+    for config, variable in zip(op.input_quant_config[:2], op.inputs[:2], strict=True):
+        written = None if variable.is_parameter else written_config(graph, variable)
+        if written is not None and written.num_of_bits < config.num_of_bits:
+            vars(config)["_dominator"] = config
+            _set_step(config, written.scale)
 
 
 # -- biases

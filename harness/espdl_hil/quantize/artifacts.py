@@ -112,6 +112,11 @@ class Artifacts:
         return dict(self.meta["frame_axes"])
 
     @property
+    def notes(self) -> list[str]:
+        """What settings that decide for themselves have done, a sentence each."""
+        return list(self.meta["notes"])
+
+    @property
     def log(self) -> list[LogLine]:
         """What the exporter logged, classified."""
         return [LogLine.from_json(line) for line in self.meta["log"]]

@@ -19,13 +19,14 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from espdl_hil.errors import StreamingError, UnsupportedOpError
+from espdl_hil.errors import QuantizeError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
-from espdl_hil.model import load_model
+from espdl_hil.model import Quantization, load_model
 from espdl_hil.operators import check_graph, find_detours
-from espdl_hil.quantize import exporter
+from espdl_hil.quantize import exporter, lanes
 from espdl_hil.quantize.activations import write_activations
 from espdl_hil.quantize.alive import Output, check_alive, check_range
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 DETOURS = 5  # times that the files are made: a way around may lead to another
+MAX_DRIFT = 1e-3  # of an output's peak, by float sums in another order
 
 
 class Conversion:
@@ -76,6 +78,7 @@ class Conversion:
             model,
             chunk_frames=recipe.chunk_frames,
             seed=recipe.seed,
+            quantization=recipe.quantization,
             streaming=model.streaming if recipe.streaming == "given" else recipe.streaming,
         )
 
@@ -90,14 +93,19 @@ class Conversion:
         torch.manual_seed(recipe.seed)
         with self._stages.stage("calibrate"):
             graph = exporter.calibrate(
-                trace.onnx, recipe.target, recipe.bits, trace.batches, model.state
+                trace.onnx,
+                recipe.target,
+                recipe.bits,
+                trace.batches,
+                model.state,
+                model.quantization,
             )
+            notes = self._avoid_saturation(graph)
             values = exporter.execute(graph, trace.stimulus, model.outputs)
         with self._stages.stage("export"):
             layouts = self._export(graph)
-            write_activations(
-                trace.onnx, trace.stimulus, layouts, self._frame_axes, self._directory
-            )
+            network = self._load_float()
+            write_activations(network, trace.stimulus, layouts, self._frame_axes, self._directory)
         arrays = {
             "stimulus": trace.stimulus,
             "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
@@ -107,7 +115,51 @@ class Conversion:
         with self._stages.stage("check"):
             findings = self._check(arrays)
         write_arrays(self._directory, arrays)
-        self._write_meta(findings)
+        self._write_meta(findings, notes)
+
+    def _load_float(self) -> Any:
+        """The float network as it was quantized.
+
+        Raises:
+            QuantizeError: equalization has changed what it computes.
+        """
+        model, trace = self._model, self._trace
+        network = exporter.load_float(trace.onnx, model.quantization)
+        if model.quantization.equalization:
+            values = exporter.run_float(network, trace.stimulus, model.outputs)
+            for name, wanted in trace.outputs.items():
+                error, peak = np.abs(values[name] - wanted).max(), np.abs(wanted).max()
+                if error > MAX_DRIFT * peak:
+                    raise QuantizeError(
+                        f"equalization changes output {name} by up to {error:.3g}, its peak is "
+                        f"{peak:.3g}: esp-ppq scales a layer whose result is an output as well",
+                        stage="calibrate",
+                        hint="leave equalization out for this network",
+                    )
+        return network
+
+    def _avoid_saturation(self, graph: Any) -> list[str]:
+        """Do what ``Quantization.avoid_lane_saturation`` asks for, and say what came of it."""
+        model, target = self._model, self._recipe.target
+        if not model.quantization.avoid_lane_saturation or target != lanes.TARGET:
+            return []
+        network = exporter.load_float(self._trace.onnx, Quantization())
+        judged = [name for name in model.outputs if name not in model.state.values()]
+        wanted = [exporter.run_float(network, batch, judged) for batch in self._trace.batches]
+
+        def watch() -> lanes.Watched:
+            layouts = self._export_offline(graph)
+            inputs = [
+                {name: layouts[name].quantize(array) for name, array in batch.items()}
+                for batch in self._trace.batches
+            ]
+            outputs = [
+                {name: layouts[name].to_file(array) for name, array in batch.items()}
+                for batch in wanted
+            ]
+            return lanes.run_batches(self._load(OFFLINE), target, inputs, outputs)
+
+        return [lanes.avoid_saturation(graph, watch)]
 
     def _export(self, graph: Any) -> dict[str, exporter.Layout]:
         """Export all files, around what the chip would compute wrongly in any of them.
@@ -241,13 +293,14 @@ class Conversion:
     def _load(self, name: str) -> Graph:
         return load_graph(self._directory / name)
 
-    def _write_meta(self, findings: dict[int, list[Finding]]) -> None:
+    def _write_meta(self, findings: dict[int, list[Finding]], notes: list[str]) -> None:
         meta = {
             "recipe": self._recipe.to_json(),
             "weights_sha256": self._trace.meta["weights_sha256"],
             "files": {name: hash_file(self._directory / name) for name in self._files},
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
             "frame_axes": self._frame_axes,
+            "notes": notes,
             "log": [line.to_json() for line in self._stages.lines],
             "detours": [
                 f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "

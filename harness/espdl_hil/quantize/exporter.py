@@ -14,23 +14,28 @@ import esp_ppq.lib
 import esp_ppq.parser.espdl.helper
 import numpy as np
 import torch
-from esp_ppq.api import espdl_quantize_onnx
+from esp_ppq.api import espdl_quantize_onnx, load_onnx_graph
 from esp_ppq.api.espdl_interface import get_target_platform
 from esp_ppq.api.setting import QuantizationSettingFactory
 from esp_ppq.core import TargetPlatform
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+from esp_ppq.quantization.optim import EspdlLUTFusionPass, LayerwiseEqualizationPass
 from esp_ppq.quantization.qfunction import PPQuantFunction
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
+from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
 
 from espdl_hil.quantize import alignment
+from espdl_hil.quantize.layers import choose_bits, share_bits
 from espdl_hil.quantize.plan_pass import permute_constants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from espdl_hil.model import Quantization
 
     Arrays = dict[str, NDArray[Any]]
 
@@ -50,6 +55,15 @@ def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
 esp_ppq.parser.espdl.helper.AlignedBytes.CreateAlignedBytes = _create_aligned_bytes
 
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_BIASED = ("Conv", "ConvTranspose", "Gemm")
+_NARROW = 8  # bits
+_DEFAULT_NARROW = "kl"
+_EQUALIZATION = {
+    "optimize_level": 1,  # not across sums
+    "iterations": 10,
+    "value_threshold": 0.05,  # esp-ppq's 0.5 leaves networks whose weights are all smaller alone
+    "interested_layers": None,  # all
+}
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 
 
@@ -82,6 +96,7 @@ def calibrate(
     bits: int,
     batches: Sequence[Mapping[str, NDArray[Any]]],
     state: Mapping[str, str],
+    quantization: Quantization,
 ) -> Any:
     """Quantize a float ONNX file.
 
@@ -91,17 +106,22 @@ def calibrate(
         bits: 8 or 16.
         batches: Calibration inputs by name.
         state: Recurrent state: graph input to the graph output that feeds it.
+        quantization: What the model declares.
 
     Returns:
         esp-ppq's calibrated graph.
+
+    Raises:
+        QuantizeError: stage ``calibrate``; a layer is named that the network does not have.
     """
     alignment.install(state)
-    setting = QuantizationSettingFactory.espdl_setting(num_of_bits=bits)
-    setting.espdl_attention_fusion = False  # ESP-DL has no such node
+    network = load_onnx_graph(str(path))
+    platforms = _dispatch(network, target, bits, state, quantization)
+    _install(platforms)
     tensors = [
         {name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches
     ]
-    return espdl_quantize_onnx(
+    graph = espdl_quantize_onnx(
         onnx_import_file=str(path),
         espdl_export_file=str(path.with_suffix(".espdl")),  # only its folder is used
         calib_dataloader=tensors,
@@ -111,10 +131,94 @@ def calibrate(
         target=target,
         num_of_bits=bits,
         collate_fn=lambda batch: batch,
-        setting=setting,
+        setting=_setting(network, bits, quantization, platforms),
         error_report=False,
         skip_export=True,
     )
+    if bits == _NARROW and platforms:  # what esp-ppq does for networks of 16 bits as a whole
+        tables = QuantizationSettingFactory.espdl_setting().lut_optimization_setting
+        EspdlLUTFusionPass(tables.target_ops, tables.step).optimize(graph)
+    return graph
+
+
+def load_float(path: Path, quantization: Quantization) -> Any:
+    """Read a float ONNX file as esp-ppq's graph, its layers equalized if that is asked for."""
+    graph = load_onnx_graph(str(path))
+    if quantization.equalization:
+        LayerwiseEqualizationPass(**_EQUALIZATION).optimize(
+            graph, dataloader=[], executor=None, collate_fn=None
+        )
+    return graph
+
+
+def run_float(graph: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    """Run a network from ``load_float``.
+
+    Returns:
+        These of its tensors by name, in the module's own layout.
+    """
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    with torch.no_grad():
+        executor = TorchExecutor(graph=graph, device="cpu")
+        values = executor.forward(tensors, output_names=list(outputs))
+    return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+
+def _dispatch(
+    graph: Any, target: str, bits: int, state: Mapping[str, str], quantization: Quantization
+) -> dict[str, TargetPlatform]:
+    """The platform of each node that is quantized at another width than the network."""
+    if not quantization.layer_bits:
+        return {}
+    quantizer = esp_ppq.lib.Quantizer(get_target_platform(target, bits), graph)
+    chosen = choose_bits(graph, bits, quantization.layer_bits, quantizer.quant_operation_types)
+    share_bits(chosen, alignment.state_groups(graph, state))
+    return {name: get_target_platform(target, width) for name, width in chosen.items()}
+
+
+def _install(platforms: Mapping[str, TargetPlatform]) -> None:
+    """Let esp-ppq quantize these nodes for their platform from now on.
+
+    Its own table counts from the start: before they are quantized, GRU and LSTM run there as if
+    they were, and fail.
+    """
+    quantize = BaseEspdlQuantizer.quantize_operation
+
+    def quantize_operation(self: Any, op_name: str, platform: Any = None) -> Any:
+        return quantize(self, op_name, platforms.get(op_name, platform))
+
+    BaseEspdlQuantizer.quantize_operation = quantize_operation
+
+
+def _setting(
+    network: Any, bits: int, quantization: Quantization, platforms: Collection[str]
+) -> Any:
+    """The settings of esp-ppq that a declaration means."""
+    setting = QuantizationSettingFactory.espdl_setting(num_of_bits=bits)
+    setting.espdl_attention_fusion = False  # ESP-DL has no such node
+    # The histograms behind kl and mse have too few bins for 65,536 levels.
+    wide = "percentile" if quantization.algorithm == "percentile" else "minmax"
+    activations = setting.quantize_activation_setting
+    if quantization.algorithm is not None:
+        activations.calib_algorithm = quantization.algorithm if bits == _NARROW else wide
+    narrow = quantization.algorithm or _DEFAULT_NARROW
+    for name in platforms:
+        activations.calib_algorithm_per_layer[name] = wide if bits == _NARROW else narrow
+    setting.equalization = quantization.equalization
+    equalization = setting.equalization_setting
+    equalization.opt_level = _EQUALIZATION["optimize_level"]
+    equalization.iterations = _EQUALIZATION["iterations"]
+    equalization.value_threshold = _EQUALIZATION["value_threshold"]
+    equalization.interested_layers = _EQUALIZATION["interested_layers"]
+    correction = setting.bias_correct_setting
+    setting.bias_correct = quantization.bias_correction
+    correction.steps = quantization.batches
+    correction.block_size = 1  # esp-ppq's advice for the best result
+    # Those alone have a bias that it can correct; at a recurrent layer it stops.
+    correction.interested_layers = [
+        op.name for op in network.operations.values() if op.type in _BIASED
+    ]
+    return setting
 
 
 def execute(graph: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
-    from espdl_hil.model import StreamingModel
+    from espdl_hil.model import Quantization, StreamingModel
 
     Environment = tuple[tuple[str, str], ...]
 
@@ -51,7 +51,8 @@ class Keyed:
         data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         del data["source"]
         lists = {name: list(value) for name, value in data.items() if isinstance(value, tuple)}
-        return {**data, **lists, "environment": dict(data["environment"])}
+        plain = {n: value.to_json() for n, value in data.items() if hasattr(value, "to_json")}
+        return {**data, **lists, **plain, "environment": dict(data["environment"])}
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class Trace(Keyed):
         source: The model file.
         source_sha256: Hash of its bytes.
         seed: Seed of weights, calibration and stimulus.
+        batches: Calibration batches.
         environment: Name and version, or hash, of what makes the trace.
     """
 
     source: Path
     source_sha256: str
     seed: int
+    batches: int
     environment: Environment
 
     @property
@@ -90,6 +93,7 @@ class Recipe(Keyed):
         chunk_frames: Frames a step, one streaming file each.
         streaming: ``plan`` or ``auto``; ``given`` for a table or passes of the model file.
         seed: Seed of weights, calibration and stimulus.
+        quantization: How it is quantized.
         environment: Name and version, or hash, of what the worker runs.
     """
 
@@ -101,6 +105,7 @@ class Recipe(Keyed):
     chunk_frames: tuple[int, ...]
     streaming: str
     seed: int
+    quantization: Quantization
     environment: Environment
 
     @classmethod
@@ -109,7 +114,8 @@ class Recipe(Keyed):
 
         Args:
             model: A model from ``load_models``. Of what the file declares, ``chunk_frames``,
-                ``seed`` and a ``streaming`` that is text may have been replaced since.
+                ``seed``, ``quantization`` and a ``streaming`` that is text may have been replaced
+                since.
             target: ESP-DL target name.
             bits: Quantization width.
 
@@ -130,6 +136,7 @@ class Recipe(Keyed):
             chunk_frames=tuple(model.chunk_frames),
             streaming=model.streaming if isinstance(model.streaming, str) else "given",
             seed=model.seed,
+            quantization=model.quantization,
             environment=_environment(_DISTRIBUTIONS, _SOURCES),
         )
 
@@ -142,7 +149,8 @@ class Recipe(Keyed):
     def trace(self) -> Trace:
         """The trace that this recipe starts from; equal for all targets and widths."""
         environment = _environment(_TRACE_DISTRIBUTIONS, _TRACE_SOURCES)
-        return Trace(self.source, self.source_sha256, self.seed, environment)
+        batches = self.quantization.batches
+        return Trace(self.source, self.source_sha256, self.seed, batches, environment)
 
 
 def hash_file(path: Path) -> str:

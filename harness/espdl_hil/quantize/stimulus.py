@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
-CALIBRATION_BATCHES = 8
-
 
 def make_stimulus(model: StreamingModel) -> Arrays:
     """Make the test sequence of a model.
@@ -40,15 +38,16 @@ def make_calibration(model: StreamingModel) -> list[Arrays]:
     """Make the calibration batches of a model.
 
     Returns:
-        ``CALIBRATION_BATCHES`` batches like ``make_stimulus``'s, none of them equal to it. State
-        inputs are zero here too: what they hold later is for the network to say.
+        ``model.quantization.batches`` batches like ``make_stimulus``'s, none of them equal to it.
+        State inputs are zero here too: what they hold later is for the network to say.
 
     Raises:
         QuantizeError: as for ``make_stimulus``.
     """
     source = model.calibration or model.stimulus
     label = "calibration" if model.calibration else "stimulus"
-    batches = [_make(model, source, label, index + 1) for index in range(CALIBRATION_BATCHES)]
+    count = model.quantization.batches
+    batches = [_make(model, source, label, index + 1) for index in range(count)]
     _require_motion(model, batches, label, "the ranges would be those of one frame")
     return batches
 

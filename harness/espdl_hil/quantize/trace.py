@@ -78,7 +78,9 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
     dependencies = Dependencies(trace.source, directory)
     with stages.stage("build"), importing_from(folder):
         with dependencies.recording():
-            model = replace(load_model(trace.source), seed=trace.seed)
+            model = load_model(trace.source)
+            quantization = replace(model.quantization, batches=trace.batches)
+            model = replace(model, seed=trace.seed, quantization=quantization)
             module = _build(model)
             stimulus, batches = make_stimulus(model), make_calibration(model)
             outputs = float_graph.run_module(module, stimulus, model.outputs)

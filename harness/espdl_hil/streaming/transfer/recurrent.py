@@ -15,8 +15,11 @@ from espdl_hil.streaming.timing import Flow, Tail
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from espdl_hil.streaming.graph import Node
+    from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.walk import Walk
+
+
+BITS_A_BYTE = 8
 
 
 def recurrent(walk: Walk, node: Node) -> None:
@@ -67,11 +70,25 @@ def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
         )
         raise refuse(rules.STATE_DROPPED, node.name, message)
     way = (source, node.inputs[entry], node.outputs[end], output)
-    exponents = [walk.graph.exponents.get(name) for name in way]
-    if len(set(exponents)) > 1:
-        shown = ", ".join(f"{n} {e}" for n, e in zip(way, exponents, strict=True))
+    if not _kept(walk.graph, *way):
+        known = walk.graph
+        shown = ", ".join(f"{name} {known.exponents.get(name)}" for name in way)
         message = f"its {kind} changes exponent on its way: {shown}"
         raise refuse(rules.STATE_EXPONENT, node.name, message)
+
+
+def _kept(graph: NeutralGraph, source: str, entered: str, left: str, output: str) -> bool:
+    """Whether a state is read as it was written, and loses nothing in what carries it."""
+    carried, state, *back = (
+        (graph.exponents.get(name), graph.itemsizes.get(name, 0))
+        for name in (source, entered, left, output)
+    )
+    (outer, wide), (inner, narrow) = carried, state
+    if back != [state, carried]:
+        return False
+    if outer is None or inner is None:
+        return outer == inner
+    return 0 <= inner[0] - outer[0] <= BITS_A_BYTE * (wide - narrow)
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = dict.fromkeys(RECURRENT, recurrent)
