@@ -23,7 +23,7 @@ from espdl_hil.errors import StreamingError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_model
 from espdl_hil.operators import check_graph
-from espdl_hil.quantize import exporter
+from espdl_hil.quantize import exporter, reference
 from espdl_hil.quantize.activations import write_activations
 from espdl_hil.quantize.alive import Output, check_alive, check_range
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
@@ -85,9 +85,10 @@ class Conversion:
             graph = exporter.calibrate(
                 trace.onnx, recipe.target, recipe.bits, trace.batches, model.state
             )
-            values = exporter.execute(graph, trace.stimulus, model.outputs)
+            run = reference.execute(graph, trace.stimulus)
         with self._stages.stage("export"):
             layouts = self._export_offline(graph)
+            reference.record(run, self._load(OFFLINE), layouts, self._directory)
             write_activations(
                 trace.onnx, trace.stimulus, layouts, self._frame_axes, self._directory
             )
@@ -103,7 +104,7 @@ class Conversion:
         arrays = {
             "stimulus": trace.stimulus,
             "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
-            "reference": {n: layouts[n].quantize(a) for n, a in values.items()},
+            "reference": {n: layouts[n].quantize(a) for n, a in run.outputs(model.outputs).items()},
             "float_outputs": {n: layouts[n].to_file(a) for n, a in trace.outputs.items()},
         }
         with self._stages.stage("check"):
