@@ -204,12 +204,14 @@ def _range(
     elif name in record.rests and "lut" not in bound.node.attributes:
         real = reference + record.rests[name].astype(np.float64)
         low, high, why = _rounded(Step(bound, index, real), reference)
-    excused = None
-    if bound.op_type in SUMS and any(lane.saturated for lane in bound.lanes):
-        exact = run_node(_portable(bound))[index]
-        excused, why = given != exact, f"{bound.lanes[0].bits}-bit lanes"
-        given = exact  # these are compared; what lanes make of them is known
-    return Range(given, low, high, excused, why)
+    if bound.op_type not in SUMS or not any(lane.saturated for lane in bound.lanes):
+        return Range(given, low, high, None, why)
+    exact = run_node(_portable(bound))[index]
+    changed = np.subtract(given, exact, dtype=np.float64)
+    if float(np.square(changed).sum()) != sum(lane.error for lane in bound.lanes):
+        return Range(given, low, high, None, why)  # not by its lanes alone
+    # exact sums are compared; what the lanes make of them is known, and so excused
+    return Range(exact, low, high, changed != 0, f"{bound.lanes[0].bits}-bit lanes")
 
 
 def _portable(bound: BoundNode) -> BoundNode:
@@ -228,7 +230,8 @@ def _rounded(step: Step, reference: Array) -> tuple[Array, Array, str]:
         down = np.floor(step.real)
         if step.node.target.name != "esp32s3":  # whose vector kernel wraps
             down = down.clip(info.min, info.max)
-        return down.astype(reference.dtype), reference, "a product that is shifted, not rounded"
+        floored = down.astype(np.int64).astype(reference.dtype)
+        return floored, floored, "a product that is shifted, not rounded"
     moved = BOUNDS[step.node.op_type](step)
     low = np.ceil(step.real - moved - 0.5).clip(info.min, info.max)
     high = np.floor(step.real + moved + 0.5).clip(info.min, info.max)
