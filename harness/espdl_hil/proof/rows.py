@@ -125,7 +125,9 @@ class Record:
             details=replace(
                 self.details,
                 per_chunk=dict(self.per_chunk),
-                tolerances=tuple(entry for found in self.tolerances.values() for entry in found),
+                tolerances=tuple(
+                    dict.fromkeys(entry for found in self.tolerances.values() for entry in found)
+                ),
             ),
             **self.facts,
         )
