@@ -36,7 +36,7 @@ def a_node(given, low, high):
     return Judged(
         node="/gru",
         operator="GRU",
-        tensor="h",
+        tensor="output",
         elements=24,
         differing=int(given != 0),
         beyond=int(not low <= given <= high),
@@ -78,6 +78,12 @@ def test_more_than_the_file_makes_of_it_fails(file, device):
     assert not compare_reference(of, output(16, device), "simulated").passed
 
 
+def test_an_output_that_no_node_was_judged_for_is_exact():
+    of = expected(16, file=31)
+
+    assert not compare_reference(of, output(16, 31), "simulated").passed
+
+
 @pytest.mark.parametrize("lsb", [0, 31])
 def test_a_node_beyond_its_bound_fails_whatever_the_outputs_are(lsb):
     of = expected(16, file=lsb, judged=(a_node(0, 0, 0), a_node(2, 0, 1), a_node(3, 0, 1)))
@@ -105,7 +111,7 @@ def test_a_declared_tolerance_is_honoured(declared, lsb, passed):
 
 @pytest.mark.parametrize(("substrate", "passed"), [("silicon", True), ("simulated", False)])
 def test_a_boards_float_steps_come_on_top(substrate, passed):
-    of = expected(16, "GRU", file=3)
+    of = expected(16, "GRU", file=3, judged=(a_node(1, 0, 1),))
 
     assert compare_reference(of, output(16, 4), substrate).passed is passed
     assert not compare_reference(of, output(16, 5), substrate).passed

@@ -187,7 +187,11 @@ def compare_reference(expected: Expected, offline: Tensors, substrate: str) -> C
         expected.case.tolerance,
     )
     board = interpreter_tolerance(expected, substrate)
-    rooms = {name: _room(reference[name], expected.offline[name], board) for name in reference}
+    seen = {node.tensor for node in judged}
+    rooms = {
+        name: _room(value, expected.offline[name] if name in seen else value, board)
+        for name, value in reference.items()
+    }
     verdict = compare_streams(
         [reference], [offline], tolerance, frame_axes=expected.axes(reference), rooms=[rooms]
     )

@@ -66,7 +66,7 @@ class Layout:
     def quantize(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array in the file's layout, type and exponent, as the exporter quantizes."""
         if self.config is None:
-            return self.to_file(array)
+            return self.to_file(array.astype(np.float32))
         return self.to_file(PPQLinearQuant_toInt(torch.from_numpy(array), self.config).numpy())
 
 

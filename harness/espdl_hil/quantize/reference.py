@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
+_SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CELLS = {"LSTM": 6}  # index of initial_c, which no output shows but at the end
 
 
@@ -37,8 +38,10 @@ class Execution:
     """One run of the calibrated graph, in the module's own layout.
 
     Attributes:
-        values: Every tensor that is no constant, on the quantized grid.
-        exact: The same before they were rounded, float64 where the operator ran in it.
+        values: Every tensor that is no constant, on the quantized grid; or as yet unrounded, where
+            its reader quantizes it.
+        exact: The same before they were rounded, float64 where the operator ran in it; no sums of
+            products.
         cells: By the first output of an LSTM, its cell state before each frame, real values.
     """
 
@@ -47,8 +50,8 @@ class Execution:
     cells: dict[str, Any]
 
     def outputs(self, names: Sequence[str]) -> Arrays:
-        """Graph outputs as float32."""
-        return {name: self.values[name].numpy().astype(np.float32) for name in names}
+        """Graph outputs as float64."""
+        return {name: self.values[name].double().numpy() for name in names}
 
 
 class _Recorder(QuantOPRuntimeHook):
@@ -66,7 +69,8 @@ class _Recorder(QuantOPRuntimeHook):
     def post_forward_hook(self, outputs: Any, quant_outputs: Any, quant_configs: Any) -> Any:  # noqa: ARG002
         operation = self._hook_to
         for variable, value in zip(operation.outputs, outputs, strict=False):
-            self._kept.exact[variable.name] = value
+            if operation.type not in _SUMS:  # these are exact
+                self._kept.exact[variable.name] = value
         if operation.type in _CELLS:
             name = operation.outputs[0].name
             self._kept.cells[name] = torch.stack(list(self._cells(operation)))
@@ -114,7 +118,8 @@ def execute(graph: Any, inputs: Mapping[str, NDArray[Any]]) -> Execution:
     finally:
         for op, platform in platforms.items():
             op.platform = platform
-    kept.values.update({**tensors, **dict(zip(names, values, strict=True))})
+    made = {n: v for n, v in zip(names, values, strict=True) if isinstance(v, torch.Tensor)}
+    kept.values.update({**tensors, **made})
     return kept
 
 
@@ -142,8 +147,8 @@ def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], director
             info, layout = graph.value_info[name], layouts[name]
             if len(layout.permutation) != run.values[name].ndim:
                 continue
-            values[name] = layout.quantize(run.values[name].float().numpy()).astype(info.dtype)
-            if node.op_type in ROUNDS_FLOATS and info.dtype.kind == "i":
+            values[name] = layout.quantize(run.values[name].double().numpy()).astype(info.dtype)
+            if node.op_type in ROUNDS_FLOATS and info.dtype.kind == "i" and name in run.exact:
                 exact = layout.to_file(run.exact[name].double().numpy())
                 rest = np.ldexp(exact, -info.exponent) - values[name]
                 rests[name] = rest.astype(np.float32)
