@@ -5,14 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from espdl_hil.compare import EXACT, Tolerance
 from espdl_hil.proof.comparison import compare_alike, compare_reference, interpreter_tolerance
+from espdl_hil.reference import Judged
 
 
-def expected(bits, op_type="Conv", target="esp32s3", **attributes):
-    attributes |= {"quant_type": f"S{bits}"}
+def expected(bits, op_type="Conv", target="esp32s3", *, file=0, judged=(), **changes):
+    """A case whose file gives *file* in one element where the reference gives 0."""
+    attributes = {"quant_type": f"S{bits}"}
     return SimpleNamespace(
-        case=SimpleNamespace(bits=bits, target=target),
-        artifacts=SimpleNamespace(reference={"output": np.zeros((1, 6, 4), f"int{bits}")}),
+        case=SimpleNamespace(bits=bits, target=target, tolerance=EXACT, **changes),
+        artifacts=SimpleNamespace(reference=output(bits, 0)),
+        offline=output(bits, file),
+        judged=judged,
         offline_graph=SimpleNamespace(
             nodes=[SimpleNamespace(op_type=op_type, attributes=attributes)]
         ),
@@ -20,23 +25,96 @@ def expected(bits, op_type="Conv", target="esp32s3", **attributes):
     )
 
 
-def compare(bits, lsb, op_type="Conv"):
-    offline = np.zeros((1, 6, 4), f"int{bits}")
-    offline[0, 3, 2] = lsb
-    return compare_reference(expected(bits, op_type), {"output": offline})
+def output(bits, lsb):
+    tensor = np.zeros((1, 6, 4), f"int{bits}")
+    tensor[0, 3, 2] = lsb
+    return {"output": tensor}
 
 
-@pytest.mark.parametrize(("bits", "lsb"), [(8, 0), (16, 1), (16, -8)])
-def test_what_float32_sums_can_do_passes(bits, lsb):
-    assert compare(bits, lsb).passed
+def a_node(given, low, high):
+    """A node that gives *given* where the reference gives 0."""
+    return Judged(
+        node="/gru",
+        operator="GRU",
+        tensor="output",
+        elements=24,
+        differing=int(given != 0),
+        beyond=int(not low <= given <= high),
+        used=abs(given) if low <= given <= high else 0,
+        bound=max(high, -low),
+        mean_bound=high / 24,
+        excused=0,
+        why="float32 gates",
+        first="" if low <= given <= high else f"element [0]: the file gives {given}",
+    )
 
 
-@pytest.mark.parametrize(("bits", "lsb"), [(8, 1), (8, -1), (16, 9), (16, 128)])
-def test_more_fails_with_the_place(bits, lsb):
-    found = compare(bits, lsb)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("lsb", [1, -1, 15])
+def test_a_device_that_differs_from_its_file_fails(bits, lsb):
+    found = compare_reference(expected(bits), output(bits, lsb), "simulated")
+
     assert not found.passed
     assert "exporter's reference: 1 of 24 differ" in str(found)
     assert "frame 3" in str(found)
+
+
+def test_what_nodes_within_their_bounds_make_of_it_passes_and_is_shown():
+    """31 LSB at the output from 1 LSB in a gate, as the file's own run has it."""
+    of = expected(16, file=31, judged=(a_node(1, 0, 1),))
+
+    found = compare_reference(of, output(16, 31), "simulated")
+
+    assert found.passed
+    assert (found.check.differing, found.check.max_lsb) == (1, 31)
+    used = ["exact", "1 of 1 LSB at GRU '/gru'", "31 of 31 LSB at outputs"]
+    assert found.check.tolerance == "; ".join(used)
+
+
+@pytest.mark.parametrize(("file", "device"), [(31, 32), (31, -32), (0, 31)])
+def test_more_than_the_file_makes_of_it_fails(file, device):
+    of = expected(16, file=file, judged=(a_node(1, 0, 1),))
+
+    assert not compare_reference(of, output(16, device), "simulated").passed
+
+
+def test_an_output_that_no_node_was_judged_for_is_exact():
+    of = expected(16, file=31)
+
+    assert not compare_reference(of, output(16, 31), "simulated").passed
+
+
+@pytest.mark.parametrize("lsb", [0, 31])
+def test_a_node_beyond_its_bound_fails_whatever_the_outputs_are(lsb):
+    of = expected(16, file=lsb, judged=(a_node(0, 0, 0), a_node(2, 0, 1), a_node(3, 0, 1)))
+
+    found = compare_reference(of, output(16, lsb), "simulated")
+
+    assert not found.passed
+    assert found.check.outcome == "failed"
+    assert "GRU '/gru': 1 of 24 elements are not what" in found.check.error
+    assert "1 more nodes" in found.check.error
+
+
+@pytest.mark.parametrize(
+    ("declared", "lsb", "passed"), [(0, 1, False), (1, 1, True), (1, 2, False)]
+)
+def test_a_declared_tolerance_is_honoured(declared, lsb, passed):
+    of = expected(8)
+    of.case.tolerance = Tolerance(max_lsb=declared)
+
+    found = compare_reference(of, output(8, lsb), "simulated")
+
+    assert found.passed is passed
+    assert found.ledger[-1].kind == ("declared" if declared else "default")
+
+
+@pytest.mark.parametrize(("substrate", "passed"), [("silicon", True), ("simulated", False)])
+def test_a_boards_float_steps_come_on_top(substrate, passed):
+    of = expected(16, "GRU", file=3, judged=(a_node(1, 0, 1),))
+
+    assert compare_reference(of, output(16, 4), substrate).passed is passed
+    assert not compare_reference(of, output(16, 5), substrate).passed
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Runs of one case on a simulated devkit: compared with ==, noted, explained."""
 
+from dataclasses import replace
+
 import pytest
 
 from espdl_hil.compare import NotComparableError, Outcome
@@ -185,6 +187,39 @@ def test_a_wrong_offline_run_is_looked_into_first(proof):
     lines = proof.offline().explain(proof.reference())
     assert lines[0] == f"{proof.case.id}: the offline run differs from the exporter's reference"
     assert "cause     rounding mode" in lines
+
+
+def test_a_node_off_the_reference_fails_the_row_and_is_named(proof, book, monkeypatch):
+    """The device is right by its file: it is the file, or the interpreter, that is not."""
+    found = proof.expected.judged
+    wrong = replace(found[1], beyond=3, first="element [0, 0, 0]: the file gives 5")
+    monkeypatch.setitem(vars(proof.expected), "judged", (found[0], wrong, *found[2:]))
+
+    with pytest.raises(VerificationError, match=f"{wrong.node}.*the file gives 5"):
+        proof.verify()
+
+    row = book.row(proof.case)
+    assert row.outcome == row.checks["reference"].outcome == "failed"
+    assert row.checks["reference"].differing == 0
+    assert wrong.node in row.reason
+    validate_results(book.results.to_json())
+
+
+def test_every_tolerance_in_force_is_kept(proof, book):
+    proof.verify()
+
+    entries = {
+        (entry.check, entry.kind): entry for entry in book.row(proof.case).details.tolerances
+    }
+
+    assert list(entries) == [(name, "default") for name in ALL_EQUAL]
+    assert {entry.allowed for entry in entries.values()} == {"exact"}
+    assert all(entry.reason and not entry.used for entry in entries.values())
+    kept = book.results.to_json()["rows"][0]["details"]["tolerances"]
+    assert [entry["check"] for entry in kept] == [check for check, _ in entries]
+    assert "Tolerances in force" in render_html(book.results)
+    again = type(book.row(proof.case)).from_json(book.row(proof.case).to_json())
+    assert again.details.tolerances == book.row(proof.case).details.tolerances
 
 
 def test_diagnosing_is_done_once(proof, book, monkeypatch):

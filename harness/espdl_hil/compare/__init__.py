@@ -13,6 +13,7 @@ from espdl_hil.compare.difference import (
     FirstDifference,
     NotComparableError,
     compare,
+    relative_difference,
 )
 from espdl_hil.compare.tolerance import EXACT, Tolerance, parse_tolerance
 from espdl_hil.compare.verdict import ChunkVerdict, Outcome, StreamVerdict, compare_streams
@@ -34,5 +35,6 @@ __all__ = [
     "cut_offline",
     "describe_alignment",
     "parse_tolerance",
+    "relative_difference",
     "skipped_frames",
 ]

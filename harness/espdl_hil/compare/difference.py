@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,6 +224,7 @@ def compare(
     chunk: int = 0,
     first_frame: int = 0,
     output: str = "",
+    room: NDArray[Any] | None = None,
 ) -> Difference:
     """Compare every element of two tensors.
 
@@ -234,6 +236,8 @@ def compare(
         chunk: Number of the chunk, for naming it.
         first_frame: Frame of the output stream at which both tensors begin.
         output: Name of the tensor, for naming it.
+        room: How far each single element may be off, if that is more than *tolerance*: of the same
+            shape, in steps, or relative to the expected float.
 
     Returns:
         Counts, the largest difference and the first element out of tolerance.
@@ -245,12 +249,14 @@ def compare(
     if not expected.size:
         return Difference(0, 0, 0, 0, None, None, Fidelity(), constant=False)
     if expected.dtype.kind == "f":
-        size = _relative(expected, observed)
-        unequal = beyond = ~(size <= tolerance.relative)  # also true of NaN
+        size = relative_difference(expected, observed)
+        unequal = ~(size <= tolerance.relative)  # also true of NaN
+        beyond = unequal if room is None else unequal & ~(size <= room)
         max_lsb, max_relative = None, float(size.max())
     else:
         size = np.abs(np.subtract(observed, expected, dtype=np.int64))
         unequal, beyond = size > 0, size > tolerance.max_lsb
+        beyond = beyond if room is None else beyond & (size > room)
         max_lsb, max_relative = int(size.max()), None
     differing, out_of_tolerance = int(unequal.sum()), int(beyond.sum())
     first = None
@@ -285,7 +291,7 @@ def _describe(tensor: Array) -> str:
     return f"{tensor.dtype}{list(tensor.shape)}"
 
 
-def _relative(expected: Array, observed: Array) -> NDArray[np.float64]:
+def relative_difference(expected: Array, observed: Array) -> NDArray[np.float64]:
     """Relative differences; equal infinities and NaN in both places count as equal."""
     a, b = np.asarray(expected, np.float64), np.asarray(observed, np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from espdl_hil.compare.tolerance import EXACT, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from espdl_hil.compare.difference import Array
 
@@ -118,6 +120,7 @@ def compare_streams(
     frame_axes: Mapping[str, int | None],
     skip_frames: Mapping[str, int] | None = None,
     silent_chunks: Collection[int] = (),
+    rooms: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> StreamVerdict:
     """Compare a stream chunk by chunk.
 
@@ -130,6 +133,8 @@ def compare_streams(
             and its warm-up unless *expected* holds the predicted values there.
         silent_chunks: Chunks that lie wholly in skipped frames by design. Any other chunk
             without a compared element is an error: nothing passes unseen.
+        rooms: For each chunk, by output, what single elements are allowed beside *tolerance*; see
+            ``compare``. Only where no frame is skipped.
 
     Returns:
         The verdict. What cannot be compared (a missing chunk or output, another shape or type)
@@ -159,6 +164,7 @@ def compare_streams(
                 chunk=chunk,
                 first_frame=frames_seen[name] + drop,
                 output=name if len(frame_axes) > 1 else "",
+                room=rooms[chunk].get(name) if rooms else None,
             )
             frames_seen[name] += length
             frames = max(frames, length - drop)

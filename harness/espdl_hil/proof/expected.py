@@ -14,6 +14,7 @@ from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.proof.chip_made import edit_for, other_code, predict
 from espdl_hil.proof.ladder import climb
+from espdl_hil.reference import judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from espdl_hil.proof.chip_made import ChipMade
     from espdl_hil.proof.ladder import Ladder
     from espdl_hil.quantize import Artifacts
+    from espdl_hil.reference import Judged
     from espdl_hil.streaming import Alignment, StreamingPlan
 
     Tensors = dict[str, NDArray[Any]]
@@ -110,6 +112,14 @@ class Expected:
     def ladder(self) -> Ladder:
         """How well each layer of that run keeps the float network's values."""
         return self._climbed_offline[1]
+
+    @functools.cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Each node of the offline file on the reference's own inputs."""
+        artifacts, tolerance = self.artifacts, self.case.tolerance
+        return judge(
+            self.offline_graph, self.case.target, artifacts.recorded, self.whole, tolerance
+        )
 
     @functools.cached_property
     def _climbed_offline(self) -> tuple[Tensors, Ladder]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from espdl_hil.proof.observed import Observation
     from espdl_hil.proof.rig import Rig
     from espdl_hil.proof.run import Match, Run
+    from espdl_hil.report import Allowance
 
 
 def substrate_of(info: DeviceInfo) -> str:
@@ -63,6 +64,7 @@ class Record:
             explained to anybody yet.
         checks: The worst of each comparison, by check and part.
         per_chunk: The chunks of the worst, by check.
+        tolerances: Those in force in the worst, by check and part.
         accuracy: The worst that was measured; None without.
         deviates: Whether the emulator is known to compute every node that differs otherwise.
         outcome: The worst outcome that was noted beside the checks; None without.
@@ -77,6 +79,7 @@ class Record:
     failed: list[Match | Kept] = field(default_factory=list)
     checks: dict[tuple[str, str], Check] = field(default_factory=dict)
     per_chunk: dict[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
+    tolerances: dict[tuple[str, str], tuple[Allowance, ...]] = field(default_factory=dict)
     accuracy: Accuracy | None = None
     outcome: Outcome | None = None
     deviates: bool = False
@@ -89,6 +92,7 @@ class Record:
             key, found = (match.check, part), comparison.check
             if worse(self.checks.get(key), found) is found:
                 self.checks[key] = found
+                self.tolerances[key] = comparison.ledger
                 if part == "stream":
                     self.per_chunk[match.check] = comparison.verdict.chunks
             if match.check == "streaming":
@@ -118,7 +122,13 @@ class Record:
             outcome=worst([*outcomes, *([self.outcome] if self.outcome else [])]),
             checks=checks,
             accuracy=self.accuracy,
-            details=replace(self.details, per_chunk=dict(self.per_chunk)),
+            details=replace(
+                self.details,
+                per_chunk=dict(self.per_chunk),
+                tolerances=tuple(
+                    dict.fromkeys(entry for found in self.tolerances.values() for entry in found)
+                ),
+            ),
             **self.facts,
         )
 

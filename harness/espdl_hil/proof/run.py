@@ -246,6 +246,6 @@ def _match(left: Run, right: Run, ledger: Ledger) -> Match:
     if offline and Role.INTERPRETED in runs:
         return Match(pair, "interpreter", plain, {"offline": compare_offline(ledger, offline)})
     if offline and Role.REFERENCE in runs:
-        found = compare_reference(expected, offline.outputs[0])
+        found = compare_reference(expected, offline.outputs[0], ledger.substrate)
         return Match(pair, "reference", plain, {"offline": found})
     raise TypeError(f"{left!r} and {right!r} have nothing to be compared in; {ADVICE}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil.quantize.log_rules import LogLine
+from espdl_hil.reference import RECORD, read_record
 from espdl_hil.streaming import Finding, StreamingPlan
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from espdl_hil.reference import Record
 
     Arrays = dict[str, NDArray[Any]]
 
@@ -85,6 +88,11 @@ class Artifacts:
     def reference(self) -> Arrays:
         """Output name to esp-ppq's own quantized execution, in the file's type and layout."""
         return self._arrays["reference"]
+
+    @functools.cached_property
+    def recorded(self) -> Record:
+        """Every tensor of that execution, as far as the offline file has it."""
+        return read_record(self.directory / RECORD)
 
     @property
     def float_outputs(self) -> Arrays:

@@ -26,7 +26,7 @@ from espdl_hil.errors import QuantizeError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import Quantization, load_model
 from espdl_hil.operators import check_graph, find_detours
-from espdl_hil.quantize import exporter, lanes
+from espdl_hil.quantize import exporter, lanes, reference
 from espdl_hil.quantize.activations import write_activations
 from espdl_hil.quantize.alive import Output, check_alive, check_range
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
@@ -101,15 +101,16 @@ class Conversion:
                 model.quantization,
             )
             notes = self._avoid_saturation(graph)
-            values = exporter.execute(graph, trace.stimulus, model.outputs)
+            run = reference.execute(graph, trace.stimulus)
         with self._stages.stage("export"):
             layouts = self._export(graph)
+            reference.record(run, self._load(OFFLINE), layouts, self._directory)
             network = self._load_float()
             write_activations(network, trace.stimulus, layouts, self._frame_axes, self._directory)
         arrays = {
             "stimulus": trace.stimulus,
             "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},
-            "reference": {n: layouts[n].quantize(a) for n, a in values.items()},
+            "reference": {n: layouts[n].quantize(a) for n, a in run.outputs(model.outputs).items()},
             "float_outputs": {n: layouts[n].to_file(a) for n, a in trace.outputs.items()},
         }
         with self._stages.stage("check"):

@@ -17,11 +17,9 @@ import torch
 from esp_ppq.api import espdl_quantize_onnx, load_onnx_graph
 from esp_ppq.api.espdl_interface import get_target_platform
 from esp_ppq.api.setting import QuantizationSettingFactory
-from esp_ppq.core import TargetPlatform
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 from esp_ppq.quantization.optim import EspdlLUTFusionPass, LayerwiseEqualizationPass
-from esp_ppq.quantization.qfunction import PPQuantFunction
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
 from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
 
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from esp_ppq.core import TargetPlatform
     from numpy.typing import NDArray
 
     from espdl_hil.model import Quantization
@@ -54,7 +53,6 @@ def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
 # The same bytes; the generated function writes the weights byte by byte, for each file again.
 esp_ppq.parser.espdl.helper.AlignedBytes.CreateAlignedBytes = _create_aligned_bytes
 
-_SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
 _NARROW = 8  # bits
 _DEFAULT_NARROW = "kl"
@@ -64,7 +62,6 @@ _EQUALIZATION = {
     "value_threshold": 0.05,  # esp-ppq's 0.5 leaves networks whose weights are all smaller alone
     "interested_layers": None,  # all
 }
-_FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Layout:
     def quantize(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array in the file's layout, type and exponent, as the exporter quantizes."""
         if self.config is None:
-            return self.to_file(array)
+            return self.to_file(array.astype(np.float32))
         return self.to_file(PPQLinearQuant_toInt(torch.from_numpy(array), self.config).numpy())
 
 
@@ -219,39 +216,6 @@ def _setting(
         op.name for op in network.operations.values() if op.type in _BIASED
     ]
     return setting
-
-
-def execute(graph: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
-    """Run esp-ppq's quantized execution of a calibrated graph.
-
-    Sums of 16-bit products do not fit the 24 bits of a float32, so those operators run in
-    float64, as esp-ppq's ``hi_precision`` does.
-
-    Returns:
-        Outputs by name, values on the quantized grid, in the module's own layout.
-    """
-    tensors = {}
-    for name, array in inputs.items():
-        config = alignment.written_config(graph, graph.inputs[name])
-        tensor = torch.from_numpy(array)
-        tensors[name] = tensor if config is None else PPQuantFunction(tensor, config)
-    platforms = {
-        operation: operation.platform
-        for operation in graph.operations.values()
-        if operation.type in _SUMS and operation.platform.name.endswith("INT16")
-    }
-    for operation in platforms:
-        operation.platform = _FLOAT64
-    try:
-        with torch.no_grad():
-            executor = TorchExecutor(graph=graph, device="cpu")
-            values = executor.forward(tensors, output_names=list(outputs))
-    finally:
-        for operation, platform in platforms.items():
-            operation.platform = platform
-    return {
-        name: value.numpy().astype(np.float32) for name, value in zip(outputs, values, strict=True)
-    }
 
 
 def export_file(

@@ -24,7 +24,10 @@ _HARNESS = Path(__file__).resolve().parent.parent
 _TRACE_DISTRIBUTIONS = ("torch", "onnx", "onnxsim", "numpy")
 _TRACE_SOURCES = ("model/*.py", "quantize/*.py")
 _DISTRIBUTIONS = ("esp-ppq", *_TRACE_DISTRIBUTIONS)
-_SOURCES = (*_TRACE_SOURCES, "targets.py", "espdl/*.py", "operators/*.py", "streaming/*.py")
+_SOURCES = (
+    *_TRACE_SOURCES,
+    *("targets.py", "espdl/*.py", "operators/*.py", "reference/record.py", "streaming/*.py"),
+)
 
 
 class Keyed:

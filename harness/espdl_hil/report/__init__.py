@@ -7,7 +7,7 @@ from espdl_hil.report.html import render_html
 from espdl_hil.report.provenance import Commit, commit_of, environment
 from espdl_hil.report.repro import Replay, Repro, read_repro, write_repro
 from espdl_hil.report.results import Incident, Results
-from espdl_hil.report.row import Details, Device, Latency, Row
+from espdl_hil.report.row import Allowance, Details, Device, Latency, Row
 from espdl_hil.report.schema import (
     CHECKS,
     EMULATED,
@@ -24,6 +24,7 @@ __all__ = [
     "SILICON",
     "SIMULATED",
     "Accuracy",
+    "Allowance",
     "Check",
     "Commit",
     "Details",

@@ -54,14 +54,14 @@ class Check:
 
     @classmethod
     def of(
-        cls, verdict: StreamVerdict, *, elements: int, tolerance: Tolerance, error: str = ""
+        cls, verdict: StreamVerdict, *, elements: int, tolerance: Tolerance | str, error: str = ""
     ) -> Check:
         """Keep a verdict.
 
         Args:
             verdict: The comparison.
             elements: Elements that were expected.
-            tolerance: What counted as equal.
+            tolerance: What counted as equal; also in words.
             error: What was wrong although the numbers agree; it fails the check.
         """
         return cls(

@@ -61,6 +61,27 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """One tolerance in force.
+
+    Attributes:
+        check: Of which check, by name of ``CHECKS``.
+        kind: ``declared`` by the model, ``derived`` from the arithmetic of a node, ``default``.
+        where: ``outputs``, or the node.
+        allowed: How far an element may be off, in words.
+        used: How far one was, in words; empty if none was off.
+        reason: Why.
+    """
+
+    check: str
+    kind: str
+    where: str
+    allowed: str
+    used: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Details:
     """What a reader wants to see of a row and a gate does not need.
 
@@ -71,6 +92,7 @@ class Details:
         lane_warnings: Nodes whose accumulators saturated: elements, quality lost, what helps.
         findings: What puts a row in doubt whatever its outcome, a sentence each.
         ladder: What each layer of the offline file keeps of the float network, a line each.
+        tolerances: Every tolerance in force: declared, derived and default.
         notes: Anything else, a sentence each.
         replay: Commands that replay the row's repro bundles.
     """
@@ -81,6 +103,7 @@ class Details:
     lane_warnings: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     ladder: tuple[str, ...] = ()
+    tolerances: tuple[Allowance, ...] = ()
     notes: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
 
@@ -96,7 +119,12 @@ class Details:
         }
         lists = ("alignment", "lane_warnings", "findings", "ladder", "notes", "replay")
         return cls(
-            error=data["error"], per_chunk=chunks, **{name: tuple(data[name]) for name in lists}
+            error=data["error"],
+            per_chunk=chunks,
+            tolerances=tuple(
+                Allowance(**known(Allowance, found)) for found in data.get("tolerances", ())
+            ),
+            **{name: tuple(data[name]) for name in lists},
         )
 
 
@@ -179,7 +207,9 @@ class Row:
         if self.diagnosis:
             return str(self.diagnosis["cause"])
         wrong = [c for c in self.checks.values() if c.outcome is not Outcome.PASSED]
-        if self.outcome is Outcome.FAILED and (first := next((c.first for c in wrong), None)):
+        if self.outcome is Outcome.FAILED and (
+            first := next((c.first for c in wrong if not c.error), None)
+        ):
             return f"chunk {first.chunk}, {first}"
         lacking = self.accuracy.error if self.accuracy else ""
         said = (self.details.error, *(check.error for check in wrong), lacking)

@@ -1,0 +1,159 @@
+"""The exporter's own quantized execution, every tensor of it. Runs only in a worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from esp_ppq.core import TargetPlatform
+from esp_ppq.executor import TorchExecutor
+from esp_ppq.executor.base import OPERATION_FORWARD_TABLE, QuantOPRuntimeHook
+from esp_ppq.IR.quantize import QuantableOperation
+from esp_ppq.parser.espdl.espdl_typedef import ACTIVATION_OP_SET
+from esp_ppq.quantization.qfunction import PPQuantFunction
+
+from espdl_hil.quantize import alignment
+from espdl_hil.reference import RECORD, ROUNDS_FLOATS, Record, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.espdl import Graph
+    from espdl_hil.quantize.exporter import Layout
+
+    Arrays = dict[str, NDArray[Any]]
+
+_FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
+_SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_CELLS = {"LSTM": 6}  # index of initial_c, which no output shows but at the end
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of the calibrated graph, in the module's own layout.
+
+    Attributes:
+        values: Every tensor that is no constant, on the quantized grid; or as yet unrounded, where
+            its reader quantizes it.
+        exact: The same before they were rounded, float64 where the operator ran in it; no sums of
+            products.
+        cells: By the first output of an LSTM, its cell state before each frame, real values.
+    """
+
+    values: dict[str, Any]
+    exact: dict[str, Any]
+    cells: dict[str, Any]
+
+    def outputs(self, names: Sequence[str]) -> Arrays:
+        """Graph outputs as float64."""
+        return {name: self.values[name].double().numpy() for name in names}
+
+
+class _Recorder(QuantOPRuntimeHook):
+    """Keeps what an operation gives before it is quantized, and the cell state on its way."""
+
+    def __init__(self, operation: Any, kept: Execution) -> None:
+        super().__init__(operation)
+        self._kept = kept
+        self._inputs: list[Any] = []
+
+    def pre_forward_hook(self, inputs: Any, quant_inputs: Any, quant_configs: Any) -> Any:  # noqa: ARG002
+        self._inputs = quant_inputs
+        return quant_inputs
+
+    def post_forward_hook(self, outputs: Any, quant_outputs: Any, quant_configs: Any) -> Any:  # noqa: ARG002
+        operation = self._hook_to
+        for variable, value in zip(operation.outputs, outputs, strict=False):
+            if operation.type not in _SUMS:  # these are exact
+                self._kept.exact[variable.name] = value
+        if operation.type in _CELLS:
+            name = operation.outputs[0].name
+            self._kept.cells[name] = torch.stack(list(self._cells(operation)))
+        return quant_outputs
+
+    def _cells(self, operation: Any) -> Iterator[Any]:
+        """The cell state before each frame: the operation again, a frame at a time."""
+        values = list(self._inputs)
+        forward = OPERATION_FORWARD_TABLE[operation.platform][operation.type]
+        place = _CELLS[operation.type]
+        for frame in self._inputs[0].split(1):
+            yield values[place]
+            values[0] = frame
+            _, values[place - 1], values[place] = forward(operation, values, None)
+
+
+def execute(graph: Any, inputs: Mapping[str, NDArray[Any]]) -> Execution:
+    """Run esp-ppq's quantized execution of a calibrated graph.
+
+    Operators run in float64, as esp-ppq's ``hi_precision`` does: sums of 16-bit products do not
+    fit the 24 bits of a float32, and what a float64 rounds to is what the real value rounds to.
+    A look-up table stays as the exporter makes it, in float32.
+
+    Args:
+        graph: From ``exporter.calibrate``.
+        inputs: float32 by name, in the module's own layout.
+    """
+    tensors = {}
+    for name, array in inputs.items():
+        config = alignment.written_config(graph, graph.inputs[name])
+        tensor = torch.from_numpy(array)
+        tensors[name] = tensor if config is None else PPQuantFunction(tensor, config)
+    operations = graph.operations.values()
+    quantized = [op for op in operations if isinstance(op, QuantableOperation)]
+    platforms = {op: op.platform for op in quantized if not _is_table(op)}
+    kept = Execution({}, {}, {})
+    names = [variable.name for op in operations for variable in op.outputs]
+    hooks = {op.name: _Recorder(op, kept) for op in quantized}
+    for op in platforms:
+        op.platform = _FLOAT64
+    try:
+        with torch.no_grad():
+            executor = TorchExecutor(graph=graph, device="cpu")
+            values = executor.forward(tensors, output_names=names, hooks=hooks)
+    finally:
+        for op, platform in platforms.items():
+            op.platform = platform
+    made = {n: v for n, v in zip(names, values, strict=True) if isinstance(v, torch.Tensor)}
+    kept.values.update({**tensors, **made})
+    return kept
+
+
+def _is_table(op: Any) -> bool:
+    """Whether the exporter writes a table of the operator's results, and not the operator."""
+    return op.type == "LUT" or (op.type in ACTIVATION_OP_SET and op.platform.name.endswith("INT8"))
+
+
+def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], directory: Path) -> None:
+    """Keep the run of the offline file's tensors as ``Artifacts.recorded`` reads it.
+
+    Args:
+        run: From ``execute``.
+        graph: The offline file.
+        layouts: What ``exporter.export_file`` gave for it.
+        directory: Of the store's entry.
+    """
+    values, rests, cells = {}, {}, {}
+    for node in graph.nodes:
+        if node.op_type == "RequantizeLinear" and node.inputs[0] in run.values:
+            run.values[node.outputs[0]] = run.values[node.inputs[0]]  # its reader requantizes it
+        for name in node.outputs:
+            if name not in run.values or name not in layouts:
+                continue
+            info, layout = graph.value_info[name], layouts[name]
+            if len(layout.permutation) != run.values[name].ndim:
+                continue
+            values[name] = layout.quantize(run.values[name].double().numpy()).astype(info.dtype)
+            if node.op_type in ROUNDS_FLOATS and info.dtype.kind == "i" and name in run.exact:
+                exact = layout.to_file(run.exact[name].double().numpy())
+                rest = np.ldexp(exact, -info.exponent) - values[name]
+                rests[name] = rest.astype(np.float32)
+        first = node.outputs[0] if node.outputs else ""
+        if first in run.cells:
+            real = run.cells[first].double().numpy()
+            cells[first] = np.ldexp(real, -graph.value_info[node.outputs[2]].exponent).astype("<i2")
+    write_record(Record(values, rests, cells), directory / RECORD)
