@@ -13,6 +13,7 @@ COMMANDS = {
     "inspect": "espdl_hil.cli.inspect",
     "lint": "espdl_hil.cli.lint",
     "image": "espdl_hil.cli.image",
+    "export": "espdl_hil.cli.export",
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",
