@@ -198,7 +198,10 @@ class RowBook:
             ladder=tuple(
                 f"{r.operator} {r.node}: {r.changes_db:.1f} dB" for r in expected.ladder.rungs
             ),
-            notes=tuple(line.text for line in expected.artifacts.log),
+            notes=(
+                *(line.text for line in expected.artifacts.log),
+                *expected.artifacts.notes(record.case.chunk_frames),
+            ),
         )
 
     def note_outcome(self, case: Case, outcome: Outcome, error: str) -> None:

@@ -83,20 +83,29 @@ class Artifacts:
 
     @property
     def reference(self) -> Arrays:
-        """Output name to esp-ppq's own quantized execution, in the file's type and layout."""
-        return self._arrays["reference"]
+        """Output name to esp-ppq's own quantized execution, in the file's type and layout.
+
+        Empty for files from elsewhere.
+        """
+        return self._arrays.get("reference", {})
 
     @property
     def float_outputs(self) -> Arrays:
-        """Output name to the torch module's float32 output, in the file's layout."""
-        return self._arrays["float_outputs"]
+        """Output name to the float model's float32 output, in the file's layout.
+
+        Empty for files from elsewhere.
+        """
+        return self._arrays.get("float_outputs", {})
 
     @functools.cached_property
     def activations(self) -> Arrays:
         """Tensor name to its first frames in the float network, float32 in the file's layout.
 
-        The offline file's own tensors, and such as the exporter has fused away.
+        The offline file's own tensors, and such as the exporter has fused away; nothing for files
+        from elsewhere.
         """
+        if not (self.directory / ACTIVATIONS).exists():
+            return {}
         with np.load(self.directory / ACTIVATIONS, allow_pickle=False) as file:
             return {key.partition("/")[2]: file[key] for key in file.files}
 
@@ -115,6 +124,10 @@ class Artifacts:
     def log(self) -> list[LogLine]:
         """What the exporter logged, classified."""
         return [LogLine.from_json(line) for line in self.meta["log"]]
+
+    def notes(self, chunk_frames: int) -> tuple[str, ...]:
+        """What a reader of a row has to know of its files, a sentence each."""
+        return tuple(self.meta.get("notes", {}).get(str(chunk_frames), ()))
 
     @functools.cached_property
     def lint(self) -> dict[int, list[Finding]]:

@@ -219,7 +219,7 @@ def _given(model: StreamingModel) -> tuple[list[Any], dict[str, Any]]:
     """Return passes and exporter options of ``auto``, or of what the model file gives."""
     if isinstance(model.streaming, str):
         return [], {"auto_streaming": True} if model.streaming == "auto" else {}
-    entries = [model.streaming] if callable(model.streaming) else list(model.streaming)
+    entries: list[Any] = [model.streaming] if callable(model.streaming) else [*model.streaming]
     table = [dict(entry) for entry in entries if not callable(entry)]
     options = {"auto_streaming": True, "streaming_table": table} if table else {}
     return [entry for entry in entries if callable(entry)], options

@@ -24,6 +24,7 @@ _HARNESS = Path(__file__).resolve().parent.parent
 _TRACE_DISTRIBUTIONS = ("torch", "onnx", "onnxsim", "numpy")
 _TRACE_SOURCES = ("model/*.py", "quantize/*.py")
 _DISTRIBUTIONS = ("esp-ppq", *_TRACE_DISTRIBUTIONS)
+_FOREIGN_DISTRIBUTIONS = ("numpy",)
 _SOURCES = (*_TRACE_SOURCES, "targets.py", "espdl/*.py", "operators/*.py", "streaming/*.py")
 
 
@@ -91,6 +92,7 @@ class Recipe(Keyed):
         streaming: ``plan`` or ``auto``; ``given`` for a table or passes of the model file.
         seed: Seed of weights, calibration and stimulus.
         environment: Name and version, or hash, of what the worker runs.
+        foreign: Whether the files come from elsewhere, so that nothing is exported.
     """
 
     source: Path
@@ -102,6 +104,7 @@ class Recipe(Keyed):
     streaming: str
     seed: int
     environment: Environment
+    foreign: bool = False
 
     @classmethod
     def of(cls, model: StreamingModel, target: str, bits: int) -> Recipe:
@@ -130,7 +133,10 @@ class Recipe(Keyed):
             chunk_frames=tuple(model.chunk_frames),
             streaming=model.streaming if isinstance(model.streaming, str) else "given",
             seed=model.seed,
-            environment=_environment(_DISTRIBUTIONS, _SOURCES),
+            environment=_environment(
+                _DISTRIBUTIONS if model.offline is None else _FOREIGN_DISTRIBUTIONS, _SOURCES
+            ),
+            foreign=model.offline is not None,
         )
 
     @property
