@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,68 @@ def test_what_was_not_judged_cannot_be_asked_for(foreign, tmp_path):
         for ask in (hil.reference, hil.accuracy):
             with pytest.raises(ConfigError, match="neither its reference nor the accuracy"):
                 ask()
+
+
+EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, would say: "
+
+
+def tutorial_file(folder, name, target, chunk):
+    """The model file for what ``upstream_export.py`` leaves."""
+    file = folder / "mine.py"
+    shape = tuple(load_graph(folder / "model.espdl").inputs[0].shape)
+    file.write_text(
+        "from espdl_hil import StreamingModel\n"
+        f"MODEL = StreamingModel(name={name!r}, offline='model.espdl', "
+        f"streaming={{{chunk}: 'streaming_model.espdl'}}, input_shape={shape}, frame_axis=1, "
+        f"targets=({target!r},))\n"
+    )
+    return file
+
+
+def test_what_the_exporter_converts_wrongly_is_refused_as_foreign(tmp_path):
+    """``auto_streaming`` moves every reader of a tensor behind its cache, as in the tutorial."""
+    (model,) = load_models([ZOO / "tcn.py"]).values()
+    recipe = Recipe.of(replace(model, streaming="auto", chunk_frames=(3,)), "esp32s3", 8)
+    made = prepare([recipe], Store())[recipe.key]
+    (tmp_path / "model.espdl").write_bytes(made.offline.read_bytes())
+    (tmp_path / "streaming_model.espdl").write_bytes(made.streaming[3].read_bytes())
+    result = verify(tutorial_file(tmp_path, "tcn", "esp32s3", 3), report=tmp_path / "report")
+    assert [row.outcome for row in result.rows] == [Outcome.FAILED]
+    assert "[S202]" in str(result)
+    assert f"{EXAMPLE}nothing, the files do not run" in str(result)
+
+
+def test_what_the_example_would_say(foreign, tmp_path):
+    result = verify(foreign, report=tmp_path / "report")
+    assert f"{EXAMPLE}matches" in result.rows[0].details.notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", DEVKIT_TARGETS)
+@pytest.mark.parametrize(
+    ("name", "chunk", "rule"),
+    [
+        ("tcn", 3, "S202"),
+        ("pointwise", 4, ""),
+        ("inverted_residual", 3, ""),
+        ("inverted_residual_se", 3, ""),
+    ],
+)
+def test_the_tutorials_models_by_its_own_script(name, chunk, rule, target, tmp_path):
+    script = Path(__file__).with_name("upstream_export.py")
+    command = [sys.executable, script, ZOO / f"{name}.py", target, str(chunk), tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    result = verify(tutorial_file(tmp_path, name, target, chunk), report=tmp_path / "report")
+    (row,) = result.rows
+    if rule:
+        assert row.outcome is Outcome.FAILED
+        assert f"[{rule}]" in str(result)
+        assert f"{EXAMPLE}nothing, the files do not run" in str(result)
+    else:
+        assert row.outcome is Outcome.PASSED
+        assert row.checks["streaming"].differing == 0
+        assert f"{EXAMPLE}matches" in row.details.notes
 
 
 @pytest.mark.parametrize(

@@ -317,10 +317,13 @@ def _require_sound(artifacts: Artifacts, case: Case) -> None:
     Raises:
         StreamingError: of the first error among the findings.
     """
+    from espdl_hil.quantize import NOT_JUDGED
+
     try:
         require_sound(artifacts.lint[case.chunk_frames])
     except StreamingError as error:
-        error.hint = "; ".join(filter(None, [error.hint, *artifacts.notes(case.chunk_frames)]))
+        notes = [note for note in artifacts.notes(case.chunk_frames) if note != NOT_JUDGED]
+        error.hint = "; ".join(filter(None, [error.hint, *notes]))
         raise
 
 
