@@ -1,5 +1,7 @@
 """The proof: each streaming chunk equals what the whole model gives, on the device."""
 
+import pytest
+
 from espdl_hil import Hil
 
 
@@ -15,9 +17,13 @@ def test_device_equals_interpreter(hil: Hil) -> None:
 
 def test_offline_equals_reference(hil: Hil) -> None:
     """The device's offline run is what the exporter's own quantized execution gives."""
+    if not hil.has_reference:
+        pytest.skip("the exporter's execution of files from elsewhere is not known")
     assert hil.offline() == hil.reference()
 
 
 def test_offline_keeps_accuracy(hil: Hil) -> None:
     """The device's offline run does what the float model does, as well as the width can."""
+    if not hil.has_float_model:
+        pytest.skip("the float model of files from elsewhere is not known")
     assert hil.accuracy()

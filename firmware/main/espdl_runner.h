@@ -13,7 +13,6 @@
 #include "runner/platform.h"
 
 namespace dl {
-class Model;
 class TensorBase;
 }  // namespace dl
 
@@ -39,14 +38,15 @@ class EspDlRunner final : public ModelRunner {
   uint16_t RestoreVectorUnit() override;
 
  private:
-  // A tensor of the built model; ESP-DL owns it.
+  // A node's output in the built model; ESP-DL owns it.
   struct Tensor {
     std::string name;
     dl::TensorBase* tensor = nullptr;
   };
   struct Loaded;
 
-  Status Collect(Loaded* loaded);
+  Status CollectNodes(Loaded* loaded);
+  static void* OutputOf(const Loaded& loaded, size_t index);
   void RunCapturing(Loaded* loaded, Span<const Bytes> inputs, Span<const Capture> captures,
                     uint32_t* latency_us);
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "lint": "espdl_hil.cli.lint",
     "tune": "espdl_hil.cli.tune",
     "image": "espdl_hil.cli.image",
+    "export": "espdl_hil.cli.export",
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",

@@ -185,7 +185,7 @@ def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
         f"field {field_frames}",
         f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
     ]
-    lines += artifacts.notes
+    lines += artifacts.notes(case.chunk_frames)
     losses = expected.ladder.losses.items()
     return lines + [f"weakest layer for {name}: {loss}" for name, loss in losses]
 

@@ -25,7 +25,7 @@ Shape: TypeAlias = tuple[int, ...]
 # Makes one array, or a mapping from input name to array.
 Source: TypeAlias = "Callable[[np.random.Generator], Any]"
 Pass: TypeAlias = Callable[[Any], Any]  # over the exporter's graph
-Streaming: TypeAlias = str | Pass | Sequence[Pass | Mapping[str, Any]]
+Streaming: TypeAlias = str | Pass | Sequence[Pass | Mapping[str, Any]] | Mapping[int, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class StreamingModel:
     Attributes:
         name: Short and unique; part of test ids. Letters, digits, ``_`` and ``.``.
         build: Returns the ``torch.nn.Module``. Runs in a worker after ``torch.manual_seed(seed)``.
+            Instead of it *onnx* or *offline* may say what the model is.
         input_shape: Shape of the whole sequence as the module takes it, batch 1; or, for several
             inputs, a mapping from input name to shape in the order of ``forward``'s arguments.
         frame_axis: The time axis of *input_shape*; a mapping when *input_shape* is one.
@@ -45,6 +46,11 @@ class StreamingModel:
         outputs: Names of what ``forward`` returns, in order.
         state: Graph input to graph output for recurrent models: the output of a step is the
             input of the next, and zero before the first.
+        onnx: A float ONNX file, relative to the model file, with fixed shapes. It is quantized and
+            exported as a module is.
+        offline: An exported ``.espdl`` file of any pipeline, relative to the model file;
+            ``{target}`` and ``{bits}`` in the path are replaced. Nothing is quantized: *streaming*
+            maps each chunk size to its file, and shapes and axes are declared as the file has them.
         calibration: Makes one calibration batch from a seeded generator, shaped as *input_shape*;
             called several times. The default is what *stimulus* does.
         stimulus: Makes the test sequence likewise. The default is standard normal noise.
@@ -68,13 +74,15 @@ class StreamingModel:
     """
 
     name: str
-    build: Callable[[], Any]
-    input_shape: Shape | Mapping[str, Shape]
-    frame_axis: int | Mapping[str, int]
-    chunk_frames: tuple[int, ...]
+    build: Callable[[], Any] | None = None
+    input_shape: Shape | Mapping[str, Shape] = ()
+    frame_axis: int | Mapping[str, int] = 0
+    chunk_frames: tuple[int, ...] = ()
     bits: tuple[int, ...] = (8,)
     outputs: tuple[str, ...] = ("output",)
     state: Mapping[str, str] = field(default_factory=dict)
+    onnx: str | None = None
+    offline: str | None = None
     calibration: Source | None = None
     stimulus: Source | None = None
     streaming: Streaming = "plan"
@@ -88,7 +96,14 @@ class StreamingModel:
     source: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.offline is not None and not self.chunk_frames and _is_file_table(self.streaming):
+            object.__setattr__(self, "chunk_frames", tuple(self.streaming_files))
         _check(self)
+
+    @property
+    def streaming_files(self) -> dict[int, str]:
+        """Chunk size to streaming file of a model whose files come from elsewhere; else nothing."""
+        return dict(self.streaming) if isinstance(self.streaming, Mapping) else {}
 
     @property
     def inputs(self) -> dict[str, Shape]:
@@ -132,17 +147,54 @@ class StreamingModel:
 def _check(model: StreamingModel) -> None:
     if not (isinstance(model.name, str) and _NAME.fullmatch(model.name)):
         raise ConfigError(f"model name {model.name!r}: expected letters, digits, '_' and '.'")
-    _require(model, callable(model.build), "build is not a function that returns the module")
-    _require(
-        model,
-        not hasattr(model.build, "forward"),
-        f"build is a {type(model.build).__name__}, expected a function that returns one",
-        "write build=build, without parentheses",
-    )
+    _check_source(model)
     _check_inputs(model)
     _check_names(model)
     _check_chunks(model)
     _check_options(model)
+
+
+def _check_source(model: StreamingModel) -> None:
+    given = [name for name in ("build", "onnx", "offline") if getattr(model, name) is not None]
+    if given in ([], ["build"]):
+        _require(model, callable(model.build), "build is not a function that returns the module")
+        _require(
+            model,
+            not hasattr(model.build, "forward"),
+            f"build is a {type(model.build).__name__}, expected a function that returns one",
+            "write build=build, without parentheses",
+        )
+        return
+    _require(
+        model, len(given) == 1, f"{' and '.join(given)} are given: what the model is, is said once"
+    )
+    path: Any = getattr(model, given[0])
+    _require(
+        model,
+        isinstance(path, str) and bool(path),
+        f"{given[0]} = {path!r}: expected a path, relative to the model file",
+    )
+    if given == ["offline"]:
+        _require(
+            model,
+            _is_file_table(model.streaming),
+            f"streaming = {model.streaming!r}: expected a file for each chunk size, "
+            '{3: "streaming.espdl"}',
+        )
+        _require(
+            model,
+            set(model.chunk_frames) <= set(model.streaming_files),
+            f"chunk_frames = {model.chunk_frames!r}: streaming has files for "
+            f"{', '.join(map(str, model.streaming_files))}",
+        )
+
+
+def _is_file_table(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(_is(int, chunk) and isinstance(path, str) for chunk, path in value.items())
+    )
 
 
 def _require(model: StreamingModel, condition: bool, message: str, hint: str | None = None) -> None:
@@ -271,13 +323,15 @@ def _check_options(model: StreamingModel) -> None:
     entries = given if isinstance(given, list | tuple) else [given]
     _require(
         model,
-        given in ("plan", "auto")
+        model.offline is not None
+        or given in ("plan", "auto")
         or (bool(entries) and all(callable(e) or isinstance(e, Mapping) for e in entries)),
         f"streaming = {given!r}: expected 'plan', 'auto', passes, or a list of table entries",
     )
     _require(
         model,
         model.frames not in model.chunk_frames
+        or model.offline is not None
         or not (given == "auto" or any(isinstance(entry, Mapping) for entry in entries)),
         f"the exporter's own conversion makes no chunk of the whole sequence ({model.frames} "
         "frames)",

@@ -9,6 +9,7 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.proof.ledger import CaseLedger
 from espdl_hil.proof.observed import Control
 from espdl_hil.proof.run import Role, Run, VerificationError
+from espdl_hil.quantize import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +88,24 @@ class Hil:
         """What the interpreter makes of the same bytes, offline and chunk by chunk."""
         return Run(Role.INTERPRETED, self.expected.stream, self._ledger)
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether there is the exporter's own execution; files from elsewhere have none."""
+        return bool(self.expected.artifacts.reference)
+
+    @property
+    def has_float_model(self) -> bool:
+        """Whether there is a float model to measure by; files from elsewhere have none."""
+        return bool(self.expected.artifacts.float_outputs)
+
     def reference(self) -> Run:
-        """The exporter's own quantized execution of the whole model."""
+        """The exporter's own quantized execution of the whole model.
+
+        Raises:
+            ConfigError: the files come from elsewhere, and there is none.
+        """
+        if not self.has_reference:
+            raise ConfigError(f"{self.case.id}: {NOT_JUDGED}", hint="ask hil.has_reference")
         return Run(Role.REFERENCE, [self.expected.artifacts.reference], self._ledger)
 
     def accuracy(self) -> Kept:
@@ -96,8 +113,11 @@ class Hil:
 
         Raises:
             NotComparableError: an output is not finite.
+            ConfigError: the files come from elsewhere, and there is no float model.
             HarnessError: the run could not be made.
         """
+        if not self.has_float_model:
+            raise ConfigError(f"{self.case.id}: {NOT_JUDGED}", hint="ask hil.has_float_model")
         return self._ledger.accuracy()
 
     def forget(self) -> None:
@@ -121,11 +141,9 @@ class Hil:
             NotComparableError: nothing differs, but something could not be compared.
             HarnessError: a run could not be made.
         """
-        pairs = (
-            (self.stream(), self.offline()),
-            (self.stream(), self.interpreted()),
-            (self.offline(), self.reference()),
-        )
+        pairs = [(self.stream(), self.offline()), (self.stream(), self.interpreted())]
+        if self.has_reference:
+            pairs.append((self.offline(), self.reference()))
         differing, errors = [], []
         for left, right in pairs:
             try:
@@ -135,7 +153,7 @@ class Hil:
                 errors.append(error.message)
         lacking: list[str] = []
         try:
-            lacking = self.accuracy().explain()
+            lacking = self.accuracy().explain() if self.has_float_model else []
         except NotComparableError as error:
             errors.append(error.message)
         if errors:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 
 from espdl_hil.device.machine import MACHINES
-from espdl_hil.errors import ConfigError, DeviceError, HarnessError
+from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import SERIAL, SIM
@@ -167,7 +167,7 @@ class Rig:
             if isinstance(result, HarnessError):
                 raise result
             found = Expected(case, result)
-            require_sound(result.lint[case.chunk_frames])
+            _require_sound(result, case)
             self._expected[case.id] = found
         return found
 
@@ -309,6 +309,22 @@ class Rig:
         from espdl_hil.quantize import Recipe
 
         return Recipe.of(case.model, TARGETS[case.target].exporter, case.bits)
+
+
+def _require_sound(artifacts: Artifacts, case: Case) -> None:
+    """Refuse what the lint calls wrong, with all that is known of files from elsewhere.
+
+    Raises:
+        StreamingError: of the first error among the findings.
+    """
+    from espdl_hil.quantize import NOT_JUDGED
+
+    try:
+        require_sound(artifacts.lint[case.chunk_frames])
+    except StreamingError as error:
+        notes = [note for note in artifacts.notes(case.chunk_frames) if note != NOT_JUDGED]
+        error.hint = "; ".join(filter(None, [error.hint, *notes]))
+        raise
 
 
 def _require_answer(target: str, port: str) -> None:

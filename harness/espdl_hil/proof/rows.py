@@ -211,7 +211,7 @@ class RowBook:
                 f"{r.operator} {r.node}: {r.changes_db:.1f} dB" for r in expected.ladder.rungs
             ),
             notes=(
-                *expected.artifacts.detours,
+                *expected.artifacts.notes(record.case.chunk_frames),
                 *(line.text for line in expected.artifacts.log),
             ),
         )

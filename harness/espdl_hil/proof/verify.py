@@ -133,12 +133,12 @@ def verify(
     with contextlib.closing(rig):
         rig.find_ports()
         make_ready(rig, sys.stderr)
-        explanations = {case.id: text for case in cases if (text := _prove(case, book))}
+        explanations = {case.id: text for case in cases if (text := prove(case, book))}
         results = book.results
     return Verification(results, explanations, write_report(results, settings.report))
 
 
-def _prove(case: Case, book: RowBook) -> str:
+def prove(case: Case, book: RowBook) -> str:
     """Prove one case; returns why it did not pass, else nothing."""
     try:
         Hil(case, book).verify()
@@ -182,7 +182,8 @@ def _with_source(model: StreamingModel | Path | str) -> StreamingModel:
         return load_model(model)
     if model.source is not None:
         return model
-    source = Path(model.build.__code__.co_filename) if hasattr(model.build, "__code__") else None
+    code = getattr(model.build, "__code__", None)
+    source = Path(code.co_filename) if code else None
     if source is None or not source.is_file():
         raise ConfigError(
             f"model {model.name!r} was defined in a notebook or an interactive session: there is "

@@ -5,9 +5,19 @@ processes of their own, never in this one.
 """
 
 from espdl_hil.quantize.artifacts import Artifacts
+from espdl_hil.quantize.foreign import NOT_JUDGED
 from espdl_hil.quantize.log_rules import LogLine, Meaning
 from espdl_hil.quantize.prepare import Progress, prepare
 from espdl_hil.quantize.recipe import Recipe
 from espdl_hil.quantize.store import Store
 
-__all__ = ["Artifacts", "LogLine", "Meaning", "Progress", "Recipe", "Store", "prepare"]
+__all__ = [
+    "NOT_JUDGED",
+    "Artifacts",
+    "LogLine",
+    "Meaning",
+    "Progress",
+    "Recipe",
+    "Store",
+    "prepare",
+]

@@ -86,8 +86,11 @@ class Artifacts:
 
     @property
     def reference(self) -> Arrays:
-        """Output name to esp-ppq's own quantized execution, in the file's type and layout."""
-        return self._arrays["reference"]
+        """Output name to esp-ppq's own quantized execution, in the file's type and layout.
+
+        Empty for files from elsewhere.
+        """
+        return self._arrays.get("reference", {})
 
     @functools.cached_property
     def recorded(self) -> Record:
@@ -96,15 +99,21 @@ class Artifacts:
 
     @property
     def float_outputs(self) -> Arrays:
-        """Output name to the torch module's float32 output, in the file's layout."""
-        return self._arrays["float_outputs"]
+        """Output name to the float model's float32 output, in the file's layout.
+
+        Empty for files from elsewhere.
+        """
+        return self._arrays.get("float_outputs", {})
 
     @functools.cached_property
     def activations(self) -> Arrays:
         """Tensor name to its first frames in the float network, float32 in the file's layout.
 
-        The offline file's own tensors, and such as the exporter has fused away.
+        The offline file's own tensors, and such as the exporter has fused away; nothing for files
+        from elsewhere.
         """
+        if not (self.directory / ACTIVATIONS).exists():
+            return {}
         with np.load(self.directory / ACTIVATIONS, allow_pickle=False) as file:
             return {key.partition("/")[2]: file[key] for key in file.files}
 
@@ -120,19 +129,13 @@ class Artifacts:
         return dict(self.meta["frame_axes"])
 
     @property
-    def notes(self) -> list[str]:
-        """What settings that decide for themselves have done, a sentence each."""
-        return list(self.meta["notes"])
-
-    @property
     def log(self) -> list[LogLine]:
         """What the exporter logged, classified."""
         return [LogLine.from_json(line) for line in self.meta["log"]]
 
-    @property
-    def detours(self) -> tuple[str, ...]:
-        """What the chip would compute wrongly, and how the files go around it, a sentence each."""
-        return tuple(self.meta["detours"])
+    def notes(self, chunk_frames: int) -> tuple[str, ...]:
+        """What a reader of a row has to know of its files, a sentence each."""
+        return tuple(self.meta["notes"][str(chunk_frames)])
 
     @functools.cached_property
     def lint(self) -> dict[int, list[Finding]]:

@@ -295,20 +295,20 @@ class Conversion:
         return load_graph(self._directory / name)
 
     def _write_meta(self, findings: dict[int, list[Finding]], notes: list[str]) -> None:
+        detours = [
+            f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
+            f"{self._detours[node.name]}"
+            for node in self._load(OFFLINE).nodes
+            if node.name in self._detours
+        ]
         meta = {
             "recipe": self._recipe.to_json(),
             "weights_sha256": self._trace.meta["weights_sha256"],
             "files": {name: hash_file(self._directory / name) for name in self._files},
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
             "frame_axes": self._frame_axes,
-            "notes": notes,
+            "notes": {chunk: [*detours, *notes] for chunk in self._model.chunk_frames},
             "log": [line.to_json() for line in self._stages.lines],
-            "detours": [
-                f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
-                f"{self._detours[node.name]}"
-                for node in self._load(OFFLINE).nodes
-                if node.name in self._detours
-            ],
             "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
         }
         (self._directory / META).write_text(json.dumps(meta, indent=1))
@@ -318,7 +318,7 @@ def _given(model: StreamingModel) -> tuple[list[Any], dict[str, Any]]:
     """Return passes and exporter options of ``auto``, or of what the model file gives."""
     if isinstance(model.streaming, str):
         return [], {"auto_streaming": True} if model.streaming == "auto" else {}
-    entries = [model.streaming] if callable(model.streaming) else list(model.streaming)
+    entries: list[Any] = [model.streaming] if callable(model.streaming) else [*model.streaming]
     table = [dict(entry) for entry in entries if not callable(entry)]
     options = {"auto_streaming": True, "streaming_table": table} if table else {}
     return [entry for entry in entries if callable(entry)], options

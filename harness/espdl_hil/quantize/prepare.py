@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from espdl_hil.errors import HarnessError, QuantizeError
 from espdl_hil.quantize.artifacts import Artifacts
+from espdl_hil.quantize.foreign import make_foreign
 from espdl_hil.quantize.scheduler import Reply, Request
 from espdl_hil.quantize.worker_result import error_from_json
 from espdl_hil.scratch import scratch_folder
@@ -86,6 +87,8 @@ def prepare(
         entry = store.get(recipe)
         if entry is not None:
             finish(key, Artifacts(entry))
+        elif recipe.foreign:
+            finish(key, _take_in(recipe, store))
     missing = [recipe for key, recipe in wanted.items() if key not in results]
     if missing:
         request = Request(missing, store.root, jobs or os.cpu_count() or 1, timeout_s)
@@ -101,6 +104,20 @@ def prepare(
                     finish(recipe.key, error)
     store.prune()
     return {key: results[key] for key in wanted}
+
+
+def _take_in(recipe: Recipe, store: Store) -> Result:
+    """Make the entry of files from elsewhere; neither torch nor the exporter is needed."""
+    with store.lock(recipe):
+        entry = store.get(recipe)
+        if entry is not None:  # another process was quicker
+            return Artifacts(entry)
+        directory = store.begin(recipe)
+        try:
+            return Artifacts(store.publish(recipe, make_foreign(recipe, directory)))
+        except HarnessError as error:
+            store.fail(recipe)
+            return error
 
 
 def _result_of(reply: Reply) -> Result:

@@ -24,6 +24,7 @@ _HARNESS = Path(__file__).resolve().parent.parent
 _TRACE_DISTRIBUTIONS = ("torch", "onnx", "onnxsim", "numpy")
 _TRACE_SOURCES = ("model/*.py", "quantize/*.py")
 _DISTRIBUTIONS = ("esp-ppq", *_TRACE_DISTRIBUTIONS)
+_FOREIGN_DISTRIBUTIONS = ("numpy",)
 _SOURCES = (
     *_TRACE_SOURCES,
     *("targets.py", "espdl/*.py", "operators/*.py", "reference/record.py", "streaming/*.py"),
@@ -98,6 +99,7 @@ class Recipe(Keyed):
         seed: Seed of weights, calibration and stimulus.
         quantization: How it is quantized.
         environment: Name and version, or hash, of what the worker runs.
+        foreign: Whether the files come from elsewhere, so that nothing is exported.
     """
 
     source: Path
@@ -110,6 +112,7 @@ class Recipe(Keyed):
     seed: int
     quantization: Quantization
     environment: Environment
+    foreign: bool = False
 
     @classmethod
     def of(cls, model: StreamingModel, target: str, bits: int) -> Recipe:
@@ -140,7 +143,10 @@ class Recipe(Keyed):
             streaming=model.streaming if isinstance(model.streaming, str) else "given",
             seed=model.seed,
             quantization=model.quantization,
-            environment=_environment(_DISTRIBUTIONS, _SOURCES),
+            environment=_environment(
+                _DISTRIBUTIONS if model.offline is None else _FOREIGN_DISTRIBUTIONS, _SOURCES
+            ),
+            foreign=model.offline is not None,
         )
 
     @property

@@ -103,6 +103,7 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
 def _build(model: StreamingModel) -> Any:
     random.seed(model.seed)
     torch.manual_seed(model.seed)
+    assert model.build is not None, "ConfigError otherwise"
     try:
         module = model.build()
     except Exception as error:

@@ -14,16 +14,11 @@
 namespace hil {
 namespace {
 
+using espdl::AlignUp;
+using espdl::Error;
+using espdl::Side;
+
 constexpr uint64_t kMaxBytes = 0x7FFFFFFF;  // protocol.md section 5
-constexpr size_t kAlign = 16;               // of tensors, as SIMD loads want it
-
-constexpr uint64_t AlignUp(uint64_t size) { return (size + kAlign - 1) & ~uint64_t{kAlign - 1}; }
-
-void Zero(MutableBytes bytes) {
-  if (!bytes.empty()) {
-    std::memset(bytes.data(), 0, bytes.size());
-  }
-}
 
 // Copies what [offset, offset + out.size()) and [base, base + part.size()) have in common.
 void CopyOverlap(Bytes part, uint64_t base, uint32_t offset, MutableBytes out) {
@@ -35,13 +30,56 @@ void CopyOverlap(Bytes part, uint64_t base, uint32_t offset, MutableBytes out) {
   }
 }
 
-bool SameLayout(const TensorInfo& left, const TensorInfo& right) {
-  return left.dtype == right.dtype && left.exponent == right.exponent &&
-         left.flags == right.flags && left.bytes == right.bytes && left.rank == right.rank &&
-         std::equal(left.dims, left.dims + left.rank, right.dims);
+TensorKind KindOf(Side side) {
+  return side == Side::kInput ? TensorKind::kInput : TensorKind::kOutput;
 }
 
 }  // namespace
+
+Error RunnerEngine::Keep(const Status& status) {
+  status_ = status;
+  return status.ok() ? Error::kNone : Error::kEngine;
+}
+
+size_t RunnerEngine::Count(Side side) { return runner_->Count(id_, KindOf(side)); }
+
+Error RunnerEngine::Describe(Side side, size_t index, espdl::Tensor* tensor) {
+  static_assert(kMaxRank == espdl::kMaxRank);
+  TensorInfo info;
+  ESPDL_RETURN_IF_ERROR(
+      Keep(runner_->Describe(id_, KindOf(side), static_cast<uint32_t>(index), &info)));
+  tensor->name = info.name;
+  tensor->type = static_cast<espdl::Type>(info.dtype);
+  tensor->exponent = info.exponent;
+  tensor->per_channel = (info.flags & kTensorPerChannel) != 0;
+  tensor->rank = info.rank;
+  tensor->bytes = info.bytes;
+  std::copy(info.dims, info.dims + info.rank, tensor->dims);
+  return Error::kNone;
+}
+
+Error RunnerEngine::Reset() { return Keep(runner_->Reset(id_)); }
+
+Error RunnerEngine::Run(Span<const Bytes> inputs, Span<const MutableBytes> outputs) {
+  return Keep(runner_->Run(id_, inputs, outputs, captures, &latency_us));
+}
+
+Status LoadedModel::StatusOf(Error error) const {
+  switch (error) {
+    case Error::kNone:
+      return Ok();
+    case Error::kEngine:
+      return engine_.status();
+    case Error::kTooManyPorts:
+    case Error::kTooLarge:
+      return Status(Code::kTooLarge, Text(error));
+    case Error::kBoundTwice:
+    case Error::kLayout:
+      return Status(Code::kStateBinding, Text(error));
+    default:
+      return Status(Code::kInternal, Text(error));
+  }
+}
 
 Status LoadedModel::Load(ModelRunner* runner, BufferPool* pool, uint32_t handle,
                          std::string_view name, Bytes model, PoolBuffer owned) {
@@ -49,6 +87,7 @@ Status LoadedModel::Load(ModelRunner* runner, BufferPool* pool, uint32_t handle,
   pool_ = pool;
   const Sha256Digest digest = Sha256::Of(model);
   HIL_RETURN_IF_ERROR(runner_->Load(name, model, &id_));
+  engine_ = RunnerEngine(runner_, id_);
   const Status status = AllocatePorts();
   if (!status.ok()) {
     runner_->Unload(id_);
@@ -75,66 +114,19 @@ void LoadedModel::Unload() {
   handle_ = 0;
 }
 
-// Sizes of all ports, into the spans that have no memory yet.
-Status LoadedModel::SumPorts(uint64_t* total) {
-  const TensorKind kinds[] = {TensorKind::kInput, TensorKind::kOutput};
-  for (const TensorKind kind : kinds) {
-    const size_t count = kind == TensorKind::kInput ? input_count_ : output_count_;
-    MutableBytes* ports = kind == TensorKind::kInput ? inputs_ : outputs_;
-    for (size_t index = 0; index < count; ++index) {
-      TensorInfo info;
-      HIL_RETURN_IF_ERROR(runner_->Describe(id_, kind, static_cast<uint32_t>(index), &info));
-      ports[index] = MutableBytes(nullptr, info.bytes);
-      *total += AlignUp(info.bytes);
-    }
-  }
-  return Ok();
-}
-
 Status LoadedModel::AllocatePorts() {
-  input_count_ = runner_->Count(id_, TensorKind::kInput);
-  output_count_ = runner_->Count(id_, TensorKind::kOutput);
-  if (input_count_ > kMaxPorts || output_count_ > kMaxPorts) {
-    return Status(Code::kTooLarge, "the model has more than 64 inputs or outputs");
-  }
-  uint64_t total = 0;
-  HIL_RETURN_IF_ERROR(SumPorts(&total));
-  if (total > kMaxBytes) {
-    return Status(Code::kTooLarge, "the model's inputs and outputs exceed 2 GiB");
-  }
-  ports_ = PoolBuffer(pool_, static_cast<size_t>(std::max<uint64_t>(total, kAlign)));
+  HIL_RETURN_IF_ERROR(StatusOf(stream_.Open(&engine_)));
+  ports_ = PoolBuffer(pool_, stream_.memory_bytes());
   if (ports_.bytes().empty()) {
     return Status(Code::kOutOfMemory, "no memory for the model's inputs and outputs");
   }
-  Zero(ports_.bytes());
-  uint8_t* next = ports_.bytes().data();
-  output_bytes_ = 0;
-  for (size_t index = 0; index < input_count_; ++index) {
-    inputs_[index] = MutableBytes(next, inputs_[index].size());
-    next += AlignUp(inputs_[index].size());
-    bound_[index] = kUnbound;
-  }
-  for (size_t index = 0; index < output_count_; ++index) {
-    outputs_[index] = MutableBytes(next, outputs_[index].size());
-    next += AlignUp(outputs_[index].size());
-    output_bytes_ += static_cast<uint32_t>(outputs_[index].size());
-    streak_[index] = 0;
-  }
-  CountInputBytes();
+  stream_.Place(ports_.bytes());
+  std::fill(std::begin(streak_), std::end(streak_), uint8_t{0});
   return Ok();
 }
 
-void LoadedModel::CountInputBytes() {
-  input_bytes_ = 0;
-  state_bytes_ = 0;
-  for (size_t index = 0; index < input_count_; ++index) {
-    const uint32_t bytes = static_cast<uint32_t>(inputs_[index].size());
-    (bound_[index] == kUnbound ? input_bytes_ : state_bytes_) += bytes;
-  }
-}
-
 Status LoadedModel::FindPort(TensorKind kind, std::string_view name, uint32_t* index) const {
-  const size_t count = kind == TensorKind::kInput ? input_count_ : output_count_;
+  const size_t count = kind == TensorKind::kInput ? stream_.input_count() : stream_.output_count();
   for (*index = 0; *index < count; ++*index) {
     TensorInfo info;
     HIL_RETURN_IF_ERROR(Describe(kind, *index, &info));
@@ -159,21 +151,8 @@ Status LoadedModel::Find(std::string_view name, TensorKind* kind, uint32_t* inde
   return runner_->Find(id_, name, index);
 }
 
-Status LoadedModel::CheckPair(uint32_t output, uint32_t input) const {
-  TensorInfo from;
-  HIL_RETURN_IF_ERROR(Describe(TensorKind::kOutput, output, &from));
-  TensorInfo to;
-  HIL_RETURN_IF_ERROR(Describe(TensorKind::kInput, input, &to));
-  if (!SameLayout(from, to)) {
-    return Status(Code::kStateBinding,
-                  "output and input of a state differ in dtype, exponent or shape");
-  }
-  return Ok();
-}
-
 Status LoadedModel::Bind(uint16_t count, Bytes items) {
-  int16_t bound[kMaxPorts];
-  std::fill(std::begin(bound), std::end(bound), kUnbound);
+  espdl::Binding bindings[kMaxPorts];
   PayloadReader reader(items);
   for (uint16_t pair_index = 0; pair_index < count; ++pair_index) {
     StatePair pair;
@@ -181,23 +160,21 @@ Status LoadedModel::Bind(uint16_t count, Bytes items) {
     if (!reader.ok()) {
       return Status(Code::kBadRequest, "state pairs are cut short");
     }
-    uint32_t output = 0;
-    uint32_t input = 0;
-    HIL_RETURN_IF_ERROR(FindPort(TensorKind::kOutput, pair.output, &output));
-    HIL_RETURN_IF_ERROR(FindPort(TensorKind::kInput, pair.input, &input));
-    if (bound[input] != kUnbound) {
-      return Status(Code::kStateBinding, "an input is bound twice");
+    if (pair_index == kMaxPorts) {
+      return StatusOf(Error::kBoundTwice);
     }
-    HIL_RETURN_IF_ERROR(CheckPair(output, input));
-    bound[input] = static_cast<int16_t>(output);
+    espdl::Binding& binding = bindings[pair_index];
+    HIL_RETURN_IF_ERROR(FindPort(TensorKind::kOutput, pair.output, &binding.output));
+    HIL_RETURN_IF_ERROR(FindPort(TensorKind::kInput, pair.input, &binding.input));
   }
   if (!reader.done()) {
     return Status(Code::kBadRequest, "bytes after the last state pair");
   }
-  EndStream();
-  std::copy(std::begin(bound), std::end(bound), bound_);
-  CountInputBytes();
-  return Reset();
+  const Error error = stream_.Bind(Span<const espdl::Binding>(bindings, count));
+  if (error == Error::kNone || error == Error::kEngine) {  // the latter: bound, and not reset
+    EndStream();
+  }
+  return StatusOf(error);
 }
 
 Status LoadedModel::MeasureWatches(uint16_t count, Bytes items, uint64_t* values) const {
@@ -232,7 +209,7 @@ Status LoadedModel::Watch(uint16_t count, Bytes items) {
   const uint64_t watched_size = AlignUp(uint64_t{sizeof(Watched)} * count);
   const uint64_t captures_size = AlignUp(uint64_t{sizeof(Capture)} * count);
   const uint64_t total = watched_size + captures_size + values;
-  if (total + output_bytes_ > kMaxBytes) {
+  if (total + output_bytes() > kMaxBytes) {
     return Status(Code::kTooLarge, "watched tensors exceed 2 GiB");
   }
   watch_ = PoolBuffer(pool_, static_cast<size_t>(total));
@@ -261,7 +238,7 @@ Status LoadedModel::Watch(uint16_t count, Bytes items) {
     watch_bytes_ += static_cast<uint32_t>(entry->record().size());
   }
   watched_ = Span<Watched>(watched, count);
-  captures_ = Span<Capture>(captures, capture_count);
+  engine_.captures = Span<Capture>(captures, capture_count);
   return Ok();
 }
 
@@ -271,23 +248,15 @@ Status LoadedModel::DescribeWatch(uint16_t index, TensorInfo* info) const {
 
 void LoadedModel::ClearWatches() {
   watched_ = Span<Watched>();
-  captures_ = Span<Capture>();
+  engine_.captures = Span<Capture>();
   watch_bytes_ = 0;
   watch_.Release();
 }
 
-Status LoadedModel::Reset() {
-  HIL_RETURN_IF_ERROR(runner_->Reset(id_));
-  for (size_t index = 0; index < input_count_; ++index) {
-    if (bound_[index] != kUnbound) {
-      Zero(inputs_[index]);
-    }
-  }
-  return Ok();
-}
+Status LoadedModel::Reset() { return StatusOf(stream_.Reset()); }
 
 void LoadedModel::EndStream() {
-  stream_ = 0;
+  stream_id_ = 0;
   has_result_ = false;
 }
 
@@ -300,7 +269,7 @@ Status LoadedModel::StartStream(uint32_t stream, bool reset, bool retain) {
   if (reset) {
     HIL_RETURN_IF_ERROR(Reset());
   }
-  stream_ = stream;
+  stream_id_ = stream;
   broken_ = false;
   next_index_ = 0;
   received_ = 0;
@@ -314,22 +283,22 @@ Status LoadedModel::Feed(uint32_t index, uint32_t offset, Bytes data, bool* comp
   if (index != next_index_ || offset != received_) {
     return Status(Code::kChunkOrder, "not the next chunk index or offset");
   }
-  if (data.size() > input_bytes_ - received_) {
+  if (data.size() > input_bytes() - received_) {
     return Status(Code::kBadRequest, "chunk is larger than the step's input block");
   }
   ScatterInput(offset, data);
   received_ += static_cast<uint32_t>(data.size());
-  *complete = received_ == input_bytes_;
+  *complete = received_ == input_bytes();
   return Ok();
 }
 
 void LoadedModel::ScatterInput(uint32_t offset, Bytes data) {
   uint64_t base = 0;
-  for (size_t index = 0; index < input_count_; ++index) {
-    if (bound_[index] != kUnbound) {
+  for (size_t index = 0; index < stream_.input_count(); ++index) {
+    if (stream_.is_bound(index)) {
       continue;
     }
-    const MutableBytes port = inputs_[index];
+    const MutableBytes port = stream_.input(index);
     const uint64_t begin = std::max<uint64_t>(base, offset);
     const uint64_t end = std::min<uint64_t>(base + port.size(), uint64_t{offset} + data.size());
     if (begin < end) {
@@ -341,18 +310,16 @@ void LoadedModel::ScatterInput(uint32_t offset, Bytes data) {
 }
 
 Status LoadedModel::Step(Unwritten* unwritten, uint32_t* latency_us, uint16_t* vector_unit) {
-  Bytes inputs[kMaxPorts];
-  std::copy(inputs_, inputs_ + input_count_, inputs);
   ++canary_seed_;
-  for (size_t index = 0; index < output_count_; ++index) {
-    FillCanary(canary_seed_ + static_cast<uint32_t>(index << 24), outputs_[index]);
+  for (size_t index = 0; index < stream_.output_count(); ++index) {
+    FillCanary(canary_seed_ + static_cast<uint32_t>(index << 24), stream_.mutable_output(index));
   }
   received_ = 0;
   has_result_ = false;
   *vector_unit = runner_->RestoreVectorUnit();
-  const Status status =
-      runner_->Run(id_, Span<const Bytes>(inputs, input_count_),
-                   Span<const MutableBytes>(outputs_, output_count_), captures_, latency_us);
+  engine_.latency_us = 0;
+  const Status status = StatusOf(stream_.Run());
+  *latency_us = engine_.latency_us;
   if (!status.ok()) {
     broken_ = true;
     return status;
@@ -362,7 +329,7 @@ Status LoadedModel::Step(Unwritten* unwritten, uint32_t* latency_us, uint16_t* v
   }
   CheckCanary(unwritten);
   RecordWatches();
-  FeedBackState();
+  stream_.Advance();
   ++next_index_;
   has_result_ = true;
   stepped_ = true;
@@ -371,10 +338,10 @@ Status LoadedModel::Step(Unwritten* unwritten, uint32_t* latency_us, uint16_t* v
 
 void LoadedModel::CheckCanary(Unwritten* unwritten) {
   *unwritten = Unwritten();
-  for (size_t index = 0; index < output_count_; ++index) {
-    const size_t size = outputs_[index].size();
+  for (size_t index = 0; index < stream_.output_count(); ++index) {
+    const size_t size = stream_.output(index).size();
     CanaryScan scan =
-        ScanCanary(canary_seed_ + static_cast<uint32_t>(index << 24), outputs_[index]);
+        ScanCanary(canary_seed_ + static_cast<uint32_t>(index << 24), stream_.output(index));
     if (size < kCanaryRun) {
       // Too short to be sure at once: count over consecutive steps.
       const size_t streak = scan.whole ? std::min(streak_[index] + size, kCanaryRun) : 0;
@@ -397,8 +364,8 @@ void LoadedModel::CheckCanary(Unwritten* unwritten) {
 void LoadedModel::RecordWatches() {
   for (Watched& watched : watched_) {
     if (watched.kind != TensorKind::kNodeOutput && !watched.value.empty()) {
-      const MutableBytes* ports = watched.kind == TensorKind::kInput ? inputs_ : outputs_;
-      std::memcpy(watched.value.data(), ports[watched.index].data(), watched.value.size());
+      std::memcpy(watched.value.data(), PortBytes(watched.kind, watched.index).data(),
+                  watched.value.size());
     }
     if (watched.mode == WatchMode::kDigest) {
       StoreU32(Crc32(watched.value), watched.digest);
@@ -406,16 +373,13 @@ void LoadedModel::RecordWatches() {
   }
 }
 
-void LoadedModel::FeedBackState() {
-  for (size_t index = 0; index < input_count_; ++index) {
-    if (bound_[index] != kUnbound && !inputs_[index].empty()) {
-      std::memcpy(inputs_[index].data(), outputs_[bound_[index]].data(), inputs_[index].size());
-    }
-  }
+Bytes LoadedModel::PortBytes(TensorKind kind, uint32_t index) const {
+  return kind == TensorKind::kInput ? Bytes(stream_.input(index)) : stream_.output(index);
 }
 
 Bytes LoadedModel::ResultPart(size_t part) const {
-  return part < output_count_ ? Bytes(outputs_[part]) : watched_[part - output_count_].record();
+  const size_t outputs = stream_.output_count();
+  return part < outputs ? stream_.output(part) : watched_[part - outputs].record();
 }
 
 Status LoadedModel::ReadResult(uint32_t index, uint32_t offset, MutableBytes out) const {
@@ -423,7 +387,7 @@ Status LoadedModel::ReadResult(uint32_t index, uint32_t offset, MutableBytes out
     return Status(Code::kNotAvailable, "not the last step of the stream");
   }
   uint64_t base = 0;
-  for (size_t part = 0; part < output_count_ + watched_.size(); ++part) {
+  for (size_t part = 0; part < stream_.output_count() + watched_.size(); ++part) {
     const Bytes bytes = ResultPart(part);
     CopyOverlap(bytes, base, offset, out);
     base += bytes.size();
@@ -444,8 +408,7 @@ Status LoadedModel::ReadTensor(TensorKind kind, uint32_t index, uint32_t offset,
     return Status(Code::kNotAvailable, "the model has not run a step");
   }
   if (kind != TensorKind::kNodeOutput) {
-    const MutableBytes port = kind == TensorKind::kInput ? inputs_[index] : outputs_[index];
-    CopyOverlap(port, 0, offset, out);
+    CopyOverlap(PortBytes(kind, index), 0, offset, out);
     return Ok();
   }
   for (const Watched& watched : watched_) {

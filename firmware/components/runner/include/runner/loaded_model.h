@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "espdl_stream/stream.h"
 #include "runner/model_runner.h"
 #include "runner/platform.h"
 #include "wire/messages.h"
@@ -13,8 +14,6 @@
 
 namespace hil {
 
-inline constexpr size_t kMaxPorts = 64;  // graph inputs, and graph outputs, of one model
-
 // What a step found in the canary, for ChunkReply.
 struct Unwritten {
   uint16_t tensors = 0;  // outputs with unwritten bytes
@@ -22,6 +21,31 @@ struct Unwritten {
   uint32_t offset = 0;
   uint32_t bytes = 0;
   bool suspect = false;  // a short output is wholly canary, which may be chance
+};
+
+// One model of a runner, as the streaming class wants it.
+class RunnerEngine final : public espdl::Engine {
+ public:
+  RunnerEngine() = default;
+  RunnerEngine(ModelRunner* runner, uint32_t id) : runner_(runner), id_(id) {}
+
+  size_t Count(espdl::Side side) override;
+  espdl::Error Describe(espdl::Side side, size_t index, espdl::Tensor* tensor) override;
+  espdl::Error Reset() override;
+  espdl::Error Run(Span<const Bytes> inputs, Span<const MutableBytes> outputs) override;
+
+  // Why the last call failed, if the error is kEngine.
+  const Status& status() const { return status_; }
+
+  Span<Capture> captures;   // of watched node outputs
+  uint32_t latency_us = 0;  // of the last step
+
+ private:
+  espdl::Error Keep(const Status& status);
+
+  ModelRunner* runner_ = nullptr;
+  uint32_t id_ = 0;
+  Status status_;
 };
 
 class LoadedModel {
@@ -41,11 +65,11 @@ class LoadedModel {
   uint32_t handle() const { return handle_; }
   const Sha256Digest& sha256() const { return sha256_; }
   uint32_t size() const { return size_; }
-  uint32_t input_bytes() const { return input_bytes_; }    // of all unbound inputs
-  uint32_t output_bytes() const { return output_bytes_; }  // of all outputs
-  uint32_t state_bytes() const { return state_bytes_; }    // of all bound inputs
+  uint32_t input_bytes() const { return Size(stream_.input_bytes()); }    // of all unbound inputs
+  uint32_t output_bytes() const { return Size(stream_.output_bytes()); }  // of all outputs
+  uint32_t state_bytes() const { return Size(stream_.state_bytes()); }    // of all bound inputs
   uint32_t watch_bytes() const { return watch_bytes_; }
-  uint32_t result_bytes() const { return output_bytes_ + watch_bytes_; }
+  uint32_t result_bytes() const { return output_bytes() + watch_bytes_; }
 
   uint32_t Count(TensorKind kind) const { return runner_->Count(id_, kind); }
   Status Describe(TensorKind kind, uint32_t index, TensorInfo* info) const {
@@ -66,7 +90,7 @@ class LoadedModel {
   Status Reset();
 
   // The stream: 0 when there is none.
-  uint32_t stream() const { return stream_; }
+  uint32_t stream() const { return stream_id_; }
   Status StartStream(uint32_t stream, bool reset, bool retain);
 
   // Accepts a part of the next step's input block; *complete tells that Step is due.
@@ -83,7 +107,8 @@ class LoadedModel {
   Status ReadTensor(TensorKind kind, uint32_t index, uint32_t offset, MutableBytes out) const;
 
  private:
-  static constexpr int16_t kUnbound = -1;
+  static constexpr size_t kMaxPorts = espdl::kMaxPorts;
+  static uint32_t Size(size_t bytes) { return static_cast<uint32_t>(bytes); }
 
   // One watched tensor.
   struct Watched {
@@ -99,17 +124,15 @@ class LoadedModel {
   };
 
   Status AllocatePorts();
-  Status SumPorts(uint64_t* total);
-  Status CheckPair(uint32_t output, uint32_t input) const;
+  Status StatusOf(espdl::Error error) const;
   Status FindPort(TensorKind kind, std::string_view name, uint32_t* index) const;
   Status MeasureWatches(uint16_t count, Bytes items, uint64_t* values) const;
-  void CountInputBytes();
   void ClearWatches();
   void EndStream();
   void ScatterInput(uint32_t offset, Bytes data);
   void CheckCanary(Unwritten* unwritten);
   void RecordWatches();
-  void FeedBackState();
+  Bytes PortBytes(TensorKind kind, uint32_t index) const;
   Bytes ResultPart(size_t part) const;
 
   ModelRunner* runner_ = nullptr;
@@ -121,22 +144,15 @@ class LoadedModel {
   PoolBuffer model_;
 
   PoolBuffer ports_;  // memory of all graph inputs and outputs
-  size_t input_count_ = 0;
-  size_t output_count_ = 0;
-  MutableBytes inputs_[kMaxPorts];
-  MutableBytes outputs_[kMaxPorts];
-  int16_t bound_[kMaxPorts] = {};   // per input: the output that feeds it
+  RunnerEngine engine_;
+  espdl::Stream stream_;
   uint8_t streak_[kMaxPorts] = {};  // per short output: canary bytes in consecutive steps
-  uint32_t input_bytes_ = 0;
-  uint32_t output_bytes_ = 0;
-  uint32_t state_bytes_ = 0;
 
   PoolBuffer watch_;  // tables and values
   Span<Watched> watched_;
-  Span<Capture> captures_;  // of watched node outputs
   uint32_t watch_bytes_ = 0;
 
-  uint32_t stream_ = 0;
+  uint32_t stream_id_ = 0;
   bool broken_ = false;
   bool retain_ = false;
   uint32_t next_index_ = 0;   // of the stream

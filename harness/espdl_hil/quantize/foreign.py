@@ -1,0 +1,262 @@
+"""Files from elsewhere as an entry of the store: read, checked, planned; nothing is exported."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espdl_hil import interpreter
+from espdl_hil.errors import ConfigError, HarnessError, QuantizeError, StreamingError
+from espdl_hil.espdl import load_graph
+from espdl_hil.model import load_model
+from espdl_hil.operators import check_graph
+from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
+from espdl_hil.quantize.check import check_same_calibration, check_state
+from espdl_hil.quantize.recipe import hash_file
+from espdl_hil.quantize.stimulus import make_stimulus
+from espdl_hil.streaming import Clock, Flow, Severity, analyze, check_export, from_espdl
+from espdl_hil.targets import TARGETS, Rounding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.espdl import Graph, TensorInfo
+    from espdl_hil.model import StreamingModel
+    from espdl_hil.quantize.recipe import Recipe
+    from espdl_hil.streaming import Analysis, Finding
+
+    Arrays = dict[str, NDArray[Any]]
+
+NOT_JUDGED = (
+    "the files come from elsewhere: without the exporter's calibrated graph neither its reference "
+    "nor the accuracy against a float model was judged"
+)
+
+_EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, would say"
+
+
+def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
+    """Leave an entry that ``Artifacts`` reads.
+
+    Args:
+        recipe: Of a model that names its files.
+        directory: Empty.
+
+    Returns:
+        The files, as ``Store.publish`` wants them: path relative to the model file, to SHA-256.
+
+    Raises:
+        ConfigError: a file is missing, or is not what the model declares.
+        ArtifactError: a file is damaged.
+        UnsupportedOpError: ESP-DL has no kernel for a node.
+        StreamingError: a streaming file is not the offline network.
+    """
+    model = load_model(recipe.source)
+    paths = _paths(model, recipe)
+    for name, path in paths.items():
+        (directory / name).write_bytes(_read(path, model))
+    offline = load_graph(directory / OFFLINE)
+    axes = _frame_axes(model, offline, recipe.bits)
+    check_state(offline, model.state)
+    check_graph(offline, recipe.target)
+    stimulus = _stimulus(model, offline)
+    inputs = {
+        info.name: quantize(stimulus[info.name], info, recipe.target) for info in offline.inputs
+    }
+    write_arrays(directory, {"stimulus": stimulus, "inputs_q": inputs})
+    lint: dict[int, list[Finding]] = {}
+    notes: dict[int, list[str]] = {}
+    for chunk in recipe.chunk_frames:
+        streaming = load_graph(directory / streaming_name(chunk))
+        frames = _chunk_frames(model, offline, streaming, axes, chunk)
+        analysis = analyze(from_espdl(offline), Clock.of(axes, frames, model.state))
+        lint[chunk] = check_export(analysis, streaming)
+        if all(finding.severity is not Severity.ERROR for finding in lint[chunk]):
+            _require_one_calibration(offline, streaming, chunk, model)
+            check_graph(streaming, recipe.target)
+        if analysis.planned is not None:
+            (directory / plan_name(chunk)).write_text(analysis.planned.to_json())
+        last = _last_step(offline, streaming, inputs, axes, recipe.target)
+        notes[chunk] = [NOT_JUDGED, *last]
+    _write_meta(recipe, directory, analysis, lint, notes)
+    folder = recipe.source.parent
+    return {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
+
+
+def quantize(values: NDArray[Any], info: TensorInfo, target: str) -> NDArray[Any]:
+    """Quantize real values as ESP-DL does on a target; what a file keeps as float stays."""
+    if info.dtype.kind == "f":
+        return values.astype(info.dtype)
+    scaled = np.ldexp(values.astype(np.float64), -info.exponent)
+    half_even = TARGETS[target].rounding is Rounding.HALF_EVEN
+    rounded = np.rint(scaled) if half_even else np.floor(scaled + 0.5)
+    limits = np.iinfo(info.dtype)
+    return np.clip(rounded, limits.min, limits.max).astype(info.dtype)
+
+
+def _paths(model: StreamingModel, recipe: Recipe) -> dict[str, Path]:
+    """Where each file of the entry comes from."""
+    streaming = model.streaming_files
+    given = {
+        OFFLINE: model.offline,
+        **{streaming_name(c): streaming[c] for c in recipe.chunk_frames},
+    }
+    folder = recipe.source.parent
+    return {
+        name: (folder / str(path).format(target=recipe.target, bits=recipe.bits)).resolve()
+        for name, path in given.items()
+    }
+
+
+def _read(path: Path, model: StreamingModel) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"model {model.name!r}: {path} cannot be read: {error.strerror or error}",
+            hint="paths are relative to the model file; {target} and {bits} in them are replaced",
+        ) from None
+
+
+def _frame_axes(model: StreamingModel, offline: Graph, bits: int) -> dict[str, int]:
+    """The time axis of each input of the file that has one, by the file's own name.
+
+    Raises:
+        ConfigError: the file's inputs or outputs are not what is declared.
+    """
+    names = _names(model, offline)
+    declared = {names[name]: shape for name, shape in model.inputs.items()}
+    for info in offline.inputs:
+        if info.shape != declared[info.name]:
+            raise ConfigError(
+                f"model {model.name!r}: input {info.name!r} of the offline file has the shape "
+                f"{info.shape}, declared is {declared[info.name]}",
+                hint="declare shapes and frame_axis as the file has them, channels last",
+            )
+        if info.dtype.kind != "f" and info.dtype.itemsize * 8 != bits:
+            raise ConfigError(
+                f"model {model.name!r}: input {info.name!r} of the offline file is {info.dtype}, "
+                f"declared is bits=({bits},)"
+            )
+    missing = set(model.state.values()) - {info.name for info in offline.outputs}
+    if missing:
+        raise ConfigError(
+            f"model {model.name!r}: the offline file has no output {', '.join(sorted(missing))}"
+        )
+    return {names[name]: axis for name, axis in model.frame_axes.items()}
+
+
+def _names(model: StreamingModel, offline: Graph) -> dict[str, str]:
+    """Declared name of each input to the file's; the only one needs no name."""
+    there = [info.name for info in offline.inputs]
+    declared = list(model.inputs)
+    if len(there) == len(declared) == 1:
+        return {declared[0]: there[0]}
+    if set(there) != set(declared):
+        raise ConfigError(
+            f"model {model.name!r}: the offline file has the inputs {', '.join(there)}, declared "
+            f"are {', '.join(declared)}",
+            hint="input_shape and frame_axis are mappings from input name, state included",
+        )
+    return {name: name for name in declared}
+
+
+def _stimulus(model: StreamingModel, offline: Graph) -> Arrays:
+    names = _names(model, offline)
+    return {names[name]: array for name, array in make_stimulus(model).items()}
+
+
+def _chunk_frames(
+    model: StreamingModel,
+    offline: Graph,
+    streaming: Graph,
+    axes: Mapping[str, int],
+    chunk: int,
+) -> dict[str, int]:
+    """Frames of each input in a step, as the streaming file has them.
+
+    Raises:
+        ConfigError: the file is for chunks of another size.
+    """
+    names = _names(model, offline)
+    wanted = {names[name]: frames for name, frames in model.chunk_of(chunk).items()}
+    found = {info.name: info.shape for info in streaming.inputs}
+    for name, frames in wanted.items():
+        if name not in found or found[name][axes[name]] != frames:
+            has = f"shape {found[name]}" if name in found else "no such input"
+            raise ConfigError(
+                f"model {model.name!r}: the streaming file for chunks of {chunk} frames has {has} "
+                f"for input {name!r}, expected {frames} frames on axis {axes[name]}"
+            )
+    return wanted
+
+
+def _require_one_calibration(
+    offline: Graph, streaming: Graph, chunk: int, model: StreamingModel
+) -> None:
+    try:
+        check_same_calibration(offline, streaming, chunk)
+    except QuantizeError as error:
+        raise StreamingError(
+            error.message,
+            rule="S000",
+            node=model.name,
+            hint="quantizing twice may give two models: export both from one calibrated graph",
+        ) from None
+
+
+def _last_step(
+    offline: Graph,
+    streaming: Graph,
+    inputs: Arrays,
+    axes: Mapping[str, int],
+    target: str,
+) -> list[str]:
+    """What ESP-DL's streaming example would say: it compares the end of the first output alone.
+
+    Nothing where the files do not run, or have more than the one input of the example.
+    """
+    if len(offline.inputs) != 1:
+        return []
+    name, axis = next(iter(axes.items()))
+    frames = next(info.shape[axis] for info in streaming.inputs)
+    count = inputs[name].shape[axis] // frames
+    try:
+        whole = interpreter.load(offline, target).step(inputs)
+        session = interpreter.load(streaming, target)
+        for part in np.split(
+            inputs[name][(slice(None),) * axis + (slice(0, count * frames),)], count, axis
+        ):
+            step = session.step({name: np.ascontiguousarray(part)})
+    except HarnessError:
+        return [f"{_EXAMPLE}: nothing, the files do not run"]
+    output = min(step)  # the first of a sorted map
+    seen = step[output].tobytes()
+    says = "matches" if whole[output].tobytes().endswith(seen) else "does not match"
+    return [f"{_EXAMPLE}: {says}"]
+
+
+def _write_meta(
+    recipe: Recipe,
+    directory: Path,
+    analysis: Analysis,
+    lint: Mapping[int, list[Finding]],
+    notes: Mapping[int, list[str]],
+) -> None:
+    meta = {
+        "recipe": recipe.to_json(),
+        "files": {path.name: hash_file(path) for path in sorted(directory.glob("*.espdl"))},
+        "frame_axes": {
+            name: found.axis for name, found in analysis.timing.items() if isinstance(found, Flow)
+        },
+        "log": [],
+        "lint": {chunk: [finding.to_json() for finding in found] for chunk, found in lint.items()},
+        "notes": notes,
+    }
+    (directory / META).write_text(json.dumps(meta, indent=1))

@@ -1,0 +1,265 @@
+"""Files from elsewhere: the zoo's own taken for foreign, and what is refused of others."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from espdl_hil.cli import main
+from espdl_hil.compare import Outcome
+from espdl_hil.errors import ConfigError
+from espdl_hil.espdl import load_graph
+from espdl_hil.model import load_models
+from espdl_hil.proof.case import cross, make_cases
+from espdl_hil.proof.hil import Hil
+from espdl_hil.proof.rig import Rig
+from espdl_hil.proof.rows import RowBook
+from espdl_hil.proof.settings import Settings
+from espdl_hil.proof.verify import prove, verify
+from espdl_hil.quantize import NOT_JUDGED, Recipe, Store, prepare
+from espdl_hil.targets import DEVKIT_TARGETS
+
+ZOO = Path(__file__).parents[2] / "models"
+QUICK = {"tcn", "gru_denoiser"}  # the others are in the campaign
+
+FOREIGN = """
+from espdl_hil import StreamingModel
+
+MODEL = StreamingModel(
+    name={name!r}, offline={offline!r}, streaming={streaming!r}, input_shape={shapes!r},
+    frame_axis={axes!r}, state={state!r}, outputs={outputs!r}, bits=({bits},),
+    targets=({target!r},), ragged={ragged!r},
+)
+"""
+
+
+def reimport(model, target, bits, made, folder):
+    """Write a model file that names the files of an artifact, as if they came from elsewhere."""
+    offline = load_graph(made.offline)
+    chunk = model.chunk_frames[0]
+    file = folder / f"{model.name}_{bits}_{target}.py"
+    file.write_text(
+        FOREIGN.format(
+            name=f"{model.name}_{bits}",
+            offline=str(made.offline),
+            streaming={size: str(path) for size, path in made.streaming.items()},
+            shapes={info.name: tuple(info.shape) for info in offline.inputs},
+            axes=dict(made.plans[chunk].frame_axes),
+            state=dict(model.state),
+            outputs=tuple(info.name for info in offline.outputs),
+            bits=bits,
+            target=target,
+            ragged=model.ragged,
+        )
+    )
+    return file
+
+
+def prove_again(models, target, folder):
+    """Export models, take the files in as foreign ones, and prove them; gives rows by id."""
+    recipes = {
+        (model.name, bits): Recipe.of(model, target, bits)
+        for model in models
+        for bits in model.bits
+    }
+    made = prepare(list(recipes.values()), Store())
+    files = [
+        reimport(model, target, bits, made[recipes[model.name, bits].key], folder)
+        for model in models
+        for bits in model.bits
+    ]
+    cases = make_cases(files, [target])
+    rig = Rig(Settings(targets=(target,), report=folder / "report"), cases)
+    book = RowBook(rig)
+    with contextlib.closing(rig):
+        rig.prepare()
+        explanations = [text for case in cases if (text := prove(case, book))]
+        assert explanations == []
+        return {row.id: row for row in book.results.rows}
+
+
+def assert_proven(rows, models, target):
+    wanted = {
+        f"{target}-{model.name}_{bits}-int{bits}-chunk{chunk}"
+        for model in models
+        for bits in model.bits
+        for chunk in model.chunk_frames
+    }
+    assert set(rows) == wanted
+    for row in rows.values():
+        assert row.outcome is Outcome.PASSED, row.id
+        assert set(row.checks) == {"streaming", "interpreter"}
+        assert all(check.compared and not check.differing for check in row.checks.values())
+        assert row.accuracy is None
+        assert NOT_JUDGED in row.details.notes
+
+
+@pytest.mark.parametrize("target", DEVKIT_TARGETS)
+def test_exported_files_are_proven_again(target, tmp_path):
+    models = [model for name, model in load_models([ZOO]).items() if name in QUICK]
+    assert_proven(prove_again(models, target, tmp_path), models, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", DEVKIT_TARGETS)
+def test_the_whole_zoo_is_proven_again(target, tmp_path):
+    models = [model for name, model in load_models([ZOO]).items() if name not in QUICK]
+    assert_proven(prove_again(models, target, tmp_path), models, target)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """One row of the zoo as foreign files in a folder; gives the model file."""
+    (model,) = load_models([ZOO / "tcn.py"]).values()
+    recipe = Recipe.of(model, "esp32s3", 8)
+    made = prepare([recipe], Store())[recipe.key]
+    for name in ("offline.espdl", "streaming-3.espdl"):
+        (tmp_path / name).write_bytes((made.directory / name).read_bytes())
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from espdl_hil import StreamingModel\n"
+        'MODEL = StreamingModel(name="mine", offline="offline.espdl", '
+        'streaming={3: "streaming-3.espdl"}, input_shape=(1, 24, 16), frame_axis=1, '
+        'targets=("esp32s3",))\n'
+    )
+    return file
+
+
+def test_a_changed_file_is_taken_in_again(foreign, tmp_path):
+    assert verify(foreign, report=tmp_path / "report")
+    offline, streaming = tmp_path / "offline.espdl", tmp_path / "streaming-3.espdl"
+    streaming.write_bytes(offline.read_bytes())
+    result = verify(foreign, report=tmp_path / "report")
+    assert not result
+    assert "the streaming file for chunks of 3 frames has shape (1, 24, 16)" in str(result)
+
+
+def test_one_flipped_weight_is_not_one_calibration(foreign, tmp_path):
+    (case,) = make_cases([foreign], ["esp32s3"])
+    rig = Rig(Settings(targets=("esp32s3",)), [case])
+    with contextlib.closing(rig):
+        rig.prepare()
+        flipped = rig.expected(case).flipped_weight()
+    (tmp_path / "streaming-3.espdl").write_bytes(flipped)
+    result = verify(foreign, report=tmp_path / "report")
+    assert result.rows[0].outcome is Outcome.FAILED
+    assert "is not the offline network" in str(result)
+    assert "quantizing twice may give two models" in str(result)
+
+
+def test_what_was_not_judged_cannot_be_asked_for(foreign, tmp_path):
+    (case,) = make_cases([foreign], ["esp32s3"])
+    rig = Rig(Settings(targets=("esp32s3",), report=tmp_path), [case])
+    with contextlib.closing(rig):
+        rig.prepare()
+        hil = Hil(case, RowBook(rig))
+        for ask in (hil.reference, hil.accuracy):
+            with pytest.raises(ConfigError, match="neither its reference nor the accuracy"):
+                ask()
+
+
+EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, would say: "
+
+
+def tutorial_file(folder, name, target, chunk):
+    """The model file for what ``upstream_export.py`` leaves."""
+    file = folder / "mine.py"
+    shape = tuple(load_graph(folder / "model.espdl").inputs[0].shape)
+    file.write_text(
+        "from espdl_hil import StreamingModel\n"
+        f"MODEL = StreamingModel(name={name!r}, offline='model.espdl', "
+        f"streaming={{{chunk}: 'streaming_model.espdl'}}, input_shape={shape}, frame_axis=1, "
+        f"targets=({target!r},))\n"
+    )
+    return file
+
+
+def test_what_the_exporter_converts_wrongly_is_refused_as_foreign(tmp_path):
+    """``auto_streaming`` moves every reader of a tensor behind its cache, as in the tutorial."""
+    (model,) = load_models([ZOO / "tcn.py"]).values()
+    recipe = Recipe.of(replace(model, streaming="auto", chunk_frames=(3,)), "esp32s3", 8)
+    made = prepare([recipe], Store())[recipe.key]
+    (tmp_path / "model.espdl").write_bytes(made.offline.read_bytes())
+    (tmp_path / "streaming_model.espdl").write_bytes(made.streaming[3].read_bytes())
+    result = verify(tutorial_file(tmp_path, "tcn", "esp32s3", 3), report=tmp_path / "report")
+    assert [row.outcome for row in result.rows] == [Outcome.FAILED]
+    assert "[S202]" in str(result)
+    assert f"{EXAMPLE}nothing, the files do not run" in str(result)
+
+
+def test_what_the_example_would_say(foreign, tmp_path):
+    result = verify(foreign, report=tmp_path / "report")
+    assert f"{EXAMPLE}matches" in result.rows[0].details.notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", DEVKIT_TARGETS)
+@pytest.mark.parametrize(
+    ("name", "chunk", "rule"),
+    [
+        ("tcn", 3, "S202"),
+        ("pointwise", 4, ""),
+        ("inverted_residual", 3, ""),
+        ("inverted_residual_se", 3, ""),
+    ],
+)
+def test_the_tutorials_models_by_its_own_script(name, chunk, rule, target, tmp_path):
+    script = Path(__file__).with_name("upstream_export.py")
+    command = [sys.executable, script, ZOO / f"{name}.py", target, str(chunk), tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    result = verify(tutorial_file(tmp_path, name, target, chunk), report=tmp_path / "report")
+    (row,) = result.rows
+    if rule:
+        assert row.outcome is Outcome.FAILED
+        assert f"[{rule}]" in str(result)
+        assert f"{EXAMPLE}nothing, the files do not run" in str(result)
+    else:
+        assert row.outcome is Outcome.PASSED
+        assert row.checks["streaming"].differing == 0
+        assert f"{EXAMPLE}matches" in row.details.notes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"offline.espdl"', '"none.espdl"', "none.espdl cannot be read: No such file"),
+        ("(1, 24, 16)", "(1, 24, 8)", "has the shape (1, 24, 16), declared is (1, 24, 8)"),
+        ("frame_axis=1", "frame_axis=1, bits=(16,)", "is int8, declared is bits=(16,)"),
+    ],
+)
+def test_a_declaration_that_is_not_the_files(foreign, old, new, message, tmp_path):
+    foreign.write_text(foreign.read_text().replace(old, new))
+    result = verify(foreign, report=tmp_path / "report")
+    assert not result
+    assert message in str(result)
+
+
+def test_foreign_files_are_exported_like_our_own(foreign, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "mine.py", "--target", "esp32s3", "-o", "out"]) == 0
+    streaming = (tmp_path / "streaming-3.espdl").read_bytes()
+    assert (tmp_path / "out/models/mine_int8_chunk3.espdl").read_bytes() == streaming
+
+
+def test_a_pair_of_sources_is_refused():
+    from espdl_hil import StreamingModel
+
+    common = {"name": "m", "input_shape": (1, 24, 16), "frame_axis": 1}
+    for given, message in [
+        ({"offline": "a.espdl"}, "expected a file for each chunk size"),
+        ({"offline": "a.espdl", "streaming": {3: "b.espdl"}, "chunk_frames": (4,)}, "for 3"),
+        ({"offline": "a.espdl", "streaming": {3: "b"}, "build": print}, "build and offline"),
+        ({"onnx": 5, "chunk_frames": (3,)}, "onnx = 5: expected a path"),
+        ({"chunk_frames": (3,)}, "build is not a function"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            StreamingModel(**common, **given)
+    made = StreamingModel(**common, offline="a.espdl", streaming={3: "b.espdl", 6: "c.espdl"})
+    assert made.chunk_frames == (3, 6)
+    assert [case.chunk_frames for case in cross([made], ["esp32s3"])] == [3, 6]
