@@ -236,7 +236,7 @@ def test_equalization_that_scales_an_output_is_refused(
 
 
 def notes(artifacts: Artifacts) -> tuple[str, ...]:
-    (said,) = {artifacts.notes(chunk) for chunk in artifacts.chunk_frames}
+    (said,) = {artifacts.notes(chunk) for chunk in artifacts.lint}
     return said
 
 
