@@ -25,48 +25,40 @@ if "esp_ppq" in sys.modules:
     from espdl_hil.quantize import exporter
     _calibrate = exporter.calibrate
 
-    def calibrate(path, target, bits, batches, state):
-        graph = _calibrate(path, target, bits, batches, state)
+    def calibrate(*arguments):
+        graph = _calibrate(*arguments)
         change(graph)
         return graph
 
     exporter.calibrate = calibrate
 """
-MIXED = """
-import sys
-if "esp_ppq" in sys.modules:
-    from esp_ppq.api.setting import QuantizationSettingFactory
-    from esp_ppq.core import TargetPlatform
-
-    _made = QuantizationSettingFactory.espdl_setting
-
-    def espdl_setting(*args, **options):
-        setting = _made(*args, **options)
-        setting.dispatching_table.append("/b/Conv", TargetPlatform.ESPDL_S3_INT16)
-        return setting
-
-    QuantizationSettingFactory.espdl_setting = espdl_setting
-"""
-FINER = (
-    IN_WORKER
-    + """
+CHANGE = """
 def change(graph):
     from esp_ppq.core import QuantizationStates
     layer = graph.operations["/b/Conv"]
-    for config in (layer.input_quant_config[0], layer.output_quant_config[0]):
-        scale, offset = config.scale / 2**9, config.offset  # finer than what the layer before gives
+    for config in CONFIGS:
+        scale, offset = config.scale / 2**BITS, config.offset
         config._dominator = config
         config.state = QuantizationStates.ACTIVATED
         config.scale, config.offset = scale, offset
 """
+# Finer than what the layer before gives.
+FINER = IN_WORKER + CHANGE.replace("BITS", "9").replace(
+    "CONFIGS", "(layer.input_quant_config[0], layer.output_quant_config[0])"
+)
+MIXED = (
+    "from espdl_hil import Quantization\n"
+    + IN_WORKER
+    + CHANGE.replace("BITS", "2").replace("CONFIGS", "layer.input_quant_config[:1]")
 )
 CAUSAL = "self.a(F.pad(x, (2, 0)))"
 # 8 channels of 22 frames are 16 n elements; a chunk of 11 frames has 16 n + 8
 WIDENED = network(
     [f"return self.b(torch.relu({CAUSAL}))"],
     a="nn.Conv1d(4, 8, 3)",
-    b="nn.Conv1d(8, 8, 1)",
-    declared=", input_shape=(1, 4, 22), chunk_frames=(11,)",
+    b="nn.Conv1d(8, 8, 1, bias=False)",
+    declared=", input_shape=(1, 4, 22), chunk_frames=(11,), quantization="
+    "Quantization(layer_bits={'b': 16})",
 )
 MODELS = {
     "nearest": network(
@@ -82,6 +74,7 @@ MODELS = {
     "widened": MIXED + WIDENED,
     "refused": MIXED
     + """
+if "esp_ppq" in sys.modules:
     from espdl_hil.quantize import conversion
     conversion.find_detours = lambda graph, target: {}
 """
