@@ -1,15 +1,17 @@
-"""What puts a row in doubt whatever its outcome: said by the device, not by its numbers."""
+"""What puts a row in doubt whatever its outcome: said by device and model, not by its numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from espdl_hil.streaming import Severity
 from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from espdl_hil.device.tensors import StepResult
+    from espdl_hil.streaming import Finding
 
 
 def arithmetic_findings(espdl_version: str) -> tuple[str, ...]:
@@ -28,6 +30,19 @@ def arithmetic_findings(espdl_version: str) -> tuple[str, ...]:
         return ()
     reported = f"ESP-DL {espdl_version}" if version else "the device reports no version of ESP-DL"
     return (f"arithmetic unknown: {reported}; known: {', '.join(KNOWN_ESPDL_VERSIONS)}",)
+
+
+def model_findings(lint: Iterable[Finding]) -> tuple[str, ...]:
+    """Say what the stimulus does not show, and what is to be known of the first frames.
+
+    Args:
+        lint: Of the streaming file; notes of what is as it should be are left out.
+    """
+    return tuple(
+        f"{finding.rule} {finding.message}"
+        for finding in lint
+        if finding.rule.startswith("S4") or finding.severity is Severity.WARNING
+    )
 
 
 def vector_unit_findings(steps: Sequence[StepResult]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
-from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
+from espdl_hil.proof.findings import arithmetic_findings, model_findings, vector_unit_findings
 from espdl_hil.proof.package import streaming_name
 from espdl_hil.report import (
     CHECKS,
@@ -190,11 +190,14 @@ class RowBook:
         offline = record.runs.get("offline")
         found = expected.fidelities(offline.outputs[0]).values() if offline else ()
         fidelity = sum(found, Fidelity())
+        lint = expected.artifacts.lint[expected.case.chunk_frames]
+        findings = (*record.details.findings, *model_findings(lint))
         record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}
         record.details = replace(
             record.details,
             alignment=tuple(map(describe_alignment, expected.plan.alignments)),
             lane_warnings=expected.lane_warnings,
+            findings=tuple(dict.fromkeys(findings)),
             ladder=tuple(
                 f"{r.operator} {r.node}: {r.changes_db:.1f} dB" for r in expected.ladder.rungs
             ),

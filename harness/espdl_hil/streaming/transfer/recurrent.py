@@ -69,8 +69,11 @@ def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
     way = (source, node.inputs[entry], node.outputs[end], output)
     exponents = [walk.graph.exponents.get(name) for name in way]
     if len(set(exponents)) > 1:
-        shown = ", ".join(f"{n} {e}" for n, e in zip(way, exponents, strict=True))
-        message = f"its {kind} changes exponent on its way: {shown}"
+        first, *between, last = (e[0] if e else "none" for e in exponents)
+        middle = ", ".join(map(str, between))
+        message = (
+            f"its {kind} changes exponent on its way: {source} {first}, {middle}, {output} {last}"
+        )
         raise refuse(rules.STATE_EXPONENT, node.name, message)
 
 
