@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
@@ -96,12 +97,35 @@ class StreamingError(HarnessError):
         rule: Rule id, stable, see ``docs/rules.md``.
         node: Name of the node at fault.
         hint: The edit that would help.
+
+    Attributes:
+        reason: *message* alone.
+        chunk_frames: The chunk sizes that it holds for; empty when it holds for all.
+        others: What else is wrong with the model, each as the attributes of such an error.
     """
 
     def __init__(self, message: str, *, rule: str, node: str, hint: str | None = None) -> None:
         super().__init__(f"[{rule}] {node}: {message}", hint=hint)
         self.rule = rule
         self.node = node
+        self.reason = message
+        self.chunk_frames: list[int] = []
+        self.others: list[dict[str, Any]] = []
+
+    @property
+    def every(self) -> list[StreamingError]:
+        """This error and the others, each for itself."""
+        found = []
+        for state in ({**vars(self), "others": []}, *self.others):
+            error = StreamingError.__new__(StreamingError, state["message"])
+            vars(error).update(state)
+            found.append(error)
+        return found
+
+    def __str__(self) -> str:
+        if not self.others:
+            return super().__str__()
+        return "\n".join(map(str, self.every))
 
 
 class QuantizeError(HarnessError):

@@ -25,6 +25,8 @@ class Target:
         chip_id: ``chip_id`` of the ESP image header; -1 for ``c``.
         bootloader_offset: Flash offset of the second-stage bootloader, bytes.
         revision: Chip revision of the simulated devkit, major * 100 + minor.
+        model_bytes: The largest memory for a model on any module with this chip: PSRAM, or flash
+            where there is none.
         vector_modes: Whether the vector unit has modes that other code can leave behind.
     """
 
@@ -35,6 +37,7 @@ class Target:
     chip_id: int
     bootloader_offset: int
     revision: int
+    model_bytes: int
     vector_modes: bool = False
 
     @property
@@ -53,11 +56,11 @@ PARTITION_TABLE_OFFSET = 0x8000  # ESP-IDF CONFIG_PARTITION_TABLE_OFFSET default
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("esp32s3", "ESP32-S3", Rounding.HALF_UP, True, 9, 0x0, 2),
-        Target("esp32p4", "ESP32-P4", Rounding.HALF_EVEN, True, 18, 0x2000, 301, True),
-        Target("esp32", "ESP32", Rounding.HALF_UP, False, 0, 0x1000, 300),
-        Target("esp32c3", "ESP32-C3", Rounding.HALF_UP, False, 5, 0x0, 3),
-        Target("c", "", Rounding.HALF_UP, False, -1, 0x0, 0),
+        Target("esp32s3", "ESP32-S3", Rounding.HALF_UP, True, 9, 0x0, 2, 16 << 20),
+        Target("esp32p4", "ESP32-P4", Rounding.HALF_EVEN, True, 18, 0x2000, 301, 32 << 20, True),
+        Target("esp32", "ESP32", Rounding.HALF_UP, False, 0, 0x1000, 300, 8 << 20),
+        Target("esp32c3", "ESP32-C3", Rounding.HALF_UP, False, 5, 0x0, 3, 16 << 20),
+        Target("c", "", Rounding.HALF_UP, False, -1, 0x0, 0, 32 << 20),
     )
 }
 KNOWN_ESPDL_VERSIONS = ("3.3.9",)  # whose kernels are computed here; docs/evidence

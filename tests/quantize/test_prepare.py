@@ -329,7 +329,7 @@ def test_what_the_exporter_warned_of_before_it_failed_is_in_the_hint(
     ("name", "rules", "node"),
     [
         ("cannot_stream", {"S105"}, "Conv"),
-        ("cold_gru", {"S130"}, "/gru/GRU"),  # esp-ppq: IndexError
+        ("cold_gru", {"S130"}, "gru (GRU)"),  # esp-ppq: IndexError
         ("attention", {"S104", "S112"}, ""),  # the ONNX optimizer: failed assertion
     ],
 )

@@ -306,6 +306,7 @@ REFUSED = {
     "S111": lambda b: b.node("ReverseSequence", "x", b.constant([1]), name="at"),
     "S112": lambda b: b.node("TopK", "x", name="at"),
     "S114": lambda b: b.node("Split", "x", b.constant([3, 4]), outputs=2, axis=2, name="at")[0],
+    "S115": lambda b: b.conv(b.node("Transpose", "x", perm=(0, 2, 1)), 3, inputs=T, name="at"),
     "S120": lambda b: b.conv("x", 3, stride=3, name="at"),
 }
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espdl_hil.errors import ConfigError, HarnessError, StreamingError
+from espdl_hil.errors import ConfigError, HarnessError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model.quantization import BITS
-from espdl_hil.streaming import RULES, Severity, finding_of, has_caches, lint, lint_offline
+from espdl_hil.streaming import RULES, Severity, has_caches, lint, lint_offline
+from espdl_hil.streaming.rules_doc import explain
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from espdl_hil.proof.case import Case
-    from espdl_hil.quantize import Artifacts
+    from espdl_hil.proof.lint import Linted
     from espdl_hil.streaming import Finding
 
 OFFLINE = "offline.espdl"  # as the artifact store names it, beside the streaming files
@@ -49,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--hil-store", type=Path, metavar="DIR", help="folder of the artifact store"
     )
     parser.add_argument(
-        "--explain", metavar="RULE", help="print a rule, such as S105, and its edit"
+        "--explain", metavar="RULE", help="print a rule, such as S105, its edit, and an example"
     )
     parser.add_argument(
         "--offline", type=Path, metavar="FILE", help="offline file to check against"
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     for path in options.files:
         try:
             if path.suffix == ".py":
-                of_model = lint_model_file(path, options.target, options.bits, options.hil_store)
+                of_model = _lint_model(path, options)
                 found |= of_model.findings
                 facts |= of_model.facts
                 for label, error in of_model.errors.items():
@@ -109,85 +108,18 @@ def run(options: argparse.Namespace) -> int:
     return 2 if failed else int(any(errors))
 
 
-@dataclass
-class Linted:
-    """What was found in a model file, by label: ``tcn int8 chunk3``.
-
-    Attributes:
-        findings: What is wrong with each streaming file, or why there is none.
-        facts: What there is to know of each that streams, a line each.
-        errors: Why a width could not be quantized at all.
-    """
-
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
-    facts: dict[str, list[str]] = field(default_factory=dict)
-    errors: dict[str, HarnessError] = field(default_factory=dict)
-
-
-def lint_model_file(
-    path: Path, target: str | None = None, bits: int | None = None, store: Path | None = None
-) -> Linted:
-    """Quantize a model file; the worker lints each width and chunk size.
-
-    Args:
-        path: The model file.
-        target: For which target; None means the model's first.
-        bits: At which width; None means all that the model declares.
-        store: Folder of the artifact store; None means the user's cache.
-
-    Raises:
-        HarnessError: the model file is broken.
-    """
+def _lint_model(path: Path, options: argparse.Namespace) -> Linted:
+    """Lint a model file, and show how far it is where somebody watches."""
     from rich.console import Console
 
-    from espdl_hil.model import load_model
-    from espdl_hil.proof.case import Case
-    from espdl_hil.quantize import Recipe, Store, prepare
+    from espdl_hil.proof.lint import lint_model
 
-    model = load_model(path)
-    target = target or model.targets[0]
-    widths = model.bits if bits is None else (bits,)
-    recipes = {width: Recipe.of(model, target, width) for width in widths}
-    with Console(stderr=True).status(f"quantizing {model.name}"):  # silent where nobody watches
-        results = prepare(list(recipes.values()), Store(store))
-    linted = Linted()
-    for width, recipe in recipes.items():
-        label, result = f"{model.name} int{width}", results[recipe.key]
-        if isinstance(result, StreamingError):
-            linted.findings[label] = [finding_of(result)]
-        elif isinstance(result, HarnessError):
-            linted.errors[label] = result
-        else:
-            for chunk_frames, findings in result.lint.items():
-                of_chunk = f"{label} chunk{chunk_frames}"
-                linted.findings[of_chunk] = findings
-                wrong = any(finding.severity is Severity.ERROR for finding in findings)
-                if chunk_frames in result.plans and not wrong:
-                    case = Case(target, model, width, chunk_frames)
-                    linted.facts[of_chunk] = describe_stream(case, result)
-    return linted
+    with Console(stderr=True).status(f"quantizing {path.stem}") as status:  # silent elsewhere
 
+        def show(done: int, total: int, label: str) -> None:
+            status.update(f"quantizing {path.stem}: {done} of {total}, {label} is done")
 
-def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
-    """Say what there is to know of a model that streams, a line each."""
-    from espdl_hil.operators import check_graph
-    from espdl_hil.operators.sizes import node_macs
-    from espdl_hil.proof.expected import Expected
-
-    expected = Expected(case, artifacts)
-    plan, graph = expected.plan, expected.streaming_graph
-    shapes = check_graph(graph, case.target)
-    field_frames = "unbounded" if plan.receptive_field is None else f"{plan.receptive_field} frames"
-    lines = [
-        f"{plan.state_bytes} bytes of state, {len(plan.caches)} caches",
-        *(f"  {c.window - 1} frames of {c.tensor} for {c.consumer}" for c in plan.caches),
-        f"latency {plan.latency_frames} frames, warm-up {plan.warmup_frames} frames, receptive "
-        f"field {field_frames}",
-        f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
-    ]
-    lines += artifacts.notes(case.chunk_frames)
-    losses = expected.ladder.losses.items()
-    return lines + [f"weakest layer for {name}: {loss}" for name, loss in losses]
+        return lint_model(path, options.target, options.bits, options.hil_store, show)
 
 
 def explain_rule(rule_id: str) -> str:
@@ -199,7 +131,7 @@ def explain_rule(rule_id: str) -> str:
     rule = RULES.get(rule_id.upper())
     if rule is None:
         raise ConfigError(f"there is no rule {rule_id}", hint=f"there are {', '.join(RULES)}")
-    return f"{rule.id} {rule.title} ({rule.severity.value})\n{rule.explanation}\nedit: {rule.edit}"
+    return explain(rule)
 
 
 def lint_file(path: Path, offline: Path | None, frame_axis: int, chunk: int) -> list[Finding]:
@@ -227,6 +159,7 @@ def lint_file(path: Path, offline: Path | None, frame_axis: int, chunk: int) -> 
 
 
 def _as_text(found: dict[str, list[Finding]], facts: dict[str, list[str]]) -> Iterator[str]:
+    said: set[Finding] = set()
     for label, findings in found.items():
         counts = ", ".join(
             f"{count} {severity.value}{'s' if count > 1 else ''}"
@@ -235,6 +168,10 @@ def _as_text(found: dict[str, list[Finding]], facts: dict[str, list[str]]) -> It
         )
         yield f"{label}: {counts or 'nothing found'}"
         for finding in findings:
+            if label in facts and finding in said:
+                yield f"  {finding.rule} as above"
+                continue
+            said.add(finding)
             yield f"  {finding}"
             yield f"      edit: {finding.edit}"
         yield from (f"  {line}" for line in facts.get(label, ()))

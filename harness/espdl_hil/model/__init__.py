@@ -4,7 +4,7 @@ Import from here; the modules inside are free to move.
 """
 
 from espdl_hil.model.declaration import INPUT, Shape, Source, StreamingModel
-from espdl_hil.model.files import describe_error, importing_from, load_model, load_models
+from espdl_hil.model.files import describe_error, importing_from, load_model, load_models, raised_at
 from espdl_hil.model.quantization import Quantization
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "importing_from",
     "load_model",
     "load_models",
+    "raised_at",
 ]

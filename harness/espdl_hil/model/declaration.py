@@ -34,8 +34,9 @@ class StreamingModel:
 
     Attributes:
         name: Short and unique; part of test ids. Letters, digits, ``_`` and ``.``.
-        build: Returns the ``torch.nn.Module``. Runs in a worker after ``torch.manual_seed(seed)``.
-            Instead of it *onnx* or *offline* may say what the model is.
+        build: Returns the ``torch.nn.Module``; a module class without arguments will do. Runs in a
+            worker after ``torch.manual_seed(seed)``. Instead of it *onnx* or *offline* may say what
+            the model is.
         input_shape: Shape of the whole sequence as the module takes it, batch 1; or, for several
             inputs, a mapping from input name to shape in the order of ``forward``'s arguments.
         frame_axis: The time axis of *input_shape*; a mapping when *input_shape* is one.
@@ -160,7 +161,7 @@ def _check_source(model: StreamingModel) -> None:
         _require(model, callable(model.build), "build is not a function that returns the module")
         _require(
             model,
-            not hasattr(model.build, "forward"),
+            isinstance(model.build, type) or not hasattr(model.build, "forward"),
             f"build is a {type(model.build).__name__}, expected a function that returns one",
             "write build=build, without parentheses",
         )

@@ -121,9 +121,9 @@ def _execute(file: Path) -> ModuleType:
     except SyntaxError as error:
         raise ConfigError(f"{error.filename}:{error.lineno}: syntax error: {error.msg}") from None
     except ConfigError as error:
-        raise ConfigError(f"{_where(error, file)}: {error.message}", hint=error.hint) from None
+        raise ConfigError(f"{raised_at(error, file)}: {error.message}", hint=error.hint) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the file raises is its author's
-        raise ConfigError(f"{_where(error, file)}: {describe_error(error)}") from None
+        raise ConfigError(f"{raised_at(error, file)}: {describe_error(error)}") from None
     return module
 
 
@@ -133,7 +133,8 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _where(error: BaseException, file: Path) -> str:
+def raised_at(error: BaseException, file: Path) -> str:
+    """Return ``file:line`` of the last line of a model file that an exception came through."""
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,9 +1,10 @@
-"""What puts a row in doubt whatever its outcome: said by the device, not by its numbers."""
+"""What puts a row in doubt whatever its outcome: said by device and model, not by its numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from espdl_hil.streaming import Severity
 from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.chip_made import ChipMade
+    from espdl_hil.streaming import Finding
 
 
 def arithmetic_findings(espdl_version: str) -> tuple[str, ...]:
@@ -38,6 +40,19 @@ def chip_findings(made: ChipMade | None, case: Case) -> tuple[str, ...]:
         return ()
     accepted = case.model.chip_rounding == "accept"
     return (f"{made}{', accepted' if accepted else ''}; what avoids it: {made.edit}",)
+
+
+def model_findings(lint: Iterable[Finding]) -> tuple[str, ...]:
+    """Say what the stimulus does not show, and what is to be known of the first frames.
+
+    Args:
+        lint: Of the streaming file; notes of what is as it should be are left out.
+    """
+    return tuple(
+        f"{finding.rule} {finding.message}"
+        for finding in lint
+        if finding.rule.startswith("S4") or finding.severity is Severity.WARNING
+    )
 
 
 def vector_unit_findings(steps: Sequence[StepResult]) -> tuple[str, ...]:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
-from espdl_hil.proof.findings import arithmetic_findings, chip_findings, vector_unit_findings
+from espdl_hil.proof.findings import (
+    arithmetic_findings,
+    chip_findings,
+    model_findings,
+    vector_unit_findings,
+)
 from espdl_hil.proof.package import streaming_name
 from espdl_hil.report import (
     CHECKS,
@@ -200,7 +205,12 @@ class RowBook:
         offline = record.runs.get("offline")
         found = expected.fidelities(offline.outputs[0]).values() if offline else ()
         fidelity = sum(found, Fidelity())
-        findings = (*record.details.findings, *chip_findings(expected.chip_made, record.case))
+        lint = expected.artifacts.lint[expected.case.chunk_frames]
+        findings = (
+            *record.details.findings,
+            *model_findings(lint),
+            *chip_findings(expected.chip_made, record.case),
+        )
         record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}
         record.details = replace(
             record.details,

@@ -34,7 +34,8 @@ from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.detour_pass import take_detours
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
-from espdl_hil.streaming import Flow, check_export, rules
+from espdl_hil.streaming import Flow, check_export, from_espdl, rules
+from espdl_hil.streaming.names import with_user_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -262,7 +263,8 @@ class Conversion:
         for chunk in model.chunk_frames:
             streaming = self._load(streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)
-            findings[chunk] = check_export(self._analyses[chunk], streaming) + quality
+            found = check_export(self._analyses[chunk], streaming)
+            findings[chunk] = with_user_names(found, from_espdl(streaming)) + quality
         return findings
 
     def _check_quality(self, offline: Graph, arrays: dict[str, Arrays]) -> list[Finding]:

@@ -18,6 +18,8 @@ import torch
 from espdl_hil.errors import QuantizeError
 from espdl_hil.model import describe_error
 from espdl_hil.streaming import refuse, rules
+from espdl_hil.streaming.names import module_path
+from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 OPSET = 18  # what esp-ppq's own torch entry point uses
 _RECURRENT = ("GRU", "LSTM", "RNN")
 _INITIAL_STATE = 5  # index of initial_h among their inputs
+_SAME = (b"SAME_LOWER", b"SAME_UPPER")
+_DATA_SHAPED = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 
 
 def warm_up(path: Path) -> None:
@@ -99,15 +103,72 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> list[str]:
             stage="build",
             hint="remove it from input_shape",
         )
-    for node in proto.graph.node:
-        # esp-ppq: IndexError. Simplifying leaves out an initial state of zeros.
-        if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:]):
-            raise refuse(rules.STATE_DROPPED, node.name, "its initial state is no input of forward")
     _replace_batch_norms(proto)
     _fold_biases(proto)
     _size_splits(proto)
+    _write_pads(proto)
     onnx.save(proto, path)
+    _check_nodes(proto)
     return warned
+
+
+def check_size(path: Path, target: str, bits: int) -> None:
+    """Refuse a network whose weights fit no module with the target's chip, before it is quantized.
+
+    Args:
+        path: The float ONNX file.
+        target: Name in `TARGETS`.
+        bits: 8 or 16.
+
+    Raises:
+        QuantizeError: stage ``build``; says both sizes.
+    """
+    graph = onnx.load(path).graph
+    readers = {name: _owner(node) for node in graph.node for name in node.input}
+    sizes = {
+        readers.get(t.name, t.name): int(np.prod(t.dims)) * bits // 8
+        for t in graph.initializer
+        if t.data_type == onnx.TensorProto.FLOAT
+    }
+    room, needed = TARGETS[target].model_bytes, sum(sizes.values())
+    if needed > room:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise QuantizeError(
+            f"its weights take {needed / 2**20:.1f} MiB at int{bits}, the largest {target} module "
+            f"has {room / 2**20:.0f} MiB for them",
+            stage="build",
+            hint=f"make the network smaller ({largest} alone takes {sizes[largest] / 2**20:.1f} "
+            "MiB), or take fewer bits or another chip",
+        )
+
+
+def _owner(node: Any) -> str:
+    """The module of a node, by the name of a parameter that has kept it."""
+    own = (name.rpartition(".")[0] for name in node.input if "::" not in name)
+    return next(filter(None, own), module_path(node.name))
+
+
+def _check_nodes(proto: Any) -> None:
+    """Refuse what esp-ppq fails on without a word that helps.
+
+    Raises:
+        QuantizeError: stage ``build``; nothing is computed.
+        StreamingError: a recurrent layer starts from zero at every run, or a shape depends on data.
+    """
+    if all(node.op_type == "Identity" for node in proto.graph.node):
+        raise QuantizeError(
+            "forward returns its input as it is: there is nothing to quantize",
+            stage="build",
+            hint="nn.Identity and reshapes that change nothing leave no operator; add a layer",
+        )
+    for node in proto.graph.node:
+        if node.op_type in _DATA_SHAPED:
+            raise refuse(rules.DATA_SHAPE, module_path(node.name), f"{node.op_type} gives it")
+    for node in proto.graph.node:
+        # esp-ppq: IndexError. Simplifying leaves out an initial state of zeros.
+        if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:]):
+            message = "its initial state is no input of forward"
+            raise refuse(rules.STATE_DROPPED, module_path(node.name), message)
 
 
 def _write(
@@ -221,6 +282,23 @@ def _size_splits(proto: Any) -> None:
             "Split", [node.input[0], name], node.output, node.name, axis=axis
         )
         node.CopyFrom(split)
+
+
+def _write_pads(proto: Any) -> None:
+    """Give every convolution with ``padding="same"`` the numbers, which esp-ppq wants."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type != "Conv" or given.get("auto_pad", b"NOTSET") not in _SAME:
+            continue
+        kernel = constants[node.input[1]].dims[2:]
+        dilations = given.get("dilations", [1] * len(kernel))
+        totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]  # of stride 1
+        halves, rest = [total // 2 for total in totals], [-(-total // 2) for total in totals]
+        pads = rest + halves if given["auto_pad"] == b"SAME_LOWER" else halves + rest
+        kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
 
 
 def _flatten(value: Any) -> list[Any]:

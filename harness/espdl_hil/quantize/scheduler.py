@@ -259,7 +259,8 @@ class _Scheduler:
         else:
             outcome = result.error
             kept = self._store.fail(task.item)
-            if kept is not None and isinstance(outcome, QuantizeError):
+            exporter_ran = isinstance(task.item, Recipe)
+            if kept is not None and exporter_ran and isinstance(outcome, QuantizeError):
                 note = f"the exporter's log is {kept}"
                 outcome.hint = note if outcome.hint is None else f"{outcome.hint}; {note}"
         del self._running[task.item.key]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from espdl_hil.errors import QuantizeError
-from espdl_hil.model import describe_error, importing_from, load_model
+from espdl_hil.model import describe_error, importing_from, load_model, raised_at
 from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import META, read_arrays, write_arrays
 from espdl_hil.quantize.dependencies import Dependencies
@@ -104,15 +104,50 @@ def _build(model: StreamingModel) -> Any:
     random.seed(model.seed)
     torch.manual_seed(model.seed)
     assert model.build is not None, "ConfigError otherwise"
+    assert model.source is not None
     try:
         module = model.build()
     except Exception as error:
-        raise QuantizeError(f"build() raised {describe_error(error)}", stage="build") from error
+        message = f"build() raised {describe_error(error)} (at {raised_at(error, model.source)})"
+        hint = "build is a class: give build=lambda: Network(..) with what it takes"
+        given = hint if isinstance(model.build, type) else None
+        raise QuantizeError(message, stage="build", hint=given) from error
     if not isinstance(module, torch.nn.Module):
         raise QuantizeError(
-            f"build() returned a {type(module).__name__}, expected a torch.nn.Module", stage="build"
+            f"{model.source}: build() returned a {type(module).__name__}, expected a "
+            "torch.nn.Module",
+            stage="build",
+            hint="end build with: return network",
         )
+    _check_finite(module)
     return module.eval()
+
+
+def _check_finite(module: Any) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        QuantizeError: stage ``build``; names every parameter and buffer that holds some.
+    """
+    found = [
+        f"{name} {tuple(tensor.shape)} holds {', '.join(kinds)}"
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point()
+        and (
+            kinds := [
+                f"{count} {kind}"
+                for kind, where in (("NaN", tensor.isnan()), ("inf", tensor.isinf()))
+                if (count := int(where.sum()))
+            ]
+        )
+    ]
+    if found:
+        raise QuantizeError(
+            "parameters that are not finite: " + "; ".join(found),
+            stage="build",
+            hint="the training has diverged, or the file that build() loads is damaged: look at "
+            "these parameters where they come from",
+        )
 
 
 def _carry_state(module: Any, model: StreamingModel, batches: list[Arrays]) -> None:

@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import re
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from espdl_hil.errors import HarnessError, QuantizeError
-from espdl_hil.model import describe_error
+from espdl_hil.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
+from espdl_hil.model import describe_error, load_model
 from espdl_hil.operators import OPERATORS
 from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import LOG
 from espdl_hil.quantize.conversion import Conversion
+from espdl_hil.quantize.float_faults import NO_OPERATOR, find_faults
 from espdl_hil.quantize.recipe import Trace
 from espdl_hil.quantize.stages import Stages
 from espdl_hil.quantize.trace import ONNX, FloatTrace, make_trace
 from espdl_hil.quantize.worker_result import WorkerResult
+from espdl_hil.streaming import rules
+from espdl_hil.streaming.names import module_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from espdl_hil.model import StreamingModel
     from espdl_hil.quantize.recipe import Recipe
 
+_QUANTIZED = frozenset((rules.STATE_EXPONENT.id,))  # what the float graph does not show
 _FAILED_NODE = re.compile(r"Op Execution Error: .*\(Type: (?P<type>\w+)")
 
 
@@ -57,21 +63,57 @@ def run(task: Trace | Recipe, trace: Path | None, directory: Path) -> None:
         else:
             assert trace is not None
             read = FloatTrace.read(trace)
+            float_graph.check_size(read.onnx, task.target, task.bits)
             Conversion(task, read, directory, stages).make()
             result = WorkerResult(dependencies=read.meta["dependencies"])
     except HarnessError as raised:
-        result = WorkerResult(raised)
+        result = WorkerResult(_explained(raised, task, trace or directory))
     except Exception as raised:  # noqa: BLE001 - esp-ppq raises anything; the parent shows it
         traceback.print_exc()
         frame = traceback.extract_tb(raised.__traceback__)[-1]
-        result = WorkerResult(
-            QuantizeError(
-                f"{describe_error(raised)} (at {frame.filename}:{frame.lineno})",
-                stage=stages.current,
-                hint=_hint(raised, stages),
-            )
+        error = QuantizeError(
+            f"{describe_error(raised)} (at {frame.filename}:{frame.lineno})",
+            stage=stages.current,
+            hint=_hint(raised, stages),
         )
+        result = WorkerResult(_explained(error, task, trace or directory))
     result.write(directory)
+
+
+def _explained(error: HarnessError, task: Trace | Recipe, directory: Path) -> HarnessError:
+    """All faults of the network in its author's words, where they tell why it failed.
+
+    Args:
+        error: What was raised.
+        task: What was made.
+        directory: Of the float trace, as far as it has come.
+    """
+    if not (directory / ONNX).exists():
+        return error
+    try:
+        faults = find_faults(directory / ONNX, _declared(task))
+    except Exception:  # noqa: BLE001 - then the error has to say it all
+        traceback.print_exc()
+        return error
+    if isinstance(error, UnsupportedOpError):  # it says more of operators that there are
+        faults = [f for f in faults if f.rule != rules.UNRUNNABLE.id or NO_OPERATOR in f.reason]
+    if isinstance(error, StreamingError):
+        mine = isinstance(task, Trace) or error.rule in _QUANTIZED
+        faults = [fault for fault in faults if not mine or fault.node != error.node]
+        if mine or not faults:
+            faults.insert(0, error)
+    if not faults:
+        return error
+    if faults[0] is error:
+        node = module_path(error.node)
+        faults[0] = StreamingError(error.reason, rule=error.rule, node=node, hint=error.hint)
+    faults[0].others = [vars(fault) for fault in faults[1:]]
+    return faults[0]
+
+
+def _declared(task: Trace | Recipe) -> StreamingModel:
+    model = load_model(task.source)
+    return model if isinstance(task, Trace) else replace(model, chunk_frames=task.chunk_frames)
 
 
 def _hint(raised: Exception, stages: Stages) -> str | None:

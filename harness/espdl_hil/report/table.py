@@ -107,9 +107,13 @@ def render_table(results: Results, console: Console) -> None:
     if results.rows:
         console.print(_table(results.rows, console.width))
     console.print(Text(_sum(results.rows)))
+    alike: dict[tuple[str, Outcome, str], list[str]] = {}  # a model's faults stand once
     for row in results.rows:
         if row.outcome is not Outcome.PASSED:
-            console.print(Text(printable(f"{row.id}: {row.reason}"), style=_STYLES[row.outcome]))
+            alike.setdefault((row.model, row.outcome, row.reason), []).append(row.id)
+    for (_, outcome, reason), ids in alike.items():
+        more = f" and {len(ids) - 1} more of this model" if len(ids) > 1 else ""
+        console.print(Text(printable(f"{ids[0]}{more}: {reason}"), style=_STYLES[outcome]))
     findings = Counter(finding for row in results.rows for finding in row.details.findings)
     for finding, count in findings.items():
         console.print(Text(printable(f"finding on {count} rows: {finding}"), style="yellow"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from espdl_hil.errors import StreamingError
 from espdl_hil.operators import NodeProblem
 from espdl_hil.streaming import rules
+from espdl_hil.streaming.edited import edited, make_causal
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.planner import make_plan
 from espdl_hil.streaming.timing import Flow, Opaque, Tail
@@ -66,19 +67,21 @@ class Analysis:
         return self.planned
 
 
-def analyze(graph: NeutralGraph, clock: Clock) -> Analysis:
+def analyze(graph: NeutralGraph, clock: Clock, *, past_faults: bool = False) -> Analysis:
     """Walk the whole graph, past what cannot stream.
 
     Args:
         graph: The offline graph.
         clock: What a chunk is.
+        past_faults: Go on behind a refused node as if it had been edited, where it is clear what
+            it would give then, so that one walk finds the faults behind one another.
 
     Raises:
         ConfigError: an input or output that the clock names is not there.
     """
-    walk, refusals = _walk(graph, clock, frozenset())
+    walk, refusals = _walk(graph, clock, frozenset(), past_faults)
     if refusals and walk.trims:
-        other, fewer = _walk(graph, clock, frozenset(walk.trims))
+        other, fewer = _walk(graph, clock, frozenset(walk.trims), past_faults)
         if len(fewer) < len(refusals):
             walk, refusals = other, fewer
     return Analysis(
@@ -95,10 +98,16 @@ def analyze(graph: NeutralGraph, clock: Clock) -> Analysis:
 
 
 def _walk(
-    graph: NeutralGraph, clock: Clock, tails: frozenset[str]
+    graph: NeutralGraph, clock: Clock, tails: frozenset[str], past_faults: bool
 ) -> tuple[Walk, list[StreamingError]]:
     walk = Walk(graph, clock, tails)
-    refusals = [refusal for node in graph.nodes if (refusal := step(walk, node))]
+    refusals = []
+    for node in graph.nodes:
+        refusal = step(walk, node)
+        if refusal:
+            refusals.append(refusal)
+            if past_faults:
+                refusals += go_past(walk, node, refusal)
     for name in graph.outputs:
         timing = walk.timing[name]
         if isinstance(timing, Flow):
@@ -133,6 +142,19 @@ def step(walk: Walk, node: Node) -> StreamingError | None:
         _hide(walk, node)
         return refusal
     return None
+
+
+def go_past(walk: Walk, node: Node, refusal: StreamingError) -> list[StreamingError]:
+    """Let a refused node give what it would give after the edit; it is opaque where that is open.
+
+    Returns:
+        What is wrong with it besides.
+    """
+    if refusal.rule == rules.NONCAUSAL.id and make_causal(walk, node):
+        other = step(walk, node)
+        return [] if other is None else [other, *go_past(walk, node, other)]
+    walk.timing.update(edited(walk, node, refusal.rule))
+    return []
 
 
 def _transfer(walk: Walk, node: Node) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from espdl_hil.streaming.timing import Shape
 
 
+_REMOVABLE = ("Identity", "Pad", "Slice")  # what caches replace, and what does nothing
+
+
 def check_conformance(analysis: Analysis, streaming: NeutralGraph) -> list[Finding]:
     """Walk a streaming file and return what is wrong with it, in the order of the nodes.
 
@@ -163,7 +166,8 @@ class Conformance:
         name = wanted
         while name != got:
             producer = analysis.graph.producers.get(name)
-            if producer is None or producer.name in self._present:
+            there = producer is None or producer.name in self._present
+            if producer is None or there or producer.op_type not in _REMOVABLE:
                 message = f"it reads {got}, offline it reads {wanted}"
                 self._pair.report(rules.REWIRED, node.name, message)
                 return self._pair.expected(wanted) or view
@@ -171,6 +175,14 @@ class Conformance:
         before, after = analysis.timing[got], analysis.timing[wanted]
         if got == wanted or not isinstance(before, Flow) or not isinstance(after, Flow):
             return view
+        if before.rate != after.rate:
+            chunk = analysis.clock.chunk
+            message = (
+                f"it reads {before.rate * chunk} frames of {got} per chunk, offline as many as "
+                f"{after.rate * chunk} of {wanted}"
+            )
+            self._pair.report(rules.WRONG_COUNT, node.name, message)
+            return self._pair.expected(wanted) or view
         return replace(
             view,
             axis=after.axis,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming.findings import Finding, Rule, Severity, find
@@ -24,7 +25,8 @@ NORMALIZATION = Rule(
     _E,
     "softmax or normalization over time",
     "Its denominator needs frames that have not arrived yet.",
-    "normalize over the channel axis of each frame",
+    "normalize over the channels of each frame: torch.softmax(x, 1); nn.BatchNorm1d, or "
+    "nn.LayerNorm on x.transpose(1, 2), instead of nn.GroupNorm or nn.InstanceNorm1d",
 )
 GLOBAL_POOL = Rule(
     "S103",
@@ -48,7 +50,9 @@ NONCAUSAL = Rule(
     "Padding after the last frame makes an output depend on frames that come later; the stream "
     "would need them before they arrive.",
     "pad on the left only: F.pad(x, (dilation * (kernel_size - 1), 0)) before a convolution "
-    "without padding, or cut the surplus frames off the end",
+    "without padding; or cut the surplus frames off the end; or keep the look-ahead of n frames: "
+    "leave the right unpadded, crop what is added to it (skip[:, :, :-n]), and accept n frames of "
+    "latency",
 )
 RESIZE = Rule(
     "S106",
@@ -81,7 +85,8 @@ ABSOLUTE = Rule(
     "absolute position in time",
     "The node picks or adds something at fixed frames of the offline sequence; a stream has no "
     "such positions.",
-    "address frames from the end (x[:, :, -n:]), or drop the positional term",
+    "address frames from the end (x[:, :, -n:]), or drop the positional term; if x[:, :, :-n] "
+    "trims padding, declare an input_shape of more than 2 * n frames",
 )
 ALONG_TIME = Rule(
     "S110",
@@ -102,7 +107,7 @@ UNKNOWN = Rule(
     _E,
     "operator without streaming rules",
     "How this operator treats the frame axis is not known, so equality cannot be promised.",
-    "replace it, or give your own passes in StreamingModel.streaming",
+    "replace it, such as nn.PixelShuffle by a ConvTranspose2d whose kernel equals its stride",
 )
 UNBOUNDED = Rule(
     "S113",
@@ -118,6 +123,21 @@ UNRUNNABLE = Rule(
     "ESP-DL has no such operator, or its inputs, attributes or constants do not fit it: nothing is "
     "known of what comes out, offline or in a stream.",
     "write the model with the operators and attributes that docs/operators.md lists",
+)
+NOT_TIME = Rule(
+    "S115",
+    _E,
+    "frame_axis is not time",
+    "A layer mixes what lies along the declared frame_axis as its channels or features.",
+    "set frame_axis to the axis of input_shape that is time",
+)
+DATA_SHAPE = Rule(
+    "S116",
+    _E,
+    "shape that depends on the data",
+    "How many elements come out depends on the values that go in; ESP-DL plans its memory for one "
+    "shape.",
+    "keep every element, and let those be zero that do not count: F.relu(x) instead of x[x > 0]",
 )
 PHASE = Rule(
     "S120",
@@ -296,8 +316,8 @@ BAKED_DATA = Rule(
     "value of the data kept as a constant",
     "Tracing runs forward once. What it turns into a Python number or branch, or hides in "
     "dropout or random numbers, stays as it was in that run, whatever comes later.",
-    "compute it with tensors: keep x.mean() without .item() or float(), and write a condition as "
-    "a product or torch.clamp",
+    "compute it with tensors, of one frame each: x.mean(1, keepdim=True) instead of "
+    "x.mean().item(), and torch.clamp instead of a condition",
 )
 BAKED_LENGTH = Rule(
     "S402",
@@ -330,7 +350,9 @@ RULES: dict[str, Rule] = {
 
 
 def finding_of(refusal: StreamingError) -> Finding:
-    """The finding that a refusal of the analysis is."""
+    """The finding that a refusal is."""
     rule = RULES[refusal.rule]
-    message = refusal.message.split(f"{rule.title}: ", 1)[-1]
-    return find(rule, refusal.node, message, "all")
+    message = refusal.reason.removeprefix(f"{rule.title}: ")
+    chunks = ", ".join(map(str, refusal.chunk_frames))
+    found = find(rule, refusal.node, message, f"chunks of {chunks} frames" if chunks else "all")
+    return replace(found, edit=refusal.hint or rule.edit)

@@ -47,7 +47,7 @@ def gemm(walk: Walk, node: Node) -> None:
     """Matrix product with a constant: ``(M, K)`` with a filter stored as ``(1, 1, K, N)``."""
     timing = _settled(walk, node, 0)
     if isinstance(timing, Flow) and timing.axis == len(walk.shape[node.inputs[0]]) - 1:
-        raise refuse(rules.FOLDED, node.name, "it sums over frames")
+        raise refuse(rules.NOT_TIME, node.name, "its features lie along frame_axis")
     if isinstance(timing, Tail):
         timing = replace(timing, axis=-1)
     walk.put(node, _computed(timing, relu=text(node, "activation", "") == "Relu"))

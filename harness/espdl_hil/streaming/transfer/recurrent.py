@@ -71,9 +71,12 @@ def _check_state(walk: Walk, node: Node, entry: int, end: int) -> None:
         raise refuse(rules.STATE_DROPPED, node.name, message)
     way = (source, node.inputs[entry], node.outputs[end], output)
     if not _kept(walk.graph, *way):
-        known = walk.graph
-        shown = ", ".join(f"{name} {known.exponents.get(name)}" for name in way)
-        message = f"its {kind} changes exponent on its way: {shown}"
+        exponents = [walk.graph.exponents.get(name) for name in way]
+        first, *between, last = (e[0] if e else "none" for e in exponents)
+        middle = ", ".join(map(str, between))
+        message = (
+            f"its {kind} changes exponent on its way: {source} {first}, {middle}, {output} {last}"
+        )
         raise refuse(rules.STATE_EXPONENT, node.name, message)
 
 

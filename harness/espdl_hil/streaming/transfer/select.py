@@ -86,7 +86,8 @@ def _slice_frames(
     if from_end:
         return _tail(walk, node, flow, length - start, length - end)
     if 2 * end <= length:
-        raise refuse(rules.ABSOLUTE, node.name, f"it keeps frames {start} to {end - 1} of {length}")
+        message = f"it keeps frames {start} to {end - 1} of {length}, half of them or less"
+        raise refuse(rules.ABSOLUTE, node.name, message)
     offset = flow.delay + start
     if offset < 0 and node.outputs[0] in walk.graph.outputs:
         flow = walk.delay(node, 0, -start)

@@ -52,8 +52,7 @@ def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, .
     name = node.inputs[0]
     position = flow.axis - 1
     if not 0 <= position < len(geometry):
-        message = f"time is axis {flow.axis}, its channels; is frame_axis the axis of time?"
-        raise refuse(rules.FOLDED, node.name, message)
+        raise refuse(rules.NOT_TIME, node.name, "its channels lie along frame_axis")
     if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         raise refuse(rules.NONCAUSAL, node.name, f"auto_pad is {node.attributes['auto_pad']}")
     walk.require_causal(name, flow)
@@ -102,7 +101,7 @@ def insert_zeros(walk: Walk, node: Node) -> None:
         strides, extra = spacing(node, len(walk.shape[node.inputs[0]]) - 2)
         position = timing.axis - 1
         if not 0 <= position < len(strides):
-            raise refuse(rules.FOLDED, node.name, f"time is axis {timing.axis}, not a spatial axis")
+            raise refuse(rules.NOT_TIME, node.name, "its channels lie along frame_axis")
         if timing.delay < 0:
             timing = walk.delay(node, 0, 0)
         times = strides[position]
