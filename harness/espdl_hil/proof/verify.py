@@ -133,12 +133,12 @@ def verify(
     with contextlib.closing(rig):
         rig.find_ports()
         make_ready(rig, sys.stderr)
-        explanations = {case.id: text for case in cases if (text := _prove(case, book))}
+        explanations = {case.id: text for case in cases if (text := prove(case, book))}
         results = book.results
     return Verification(results, explanations, write_report(results, settings.report))
 
 
-def _prove(case: Case, book: RowBook) -> str:
+def prove(case: Case, book: RowBook) -> str:
     """Prove one case; returns why it did not pass, else nothing."""
     try:
         Hil(case, book).verify()

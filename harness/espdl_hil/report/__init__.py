@@ -2,6 +2,7 @@
 
 from espdl_hil.report.accuracy import Accuracy, worse_accuracy
 from espdl_hil.report.check import Check, worse, worst
+from espdl_hil.report.compact import pack, unpack
 from espdl_hil.report.files import start_report, write_report
 from espdl_hil.report.html import render_html
 from espdl_hil.report.provenance import Commit, commit_of, environment
@@ -37,10 +38,12 @@ __all__ = [
     "Row",
     "commit_of",
     "environment",
+    "pack",
     "read_repro",
     "render_html",
     "render_table",
     "start_report",
+    "unpack",
     "validate_results",
     "worse",
     "worse_accuracy",
