@@ -17,6 +17,8 @@ COMMANDS = {
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",
     "demo": "espdl_hil.cli.demo",
+    "compare": "espdl_hil.cli.compare",
+    "history": "espdl_hil.cli.history",
 }
 
 

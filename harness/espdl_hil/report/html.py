@@ -75,7 +75,7 @@ def render_html(results: Results) -> str:
         choices=_choices(rows),
         notes=notes(rows),
         revision=revision_text,
-        breakable=_breakable,
+        breakable=breakable,
         letters={str(outcome): letter for outcome, letter in LETTERS.items()},
         rooms=[room(row) for row in rows],
         timed=any(row.latency_us for row in rows),
@@ -111,14 +111,14 @@ def _choices(rows: Sequence[Row]) -> dict[str, list[str]]:
     return {name: found for name, found in choices.items() if len(found) >= least.get(name, 2)}
 
 
-def _breakable(name: str) -> markupsafe.Markup:
+def breakable(name: str) -> markupsafe.Markup:
     """A name that may go on in the next line behind an underscore, a dash or a dot."""
     parts = re.split(r"(?<=[_.-])", printable(name))
     return markupsafe.Markup("<wbr>").join(parts)
 
 
 def room(row: Row) -> str:
-    """All that the page shows of a row, compressed: JSON in zlib in base64, one line.
+    """All that the page shows of a row, packed.
 
     The page expands it when the row is opened, so that a page of thousands opens at once.
     """
@@ -140,6 +140,11 @@ def room(row: Row) -> str:
             if (rule := RULES.get(name))
         ],
     }
+    return packed(content)
+
+
+def packed(content: Any) -> str:
+    """JSON in zlib in base64, one line, without control characters in any text."""
     text = json.dumps(_printable(content), separators=(",", ":"), allow_nan=False)
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
