@@ -291,3 +291,37 @@ def test_print_leaves_out_what_only_a_screen_can_do(demo, visit):
     assert page.locator("#filter").is_hidden()
     assert page.locator("#room .doings").is_hidden()
     assert page.locator("#room .said").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_of_runs_fit_and_their_contrast_passes(large_trend, visit, width):
+    for path in large_trend:
+        page = visit(path, width=width, scheme="dark" if width == 390 else "light")
+        page.wait_for_load_state("networkidle")
+        assert overflow(page) <= 0
+        assert contrast(page) == []
+        assert first_paint_ms(page) < 2 * FIRST_SCREEN_MS
+
+
+@pytest.fixture(scope="module")
+def large_trend(tmp_path_factory):
+    """Pages of a history of 1,000 runs, and of three runs compared."""
+    from espdl_hil.report import History, render_comparison, render_history, trends
+
+    from .large import make_row
+
+    folder = tmp_path_factory.mktemp("runs")
+    good, bad = make_row(20), make_row(20, wrong=(3, 7))
+    runs = {
+        name: Results("2026-11-25T12:00:00+00:00", rows=(row, replace(good, id="other")))
+        for name, row in {"first": good, "second": bad, "third": good}.items()
+    }
+    with History(folder / "history") as history:
+        for results in runs.values():
+            history.append(results)
+        rows = history.rows("model", 9)
+    many = [{**row, "run": n * 3 + row["run"]} for n in range(334) for row in rows]
+    many.sort(key=lambda row: (row["id"], row["run"]))
+    (folder / "history.html").write_text(render_history("model", trends(many)))
+    (folder / "compare.html").write_text(render_comparison(runs))
+    return folder / "history.html", folder / "compare.html"

@@ -96,7 +96,7 @@ def headline(
 def properties(row: Row) -> list[tuple[str, object]]:
     """Return what JUnit XML says of a test beside its outcome."""
     times = vars(row.latency_us) if row.latency_us else {}  # only a chip's time counts
-    return [
+    told: list[tuple[str, object]] = [
         ("target", row.target),
         ("model", row.model),
         ("bits", row.bits),
@@ -126,6 +126,8 @@ def properties(row: Row) -> list[tuple[str, object]]:
         *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
         ("findings", "; ".join(row.details.findings)),
     ]
+    # pytest-xdist carries plain types only
+    return [(name, str(value) if isinstance(value, str) else value) for name, value in told]
 
 
 def export(results: Results, settings: Settings) -> list[str]:

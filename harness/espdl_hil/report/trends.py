@@ -117,7 +117,7 @@ def _trend(name: str, rows: Sequence[Mapping[str, Any]]) -> Trend:
 
 def _event(before: Mapping[str, Any], after: Mapping[str, Any]) -> Event | None:
     what = [
-        f"{field} {before[field] or '-'} → {after[field] or '-'}"
+        f"{field} {_shown(before[field])} → {_shown(after[field])}"
         for field in ("outcome", "cause", "differing")
         if before[field] != after[field]
     ]
@@ -129,6 +129,10 @@ def _event(before: Mapping[str, Any], after: Mapping[str, Any]) -> Event | None:
     if not what:
         return None
     return Event(after["run"], after["date"], tuple(what), tuple(_along(before, after)))
+
+
+def _shown(value: object) -> str:
+    return "-" if value in ("", None) else str(value)
 
 
 def _along(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

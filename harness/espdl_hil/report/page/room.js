@@ -124,7 +124,7 @@ function layers(found, diagnosis) {
   });
   const heads = [["", ""], ["layer", ""], ["frames a chunk", "n wideonly"], ["SQNR, dB", "n"], ["clipped", "n wideonly"], ["saturated", "n wideonly"]];
   return el("figure", { class: "wide" }, el("h3", {}, "Layers of the streaming file, from input to output"),
-    wrong >= 0 && wrong !== null && wrong !== undefined && diagnosis ? el("p", { class: "said" }, `First divergence: ${found[wrong].operator} ${found[wrong].node}, ${found[wrong].tensor === found[wrong].node ? "" : `tensor ${found[wrong].tensor}, `}layer ${wrong} of ${found.length - 1}.`) : null,
+    wrong >= 0 && wrong !== null && wrong !== undefined && diagnosis ? el("p", { class: "said" }, `First divergence: ${found[wrong].operator} ${found[wrong].node}, ${found[wrong].tensor === found[wrong].node || found[wrong].tensor.startsWith("PPQ_Variable_") ? "" : `tensor ${found[wrong].tensor}, `}layer ${wrong} of ${found.length - 1}.`) : null,
     el("div", { class: "layers", tabindex: 0, role: "region", "aria-label": "Layers" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(([t, c]) => el("th", { scope: "col", class: c || null }, t || el("span", { "aria-hidden": "true" }, ""))))), el("tbody", {}, body))),
     el("figcaption", {}, "A square is a cache that the plan inserted. SQNR: what changes along time, float network against the quantized one; a red figure is what a layer loses (6 dB or more). Clipped: float values beyond the range; saturated: values at its ends."));
 }
@@ -148,7 +148,7 @@ function diagnosed(row) {
   const d = row.diagnosis;
   if (!d) return row.reason ? el("section", { class: "wide" }, el("h3", {}, row.outcome === "error" ? "Why there is no verdict" : "Why it did not pass"), el("pre", {}, row.details.error || row.reason)) : null;
   const place = [["chunk", d.chunk, ""], ["frame", d.frame, " of the tensor"], ["channel", d.channel, ""]].filter(([, v]) => v !== null && v !== undefined).map(([k, v, of]) => `${k} ${v}${of}`).join(", ");
-  return el("section", { class: "wide" }, el("h3", {}, "Diagnosis"), figures([["Cause", el("strong", { class: row.outcome }, d.cause)], ["Layer", d.node && `${d.operator} ${d.node}`], ["Module", d.node && modulePath(d.node, d.operator)], ["Begins", place], ["Facts", some(d.facts, list)], ["Next step", d.next_step && el("strong", {}, d.next_step)]]), d.facts ? null : el("pre", {}, d.text));
+  return el("section", { class: "wide" }, el("h3", {}, "Diagnosis"), figures([["Cause", el("strong", { class: row.outcome }, d.cause)], ["Layer", d.node && `${d.operator} ${d.node}`], ["Module", d.module], ["Begins", place], ["Facts", some(d.facts, list)], ["Next step", d.next_step && el("strong", {}, d.next_step)]]), d.facts ? null : el("pre", {}, d.text));
 }
 
 async function fillRoom(place, row, around) {
