@@ -99,7 +99,7 @@ def test_junit_xml_and_table_say_that_the_arithmetic_is_unknown(project, version
     properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
     assert properties["findings"].startswith("arithmetic unknown: ")
     assert version in properties["findings"]
-    assert "finding on 1 rows: arithmetic unknown: " in run.stdout
+    assert "finding on 1 row: arithmetic unknown: " in run.stdout
 
 
 def test_junit_xml_of_a_row_that_is_an_error(project):
@@ -127,7 +127,7 @@ def test_a_time_limit_is_for_the_test_and_not_for_quantizing(project):
     run = project.pytest(*SIM, "--timeout=3")
     assert run.returncode == 1
     assert "1 failed, 1 passed" in run.stdout, run.stdout
-    assert "1 rows: 1 failed" in run.stdout
+    assert "1 row: 1 failed" in run.stdout
 
 
 def test_several_targets_need_no_count(project):

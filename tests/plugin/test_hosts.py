@@ -51,8 +51,8 @@ def assert_one_message(run, message):
 @pytest.mark.parametrize(
     ("body", "code", "total"),
     [
-        ("hil.verify()", 4, "1 rows: 1 passed"),
-        ("hil.verify(); assert hil.case.bits == 16", 1, "1 rows: 1 failed"),
+        ("hil.verify()", 4, "1 row: 1 passed"),
+        ("hil.verify(); assert hil.case.bits == 16", 1, "1 row: 1 failed"),
     ],
 )
 def test_a_disk_that_fills_up_costs_the_report_and_not_the_table(
@@ -92,7 +92,7 @@ def test_streams(hil):
     )
     run = project.pytest(*SIM, f"--hil-report={report}")
     assert run.returncode == 1, run.stdout + run.stderr
-    assert "1 rows: 1 failed" in run.stdout, run.stdout
+    assert "1 row: 1 failed" in run.stdout, run.stdout
     assert "not possible, the bundle cannot be written: No space left on device" in run.stdout
     assert "Traceback" not in run.stdout
 

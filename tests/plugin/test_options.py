@@ -19,6 +19,15 @@ streaming models on Espressif chips (hardware in the loop):
       add a model file or a folder of them to those in ./models; repeatable
   --hil-report=DIR
       where results.json and report.html go (default: hil-report)
+  --hil-history=FILE
+      where each run is appended to (default: history.sqlite3 in the user's cache, or in
+      --hil-store; off: nowhere)
+  --hil-summary=FILE
+      write a summary in Markdown, for CI
+  --hil-node-data=DIR
+      write the layers' quality for Model Explorer (.json) and Netron (.onnx)
+  --hil-metrics=FILE
+      write all figures as OpenMetrics text
   --hil-store=DIR
       artifact store (default: the user's cache)
   --hil-jobs=N
@@ -46,6 +55,10 @@ def settings(*, worker=None, **options):
         "--hil-device": None,
         "--hil-models": None,
         "--hil-report": Path("hil-report"),
+        "--hil-history": "off",
+        "--hil-summary": None,
+        "--hil-node-data": None,
+        "--hil-metrics": None,
         "--hil-store": None,
         "--hil-jobs": 2,
         "--hil-build-dir": None,
@@ -66,6 +79,14 @@ def test_no_option_means_simulated_devkits_of_every_target():
     found = settings()
     assert found == Settings(model_paths=(REPOSITORY / "models",), jobs=2)
     assert (found.device, found.targets) == ("sim", ("esp32s3", "esp32p4"))
+
+
+def test_the_history_is_in_the_users_cache_or_beside_the_artifacts(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
+    assert settings(hil_history=None).history == Path("/c/espdl-hil/history.sqlite3")
+    assert settings(hil_history=None, hil_store=Path("s")).history == Path("s/history.sqlite3")
+    assert settings(hil_history="h.db", hil_store=Path("s")).history == Path("h.db")
+    assert settings(hil_history="off").history is None
 
 
 def test_a_target_means_a_board():

@@ -88,7 +88,9 @@ def test_garbage_fails_and_the_layer_is_named(verified, factor, cause):
 
 def level(row):
     """The rung of the input as the row's ladder shows it."""
-    return row.details.ladder[0].removeprefix("Input input: ")
+    layer = row.details.pictures["layers"][0]
+    assert (layer["operator"], layer["node"]) == ("Input", "input")
+    return f"{layer['changes_db']:.1f} dB"
 
 
 def test_a_fitting_calibration_mends_it(verified):

@@ -36,8 +36,8 @@ RUN_FIELDS = [
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "emulator", "latency_us", "artifacts", "diagnosis",
-    "details",
+    "frames", "checks", "sqnr_db", "cosine", "emulator", "latency_us", "artifacts", "outputs",
+    "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",
@@ -76,7 +76,10 @@ def test_rows_say_what_the_checks_say(results):
     assert (check["elements"], check["compared"]) == (60, 45)
     assert check["error"] == "chunk 3: observed stream ends after 3"
     chunks = error["details"]["per_chunk"]["streaming"]
-    assert [c["outcome"] for c in chunks] == ["passed"] * 3 + ["error"]
+    assert [(c["chunk"], c["chunks"], c["outcome"]) for c in chunks] == [
+        (0, 3, "passed"),
+        (3, 1, "error"),
+    ]
 
 
 def test_what_is_read_back_is_what_was_written(results, make_row, make_results):

@@ -18,6 +18,9 @@ COMMANDS = {
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",
+    "demo": "espdl_hil.cli.demo",
+    "compare": "espdl_hil.cli.compare",
+    "history": "espdl_hil.cli.history",
 }
 
 

@@ -107,7 +107,7 @@ class StreamVerdict:
 
     def __str__(self) -> str:
         text = summarize(self.elements, self.differing, self.max_lsb, self.max_relative, self.first)
-        if self.first is not None:
+        if self.first is not None and len(self.chunks) > 1:
             text += f" (chunk {self.first.chunk} of {len(self.chunks)})"
         return "; ".join([text, *self.errors]) if self.elements else "; ".join(self.errors)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+GENERATED = "PPQ_Variable_"  # names that the exporter counts out anew for each file
 FACT_LINES = 5  # with the five other lines, a dozen at most
 
 
@@ -63,6 +64,20 @@ NEXT_STEP = {
     "kernel of this node on the chip",
 }
 
+KEEP_CACHE = (  # for a state that the model keeps itself
+    "keep one model instance for the whole stream, and reset it before the stream only: nothing "
+    "outside the model holds this cache"
+)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "wrong bit"), counted(2, "wrong bit")
+    ('1 wrong bit', '2 wrong bits')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -85,7 +100,7 @@ class Place:
 
     Attributes:
         chunk: Number of the chunk, from 0; None if it does not matter.
-        frame: Frame of the tensor's stream.
+        frame: Frame of the tensor's stream; of the graph output's where no tensor is named.
         channel: Index on its last axis.
         operator: Operator that computed the tensor; empty if no operator is at fault.
         node: The operator's name.
@@ -100,12 +115,20 @@ class Place:
     tensor: str = ""
 
     def __str__(self) -> str:
+        of = {"frame": " of the tensor" if self.tensor else " of the output"}
         parts = [
-            f"{name} {value}"
+            f"{name} {value}{of.get(name, '')}"
             for name in ("chunk", "frame", "channel")
             if (value := getattr(self, name)) is not None
         ]
         return ", ".join(parts) or "everywhere"
+
+    @property
+    def module(self) -> str:
+        """Path of the author's module that the node is of; empty where its name has none."""
+        if self.operator == "StreamingCache" or "/" not in self.node:
+            return ""
+        return ".".join(self.node.strip("/").split("/")[:-1])
 
 
 @dataclass(frozen=True)
@@ -143,11 +166,13 @@ class Diagnosis:
         """All of it in a dozen lines."""
         place, found = self.place, self.explanation
         operator = f"{place.operator} {place.node}" if place.node else "none: outside the graph"
+        operator += f", module {place.module}" if place.module else ""
+        is_named = place.tensor and GENERATED not in place.tensor
         lines = [
             f"{self.model} on {self.target}, int{self.bits}: {self.summary}",
             f"cause     {self.cause}",
             f"operator  {operator}",
-            f"begins    {place}" + (f", tensor {place.tensor}" if place.tensor else ""),
+            f"begins    {place}" + (f"; tensor {place.tensor}" if is_named else ""),
         ]
         for number, fact in enumerate(found.facts[:FACT_LINES]):
             lines.append(f"{'' if number else 'facts':<9} {fact}")
@@ -164,6 +189,7 @@ class Diagnosis:
             "operator": place.operator,
             "node": place.node,
             "tensor": place.tensor,
+            "module": place.module,
             "facts": list(self.explanation.facts),
             "next_step": self.next_step,
             "text": self.text,

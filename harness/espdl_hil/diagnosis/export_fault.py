@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.diagnosis.cause import Cause, Explanation, Place
+from espdl_hil.diagnosis.cause import GENERATED, Cause, Explanation, Place, counted
 from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.operators import code_by_size
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from espdl_hil.diagnosis.mismatch import Array, Mismatch, Offline
     from espdl_hil.espdl import Graph, Node
-
-GENERATED = "PPQ_Variable_"  # names that the exporter counts out anew for each file
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,11 @@ def explain_export(mismatch: Mismatch, offline: Offline) -> tuple[Place, Explana
         latencies = range(min(offline.latency_frames, line.stream.shape[line.axis] - 1) + 1)
         wrong = min((line.wrong_frames(latency) for latency in latencies), key=len)
         if len(wrong) and wrong[-1] >= offline.warmup_frames + offline.latency_frames:
+            are = "is" if len(wrong) == 1 else "are"
             facts = (
-                f"{len(wrong)} frames of its stream are no slice of the offline run",
+                f"{counted(len(wrong), 'frame')} of its stream {are} no slice of the offline run",
                 *_differences(mismatch.graph, offline.graph, node),
-                f"{len(checked)} tensors before it are slices of their offline run",
+                _sliced(checked, " before it"),
             )
             return line.place(node, int(wrong[0])), Explanation(Cause.EXPORT, facts)
         checked.append(line.name)
@@ -117,13 +116,18 @@ def _timeline(name: str, chunks: Sequence[Array], offline: Array) -> Timeline | 
 
 def _nothing_wrong(mismatch: Mismatch, checked: Sequence[str]) -> Explanation:
     """Both models agree in every tensor, so the fault is in what was compared."""
-    fact = f"device and interpreter agree, and {len(checked)} tensors are slices of the offline run"
+    fact = f"device and interpreter agree, and {_sliced(checked)}"
     if all(info.name in checked for info in mismatch.graph.outputs):
         what = "the outputs are among them: the device's own offline run must be wrong"
         step = "compare the device's offline run with the interpreter's"
         return Explanation(Cause.UNEXPLAINED, (fact, what), next_step=step)
     what = "only outputs that are no slices of the offline run can differ: their alignment is wrong"
     return Explanation(Cause.EXPORT, (fact, what))
+
+
+def _sliced(checked: Sequence[str], where: str = "") -> str:
+    are = "is a slice" if len(checked) == 1 else "are slices"
+    return f"{counted(len(checked), 'tensor')}{where} {are} of the offline run"
 
 
 def _differences(graph: Graph, offline: Graph, node: Node) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.diagnosis.cause import Cause, Explanation
+from espdl_hil.diagnosis.cause import KEEP_CACHE, Cause, Explanation, counted
 from espdl_hil.diagnosis.replay import HostRun, agree, crop, same
 from espdl_hil.diagnosis.state import damaged_output, is_damage
 
@@ -64,7 +64,8 @@ class History:
         return all(self._same(start + i, outputs) for i, outputs in enumerate(run))
 
     def _span(self) -> str:
-        return f"reproduces all {len(self.expected)} chunks"
+        count = len(self.expected)
+        return "reproduces the chunk" if count == 1 else f"reproduces all {count} chunks"
 
     def _not_reset(self) -> Explanation | None:
         """State left over by a stream before this one, whole or in part."""
@@ -76,19 +77,23 @@ class History:
         for before in (chunks, *parts):
             run = self.host.run_cold([*before, *chunks])[len(before) :]
             if self._all_same(run):
-                fact = f"the state that {len(before)} earlier chunks leave behind {self._span()}"
+                earlier = counted(len(before), "earlier chunk")
+                leave = "leaves" if len(before) == 1 else "leave"
+                fact = f"the state that {earlier} {leave} behind {self._span()}"
                 return Explanation(Cause.NOT_RESET, (fact,))
         return None
 
     def _dropped(self) -> Explanation | None:
         """State lost at every chunk, or at one."""
         chunks = self.mismatch.chunks
+        step = "" if self.mismatch.state else KEEP_CACHE
         if self._all_same([self.host.run_cold([chunk])[0] for chunk in chunks]):
-            return Explanation(Cause.DROPPED, (f"a reset before each chunk {self._span()}",))
+            fact = f"a reset before each chunk {self._span()}"
+            return Explanation(Cause.DROPPED, (fact,), step)
         for lost in range(max(1, self.first - 2), min(self.first + 1, len(chunks))):
             if self._all_same(self.host.run_cold(chunks[lost:]), lost):
                 fact = f"a reset before chunk {lost} {self._span()}"
-                return Explanation(Cause.DROPPED, (fact,))
+                return Explanation(Cause.DROPPED, (fact,), step)
         return None
 
     def _order(self) -> Explanation | None:

@@ -10,7 +10,7 @@ from espdl_hil.diagnosis import arithmetic
 from espdl_hil.diagnosis import state as memory
 from espdl_hil.diagnosis import weights as constants
 from espdl_hil.diagnosis.accumulator import sums_of
-from espdl_hil.diagnosis.cause import Cause, Diagnosis, Explanation, Place
+from espdl_hil.diagnosis.cause import Cause, Diagnosis, Explanation, Place, counted
 from espdl_hil.diagnosis.export_fault import explain_export
 from espdl_hil.diagnosis.first_divergence import Rerun, maker, rerun
 from espdl_hil.diagnosis.history import History
@@ -107,7 +107,9 @@ def _in_rerun(mismatch: Mismatch, seen: Rerun, chunk: int, name: str) -> Found:
         return place, memory.graph_input(mismatch, name, chunk, observed)
     replay = seen.node_replay(chunk, name)
     found = _node_fault(replay)
-    fact = f"{seen.count_before(chunk, name)} tensors that run before it are right"
+    before = seen.count_before(chunk, name)
+    are = "is" if before == 1 else "are"
+    fact = f"{counted(before, 'tensor')} before it in this chunk {are} right"
     at = replay.numbers.index(chunk)
     node = replay.node
     place = Place(chunk, None, None, node.op_type, node.name, name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.diagnosis.cause import Cause, Explanation
+from espdl_hil.diagnosis.cause import KEEP_CACHE, Cause, Explanation, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ def cache(replay: NodeReplay) -> Explanation | None:
         return None  # the new frames are wrong: no matter of state
     heads = {number: expected[i, :kept] for i, number in enumerate(replay.numbers)}
     wrong = int(np.flatnonzero((expected != observed).any(1))[0])
-    return _of_state(replay.numbers[wrong], observed[wrong, :kept], heads, "the cache")
+    found = _of_state(replay.numbers[wrong], observed[wrong, :kept], heads, "the cache")
+    return replace(found, next_step=KEEP_CACHE if found.cause is Cause.DROPPED else "")
 
 
 def recurrent_input(
@@ -55,7 +57,8 @@ def _of_state(chunk: int, observed: Array, expected: Mapping[int, Array], what: 
             fact = f"before chunk {chunk}, {what} holds what it should hold before chunk {number}"
             return Explanation(Cause.DROPPED, (fact,))
     wrong = int((observed != expected[chunk]).sum())
-    fact = f"before chunk {chunk}, {wrong} of {observed.size} elements of {what} are wrong"
+    are = "is" if wrong == 1 else "are"
+    fact = f"before chunk {chunk}, {wrong} of {observed.size} elements of {what} {are} wrong"
     return Explanation(Cause.DROPPED, (fact,))
 
 
@@ -81,10 +84,10 @@ def graph_input(mismatch: Mismatch, name: str, chunk: int, observed: Array) -> E
     sent = [chunk_inputs[name] for chunk_inputs in mismatch.chunks]
     for number, values in enumerate(sent):
         if number != chunk and np.array_equal(values, observed):
-            fact = f"the device ran chunk {chunk} on the input {name} of chunk {number}"
+            fact = f"the device ran chunk {chunk} on the input {name!r} of chunk {number}"
             return Explanation(Cause.ORDER, (fact,))
     fact = _shifted(sent[chunk], observed) or _bits(sent[chunk], observed)
-    return Explanation(Cause.BUFFER, (f"input {name} {fact}",))
+    return Explanation(Cause.BUFFER, (f"graph input {name!r} {fact}",))
 
 
 def _wrong_bits(sent: Array, received: Array) -> int:
@@ -98,7 +101,7 @@ def _bits(sent: Array, received: Array) -> str:
     wrong = np.flatnonzero(a != b)
     bits = _wrong_bits(sent, received)
     where = f"bytes {wrong[0]} to {wrong[-1]}" if len(wrong) > 1 else f"byte {wrong[0]}"
-    return f"has {bits} wrong bits in {len(wrong)} of {a.size} bytes ({where})"
+    return f"has {counted(bits, 'wrong bit')} in {len(wrong)} of {a.size} bytes ({where})"
 
 
 def _shifted(sent: Array, received: Array) -> str | None:
@@ -107,9 +110,9 @@ def _shifted(sent: Array, received: Array) -> str | None:
     start = int(np.argmax(a != b))
     for by in range(1, min(MAX_LOST_BYTES, a.size - start - MIN_OLD) + 1):
         if np.array_equal(a[start + by :], b[start:-by]):
-            return f"lost {by} bytes at byte {start}"
+            return f"lost {counted(by, 'byte')} at byte {start}"
         if np.array_equal(a[start:-by], b[start + by :]):
-            return f"has {by} bytes too many at byte {start}"
+            return f"has {counted(by, 'byte')} too many at byte {start}"
     return None
 
 
@@ -166,7 +169,7 @@ def damaged_output(
     if old is not None:
         return old
     fact = _shifted(expected, observed) or _bits(expected, observed)
-    return Explanation(Cause.BUFFER, (f"output {name} {fact}",))
+    return Explanation(Cause.BUFFER, (f"graph output {name!r} {fact}",))
 
 
 def is_damage(expected: Array, observed: Array) -> bool:

@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_cache_path
+
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.errors import ConfigError
 from espdl_hil.plugin.worker import worker_count, worker_name
@@ -16,6 +18,9 @@ from espdl_hil.targets import CHIP_TARGETS, DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     import pytest
+
+
+HISTORY, OFF = "history.sqlite3", "off"
 
 
 def parse_count(text: str) -> int:
@@ -75,6 +80,24 @@ def add_options(parser: pytest.Parser) -> None:
         help="where results.json and report.html go (default: %(default)s)",
     )
     group.addoption(
+        "--hil-history",
+        metavar="FILE",
+        help="where each run is appended to (default: history.sqlite3 in the user's cache, or in "
+        "--hil-store; off: nowhere)",
+    )
+    group.addoption(
+        "--hil-summary", type=Path, metavar="FILE", help="write a summary in Markdown, for CI"
+    )
+    group.addoption(
+        "--hil-node-data",
+        type=Path,
+        metavar="DIR",
+        help="write the layers' quality for Model Explorer (.json) and Netron (.onnx)",
+    )
+    group.addoption(
+        "--hil-metrics", type=Path, metavar="FILE", help="write all figures as OpenMetrics text"
+    )
+    group.addoption(
         "--hil-store", type=Path, metavar="DIR", help="artifact store (default: the user's cache)"
     )
     group.addoption(
@@ -123,6 +146,10 @@ def read_settings(config: pytest.Config) -> Settings:
         model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
         report=option("--hil-report"),
         store=option("--hil-store"),
+        history=_history(option("--hil-history"), option("--hil-store")),
+        summary=option("--hil-summary"),
+        node_data=option("--hil-node-data"),
+        metrics=option("--hil-metrics"),
         jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
         build_dir=option("--hil-build-dir"),
         time_scale=option("--hil-timeout-scale"),
@@ -132,6 +159,15 @@ def read_settings(config: pytest.Config) -> Settings:
         ),
         log_suffix=f"-{name}" if (name := worker_name(config)) else "",
     )
+
+
+def _history(text: str | None, store: Path | None) -> Path | None:
+    """The file of the history; None for none."""
+    if text == OFF:
+        return None
+    if text:
+        return Path(text)
+    return (store or user_cache_path("espdl-hil")) / HISTORY
 
 
 def _baud(text: str | None) -> int | None:

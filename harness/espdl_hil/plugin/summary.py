@@ -7,7 +7,9 @@ home with each report of its tests, so that a worker that crashes loses none tha
 from __future__ import annotations
 
 import json
+import os
 import re
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,14 +19,21 @@ import pytest
 from espdl_hil.compare import Outcome
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.diagnosis.cause import Cause
+from espdl_hil.errors import HarnessError
 from espdl_hil.plugin.worker import command_of
 from espdl_hil.proof.settings import SIM
 from espdl_hil.report import (
     Details,
+    History,
     Results,
     Row,
+    cause_of,
+    render_markdown,
+    render_metrics,
     render_table,
     start_report,
+    write_atomically,
+    write_node_data,
     write_report,
 )
 
@@ -86,7 +95,8 @@ def headline(
 
 def properties(row: Row) -> list[tuple[str, object]]:
     """Return what JUnit XML says of a test beside its outcome."""
-    return [
+    times = vars(row.latency_us) if row.latency_us else {}  # only a chip's time counts
+    told: list[tuple[str, object]] = [
         ("target", row.target),
         ("model", row.model),
         ("bits", row.bits),
@@ -94,11 +104,67 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ("substrate", row.substrate),
         *([("emulator", row.emulator)] if row.emulator else []),
         ("outcome", str(row.outcome)),
+        ("cause", cause_of(row)),
+        ("chunks", row.chunks),
+        ("frames", row.frames),
         ("elements", row.elements),
         ("differing", row.differing),
         ("max_lsb", row.max_lsb),
+        *(
+            (f"{name}_{figure}", getattr(check, figure))
+            for name, check in row.checks.items()
+            for figure in ("outcome", "compared", "differing", "max_lsb", "tolerance")
+        ),
+        ("sqnr_db", row.sqnr_db),
+        ("cosine", row.cosine),
+        *(
+            (f"accuracy_{figure}", getattr(row.accuracy, figure))
+            for figure in ("outcome", "sqnr_db", "changes_db", "min_sqnr_db")
+            if row.accuracy
+        ),
+        *((f"latency_us_{name}", us) for name, us in times.items()),
+        *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
         ("findings", "; ".join(row.details.findings)),
     ]
+    # pytest-xdist carries plain types only
+    return [(name, str(value) if isinstance(value, str) else value) for name, value in told]
+
+
+def export(results: Results, settings: Settings) -> list[str]:
+    """Write what else was asked for: history, summary, node data, metrics.
+
+    None of it decides over a run, so what cannot be written is said and no more.
+
+    Args:
+        results: Of the whole run.
+        settings: The command line.
+
+    Returns:
+        Lines for the terminal.
+    """
+    lines: list[str] = []
+    before: Results | None = None
+    try:
+        if settings.history:
+            with History(settings.history) as history:
+                if history.set_aside:
+                    lines.append(f"the history was damaged and is now {history.set_aside}")
+                before = history.before(results) if settings.summary else None
+                lines.append(f"history: run {history.append(results)} in {settings.history}")
+    except (HarnessError, sqlite3.Error) as error:
+        lines.append(f"the history is not kept: {error}")
+    try:
+        if settings.summary:
+            is_shared = str(settings.summary) == os.environ.get("GITHUB_STEP_SUMMARY")
+            with settings.summary.open("a" if is_shared else "w", encoding="utf-8") as file:
+                file.write(render_markdown(results, before))
+        if settings.metrics:
+            write_atomically(settings.metrics, render_metrics(results).encode())
+        if settings.node_data:
+            write_node_data(results, settings.node_data)
+    except (HarnessError, OSError) as error:
+        lines.append(f"not written: {error}")
+    return lines
 
 
 class Summary:
@@ -122,6 +188,7 @@ class Summary:
         self._results: Results | None = None
         self._written: Path | None = None
         self._unwritten = ""
+        self._exported: list[str] = []
 
     def headline(self) -> str:
         """Return one line on what all workers run."""
@@ -166,6 +233,7 @@ class Summary:
             )
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        self._exported = export(self._results, self._settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table, and where the report is."""
@@ -185,6 +253,8 @@ class Summary:
         if self._written is None:
             terminalreporter.write_line(f"ERROR: {self._unwritten}", red=True)
             return
+        for line in self._exported:
+            terminalreporter.write_line(line)
         report = self._written.with_name("report.html")
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
 

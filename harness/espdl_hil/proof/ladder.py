@@ -30,12 +30,16 @@ class Rung:
         operator: The node's operator, or ``Input``.
         tensor: Its name.
         changes_db: SQNR of what changes along time; at most ``EXACT_DB``.
+        clipped: Share of the float network's values that lie beyond the tensor's range.
+        saturated: Share of the tensor's values at either end of its range.
     """
 
     node: str
     operator: str
     tensor: str
     changes_db: float
+    clipped: float = 0.0
+    saturated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,15 @@ def climb(graph: Graph, target: str, run: Execution, artifacts: Artifacts) -> La
             levels.setdefault(name, _lowest(node, levels, fresh_db))
     makers = {name: node for node in nodes for name in node.outputs if name in found}
     rungs = {
-        name: Rung(node.name, node.op_type, name, levels[name]) for name, node in makers.items()
+        name: Rung(
+            node.name,
+            node.op_type,
+            name,
+            levels[name],
+            float(found[name].clipped.mean()),
+            found[name].saturated,
+        )
+        for name, node in makers.items()
     }
     losses = {}
     lost_db: dict[str, float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.diagnosis.cause import Cause
@@ -84,12 +85,14 @@ class CaseLedger:
         suspects = [compare_offline(self, self.offline()), *found]
         comparison = next(suspect for suspect in suspects if not suspect.passed)
         if comparison.what not in record.explained:
-            record.explained[comparison.what] = self._explain(comparison)
+            shown = next((c for c in found if c.streaming and not c.passed), comparison)
+            record.explained[comparison.what] = self._explain(comparison, shown)
         what = dict.fromkeys(comparison.what for comparison in found if not comparison.passed)
         known = f"{Cause.EMULATOR}, " if record.deviates else ""
         return [f"{self._case.id}: {known}{'; '.join(what)}", *record.explained[comparison.what]]
 
-    def _explain(self, comparison: Comparison) -> list[str]:
+    def _explain(self, comparison: Comparison, shown: Comparison) -> list[str]:
+        """Find the cause of one comparison, and say it beside the figures of another."""
         book, expected = self._book, self.expected
         emulator = book.rig.dut(self._case.target).info.emulator
         known = diagnose_emulator(comparison, expected, self._observer, emulator)
@@ -113,6 +116,7 @@ class CaseLedger:
             replay = f"espdl-hil replay {path}"
         except OSError as error:  # the mismatch counts, with or without its bundle
             replay = f"not possible, the bundle cannot be written: {error.strerror or error}"
+        diagnosis = replace(diagnosis, summary=f"{shown.what}: {shown.verdict}")
         book.note_diagnosis(self._case, diagnosis, replay)
         return [*diagnosis.text.splitlines(), f"replay    {replay}"]
 

@@ -49,6 +49,26 @@ class Layer:
         """The values as real numbers."""
         return self.values.astype(np.float64) * (self.step or 1.0)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest value that the type holds."""
+        if not self.step:
+            return -np.inf, np.inf
+        limits = np.iinfo(self.values.dtype)
+        return limits.min * self.step, limits.max * self.step
+
+    @functools.cached_property
+    def clipped(self) -> NDArray[np.bool_]:
+        """Where the real value lies beyond the type's range."""
+        low, high = self.limits
+        return (self.real < low - self.step / 2) | (self.real > high + self.step / 2)
+
+    @property
+    def saturated(self) -> float:
+        """Share of the values at either end of the type's range."""
+        low, high = self.limits
+        return float(np.mean((self.decoded <= low) | (self.decoded >= high)))
+
     @functools.cached_property
     def fidelity(self) -> Fidelity:
         """How well the real ones are kept."""
@@ -86,9 +106,7 @@ def explain_loss(
 
 
 def _clipped(layer: Layer) -> tuple[str, str] | None:
-    limits = np.iinfo(layer.values.dtype)
-    low, high = limits.min * layer.step, limits.max * layer.step
-    beyond = (layer.real < low - layer.step / 2) | (layer.real > high + layer.step / 2)
+    (low, high), beyond = layer.limits, layer.clipped
     noise = (layer.decoded - layer.real) ** 2
     if not beyond.any() or noise[beyond].sum() < CLIPPED_PART * noise.sum():
         return None

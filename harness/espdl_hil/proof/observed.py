@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from espdl_hil.errors import ConfigError, DeviceError
 from espdl_hil.proof.package import PACKAGE_BYTES, offline_name, streaming_name
@@ -69,6 +72,15 @@ class Observation:
     def outputs(self) -> list[Tensors]:
         """The outputs of each step."""
         return [step.outputs for step in self.steps]
+
+    @property
+    def outputs_sha256(self) -> str:
+        """Hash of every byte of every output of every step, and of their names."""
+        digest = hashlib.sha256()
+        for outputs in self.outputs:
+            for name, values in outputs.items():
+                digest.update(name.encode() + b"\0" + np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
 
 class Observer:

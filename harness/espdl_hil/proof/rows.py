@@ -17,6 +17,7 @@ from espdl_hil.proof.findings import (
     vector_unit_findings,
 )
 from espdl_hil.proof.package import streaming_name
+from espdl_hil.proof.pictures import draw, draw_layers, error_budget
 from espdl_hil.report import (
     CHECKS,
     EMULATED,
@@ -37,7 +38,7 @@ from espdl_hil.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from espdl_hil.compare import ChunkVerdict
     from espdl_hil.device.session import DeviceInfo
@@ -70,6 +71,11 @@ class Record:
         checks: The worst of each comparison, by check and part.
         per_chunk: The chunks of the worst, by check.
         tolerances: Those in force in the worst, by check and part.
+        drawn: Pictures of the worst, by check and part: of the stream always, of others where
+            something differs.
+        budget: What the stream's difference from the float model is made of.
+        layers: The streaming file's nodes, with what each keeps of the float network.
+        latency_us: Time of each chunk on the chip; empty where there is no chip.
         accuracy: The worst that was measured; None without.
         deviates: Whether the emulator is known to compute every node that differs otherwise.
         outcome: The worst outcome that was noted beside the checks; None without.
@@ -85,19 +91,25 @@ class Record:
     checks: dict[tuple[str, str], Check] = field(default_factory=dict)
     per_chunk: dict[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     tolerances: dict[tuple[str, str], tuple[Allowance, ...]] = field(default_factory=dict)
+    drawn: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    budget: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    latency_us: Sequence[float] = ()
     accuracy: Accuracy | None = None
     outcome: Outcome | None = None
     deviates: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
 
-    def note(self, match: Match) -> None:
+    def note(self, match: Match, expected: Expected) -> None:
         """Keep what a match found where it is worse than what was found before."""
         for part, comparison in match.parts.items():
             key, found = (match.check, part), comparison.check
             if worse(self.checks.get(key), found) is found:
                 self.checks[key] = found
                 self.tolerances[key] = comparison.ledger
+                if key == ("streaming", "stream") or found.differing or found.error:
+                    self.drawn[key] = draw(comparison, expected)
                 if part == "stream":
                     self.per_chunk[match.check] = comparison.verdict.chunks
             if match.check == "streaming":
@@ -130,12 +142,31 @@ class Record:
             details=replace(
                 self.details,
                 per_chunk=dict(self.per_chunk),
+                pictures=self._pictures,
                 tolerances=tuple(
                     dict.fromkeys(entry for found in self.tolerances.values() for entry in found)
                 ),
             ),
             **self.facts,
         )
+
+    @property
+    def _pictures(self) -> dict[str, Any]:
+        """What the report draws; empty while there is nothing."""
+        comparisons = [
+            {"check": check, "part": part, **picture}
+            for (check, part), pictures in self.drawn.items()
+            for picture in pictures
+        ]
+        if not comparisons and not self.layers:
+            return {}
+        latency_us = [float(us) for us in self.latency_us]
+        return {
+            "comparisons": comparisons,
+            "budget": self.budget,
+            "layers": self.layers,
+            "latency_us": latency_us or None,
+        }
 
 
 class RowBook:
@@ -181,13 +212,16 @@ class RowBook:
         known: Mapping[str, str] = record.facts.get("artifacts", {})
         files = {observation.model: observation.sha256, "app": info.app_sha256}
         record.facts["artifacts"] = {**known, **files}
+        given: Mapping[str, str] = record.facts.get("outputs", {})
+        record.facts["outputs"] = {**given, observation.model: observation.outputs_sha256}
         if observation.latency_us and observation.model == streaming_name(case):
+            record.latency_us = observation.latency_us
             record.facts["latency_us"] = Latency.of(observation.latency_us)
 
     def note_match(self, case: Case, expected: Expected, match: Match) -> None:
         """Keep what a comparison of two plain runs found; the worst of each check stays."""
         record = self.record(case)
-        record.note(match)
+        record.note(match, expected)
         if not match.equal and all(match is not known for known in record.failed):
             record.failed.append(match)
         self._note_model(record, expected)
@@ -212,14 +246,14 @@ class RowBook:
             *chip_findings(expected.chip_made, record.case),
         )
         record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}
+        if offline and (stream := record.runs.get("stream")) and not record.budget:
+            record.budget = error_budget(expected, stream.outputs, offline.outputs[0])
+        record.layers = record.layers or draw_layers(expected)
         record.details = replace(
             record.details,
             alignment=tuple(map(describe_alignment, expected.plan.alignments)),
             lane_warnings=expected.lane_warnings,
             findings=tuple(dict.fromkeys(findings)),
-            ladder=tuple(
-                f"{r.operator} {r.node}: {r.changes_db:.1f} dB" for r in expected.ladder.rungs
-            ),
             notes=(
                 *expected.artifacts.notes(record.case.chunk_frames),
                 *(line.text for line in expected.artifacts.log),

@@ -31,6 +31,10 @@ class Settings:
         model_paths: Model files and folders, in the order given.
         report: Folder of the report.
         store: Folder of the artifact store; None means the user's cache.
+        history: File that the run is appended to; None for none.
+        summary: File for a summary in Markdown; None for none.
+        node_data: Folder for the layers' quality; None for none.
+        metrics: File for OpenMetrics text; None for none.
         jobs: Quantize workers at once; None means one a processor.
         build_dir: Finished ESP-IDF build to flash; ``{target}`` in it is replaced.
         time_scale: Multiplies the deadlines of the devices; None measures emulators.
@@ -46,6 +50,10 @@ class Settings:
     model_paths: tuple[Path, ...] = ()
     report: Path = Path("hil-report")
     store: Path | None = None
+    history: Path | None = None
+    summary: Path | None = None
+    node_data: Path | None = None
+    metrics: Path | None = None
     jobs: int | None = None
     build_dir: str | None = None
     time_scale: float | None = None

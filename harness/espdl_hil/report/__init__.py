@@ -1,9 +1,17 @@
 """Results file, terminal table, HTML page and repro bundles. Knows verdicts, not devices."""
 
 from espdl_hil.report.accuracy import Accuracy, worse_accuracy
+from espdl_hil.report.changes import Change, by_target, changes, describe
 from espdl_hil.report.check import Check, worse, worst
-from espdl_hil.report.files import start_report, write_report
+from espdl_hil.report.compact import pack, unpack
+from espdl_hil.report.files import start_report, write_atomically, write_report
+from espdl_hil.report.history import History, default_history
 from espdl_hil.report.html import render_html
+from espdl_hil.report.markdown import render_markdown
+from espdl_hil.report.matrix import cause_of
+from espdl_hil.report.metrics import render_metrics
+from espdl_hil.report.node_data import write_node_data
+from espdl_hil.report.pages import render_comparison, render_history
 from espdl_hil.report.provenance import Commit, commit_of, environment
 from espdl_hil.report.repro import Replay, Repro, read_repro, write_repro
 from espdl_hil.report.results import Incident, Results
@@ -17,6 +25,7 @@ from espdl_hil.report.schema import (
     validate_results,
 )
 from espdl_hil.report.table import render_table
+from espdl_hil.report.trends import trends
 
 __all__ = [
     "CHECKS",
@@ -25,10 +34,12 @@ __all__ = [
     "SIMULATED",
     "Accuracy",
     "Allowance",
+    "Change",
     "Check",
     "Commit",
     "Details",
     "Device",
+    "History",
     "Incident",
     "Latency",
     "Replay",
@@ -36,16 +47,30 @@ __all__ = [
     "Results",
     "ResultsError",
     "Row",
+    "by_target",
+    "cause_of",
+    "changes",
     "commit_of",
+    "default_history",
+    "describe",
     "environment",
+    "pack",
     "read_repro",
+    "render_comparison",
+    "render_history",
     "render_html",
+    "render_markdown",
+    "render_metrics",
     "render_table",
     "start_report",
+    "trends",
+    "unpack",
     "validate_results",
     "worse",
     "worse_accuracy",
     "worst",
+    "write_atomically",
+    "write_node_data",
     "write_report",
     "write_repro",
 ]

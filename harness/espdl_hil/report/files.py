@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -74,6 +75,11 @@ def start_report(directory: Path) -> None:
             f"the report's folder {directory} cannot be written: {error.strerror or error}",
             hint="name another folder with --hil-report DIR",
         ) from None
+
+
+def safe_name(text: str) -> str:
+    """*text* with what a file name cannot hold replaced."""
+    return re.sub(r"[^\w.=-]+", "_", text)
 
 
 def write_atomically(path: Path, data: bytes) -> Path:

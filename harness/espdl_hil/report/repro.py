@@ -13,7 +13,6 @@ import hashlib
 import io
 import itertools
 import json
-import re
 import zipfile
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ import numpy as np
 from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, compare_streams
 from espdl_hil.errors import ArtifactError
 from espdl_hil.formats.npz import UNREADABLE, read_members, read_npz
-from espdl_hil.report.files import write_atomically
+from espdl_hil.report.files import safe_name, write_atomically
 from espdl_hil.report.schema import SCHEMA, STREAMS, ResultsError, validate_manifest
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def write_repro(directory: Path, repro: Repro) -> Path:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
     directory.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w.=-]+", "_", repro.id)
+    stem = safe_name(repro.id)
     taken = {path.name for path in directory.iterdir()}
     names = (f"{stem}{'' if n == 1 else f'-{n}'}.zip" for n in itertools.count(1))
     name = next(name for name in names if name not in taken)

@@ -91,8 +91,8 @@ class Details:
         per_chunk: The verdict of each chunk, by check.
         lane_warnings: Nodes whose accumulators saturated: elements, quality lost, what helps.
         findings: What puts a row in doubt whatever its outcome, a sentence each.
-        ladder: What each layer of the offline file keeps of the float network, a line each.
         tolerances: Every tolerance in force: declared, derived and default.
+        pictures: What the page draws, see ``docs/results.md``; empty without a comparison.
         notes: Anything else, a sentence each.
         replay: Commands that replay the row's repro bundles.
     """
@@ -102,30 +102,30 @@ class Details:
     per_chunk: Mapping[str, tuple[ChunkVerdict, ...]] = field(default_factory=dict)
     lane_warnings: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
-    ladder: tuple[str, ...] = ()
     tolerances: tuple[Allowance, ...] = ()
+    pictures: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Details:
-        """Read what ``asdict`` and JSON made of it."""
-        chunks = {
-            name: tuple(
-                ChunkVerdict(**{**known(ChunkVerdict, chunk), "outcome": Outcome(chunk["outcome"])})
-                for chunk in found
-            )
-            for name, found in data["per_chunk"].items()
-        }
-        lists = ("alignment", "lane_warnings", "findings", "ladder", "notes", "replay")
+        """Read what ``to_json`` wrote."""
+        chunks = {name: _chunks(found) for name, found in data["per_chunk"].items()}
         return cls(
             error=data["error"],
             per_chunk=chunks,
+            pictures=data["pictures"],
             tolerances=tuple(
                 Allowance(**known(Allowance, found)) for found in data.get("tolerances", ())
             ),
-            **{name: tuple(data[name]) for name in lists},
+            **{name: tuple(data[name]) for name in _LISTS},
         )
+
+    def to_json(self) -> JsonObject:
+        """The object that ``results.json`` keeps; equal chunks in a row are one entry."""
+        runs = {name: _runs(found) for name, found in self.per_chunk.items()}
+        plain = replace(self, per_chunk={}, pictures={})  # which need no copy
+        return {**asdict(plain), "per_chunk": runs, "pictures": dict(self.pictures)}
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class Row:
         emulator: Name and version of what emulates the chip; empty if nothing does.
         latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
+        outputs: Model on the device to sha256 of all that its plain run gave.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
         details: What the HTML report shows besides.
     """
@@ -171,6 +172,7 @@ class Row:
     emulator: str = ""
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
     details: Details = Details()
 
@@ -234,6 +236,7 @@ class Row:
             full.details,
             error=bad.details.error or self.details.error or other.details.error,
             per_chunk=per_chunk,
+            pictures=_united(self.details.pictures, other.details.pictures),
             replay=tuple(dict.fromkeys(self.details.replay + other.details.replay)),
         )
         return replace(
@@ -244,6 +247,7 @@ class Row:
             chunks=max(self.chunks, other.chunks),
             frames=max(self.frames, other.frames),
             artifacts={**self.artifacts, **other.artifacts},
+            outputs={**self.outputs, **other.outputs},
             latency_us=self.latency_us or other.latency_us,
             diagnosis=self.diagnosis or other.diagnosis,
             details=details,
@@ -258,8 +262,9 @@ class Row:
             "checks": {name: check and check.to_json() for name, check in made.items()},
             "latency_us": None if self.latency_us is None else asdict(self.latency_us),
             "artifacts": dict(self.artifacts),
+            "outputs": dict(self.outputs),
             "diagnosis": None if self.diagnosis is None else dict(self.diagnosis),
-            "details": asdict(self.details),
+            "details": self.details.to_json(),
         }
 
     @classmethod
@@ -269,13 +274,52 @@ class Row:
         checks = {name: check for name, check in data["checks"].items() if check is not None}
         accuracy = checks.pop(ACCURACY, None)
         return cls(
-            **{name: data[name] for name in (*_PLAIN, "artifacts", "diagnosis")},
+            **{name: data[name] for name in (*_PLAIN, "artifacts", "outputs", "diagnosis")},
             outcome=Outcome(data["outcome"]),
             checks={name: Check.from_json(check) for name, check in checks.items()},
             accuracy=accuracy and Accuracy.from_json(accuracy),
             latency_us=None if latency is None else Latency(**known(Latency, latency)),
             details=Details.from_json(data["details"]),
         )
+
+
+_LISTS = ("alignment", "lane_warnings", "findings", "notes", "replay")
+
+
+def _runs(chunks: Sequence[ChunkVerdict]) -> list[JsonObject]:
+    """Equal neighbours as one object: the number of the first, and how many they are."""
+    runs: list[JsonObject] = []
+    for verdict in chunks:
+        entry = {**vars(verdict), "outcome": str(verdict.outcome)}
+        chunk = entry.pop("chunk")
+        if runs and {**entry, **{n: runs[-1][n] for n in ("chunk", "chunks")}} == runs[-1]:
+            runs[-1]["chunks"] += 1
+        else:
+            runs.append({"chunk": chunk, "chunks": 1, **entry})
+    return runs
+
+
+def _chunks(runs: Sequence[JsonObject]) -> tuple[ChunkVerdict, ...]:
+    """What ``_runs`` was given."""
+    return tuple(
+        ChunkVerdict(
+            **{**known(ChunkVerdict, run), "chunk": number, "outcome": Outcome(run["outcome"])}
+        )
+        for run in runs
+        for number in range(run["chunk"], run["chunk"] + run["chunks"])
+    )
+
+
+def _united(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Pictures of two processes: of one that both have drawn, the one in which most differs."""
+    if not one or not other:
+        return one or other
+    drawn: dict[tuple[str, ...], Any] = {}
+    for picture in (*one["comparisons"], *other["comparisons"]):
+        key = tuple(picture[name] for name in ("check", "part", "output"))
+        drawn[key] = max(drawn.get(key, picture), picture, key=lambda found: found["differing"])
+    rest = {name: one[name] or other[name] for name in ("budget", "layers", "latency_us")}
+    return {"comparisons": list(drawn.values()), **rest}
 
 
 _PLAIN = (

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from espdl_hil.errors import HarnessError, printable
+from espdl_hil.report.picture_schema import picture_faults
 from espdl_hil.targets import TARGETS
 
 SCHEMA = 2
@@ -167,6 +168,7 @@ _ROW: dict[str, _Check] = {
     "cosine": _or_null(_is_number),
     "latency_us": _or_null(_has(_LATENCY)),
     "artifacts": _is_texts,
+    "outputs": _is_texts,
     "diagnosis": _or_null(_has(_DIAGNOSIS)),
 }
 _RUN: dict[str, _Check] = {
@@ -267,7 +269,8 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]
     of_checks += [f"{ACCURACY}: {fault}" for found in measured for fault in _odd_accuracy(found)]
-    return [fault for fault, found in faults.items() if found] + of_checks
+    drawn = picture_faults(row.get("details"), substrate)
+    return [fault for fault, found in faults.items() if found] + of_checks + drawn
 
 
 def _odd_accuracy(accuracy: Mapping[str, Any]) -> list[str]:

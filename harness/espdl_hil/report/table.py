@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import printable
-from espdl_hil.report.schema import CHECKS, EMULATED, SILICON, SIMULATED
+from espdl_hil.report.schema import EMULATED, SILICON, SIMULATED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
+    from espdl_hil.report.check import Check
     from espdl_hil.report.results import Results
     from espdl_hil.report.row import Row
 
@@ -26,6 +27,11 @@ _STYLES = {
     Outcome.FAILED: "bold red",
     Outcome.ERROR: "yellow",
 }
+TITLES = {
+    "streaming": "stream against offline run",
+    "interpreter": "device against interpreter",
+    "reference": "offline run against esp-ppq",
+}
 _NOTES = {
     SIMULATED: "Simulated devkits prove export, streaming plan, transport and firmware core; "
     "they measure no chip time.",
@@ -34,89 +40,41 @@ _NOTES = {
 }
 
 
-class _Column(NamedTuple):
-    title: str
-    cell: Callable[[Row], str]
-    from_width: int = 0  # console columns below which it is left out
-    right: bool = False
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _latency(row: Row) -> str:
-    return "-" if row.latency_us is None else format(row.latency_us.median, ".0f")
-
-
-def _check(name: str) -> Callable[[Row], str]:
-    """The cell of one check: ``equal``, or how much differs and how far."""
-
-    def cell(row: Row) -> str:
-        check = row.checks.get(name)
-        if check is None:
-            return "-"
-        if check.differing:
-            size = "" if check.max_lsb is None else f" ({check.max_lsb} LSB)"
-            return f"{check.differing:,}{size}"
-        return "equal" if check.outcome is Outcome.PASSED else str(check.outcome)
-
-    return cell
-
-
-def _accuracy(row: Row) -> str:
-    """SQNR over all outputs; of the one that keeps too little, what is too little."""
-    if row.accuracy is None or row.accuracy.outcome is Outcome.PASSED:
-        return _number(row.sqnr_db, ".1f")
-    found = row.accuracy
-    if found.sqnr_db < found.min_sqnr_db:
-        return f"{found.sqnr_db:.1f} < {found.min_sqnr_db:g}"
-    return f"{found.sqnr_db:.1f} ({found.changes_db:.1f})"
-
-
-_COLUMNS = (
-    _Column("target", lambda row: row.target),
-    _Column("model", lambda row: row.model),
-    _Column("bits", lambda row: str(row.bits), right=True),
-    _Column("chunk", lambda row: _number(row.chunk_frames, "d"), right=True),
-    _Column("device", lambda row: row.device),
-    _Column("outcome", lambda row: str(row.outcome)),
-    _Column("chunks", lambda row: str(row.chunks), 100, right=True),
-    _Column("elements", lambda row: f"{row.elements:,}", 90, right=True),
-    *(
-        _Column(f"vs {name}", _check(check), width, right=True)
-        for name, check, width in zip(
-            ("offline", "interp", "esp-ppq"), CHECKS, (0, 84, 100), strict=True
-        )
-    ),
-    _Column("SQNR dB", _accuracy, right=True),
-    _Column("µs/chunk", _latency, 120, right=True),
-)
+def _range(values: Sequence[float], form: str) -> str:
+    """A number, or the least and the largest; a dash without any."""
+    found = (
+        sorted({format(value, form) for value in (min(values), max(values))}, key=float)
+        if values
+        else []
+    )
+    return " to ".join(found)
 
 
 def render_table(results: Results, console: Console) -> None:
-    """Print a row for each verdict, what it adds up to, and which devices are simulated.
+    """Print rows that are alike as one, those that did not pass in full, and what they add up to.
 
     Args:
         results: What the run found; without rows, a line says so.
-        console: Where to; its width decides which columns fit, and it leaves out colour
-            where the output is not a terminal.
+        console: Where to; it leaves out colour where the output is not a terminal.
     """
     for line in _heading(results):
         console.print(Text(printable(line), style="bold"))
     if results.rows:
-        console.print(_table(results.rows, console.width))
+        console.print(_table(results.rows))
     console.print(Text(_sum(results.rows)))
-    alike: dict[tuple[str, Outcome, str], list[str]] = {}  # a model's faults stand once
+    alike: dict[tuple[str, Outcome, str], list[Row]] = {}  # a model's faults stand once
     for row in results.rows:
         if row.outcome is not Outcome.PASSED:
-            alike.setdefault((row.model, row.outcome, row.reason), []).append(row.id)
-    for (_, outcome, reason), ids in alike.items():
-        more = f" and {len(ids) - 1} more of this model" if len(ids) > 1 else ""
-        console.print(Text(printable(f"{ids[0]}{more}: {reason}"), style=_STYLES[outcome]))
+            alike.setdefault((row.model, row.outcome, row.reason), []).append(row)
+    for first, *others in alike.values():
+        for number, line in enumerate(_failure(first, len(others))):
+            style = _STYLES[first.outcome] if not number else ""
+            is_command = line.startswith("  espdl-hil ")  # which must stay whole to be copied
+            console.print(Text(printable(line), style=style), soft_wrap=is_command)
     findings = Counter(finding for row in results.rows for finding in row.details.findings)
     for finding, count in findings.items():
-        console.print(Text(printable(f"finding on {count} rows: {finding}"), style="yellow"))
+        on = "1 row" if count == 1 else f"{count} rows"
+        console.print(Text(printable(f"finding on {on}: {finding}"), style="yellow"))
     for incident in results.incidents:
         console.print(Text(printable(f"recovery of {incident}")))
     for note in notes(results.rows):
@@ -148,22 +106,64 @@ def revision_text(revision: int) -> str:
     return f"v{revision // 100}.{revision % 100}"
 
 
-def _table(rows: Sequence[Row], width: int) -> Table:
-    columns = [column for column in _COLUMNS if width >= column.from_width]
-    if all(row.substrate != SILICON for row in rows):
-        columns = [column for column in columns if column.title != "µs/chunk"]
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+def _table(rows: Sequence[Row]) -> Table:
+    """A line for all rows of a model that came to the same on the same kind of device."""
+    timed = any(row.latency_us for row in rows)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in (
+        "model",
+        "rows",
+        "outcome",
+        "device",
+        "SQNR dB",
+        *(["µs/chunk"] if timed else []),
+    ):
+        right = title in ("rows", "SQNR dB", "µs/chunk")
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    groups: dict[tuple[str, Outcome, str], list[Row]] = {}
     for row in rows:
-        table.add_row(
-            *(Text(printable(column.cell(row)), style=_style(column, row)) for column in columns)
-        )
+        groups.setdefault((row.model, row.outcome, row.device), []).append(row)
+    for (model, outcome, device), found in groups.items():
+        decibels = [row.sqnr_db for row in found if row.sqnr_db is not None]
+        times = [row.latency_us.median for row in found if row.latency_us]
+        cells = [model, str(len(found)), str(outcome), device, _range(decibels, ".1f")]
+        cells += [_range(times, ".0f")] if timed else []
+        styles = ("", "", _STYLES[outcome], "", "", "")
+        table.add_row(*map(Text, map(printable, cells), styles[: len(cells)]))
     return table
 
 
-def _style(column: _Column, row: Row) -> str:
-    return _STYLES[row.outcome] if column.title == "outcome" else ""
+def _failure(row: Row, others: int) -> list[str]:
+    """All that a terminal says of a row that did not pass, and of as many others of its model."""
+    more = f" and {others} more of this model" if others else ""
+    title = f"{row.id}{more} ({row.device}) {row.outcome}: {row.reason}"
+    lines = [title, *(line for name, check in row.checks.items() if (line := _check(name, check)))]
+    firsts = (check.first for check in row.checks.values() if check.outcome is not Outcome.PASSED)
+    if first := next(filter(None, firsts), None):
+        lines.append(f"  chunk {first.chunk}, {first}")
+    if row.accuracy and row.accuracy.outcome is not Outcome.PASSED:
+        found = row.accuracy
+        lines.append(
+            f"  accuracy: {found.sqnr_db:.1f} dB kept, of the changes {found.changes_db:.1f} dB; "
+            f"at least {found.min_sqnr_db:g} dB are asked for"
+        )
+    if row.diagnosis and row.diagnosis.get("node"):
+        lines.append(f"  begins in {row.diagnosis['operator']} {row.diagnosis['node']}")
+    if row.diagnosis and row.diagnosis.get("next_step"):
+        lines.append(f"  next: {row.diagnosis['next_step']}")
+    return [*lines, *(f"  {command}" for command in row.details.replay)]
+
+
+def _check(name: str, check: Check) -> str:
+    """What one check of such a row found; empty if it passed with all equal."""
+    if check.differing:
+        size = "" if check.max_lsb is None else f", at most {check.max_lsb:,} LSB"
+        return f"  {TITLES[name]}: {check.differing:,} of {check.compared:,} differ{size}"
+    return (
+        ""
+        if check.outcome is Outcome.PASSED
+        else f"  {TITLES[name]}: {check.error or check.outcome}"
+    )
 
 
 def _sum(rows: Sequence[Row]) -> str:
@@ -172,6 +172,7 @@ def _sum(rows: Sequence[Row]) -> str:
     counts = Counter(row.outcome for row in rows)
     parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
     elements, differing = sum(row.elements for row in rows), sum(row.differing for row in rows)
-    text = f"{len(rows)} rows: {parts}; {elements:,} elements compared, {differing:,} differ"
+    text = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+    text += f": {parts}; {elements:,} elements compared, {differing:,} differ"
     others = sum(row.outcome is Outcome.FAILED and not row.differing for row in rows)
     return f"{text}, {others} failed otherwise" if others else text

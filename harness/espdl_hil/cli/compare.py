@@ -1,0 +1,96 @@
+"""``espdl-hil compare``: what is different between runs, or between the targets of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espdl_hil.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    import argparse
+
+    from espdl_hil.report import Results
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``compare``."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="say what changed between runs",
+        description="Compares runs with the first: rows that appeared or vanished, outcomes, "
+        "numbers, files, outputs, versions. A run is a report's folder, a results.json, or a "
+        "number of the history; RUN@TARGET takes one target of it, and a single run with several "
+        "targets is compared target by target. Exit code 0: nothing is worse; 1: something is.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="hil-report, a.json@esp32p4, 12")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page, too")
+    parser.add_argument(
+        "--history",
+        type=Path,
+        metavar="FILE",
+        help="where numbers are looked up (default: as pytest's)",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what changed.
+
+    Returns:
+        1 if anything is worse, else 0.
+
+    Raises:
+        ConfigError: there is no such run, or only one.
+        ResultsError: a file breaks the schema.
+    """
+    from espdl_hil.report import by_target, changes, describe, render_comparison
+
+    runs: dict[str, Results] = {}
+    for text in options.runs:
+        path, _, target = text.partition("@")
+        found = _read(path, options.history)
+        if target and target not in (split := by_target(found)):
+            raise ConfigError(
+                f"{path} has no rows of {target}, only of {', '.join(split) or 'none'}"
+            )
+        runs[text] = split[target] if target else found
+    if len(options.runs) == 1:
+        runs = by_target(next(iter(runs.values())))
+    if len(runs) < 2:
+        raise ConfigError("there is only one run", hint="name two, or one with several targets")
+    (base, first), *others = runs.items()
+    worse = False
+    for name, results in others:
+        found_changes = changes(first, results)
+        worse = worse or any(change.regression for change in found_changes)
+        print(printable(f"{name} against {base}: {describe(found_changes)}"))
+        for change in found_changes:
+            print(printable(f"  {change}"))
+    if options.page:
+        options.page.write_text(render_comparison(runs), encoding="utf-8")
+        print(f"page: {options.page}")
+    return 1 if worse else 0
+
+
+def _read(text: str, file: Path | None) -> Results:
+    """A run by number or path."""
+    from espdl_hil.report import History, Results, default_history
+
+    path = Path(text)
+    if text.isdecimal() and not path.exists():
+        with History(file or default_history()) as history:
+            return history.run(int(text))
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise ConfigError(
+            f"{path} cannot be read: {reason}",
+            hint="name a report's folder, a results.json, or a number that espdl-hil history lists",
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no results.json")
+    return Results.from_json(content)

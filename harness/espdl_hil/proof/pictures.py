@@ -1,0 +1,347 @@
+"""What the report draws of a comparison: differences by chunk and channel, waves, a histogram."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espdl_hil.report import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from espdl_hil.proof.comparison import Comparison
+    from espdl_hil.proof.expected import Expected
+
+    Picture = dict[str, Any]
+
+MAX_OUTPUTS = 4  # drawn of one comparison; those in which most differs
+MAX_COLUMNS, MAX_CHANNELS = 512, 64  # of a heat map; a cell shows the worst of what it covers
+MAX_WAVES, MAX_FRAMES = 3, 512  # channels that are drawn, and how much of each
+MAX_BROKEN = 100  # chunks that could not be compared, by number
+MAX_BINS = 41  # of a histogram
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """One output of a run, all chunks, as (frames, others, channels).
+
+    Attributes:
+        expected: What it should be.
+        observed: What it is; as expected in a chunk that could not be compared.
+        starts: The first frame of each column of the heat map.
+        broken: Chunks that could not be compared.
+        skip: Leading frames without a counterpart.
+    """
+
+    expected: NDArray[Any]
+    observed: NDArray[Any]
+    starts: NDArray[np.intp]
+    broken: list[int]
+    skip: int
+
+    @property
+    def difference(self) -> NDArray[Any]:
+        """Observed less expected, zero where nothing is compared."""
+        is_float = self.expected.dtype.kind == "f"
+        with np.errstate(all="ignore"):
+            found: NDArray[Any] = np.subtract(
+                self.observed, self.expected, dtype=np.float32 if is_float else np.int32
+            )
+        found[: self.skip] = 0
+        if is_float:  # what is not finite on one side alone is drawn as the largest by far
+            same = (self.observed == self.expected) | (
+                np.isnan(self.observed) & np.isnan(self.expected)
+            )
+            lost = ~np.isfinite(found)
+            found[lost] = np.where(same[lost], 0, 10 * np.abs(found[~lost]).max(initial=0.1))
+        return found
+
+
+def draw(comparison: Comparison, expected: Expected) -> list[Picture]:
+    """Draw a comparison, at most ``MAX_OUTPUTS`` outputs of it.
+
+    Args:
+        comparison: Passed or failed.
+        expected: Knows the outputs' time axes and what has no counterpart.
+
+    Returns:
+        A picture an output, as ``docs/results.md`` describes it; the worst first.
+    """
+    aligned = comparison.against == "offline"
+    skips = expected.skip_frames if aligned else {}
+    axes = expected.frame_axes if aligned else expected.axes(comparison.expected[0])
+    states = {a.output for a in expected.plan.alignments if a.state_input}
+    pictures = []
+    for name, axis in axes.items():
+        frames = _stack(comparison, name, axis, skips.get(name, 0))
+        if frames is not None:
+            pictures.append(_picture(comparison, expected, name, frames))
+    pictures.sort(key=lambda p: (-p["differing"], p["output"] in states))
+    return pictures[:MAX_OUTPUTS]
+
+
+def _stack(comparison: Comparison, name: str, axis: int | None, skip: int) -> _Frames | None:
+    wanted, seen, starts, broken, at = [], [], [], [], 0
+    for number, chunk in enumerate(comparison.expected):
+        if name not in chunk:
+            broken.append(number)
+            continue
+        right = _by_frame(chunk[name], axis)
+        given = comparison.observed[number] if number < len(comparison.observed) else {}
+        found = given.get(name)
+        if found is None or found.shape != chunk[name].shape or found.dtype != chunk[name].dtype:
+            broken.append(number)
+            found = chunk[name]
+        wanted.append(right)
+        seen.append(_by_frame(found, axis))
+        starts.append(at)
+        at += len(right)
+    if not at or not wanted[0].size:
+        return None
+    if not comparison.streaming:
+        starts = list(range(at))  # a whole run has no chunks: a column a frame
+    return _Frames(
+        np.concatenate(wanted), np.concatenate(seen), np.array(starts), broken[:MAX_BROKEN], skip
+    )
+
+
+def _by_frame(tensor: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """*tensor* as (frames, others, channels); one without a time axis is one frame."""
+    moved: NDArray[Any] = tensor[np.newaxis] if axis is None else np.moveaxis(tensor, axis, 0)
+    channels = moved.shape[-1] if moved.ndim > 1 else 1
+    return moved.reshape(len(moved), -1, channels)
+
+
+def _picture(comparison: Comparison, expected: Expected, name: str, frames: _Frames) -> Picture:
+    difference = frames.difference
+    size = np.abs(difference)
+    first = _first(size)
+    alignment = next((a for a in expected.plan.alignments if a.output == name), None)
+    is_float = difference.dtype.kind == "f"
+    cells = np.maximum.reduceat(size.max(axis=1), frames.starts, axis=0)
+    column, channel = (int(i) for i in np.unravel_index(np.argmax(cells), cells.shape))
+    heat, bins = _pooled(cells)
+    return {
+        "output": name,
+        "against": comparison.against,
+        "columns": "chunk" if comparison.streaming else "frame",
+        "unit": "" if is_float else "LSB",
+        "frames": len(difference),
+        "chunk_frames": alignment.out_frames_per_chunk if alignment and comparison.streaming else 0,
+        "skipped_frames": frames.skip,
+        "warmup_frames": alignment.warmup_frames if alignment and comparison.streaming else 0,
+        "broken": frames.broken,
+        "differing": int(np.count_nonzero(size)),
+        "elements": int(size[frames.skip :].size),
+        "first": first and _place(frames, *first),
+        "worst": {"column": column, "channel": channel, "size": size.max().item()}
+        if size.any()
+        else None,
+        "heat": pack(heat.astype(np.float32 if is_float else np.uint16)),
+        "shape": list(cells.shape),
+        "bin": bins,
+        "waves": _waves(frames, difference, first, channel),
+        "histogram": _histogram(difference[frames.skip :]),
+    }
+
+
+def _first(size: NDArray[Any]) -> tuple[int, int, int] | None:
+    """Frame, other and channel of the first difference."""
+    if not size.any():
+        return None
+    frame, other, channel = (int(i) for i in np.unravel_index(np.argmax(size > 0), size.shape))
+    return frame, other, channel
+
+
+def _place(frames: _Frames, frame: int, other: int, channel: int) -> Picture:
+    column = int(np.searchsorted(frames.starts, frame, "right")) - 1
+    values = (array[frame, other, channel].item() for array in (frames.expected, frames.observed))
+    expected, observed = (v if np.isfinite(v) else str(v) for v in values)
+    return {
+        "column": column,
+        "frame": frame,
+        "channel": channel,
+        "expected": expected,
+        "observed": observed,
+    }
+
+
+def _pooled(cells: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:
+    """A heat map of at most MAX_COLUMNS by MAX_CHANNELS cells, and what one of them covers."""
+    bins = []
+    for axis, most in enumerate((MAX_COLUMNS, MAX_CHANNELS)):
+        step = -(-cells.shape[axis] // most)
+        cells = np.maximum.reduceat(cells, np.arange(0, cells.shape[axis], step), axis=axis)
+        bins.append(step)
+    return np.minimum(cells, 65535), bins
+
+
+def _waves(
+    frames: _Frames, difference: NDArray[Any], first: tuple[int, int, int] | None, worst: int
+) -> list[Picture]:
+    """The channels that tell most: of the first difference, of the largest, of the most signal."""
+    size = np.abs(difference)
+    with np.errstate(all="ignore"):
+        energy = np.nan_to_num(frames.expected.astype(np.float64).std(axis=0))  # (others, channels)
+    lively = np.lexsort((-energy.max(axis=0), -size.max(axis=(0, 1))))  # differs most, moves most
+    told = [*([first[2], worst] if first else []), *map(int, lively[:MAX_WAVES])]
+    if first:
+        told = [channel for channel in told if size[:, :, channel].any()]
+    start = max(0, min((first[0] if first else 0) - MAX_FRAMES // 3, len(size) - MAX_FRAMES))
+    window = slice(start, start + MAX_FRAMES)
+    found = []
+    for channel in list(dict.fromkeys(told))[:MAX_WAVES]:
+        of_channel = size[:, :, channel].max(axis=0)
+        other = int(np.argmax(of_channel if of_channel.any() else energy[:, channel]))
+        if first and channel == first[2]:
+            other = first[1]
+        found.append(
+            {
+                "channel": channel,
+                "other": other,
+                "first_frame": start,
+                "expected": pack(_small(frames.expected[window, other, channel])),
+                "difference": pack(_small(difference[window, other, channel])),
+            }
+        )
+    return found
+
+
+def _small(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values in a type that the report takes."""
+    if values.dtype.kind == "f":
+        finite: NDArray[np.float32] = np.nan_to_num(values).astype(np.float32)
+        return finite
+    narrow = np.abs(values.astype(np.int64)).max() < 128
+    return values.astype(np.int8 if narrow else np.int32)
+
+
+def _histogram(difference: NDArray[Any]) -> Picture | None:
+    """How often each difference occurs; None where nothing differs."""
+    if not difference.any():
+        return None
+    low, high = difference.min().item(), difference.max().item()
+    if difference.dtype.kind == "f":
+        counts, edges = np.histogram(difference, MAX_BINS)
+        return {
+            "first": float(edges[0]),
+            "step": float(edges[1] - edges[0]),
+            "counts": [*map(int, counts)],
+        }
+    step = -(-(high - low + 1) // MAX_BINS)
+    counts = np.bincount((difference.ravel() - low) // step)
+    return {"first": low, "step": step, "counts": [*map(int, counts)]}
+
+
+def error_budget(
+    expected: Expected, stream: Sequence[Mapping[str, NDArray[Any]]], offline: Mapping[str, Any]
+) -> list[Picture]:
+    """Where the difference between stream and float model comes from, in mean squares.
+
+    ::
+
+        stream - float = (esp-ppq - float) + (device's offline run - esp-ppq) + (stream - offline)
+
+    The square of a sum is more than the sum of the squares: what is left over is said, too, so
+    that the parts add up.
+
+    Args:
+        expected: Has the float model's and esp-ppq's outputs.
+        stream: Outputs of each step of the device.
+        offline: Outputs of the device's offline run.
+
+    Returns:
+        An entry an output that has a time axis and a float counterpart; in steps, or in units of
+        the model where the output is float.
+    """
+    found = []
+    exponents = {info.name: info.exponents for info in expected.offline_graph.outputs}
+    for alignment in expected.plan.alignments:
+        name, axis = alignment.output, alignment.frame_axis
+        if alignment.kind == "tail" or alignment.state_input or axis < 0:
+            continue
+        if name not in expected.artifacts.float_outputs:
+            continue
+        real = np.moveaxis(expected.artifacts.float_outputs[name], axis, 0)
+        streamed = np.concatenate([np.moveaxis(step[name], axis, 0) for step in stream])
+        late, warm = alignment.latency_frames, alignment.warmup_frames
+        end = min(len(real), len(streamed) - late)
+        if end <= warm:
+            continue
+        step = 1.0 if streamed.dtype.kind == "f" else 2.0 ** exponents[name][0]
+        whole = [
+            np.moveaxis(array[name], axis, 0)[warm:end].astype(np.float64)
+            for array in (expected.artifacts.reference, offline)
+        ]
+        stages = [
+            real[warm:end].astype(np.float64) / step,
+            *whole,
+            streamed[late + warm : late + end].astype(np.float64),
+        ]
+        parts = [_square(b - a) for a, b in itertools.pairwise(stages)]
+        total = _square(stages[-1] - stages[0])
+        if not np.isfinite(total):
+            continue
+        keys = ("quantization", "device", "streaming")
+        found.append(
+            {
+                "output": name,
+                "unit": "" if streamed.dtype.kind == "f" else "LSB",
+                "signal": _square(stages[0]),
+                "total": total,
+                **dict(zip(keys, parts, strict=True)),
+                "together": total - sum(parts),
+            }
+        )
+    return found
+
+
+def _square(values: NDArray[np.float64]) -> float:
+    return float(np.mean(np.square(values)))
+
+
+def draw_layers(expected: Expected) -> list[Picture]:
+    """The streaming file's nodes in order of execution, with what each keeps of the float network.
+
+    Returns:
+        An entry a node; graph inputs first. ``inputs`` are numbers of entries.
+    """
+    graph, plan = expected.streaming_graph, expected.plan
+    rungs = {rung.tensor: rung for rung in expected.ladder.rungs}
+    axes = expected.artifacts.frame_axes
+    outputs = {info.name for info in graph.outputs}
+    made: dict[str, int] = {}
+    layers: list[Picture] = []
+
+    def add(operator: str, name: str, tensor: str, reads: Sequence[str], keeps: int = 0) -> None:
+        rung, shape, axis = rungs.get(tensor), plan.shapes.get(tensor), axes.get(tensor)
+        layers.append(
+            {
+                "operator": operator,
+                "node": name,
+                "tensor": tensor,
+                "inputs": sorted({made[source] for source in reads if source in made}),
+                "frames": shape[axis] if shape and axis is not None and axis < len(shape) else None,
+                "keeps": keeps,
+                "changes_db": rung and round(rung.changes_db, 2),
+                "clipped": rung and round(rung.clipped, 6),
+                "saturated": rung and round(rung.saturated, 6),
+                "output": tensor in outputs,
+            }
+        )
+
+    for info in graph.inputs:
+        add("Input", info.name, info.name, ())
+        made[info.name] = len(layers) - 1
+    for node in graph.nodes:
+        window = node.attributes.get("window_size") if node.op_type == "StreamingCache" else None
+        keeps = int(window) - 1 if isinstance(window, int) else 0
+        add(node.op_type, node.name, node.outputs[0], node.inputs, keeps)
+        made |= dict.fromkeys(filter(None, node.outputs), len(layers) - 1)
+    return layers
