@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",
+    "bench": "espdl_hil.cli.bench",
 }
 
 

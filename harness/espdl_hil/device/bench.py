@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.device.ports import ListPorts
 
+BENCH_VARIABLE: Final = "ESPDL_HIL_BENCH"
 SIMULATED_PORT: Final = "simulated"
 PORT_SCHEMES: Final = ("rfc2217://", "socket://")
 REVISION_DIGITS: Final = 100  # major * 100 + minor, as the chips report it
@@ -89,6 +90,11 @@ class BenchBoard:
     power: Power = Power()
     quarantine: Quarantine = Quarantine()
     bench: str = ""
+
+    def __str__(self) -> str:
+        if self.name == self.port:
+            return self.port
+        return f"{self.name} ({self.port or self.serial_number})"
 
     @property
     def is_simulated(self) -> bool:
@@ -200,7 +206,8 @@ class _Reader:
         self._path = path
         self._lines = text.splitlines()
         heads = [n for n, line in enumerate(self._lines) if _HEAD.match(line)]
-        self._spans = list(zip(heads, [*heads[1:], len(self._lines)], strict=True))
+        ends = [*heads[1:], len(self._lines)]
+        self._spans = list(zip(heads, ends, strict=False))
         self._number = 0  # of the board that is being read
 
     def boards(self, content: Mapping[str, Any]) -> tuple[BenchBoard, ...]:

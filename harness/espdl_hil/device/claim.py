@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 APP_NAME: Final = "espdl-hil"
 LAB_FOLDER: Final = Path("/var/lib/espdl-hil")  # an administrator's, for all users of a host
 RUNTIME_VARIABLE: Final = "ESPDL_HIL_RUNTIME_DIR"
+LOCK_WAIT_S: Final = 1.0  # without --hil-wait: another process may be just ending
 FIRST_POLL_S: Final = 0.02
 POLL_S: Final = 0.25  # of those who wait long: what a killed holder had is free that soon
 GUARD_S: Final = 10.0  # holders of the guard take milliseconds

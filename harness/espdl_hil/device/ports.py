@@ -12,18 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from espdl_hil.device.claim import Candidate, Claim
+from espdl_hil.device.claim import LOCK_WAIT_S, Candidate, Claim
 from espdl_hil.errors import ArtifactError, BusyError, ConfigError
-from espdl_hil.formats.esp_image import APP_DESC, APP_DESC_OFFSET, AppDescription
-from espdl_hil.formats.partition_table import APP, TABLE_SECTOR_BYTES, read_table
 from espdl_hil.targets import CHIP_TARGETS, PARTITION_TABLE_OFFSET, TARGETS
 
 PROBE_DEADLINE_S: Final = 3.5  # of one port
 PROBE_ATTEMPTS: Final = 3  # as far as there is time
 CONNECT_S: Final = 1.5  # that one attempt of esptool takes where nothing answers, and some
-LOCK_WAIT_S: Final = 1.0  # without --hil-wait: another process may be just ending
 
-APP_HEAD_BYTES: Final = APP_DESC_OFFSET + APP_DESC.size
 UNKNOWN_APP: Final = "an app without a name"
 
 ESPRESSIF_JTAG: Final = (0x303A, 0x1001)  # vendor and product of USB-Serial/JTAG
@@ -279,6 +275,9 @@ def _app_in_flash(chip: Any) -> str:
     """Project name of the first app that the partition table lists; empty without table or app."""
     from esptool.cmds import attach_flash, read_flash, run_stub
 
+    from espdl_hil.formats.esp_image import APP_DESC, APP_DESC_OFFSET, AppDescription
+    from espdl_hil.formats.partition_table import APP, TABLE_SECTOR_BYTES, read_table
+
     stub = run_stub(chip)
     attach_flash(stub)
     table = read_flash(stub, PARTITION_TABLE_OFFSET, TABLE_SECTOR_BYTES, no_progress=True) or b""
@@ -287,7 +286,8 @@ def _app_in_flash(chip: Any) -> str:
     try:
         partitions = read_table(table, path="the partition table in flash")
         app = next(found for found in partitions if found.type == APP)
-        head = read_flash(stub, app.offset, APP_HEAD_BYTES, no_progress=True) or b""
+        size = APP_DESC_OFFSET + APP_DESC.size
+        head = read_flash(stub, app.offset, size, no_progress=True) or b""
     except (ArtifactError, StopIteration):
         return UNKNOWN_APP
     description = AppDescription.unpack(head[APP_DESC_OFFSET:])

@@ -59,6 +59,13 @@ class Boards:
             ConfigError: there is none, or it is another than it should be.
             DeviceError: nothing answers at a port.
         """
+        try:
+            self._choose(targets)
+        except BaseException:
+            self.release()
+            raise
+
+    def _choose(self, targets: Sequence[str]) -> None:
         wait_end_s = time.monotonic() + self._settings.wait_s
         named = {target: self._named(target) for target in targets}
         silent: list[DeviceError] = []
@@ -70,6 +77,7 @@ class Boards:
 
     def release(self) -> None:
         """Give all boards back."""
+        self.chosen.clear()
         while self._claims:
             self._claims.pop().release()
 
@@ -113,7 +121,6 @@ class Boards:
                 self._tell(f"{board.name} is out of service: {error.message}")
                 note_recovery(board.identity, error.message, board.quarantine, failed=True)
                 named[target].remove(board)
-                self.chosen.clear()
                 self.release()
                 return
             self.chosen[target] = replace(board, port=port)

@@ -160,6 +160,8 @@ class RowBook:
         record = self.record(case)
         record.substrate = substrate_of(info)
         record.facts["emulator"] = info.emulator
+        board = self.rig.boards.get(case.target)
+        record.facts["board"] = board.name if board else ""
         found = arithmetic_findings(info.espdl_version) + vector_unit_findings(observation.steps)
         findings = tuple(dict.fromkeys((*record.details.findings, *found)))
         record.details = replace(record.details, findings=findings)

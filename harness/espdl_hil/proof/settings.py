@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.device.claim import LOCK_WAIT_S
 from espdl_hil.device.machine import MACHINES, emulated_targets
-from espdl_hil.device.ports import LOCK_WAIT_S
 from espdl_hil.errors import ConfigError
 from espdl_hil.targets import DEVKIT_TARGETS
 

@@ -121,6 +121,7 @@ class Row:
             undefined.
         cosine: Cosine against the float model; None if undefined.
         emulator: Name and version of what emulates the chip; empty if nothing does.
+        board: The lab's name of the board, or its port; empty for a device of this run alone.
         latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
@@ -141,6 +142,7 @@ class Row:
     sqnr_db: float | None = None
     cosine: float | None = None
     emulator: str = ""
+    board: str = ""
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
@@ -250,5 +252,5 @@ class Row:
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *("chunks", "frames", "sqnr_db", "cosine", "emulator"),
+    *("chunks", "frames", "sqnr_db", "cosine", "emulator", "board"),
 )

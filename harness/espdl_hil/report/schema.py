@@ -157,6 +157,7 @@ _ROW: dict[str, _Check] = {
     "chunk_frames": _or_null(_is_count),
     "substrate": SUBSTRATES.__contains__,
     "emulator": _is_text,
+    "board": _is_text,
     "outcome": OUTCOMES.__contains__,
     "chunks": _is_count,
     "frames": _is_count,
