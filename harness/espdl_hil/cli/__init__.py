@@ -17,6 +17,7 @@ COMMANDS = {
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",
     "bench": "espdl_hil.cli.bench",
+    "doctor": "espdl_hil.cli.doctor",
 }
 
 
