@@ -36,8 +36,8 @@ RUN_FIELDS = [
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "emulator", "board", "latency_us", "artifacts",
-    "diagnosis", "details",
+    "frames", "checks", "sqnr_db", "cosine", "emulator", "board", "outputs_sha256",
+    "latency_us", "artifacts", "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",

@@ -18,6 +18,7 @@ COMMANDS = {
     "conformance": "espdl_hil.cli.conformance",
     "bench": "espdl_hil.cli.bench",
     "doctor": "espdl_hil.cli.doctor",
+    "baseline": "espdl_hil.cli.baseline",
 }
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
 from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
-from espdl_hil.proof.package import streaming_name
+from espdl_hil.proof.package import offline_name, streaming_name
 from espdl_hil.report import (
     CHECKS,
     EMULATED,
@@ -32,7 +35,9 @@ from espdl_hil.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from espdl_hil.compare import ChunkVerdict
     from espdl_hil.device.session import DeviceInfo
@@ -123,6 +128,16 @@ class Record:
         )
 
 
+def outputs_digest(outputs: Sequence[Mapping[str, NDArray[Any]]]) -> str:
+    """SHA-256 (hex) of the names, types, shapes and bytes of some outputs, in their order."""
+    digest = hashlib.sha256()
+    for step in outputs:
+        for name, array in step.items():
+            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 class RowBook:
     """One row a case, however many tests speak of it.
 
@@ -168,6 +183,8 @@ class RowBook:
         known: Mapping[str, str] = record.facts.get("artifacts", {})
         files = {observation.model: observation.sha256, "app": info.app_sha256}
         record.facts["artifacts"] = {**known, **files}
+        if observation.model == offline_name(case):
+            record.facts["outputs_sha256"] = outputs_digest(observation.outputs)
         if observation.latency_us and observation.model == streaming_name(case):
             record.facts["latency_us"] = Latency.of(observation.latency_us)
 
@@ -269,5 +286,7 @@ class RowBook:
             app_sha256=info.app_sha256,
             boot_nonce=info.boot_nonce,
             emulator=info.emulator,
+            espdl_version=info.espdl_version,
+            idf_version=info.idf_version,
         )
         self._devices[device] = None

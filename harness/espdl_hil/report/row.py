@@ -29,6 +29,8 @@ class Device:
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
         emulator: Name and version of what emulates the chip; empty if nothing does.
+        espdl_version: ESP-DL that the app was built with.
+        idf_version: ESP-IDF that it was built with.
     """
 
     target: str
@@ -39,6 +41,8 @@ class Device:
     app_sha256: str
     boot_nonce: str
     emulator: str = ""
+    espdl_version: str = ""
+    idf_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Row:
         cosine: Cosine against the float model; None if undefined.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         board: The lab's name of the board, or its port; empty for a device of this run alone.
+        outputs_sha256: Of all outputs of the device's offline run; empty if it was not made.
         latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
@@ -143,6 +148,7 @@ class Row:
     cosine: float | None = None
     emulator: str = ""
     board: str = ""
+    outputs_sha256: str = ""
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
@@ -217,6 +223,7 @@ class Row:
             frames=max(self.frames, other.frames),
             artifacts={**self.artifacts, **other.artifacts},
             latency_us=self.latency_us or other.latency_us,
+            outputs_sha256=self.outputs_sha256 or other.outputs_sha256,
             diagnosis=self.diagnosis or other.diagnosis,
             details=details,
         )
@@ -252,5 +259,5 @@ class Row:
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *("chunks", "frames", "sqnr_db", "cosine", "emulator", "board"),
+    *("chunks", "frames", "sqnr_db", "cosine", "emulator", "board", "outputs_sha256"),
 )

@@ -112,6 +112,8 @@ _DEVICE: dict[str, _Check] = {
     "app_sha256": _is_text,
     "boot_nonce": _is_text,
     "emulator": _is_text,
+    "espdl_version": _is_text,
+    "idf_version": _is_text,
 }
 _INCIDENT: dict[str, _Check] = {
     "target": _is_text,
@@ -158,6 +160,7 @@ _ROW: dict[str, _Check] = {
     "substrate": SUBSTRATES.__contains__,
     "emulator": _is_text,
     "board": _is_text,
+    "outputs_sha256": _is_text,
     "outcome": OUTCOMES.__contains__,
     "chunks": _is_count,
     "frames": _is_count,
