@@ -1,5 +1,6 @@
 """The bench file: what it may say, and the line of what it may not."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -136,11 +137,15 @@ def test_a_board_is_found_by_its_serial_number(tmp_path):
         ]
 
     assert board.locate(lambda: attached("7c:df:a1:00:11:22")) == "/dev/ttyACM3"
-    assert board.locate(lambda: attached("7c:df:a1:00:11:23")) == board.port
+    with pytest.raises(ConfigError, match="board s3-1 is not attached"):
+        board.locate(lambda: attached("7c:df:a1:00:11:23"))
+    assert replace(board, port="/dev/null").locate(list) == "/dev/null"
     only = read_bench(
         written(tmp_path, '[[board]]\nname = "a"\ntarget = "esp32s3"\nserial_number = "1"\n')
     ).boards[0]
-    with pytest.raises(ConfigError, match="board a is not attached: no USB port has the serial"):
+    with pytest.raises(
+        ConfigError, match="a is not attached: there is no USB port with the serial"
+    ):
         only.locate(lambda: attached(None))
 
 

@@ -102,6 +102,36 @@ def test_the_only_board_that_is_silent_is_a_devices_error(choose):
         choose(board(CLOSED))
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind", "message"),
+    [
+        ("[Errno 13] could not open port: Permission denied", ConfigError, "add yourself to"),
+        ("Could not exclusively lock port: resource busy", BusyError, "another program has it"),
+    ],
+)
+def test_a_port_that_this_user_cannot_open_says_nothing_of_the_board(
+    choose, devkit, monkeypatch, reason, kind, message
+):
+    def fail(*_, **_options):
+        raise OSError(reason)
+
+    shut = board(devkit.url, "s3-0")
+    monkeypatch.setattr(ports_module, "identify_chip", fail)
+    with pytest.raises(kind, match=message):
+        choose(shut, board(CLOSED))
+    assert read_record(shut.identity).out == ""
+
+
+def test_a_board_that_is_not_attached_is_passed_over(choose, devkit):
+    gone = board("/dev/ttyUSB99", "s3-0")
+    boards, told = choose(gone, board(devkit.url))
+    assert (boards.chosen["esp32s3"].name, told) == ("s3-1", [])
+    boards.release()
+    with pytest.raises(BusyError, match="board s3-0 is not attached: there is no /dev/ttyUSB99"):
+        choose(gone)
+    assert read_record(gone.identity).out == ""  # it is well once it is plugged in
+
+
 def test_a_board_out_of_service_is_not_used(choose, devkit):
     bad = board(devkit.url, mac=MAC)
     note_recovery(bad.identity, "brownout", Quarantine(1), failed=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from espdl_hil.device.claim import Candidate
@@ -14,7 +15,6 @@ from espdl_hil.targets import CHIP_TARGETS, DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from espdl_hil.device.ports import ListPorts
 
@@ -110,20 +110,21 @@ class BenchBoard:
         """Where its port is now.
 
         Raises:
-            ConfigError: no USB device has its serial number.
+            ConfigError: it is not attached.
         """
-        if not self.serial_number:
-            return self.port
-        for found in list_usb_ports(comports):
-            if found.serial_number and found.serial_number.lower() == self.serial_number.lower():
-                return found.device
-        if self.port:
-            return self.port
-        raise ConfigError(
-            f"board {self.name} is not attached: no USB port has the serial number "
-            f"{self.serial_number}",
-            hint="check power and cable; `espdl-hil bench scan` shows what is attached",
-        )
+        if self.serial_number:
+            for found in list_usb_ports(comports):
+                if (found.serial_number or "").lower() == self.serial_number.lower():
+                    return found.device
+        is_file = self.bench and not self.is_simulated and "://" not in self.port
+        if is_file and not Path(self.port or "/").is_char_device():
+            wanted = f"USB port with the serial number {self.serial_number}"
+            raise ConfigError(
+                f"board {self.name} is not attached: there is no "
+                f"{wanted if self.serial_number else self.port}",
+                hint="check power and cable; `espdl-hil bench scan` shows what is attached",
+            )
+        return self.port
 
     def candidate(self, port: str) -> Candidate:
         """The board as claims know it: by its port and by its MAC."""

@@ -180,7 +180,7 @@ class _Search:
             try:
                 found = self._probe(device, self._deadline_s)
             except OSError as error:
-                found = _explain_open_failure(error)
+                found = explain_open_failure(error)
             except Exception as error:  # noqa: BLE001 - one odd port must not hide the others
                 first = str(error).splitlines()[0] if str(error) else type(error).__name__
                 found = f"no answer ({first})"
@@ -294,7 +294,8 @@ def _app_in_flash(chip: Any) -> str:
     return description.project or UNKNOWN_APP if description else UNKNOWN_APP
 
 
-def _explain_open_failure(error: OSError) -> str:
+def explain_open_failure(error: OSError) -> str:
+    """Say why a port does not open, and what helps."""
     text = str(error)
     if "ermission denied" in text:
         return "permission denied; add yourself to the group dialout (or uucp) and log in again"

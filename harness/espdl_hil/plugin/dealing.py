@@ -50,8 +50,8 @@ def deal(settings: Settings, targets: Sequence[str], seat: int, workers: int) ->
         if not settings.boards:
             raise ConfigError(
                 f"{workers} workers cannot share one board a target",
-                hint="leave out -n, or add --hil-device sim; or name more boards: --hil-bench FILE, "
-                "or --target 'esp32s3|esp32s3' --port 'A|B'",
+                hint="leave out -n, or add --hil-device sim; or name more boards, in a bench file "
+                "or with --target 'esp32s3|esp32s3' --port 'A|B'",
             )
         raise ConfigError(
             f"{workers} workers cannot share {len(seats)} boards of {', '.join(targets)}",

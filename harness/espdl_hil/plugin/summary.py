@@ -102,6 +102,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ("elements", row.elements),
         ("differing", row.differing),
         ("max_lsb", row.max_lsb),
+        *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),
         ("findings", "; ".join(row.details.findings)),
     ]
 

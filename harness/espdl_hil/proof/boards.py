@@ -225,9 +225,11 @@ def identify(port: str, target: str, *, read_app: bool = False) -> ChipFacts:
     """Ask the chip behind a port who it is.
 
     Raises:
+        ConfigError: this user may not open it.
+        BusyError: another program has it open.
         DeviceError: nothing answers.
     """
-    from espdl_hil.device.ports import PROBE_DEADLINE_S, identify_chip
+    from espdl_hil.device.ports import PROBE_DEADLINE_S, explain_open_failure, identify_chip
     from espdl_hil.device.rfc2217_handler import event_url, register
 
     register()
@@ -235,6 +237,12 @@ def identify(port: str, target: str, *, read_app: bool = False) -> ChipFacts:
         with contextlib.redirect_stdout(io.StringIO()):  # esptool prints as it connects
             return identify_chip(event_url(port), PROBE_DEADLINE_S, read_app=read_app)
     except Exception as error:
+        if isinstance(error, OSError):
+            told = explain_open_failure(error)
+            if told.startswith("permission"):
+                raise ConfigError(f"port {port}: {told}") from None
+            if told.startswith("busy"):
+                raise BusyError(f"port {port}: {told}", hint="end that program") from None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DeviceError(
             f"no {TARGETS[target].title} answers: {reason}",

@@ -138,6 +138,13 @@ def outputs_digest(outputs: Sequence[Mapping[str, NDArray[Any]]]) -> str:
     return digest.hexdigest()
 
 
+def real_time_factor(case: Case, median_us: float) -> float | None:
+    """Time of a chunk through the time that its frames stand for; None if they have no rate."""
+    if case.model.frame_seconds is None:
+        return None
+    return round(median_us / (1e6 * case.chunk_frames * case.model.frame_seconds), 6)
+
+
 class RowBook:
     """One row a case, however many tests speak of it.
 
@@ -186,7 +193,8 @@ class RowBook:
         if observation.model == offline_name(case):
             record.facts["outputs_sha256"] = outputs_digest(observation.outputs)
         if observation.latency_us and observation.model == streaming_name(case):
-            record.facts["latency_us"] = Latency.of(observation.latency_us)
+            latency = record.facts["latency_us"] = Latency.of(observation.latency_us)
+            record.facts["real_time_factor"] = real_time_factor(case, latency.median)
 
     def note_match(self, case: Case, expected: Expected, match: Match) -> None:
         """Keep what a comparison of two plain runs found; the worst of each check stays."""

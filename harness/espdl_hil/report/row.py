@@ -127,6 +127,8 @@ class Row:
         emulator: Name and version of what emulates the chip; empty if nothing does.
         board: The lab's name of the board, or its port; empty for a device of this run alone.
         outputs_sha256: Of all outputs of the device's offline run; empty if it was not made.
+        real_time_factor: Median time of a chunk through the time that its frames stand for: below 1
+            the chip keeps up. None without a chip, or where frames have no rate.
         latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
@@ -149,6 +151,7 @@ class Row:
     emulator: str = ""
     board: str = ""
     outputs_sha256: str = ""
+    real_time_factor: float | None = None
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
@@ -224,6 +227,7 @@ class Row:
             artifacts={**self.artifacts, **other.artifacts},
             latency_us=self.latency_us or other.latency_us,
             outputs_sha256=self.outputs_sha256 or other.outputs_sha256,
+            real_time_factor=self.real_time_factor or other.real_time_factor,
             diagnosis=self.diagnosis or other.diagnosis,
             details=details,
         )
@@ -259,5 +263,14 @@ class Row:
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *("chunks", "frames", "sqnr_db", "cosine", "emulator", "board", "outputs_sha256"),
+    *(
+        "chunks",
+        "frames",
+        "sqnr_db",
+        "cosine",
+        "emulator",
+        "board",
+        "outputs_sha256",
+        "real_time_factor",
+    ),
 )

@@ -161,6 +161,7 @@ _ROW: dict[str, _Check] = {
     "emulator": _is_text,
     "board": _is_text,
     "outputs_sha256": _is_text,
+    "real_time_factor": _or_null(_is_number),
     "outcome": OUTCOMES.__contains__,
     "chunks": _is_count,
     "frames": _is_count,
@@ -266,6 +267,7 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         "better than its worst check": OUTCOMES.index(row["outcome"]) < worst and not known,
         f"{row['outcome']}, but nothing says why": row["outcome"] != "passed" and not explained,
         f"{substrate}, but has a latency": substrate != SILICON and row["latency_us"] is not None,
+        "keeps a real time without a latency": row["real_time_factor"] and not row["latency_us"],
         f"{substrate}, but names an emulator": substrate != EMULATED and row["emulator"],
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }
