@@ -245,6 +245,11 @@ class TestGithubFiles:
         assert schema_problem("vendor.github-workflows", *self.WORKFLOWS) == ""
         assert schema_problem("custom.github-workflows-require-timeout", *self.WORKFLOWS) == ""
 
+    def test_examples_to_copy(self):
+        examples = ROOT / "examples"
+        assert schema_problem("vendor.github-workflows", examples / "github" / "hil.yml") == ""
+        assert schema_problem("vendor.gitlab-ci", examples / "gitlab" / "hil.yml") == ""
+
     def test_issue_forms(self):
         assert len(self.FORMS) == 3
         assert schema_problem("vendor.github-issue-forms", *self.FORMS) == ""

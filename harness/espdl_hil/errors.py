@@ -60,6 +60,10 @@ class ConfigError(HarnessError):
     """The user's options, model file or environment; becomes ``pytest.UsageError``."""
 
 
+class BusyError(ConfigError):
+    """Every board that would do is in use, or taken out of service; it may not be so later."""
+
+
 class ArtifactError(HarnessError):
     """A file that an exporter wrote is damaged or says something impossible.
 

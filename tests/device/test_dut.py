@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import serial
 
+from espdl_hil.device.claim import Candidate, Claim
 from espdl_hil.device.dut import Dut, DutConfig
 from espdl_hil.device.errors import (
     BootError,
@@ -28,7 +29,6 @@ from espdl_hil.device.errors import (
     StaleArtifactError,
     TransportError,
 )
-from espdl_hil.device.port_lock import PortLock
 from espdl_hil.device.recovery import MAX_RECOVERIES
 from espdl_hil.device.rfc2217_handler import event_url
 from espdl_hil.errors import ArtifactError, ConfigError, DeviceError
@@ -518,7 +518,7 @@ def pump(source, sink):
 def test_leaving_closes_everything_even_after_a_failure(config, devkit):
     with pytest.raises(RuntimeError, match="from the test"), Dut(config):
         raise RuntimeError("from the test")
-    PortLock(config.port).acquire().release()
+    Claim([[Candidate.of_port(config.port)]]).acquire().release()
     with Dut(config):
         pass
 

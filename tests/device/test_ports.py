@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from types import SimpleNamespace
 
@@ -10,9 +11,9 @@ import pytest
 from esptool.util import FatalError
 
 from espdl_hil.device import rfc2217_handler
-from espdl_hil.device.port_lock import PortLock
+from espdl_hil.device.claim import Candidate, Claim
 from espdl_hil.device.ports import find_port, list_usb_ports, probe_chip
-from espdl_hil.errors import ConfigError
+from espdl_hil.errors import BusyError, ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,10 @@ def port(device, vid=0x10C4, pid=0xEA60, description="CP2102N", serial_number="1
 
 S3_JTAG = port("/dev/ttyACM0", 0x303A, 0x1001, "USB JTAG/serial debug unit")
 ON_BOARD = port("/dev/ttyS0", None, None, "ttyS0")
+
+
+def take(device):
+    return Claim([[Candidate.of_port(device)]]).acquire()
 
 
 def answers(chips):
@@ -124,15 +129,70 @@ def test_a_port_that_hangs_does_not_hang_the_search():
         find_port("esp32s3", comports=lambda: [S3_JTAG], probe=probe, deadline_s=0.2)
     assert time.monotonic() - started < 0.5
     time.sleep(0.6)  # the late answer must not keep the port
-    PortLock("/dev/ttyACM0").acquire().release()
+    take("/dev/ttyACM0").release()
 
 
 def test_a_port_in_use_by_another_session_is_named():
     with (
-        PortLock("/dev/ttyACM0").acquire(),
-        pytest.raises(ConfigError, match=r"in use by another process of this harness \(pid \d+\)"),
+        take("/dev/ttyACM0"),
+        pytest.raises(BusyError, match=r"in use by another process of this harness \(held by pid"),
     ):
-        find("esp32s3", [S3_JTAG], {"/dev/ttyACM0": "esp32s3"})
+        find("esp32s3", [S3_JTAG], {"/dev/ttyACM0": "esp32s3"}, deadline_s=0.1, wait_s=0.1)
+
+
+def test_one_port_is_held_at_a_time_and_none_is_looked_at_once_the_board_is_found():
+    """USB bridges behind the board that was found are not reset: others may be at work there."""
+    ports = [port(f"/dev/ttyUSB{number}") for number in range(4)]
+    looked_at = []
+
+    def probe(device, deadline_s):
+        others = [found.device for found in ports if found.device != device]
+        for other in others:
+            take(other).release()  # every other port is free meanwhile
+        looked_at.append(device)
+        return "esp32s3" if device == "/dev/ttyUSB1" else "esp32p4"
+
+    with find_port("esp32s3", comports=lambda: ports, probe=probe) as claim:
+        assert claim.port == "/dev/ttyUSB1"
+    assert looked_at == ["/dev/ttyUSB0", "/dev/ttyUSB1"]
+
+
+def test_three_jobs_on_eight_ports_with_one_silent_get_a_board_each():
+    """Started 0.3 s apart; a search that held all its candidates would leave two without one."""
+    ports = [port(f"/dev/ttyUSB{number}") for number in range(8)]
+    found, errors = [], []
+
+    def probe(device, deadline_s):
+        if device == "/dev/ttyUSB0":
+            time.sleep(deadline_s + 0.2)
+        time.sleep(0.05)
+        return "esp32s3"
+
+    def job():
+        try:
+            found.append(find_port("esp32s3", comports=lambda: ports, probe=probe, deadline_s=1.0))
+        except ConfigError as error:
+            errors.append(error)
+
+    jobs = [threading.Thread(target=job) for _ in range(3)]
+    for thread in jobs:
+        thread.start()
+        time.sleep(0.3)
+    for thread in jobs:
+        thread.join(10)
+    assert errors == []
+    assert len({claim.port for claim in found} - {"/dev/ttyUSB0"}) == 3
+    for claim in found:
+        claim.release()
+
+
+def test_a_port_that_another_only_looks_at_is_waited_for():
+    held = take("/dev/ttyACM0")
+    threading.Timer(0.3, held.release).start()
+    told = []
+    with find("esp32s3", [S3_JTAG], {"/dev/ttyACM0": "esp32s3"}, on_wait=told.append) as claim:
+        assert claim.port == "/dev/ttyACM0"
+    assert told[0].startswith("waiting for /dev/ttyACM0: held by pid")
 
 
 def test_an_unknown_target_has_no_board():

@@ -17,7 +17,7 @@ def test_a_lab_names_the_port(project):
         """,
     )
     run = project.pytest("--hil-models=mine.py", "--target=esp32s3")
-    assert run.returncode == 4
+    assert run.returncode == 75
     assert "rfc2217://127.0.0.1:1/esp32s3" in run.stderr
     assert "no ESP32-S3 port was found" not in run.stderr
     project.write("conftest.py", "def pytest_espdl_hil_find_port(target): return None\n")

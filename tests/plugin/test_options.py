@@ -3,6 +3,10 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from espdl_hil.errors import ConfigError
+from espdl_hil.plugin.dealing import deal
 from espdl_hil.plugin.options import read_settings
 from espdl_hil.proof.settings import Settings
 
@@ -35,6 +39,15 @@ streaming models on Espressif chips (hardware in the loop):
   --hil-build-dir=DIR
       finished ESP-IDF build of the firmware to flash; '{target}' is replaced
       (default: build it with the ESP-IDF of this environment)
+  --hil-bench=FILE
+      bench file (TOML) with the boards to choose from (default: ESPDL_HIL_BENCH)
+  --hil-board=NAME
+      use boards of the bench with this name or tag only; repeatable
+  --hil-wait=SECONDS
+      stand in the queue for boards that others use (default: 1)
+  --hil-overwrite
+      flash a board that was looked for even if it holds another firmware; needed once for
+      each board
 """
 
 
@@ -63,6 +76,10 @@ def settings(*, worker=None, **options):
         "--hil-jobs": 2,
         "--hil-build-dir": None,
         "--hil-timeout-scale": None,
+        "--hil-bench": None,
+        "--hil-board": None,
+        "--hil-wait": 1.0,
+        "--hil-overwrite": False,
         "--embedded-services": None,
         "--qemu-prog-path": None,
         "--qemu-extra-args": None,
@@ -110,3 +127,82 @@ def test_an_emulator_is_asked_for_in_our_words_or_in_pytest_embeddeds():
     assert (theirs.device, theirs.targets) == ("qemu", ("esp32c3",))
     assert settings(embedded_services="idf,qemu", hil_device="sim").device == "sim"
     assert settings(embedded_services="esp,idf", target="esp32s3").device == "serial"
+
+
+BENCH = """
+[[board]]
+name = "a"
+target = "esp32p4"
+port = "/dev/a"
+tags = ["new"]
+[[board]]
+name = "b"
+target = "esp32s3"
+port = "/dev/b"
+[[board]]
+name = "c"
+target = "esp32p4"
+port = "/dev/c"
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text(BENCH)
+    return path
+
+
+def names(found):
+    return [board.name for board in found.boards]
+
+
+def test_a_bench_means_its_boards(bench, monkeypatch):
+    found = settings(hil_bench=bench)
+    assert (found.device, found.targets) == ("serial", ("esp32p4", "esp32s3"))
+    assert names(found) == ["a", "b", "c"]
+    assert names(settings(hil_bench=bench, target="esp32s3")) == ["b"]
+    assert names(settings(hil_bench=bench, hil_board=["new", "b"])) == ["a", "b"]
+    monkeypatch.setenv("ESPDL_HIL_BENCH", str(bench))
+    assert names(settings()) == ["a", "b", "c"]
+    assert settings(hil_device="sim").boards == ()  # the variable only offers it
+    assert names(settings(target="esp32s3", port="/dev/x")) == ["/dev/x"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "esp32c3"}, "has no board of target esp32c3"),
+        ({"hil_board": ["old"]}, "no board has the name or tag 'old'"),
+        ({"hil_device": "sim"}, "--hil-bench and --hil-device sim both say what to run on"),
+        ({"target": "esp32p4", "port": "/dev/x"}, "--hil-bench and --port both say"),
+    ],
+)
+def test_what_a_bench_cannot_be_asked_for(bench, options, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(hil_bench=bench, **options)
+    with pytest.raises(ConfigError, match="--hil-board needs a bench file"):
+        settings(hil_board=["a"])
+
+
+def test_two_boards_of_one_target_are_both_used():
+    """The first is not dropped, as by a mapping from target to port."""
+    found = settings(target="esp32s3|esp32s3", port="A|B")
+    assert [(board.target, board.port) for board in found.boards] == [
+        ("esp32s3", "A"),
+        ("esp32s3", "B"),
+    ]
+    assert deal(found, ["esp32s3"], 0, 2) == deal(found, ["esp32s3"], 1, 2) == ("esp32s3",)
+    with pytest.raises(ConfigError, match="--port names 2 boards of esp32s3, and one process"):
+        deal(found, ["esp32s3"], 0, 1)
+    with pytest.raises(ConfigError, match="3 workers cannot share 2 boards of esp32s3"):
+        deal(found, ["esp32s3"], 2, 3)
+
+
+def test_boards_are_dealt_to_workers(bench):
+    found = settings(hil_bench=bench)
+    targets = ["esp32s3", "esp32p4"]
+    dealt = [deal(found, targets, seat, 3) for seat in range(3)]
+    assert dealt == [("esp32s3",), ("esp32p4",), ("esp32p4",)]
+    assert deal(found, targets, 0, 1) == tuple(targets)
+    assert deal(settings(), targets, 3, 4) == tuple(targets)  # simulated ones are no scarce thing

@@ -10,12 +10,13 @@ import pytest
 from espdl_hil.simulator import Devkit
 
 USAGE_ERROR = 4
+BOARDS_UNAVAILABLE = 75
 
 
-def usage_error(project, *arguments):
+def usage_error(project, *arguments, code=USAGE_ERROR):
     run = project.pytest(*arguments)
     output = run.stdout + run.stderr
-    assert run.returncode == USAGE_ERROR, output
+    assert run.returncode == code, output
     for noise in ("Traceback", "INTERNALERROR", "crashed"):
         assert noise not in output, output
     assert len(re.findall(r"^\S*(?:ERROR|error): ", output, re.MULTILINE)) == 1, output
@@ -162,8 +163,11 @@ def test_a_silent_board_is_one_message_before_anything_is_made(
 ):
     project.store = tmp_path / "cold-store"
     project.write("test_mine.py", "def test_1(hil): pass\ndef test_2(hil): pass\n")
+    port = f"--port={silent_port}"
     output = usage_error(
-        project, "--hil-models=mine.py", "--target=esp32s3", f"--port={silent_port}", *arguments
+        project,
+        *("--hil-models=mine.py", "--target=esp32s3", port, *arguments),
+        code=BOARDS_UNAVAILABLE,
     )
     assert output.count("no ESP32-S3 answers") == 1
     assert silent_port in output

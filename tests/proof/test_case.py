@@ -3,7 +3,9 @@
 import pytest
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.proof.case import make_cases
+from espdl_hil.model import StreamingModel
+from espdl_hil.proof.case import cross, make_cases
+from espdl_hil.proof.rows import real_time_factor
 
 MODEL = """
 from espdl_hil import StreamingModel
@@ -48,3 +50,22 @@ def test_a_tolerance_that_cannot_be_read_names_the_file(tmp_path):
     file = write(tmp_path, "tolerance='2 steps'")
     with pytest.raises(ConfigError, match=r"mine\.py: model 'mine': tolerance '2 steps' is not"):
         make_cases([file], ["esp32s3"])
+
+
+def test_a_chunk_takes_part_of_the_time_that_its_frames_stand_for():
+    def case(**rate):
+        model = StreamingModel(
+            name="a",
+            build=lambda: None,
+            input_shape=(1, 4, 12),
+            frame_axis=2,
+            chunk_frames=(3,),
+            **rate,
+        )
+        return cross([model], ["esp32s3"])[0]
+
+    assert real_time_factor(case(frame_seconds=0.01), 1500.0) == 0.05
+    assert real_time_factor(case(), 1500.0) is None
+    for wrong in (0, -1.0, "10 ms", True):
+        with pytest.raises(ConfigError, match="frame_seconds"):
+            case(frame_seconds=wrong)

@@ -69,6 +69,7 @@ def test_a_lab_may_name_the_port(case):
         rig = board_rig(case, None, find_port=lambda target: devkit.url)
         rig.find_ports()
         assert rig.ports == {"esp32s3": devkit.url}
+        rig.close()  # it has kept the board until now
         other = board_rig(case, devkit.url, find_port=lambda target: "rfc2217://127.0.0.1:1")
         other.find_ports()  # a port that was named is not asked for
         assert other.ports == {"esp32s3": devkit.url}

@@ -36,8 +36,8 @@ RUN_FIELDS = [
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "emulator", "latency_us", "artifacts", "outputs",
-    "diagnosis", "details",
+    "frames", "checks", "sqnr_db", "cosine", "emulator", "board", "real_time_factor",
+    "latency_us", "artifacts", "outputs", "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",
@@ -104,6 +104,17 @@ def without_index(check):
 def test_latency(make_row):
     timed = make_row(substrate="silicon", latency_us=Latency.of([100, 101, 150]))
     assert timed.to_json()["latency_us"] == {"median": 101.0, "p95": 145.1, "max": 150.0}
+
+
+def test_a_real_time_factor_needs_a_latency(make_row, results):
+    timed = make_row(
+        substrate="silicon", latency_us=Latency.of([100]), real_time_factor=0.01
+    ).to_json()
+    content = results.to_json()
+    content["rows"][0]["real_time_factor"] = 0.01
+    with pytest.raises(ResultsError, match="keeps a real time without a latency"):
+        validate_results(content)
+    assert timed["real_time_factor"] == 0.01
 
 
 def test_a_simulated_row_takes_no_latency(make_row):

@@ -445,3 +445,9 @@ def test_faults_do_not_touch_the_loader(flash_file, tmp_path, connect):
         port.dtr = True
         port.rts = False
         console_until(port, b"waiting for download\r\n")
+
+
+def test_a_mac_that_is_none_is_refused():
+    for mac in ("7c:df", "7c-df-a1-00-11-22", "7c:df:a1:00:11:2g", "7c:df:a1:00:11:222"):
+        with pytest.raises(ConfigError, match="is no MAC"):
+            Devkit("esp32s3", mac=mac)

@@ -21,6 +21,9 @@ COMMANDS = {
     "demo": "espdl_hil.cli.demo",
     "compare": "espdl_hil.cli.compare",
     "history": "espdl_hil.cli.history",
+    "bench": "espdl_hil.cli.bench",
+    "doctor": "espdl_hil.cli.doctor",
+    "baseline": "espdl_hil.cli.baseline",
 }
 
 

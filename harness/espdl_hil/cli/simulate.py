@@ -40,18 +40,24 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         type=Path,
         help="keep the flash's contents in this file (default: forget them)",
     )
+    parser.add_argument("--mac", help="MAC of the chip (default: the one that all have)")
     parser.set_defaults(
-        func=lambda options: serve(options.target, options.port, flash_file=options.flash_file)
+        func=lambda options: serve(
+            options.target, options.port, flash_file=options.flash_file, mac=options.mac
+        )
     )
 
 
-def serve(target: str, port: int = 0, *, flash_file: Path | None = None) -> int:
+def serve(
+    target: str, port: int = 0, *, flash_file: Path | None = None, mac: str | None = None
+) -> int:
     """Serve a devkit until a signal or the end of a piped standard input.
 
     Args:
         target: ``esp32s3`` or ``esp32p4``.
         port: TCP port on 127.0.0.1; 0 takes a free one.
         flash_file: Where the flash's contents outlive the process.
+        mac: MAC of the chip; None for the one that all have.
 
     Returns:
         0, the exit code.
@@ -59,7 +65,8 @@ def serve(target: str, port: int = 0, *, flash_file: Path | None = None) -> int:
     Raises:
         ConfigError: See :class:`Devkit`.
     """
-    with _stop_signals() as stopped, Devkit(target, port=port, flash_file=flash_file) as devkit:
+    made = Devkit(target, port=port, flash_file=flash_file, mac=mac)
+    with _stop_signals() as stopped, made as devkit:
         print(devkit.url, flush=True)
         _wait(stopped)
     return 0

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from espdl_hil.device.board import Board
+    from espdl_hil.device.claim import Claim
     from espdl_hil.device.emulator import Emulator
     from espdl_hil.device.machine import Machine
-    from espdl_hil.device.port_lock import PortLock
 
 DEFAULT_BAUD: Final = 115200
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
@@ -52,6 +52,7 @@ class DutConfig:
         machine: The emulator behind *port*, if the caller has started one.
         power_cycle: Cuts the board's power and gives it back; False when it cannot for this
             board. None when there is no such switch.
+        is_claimed: The caller holds the claim of *port* already.
     """
 
     target: str
@@ -63,6 +64,7 @@ class DutConfig:
     time_scale: float | None = None
     machine: Machine | None = None
     power_cycle: Callable[[], bool] | None = None
+    is_claimed: bool = False
 
 
 class Dut:
@@ -91,7 +93,8 @@ class Dut:
         self._expected: dict[str, str] = {}
         self._timing = config.timing.scaled(config.time_scale or 1.0)
         self._firmware: Firmware | None = None
-        self._lock: PortLock | None = None
+        self._claim: Claim | None = None
+        self._port_name = config.port or "no port"
         self._board: Board | Emulator | None = None
         self._session: Session | None = None
         self._transport: Transport | None = None
@@ -126,8 +129,8 @@ class Dut:
         """Close session, port, log and lock, in this order; closing twice does nothing."""
         with contextlib.ExitStack() as stack:
             stack.callback(self.console.close)
-            if self._lock is not None:
-                stack.callback(self._lock.release)
+            if self._claim is not None:
+                stack.callback(self._claim.release)
             if self._board is not None:
                 stack.callback(self._board.close)
             stack.callback(self._end_session)
@@ -136,7 +139,9 @@ class Dut:
         config = self.config
         self._expected = _digests(self._models)
         self._firmware = Firmware.read(config.build_dir, config.target)
-        self._lock = find_port(config.target, config.port)
+        if not config.is_claimed:
+            self._claim = find_port(config.target, config.port)
+            self._port_name = self._claim.port
         machine, boot_s = config.machine, self._timing.boot_s
         is_measured = machine is not None and not config.time_scale
         started_s = time.monotonic()
@@ -420,10 +425,6 @@ class Dut:
     def _can_reset(self) -> bool:
         """A bare socket has no reset line and no ROM loader behind it; our emulator restarts."""
         return not self._is_socket or self.config.machine is not None
-
-    @property
-    def _port_name(self) -> str:
-        return self._lock.port if self._lock is not None else self.config.port or "no port"
 
 
 def _digests(package: bytes | None) -> dict[str, str]:

@@ -67,6 +67,8 @@ class StreamingModel:
         targets: ESP-IDF targets to test.
         ragged: ``refuse``: every chunk size divides the frames. ``flush``: the last chunk is filled
             up with zeros, and only its real frames are compared.
+        frame_seconds: Time that one frame of the first input stands for; boards then tell how much
+            of it a chunk takes. None if frames have no rate.
         seed: Seed of weights, calibration and stimulus.
         source: The model file; set by ``load_models``.
 
@@ -93,6 +95,7 @@ class StreamingModel:
     quantization: Quantization = field(default_factory=Quantization)
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ragged: Literal["refuse", "flush"] = "refuse"
+    frame_seconds: float | None = None
     seed: int = 0
     source: Path | None = None
 
@@ -312,6 +315,12 @@ def _check_options(model: StreamingModel) -> None:
         model,
         _is_tuple_of(str, model.targets) and set(model.targets) <= set(TARGETS),
         f"targets = {model.targets!r}: expected a tuple out of {', '.join(TARGETS)}",
+    )
+    rate: Any = model.frame_seconds
+    _require(
+        model,
+        rate is None or ((_is(int, rate) or _is(float, rate)) and 0 < rate < math.inf),
+        f"frame_seconds = {rate!r}: expected the seconds of a frame, such as 0.01",
     )
     for name in ("calibration", "stimulus"):
         source = getattr(model, name)

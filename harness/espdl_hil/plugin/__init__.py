@@ -13,9 +13,17 @@ import pytest
 
 from espdl_hil.errors import HarnessError
 from espdl_hil.plugin import hookspec
+from espdl_hil.plugin.dealing import dealt, pytest_xdist_make_scheduler
 from espdl_hil.plugin.options import add_options, read_settings
 from espdl_hil.plugin.rootdir import pytest_load_initial_conftests
-from espdl_hil.plugin.worker import has_refused, pytest_testnodedown, refuse, worker_name
+from espdl_hil.plugin.worker import (
+    has_refused,
+    pytest_cmdline_main,
+    pytest_configure_node,
+    pytest_testnodedown,
+    refuse,
+    worker_name,
+)
 
 if TYPE_CHECKING:
     from espdl_hil.device.dut import Dut
@@ -25,7 +33,13 @@ if TYPE_CHECKING:
     from espdl_hil.proof.hil import Hil
     from espdl_hil.proof.settings import Settings
 
-__all__ = ["pytest_load_initial_conftests", "pytest_testnodedown"]
+__all__ = [
+    "pytest_cmdline_main",
+    "pytest_configure_node",
+    "pytest_load_initial_conftests",
+    "pytest_testnodedown",
+    "pytest_xdist_make_scheduler",
+]
 
 _settings_key: pytest.StashKey[Settings] = pytest.StashKey()
 _cases_key: pytest.StashKey[list[Case]] = pytest.StashKey()
@@ -69,11 +83,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     from espdl_hil.plugin.session import HilSession, cases_of, targets_of
 
-    cases, targets = cases_of(session.items), targets_of(session.items)
-    if not targets:
+    settings, needed = config.stash[_settings_key], targets_of(session.items)
+    if not needed:
         return
     try:
-        runtime = HilSession(config, config.stash[_settings_key], cases, targets)
+        targets = dealt(config, settings, needed)
+        if not targets:
+            return
+        cases = [case for case in cases_of(session.items) if case.target in targets]
+        runtime = HilSession(config, settings, cases, targets)
         if not worker_name(config):
             _register_summary(config, [case.id for case in cases])
         runtime.find_ports()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
+from espdl_hil.device.bench import BENCH_VARIABLE, Bench, BenchBoard, read_bench
+from espdl_hil.device.claim import LOCK_WAIT_S
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.errors import ConfigError
 from espdl_hil.plugin.worker import worker_count, worker_name
@@ -47,6 +49,21 @@ def parse_scale(text: str) -> float:
     if not 0 < scale < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
     return scale
+
+
+def parse_seconds(text: str) -> float:
+    """Parse a time of zero or more.
+
+    Raises:
+        argparse.ArgumentTypeError: *text* is anything else.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, not {text!r}")
+    return seconds
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -113,6 +130,32 @@ def add_options(parser: pytest.Parser) -> None:
         "(default: build it with the ESP-IDF of this environment)",
     )
 
+    group.addoption(
+        "--hil-bench",
+        type=Path,
+        metavar="FILE",
+        help="bench file (TOML) with the boards to choose from (default: ESPDL_HIL_BENCH)",
+    )
+    group.addoption(
+        "--hil-board",
+        action="append",
+        metavar="NAME",
+        help="use boards of the bench with this name or tag only; repeatable",
+    )
+    group.addoption(
+        "--hil-wait",
+        type=parse_seconds,
+        default=LOCK_WAIT_S,
+        metavar="SECONDS",
+        help="stand in the queue for boards that others use (default: %(default)g)",
+    )
+    group.addoption(
+        "--hil-overwrite",
+        action="store_true",
+        help="flash a board that was looked for even if it holds another firmware; needed once "
+        "for each board",
+    )
+
 
 def read_settings(config: pytest.Config) -> Settings:
     """Turn pytest's options into a checked value.
@@ -125,7 +168,8 @@ def read_settings(config: pytest.Config) -> Settings:
     ports = [text for text in (option("--port") or "").split("|") if text]
     services = (option("--embedded-services") or "").replace("|", ",").split(",")
     asked = option("--hil-device") or next((kind for kind in MACHINES if kind in services), None)
-    device = asked or (SERIAL if named else SIM)
+    bench = _bench(config, asked, ports)
+    device = asked or (SERIAL if named or bench else SIM)
     for target in named:
         if target not in (known := DEVKIT_TARGETS if device == SIM else CHIP_TARGETS):
             raise ConfigError(
@@ -138,9 +182,16 @@ def read_settings(config: pytest.Config) -> Settings:
             f"--port names {len(ports)} ports for {len(named)} targets; give one port a target, "
             "separated by '|'"
         )
+    targets = tuple(
+        dict.fromkeys(named or [board.target for board in bench.boards] if bench else named)
+    )
+    boards = bench.select(targets, option("--hil-board") or ()) if bench else ()
+    if device == SERIAL and ports and not any("*" in port for port in ports):
+        pairs = zip(named, ports, strict=True)
+        boards = tuple(BenchBoard(port, target, port) for target, port in pairs)
     return Settings(
         device=device,
-        targets=tuple(dict.fromkeys(named)) or default_targets(device),
+        targets=targets or default_targets(device),
         ports=dict(zip(named, ports, strict=False)),
         baud=_baud(option("--baud")),
         model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
@@ -158,6 +209,9 @@ def read_settings(config: pytest.Config) -> Settings:
             shlex.split(option(f"--{device}-extra-args") or "") if device in MACHINES else ()
         ),
         log_suffix=f"-{name}" if (name := worker_name(config)) else "",
+        boards=boards,
+        wait_s=option("--hil-wait"),
+        overwrite=option("--hil-overwrite"),
     )
 
 
@@ -168,6 +222,28 @@ def _history(text: str | None, store: Path | None) -> Path | None:
     if text:
         return Path(text)
     return (store or user_cache_path("espdl-hil")) / HISTORY
+
+
+def _bench(config: pytest.Config, device: str | None, ports: list[str]) -> Bench | None:
+    """Read the bench file, if boards are to come from one.
+
+    Raises:
+        ConfigError: it is wrong, or does not go with the rest of the command line.
+    """
+    option = config.getoption
+    path = option("--hil-bench")
+    if path and (ports or device not in (None, SERIAL)):
+        other = "--port" if ports else f"--hil-device {device}"
+        raise ConfigError(
+            f"--hil-bench and {other} both say what to run on",
+            hint="leave one of them out; --hil-board NAME takes one board of the bench",
+        )
+    named = os.environ.get(BENCH_VARIABLE)
+    if path is None and named and not ports and device in (None, SERIAL):
+        path = Path(named)
+    if path is None and option("--hil-board"):
+        raise ConfigError("--hil-board needs a bench file", hint="name it with --hil-bench")
+    return None if path is None else read_bench(path)
 
 
 def _baud(text: str | None) -> int | None:

@@ -17,9 +17,9 @@ from _pytest._code.code import (
 )
 
 from espdl_hil.compare import Outcome
+from espdl_hil.device.errors import RequestError
 from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.errors import (
-    ConfigError,
     DeviceError,
     HarnessError,
     StreamingError,
@@ -27,7 +27,7 @@ from espdl_hil.errors import (
 )
 from espdl_hil.plugin.guest import leave_out_embedded, mortal_manager
 from espdl_hil.plugin.summary import attach, headline, properties
-from espdl_hil.plugin.worker import command_of, refuse, worker_count, worker_name
+from espdl_hil.plugin.worker import command_of, refuse, worker_name
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
@@ -103,14 +103,11 @@ class HilSession:
         """Look for the boards, before anything is built or quantized.
 
         Raises:
-            HarnessError: one is missing or silent, or several processes would share one.
+            HarnessError: one is missing, busy or silent.
         """
-        if self._settings.device == SERIAL and worker_count(self._config) > 1:
-            raise ConfigError(
-                f"{worker_count(self._config)} workers cannot share one board a target",
-                hint="leave out -n, or add --hil-device sim",
-            )
-        self._rig.find_ports()
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():  # the queue is told to whoever watches
+            self._rig.find_ports()
 
     def open(self, case: Case) -> Hil:
         """Return what a test of *case* works with; its device is up, or its runs say why not."""
@@ -156,7 +153,10 @@ class HilSession:
 
     def pytest_report_collectionfinish(self) -> str:
         """Say before anything runs whether chips or simulated devkits are tested."""
-        return headline(self._settings, len(self._rig.cases), self._targets, self._rig.ports)
+        places = self._rig.ports | {
+            target: str(board) for target, board in self._rig.boards.items()
+        }
+        return headline(self._settings, len(self._rig.cases), self._targets, places)
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         """Say in a line what differs; the whole diagnosis follows, which pytest would cut off."""
@@ -174,12 +174,13 @@ class HilSession:
         case = case_of(item)
         if case is None:
             return report
-        is_error = False
+        is_error = is_board = False
         if call.excinfo is not None and report.failed:
             error = call.excinfo.value
             is_error = not isinstance(
                 error, StreamingError | AssertionError | pytest.fail.Exception
             )
+            is_board = isinstance(error, DeviceError) and not isinstance(error, RequestError)
             self._show(case, error, report)
             outcome = Outcome.ERROR if is_error else Outcome.FAILED
             if f"{case.id}: {Cause.EMULATOR}" in str(error):
@@ -188,7 +189,8 @@ class HilSession:
             text = str(error) if isinstance(error, HarnessError) else str(error).partition("\n")[0]
             self._book.note_outcome(case, outcome, text.removeprefix(f"{case.id}: "))
         if (row := self._book.row(case)) is not None:
-            attach(report, replace(self._book.results, rows=(row,)), is_error=is_error)
+            results = replace(self._book.results, rows=(row,))
+            attach(report, results, is_error=is_error, is_board=is_board)
             told = properties(row)
             others = [pair for pair in item.user_properties if pair[0] not in dict(told)]
             report.user_properties[:] = item.user_properties[:] = [*others, *told]

@@ -20,8 +20,8 @@ from espdl_hil.compare import Outcome
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.errors import HarnessError
-from espdl_hil.plugin.worker import command_of
-from espdl_hil.proof.settings import SIM
+from espdl_hil.plugin.worker import BOARDS_UNAVAILABLE, command_of
+from espdl_hil.proof.settings import SERIAL, SIM
 from espdl_hil.report import (
     Details,
     History,
@@ -48,15 +48,19 @@ _ATTRIBUTE = "espdl_hil"  # of a report; pytest-xdist carries it along
 _CRASHED = "???"  # the phase of a report that pytest-xdist makes for a worker
 
 
-def attach(report: pytest.TestReport, results: Results, *, is_error: bool) -> None:
+def attach(
+    report: pytest.TestReport, results: Results, *, is_error: bool, is_board: bool = False
+) -> None:
     """Give a test's report what is known of its row.
 
     Args:
         report: Of one phase of the test.
         results: Its row, and the device that it ran on.
         is_error: The comparison could not be made.
+        is_board: The board was at fault.
     """
-    setattr(report, _ATTRIBUTE, {"results": json.dumps(results.to_json()), "is_error": is_error})
+    said = {"results": json.dumps(results.to_json()), "is_error": is_error, "is_board": is_board}
+    setattr(report, _ATTRIBUTE, said)
 
 
 def case_ids_in(node_ids: Iterable[str]) -> list[str]:
@@ -103,6 +107,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ("chunk", row.chunk_frames),
         ("substrate", row.substrate),
         *([("emulator", row.emulator)] if row.emulator else []),
+        *([("board", row.board)] if row.board else []),
         ("outcome", str(row.outcome)),
         ("cause", cause_of(row)),
         ("chunks", row.chunks),
@@ -124,6 +129,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
         ),
         *((f"latency_us_{name}", us) for name, us in times.items()),
         *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
+        *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),
         ("findings", "; ".join(row.details.findings)),
     ]
     # pytest-xdist carries plain types only
@@ -189,17 +195,27 @@ class Summary:
         self._written: Path | None = None
         self._unwritten = ""
         self._exported: list[str] = []
+        self._failed = self._of_boards = 0  # reports
 
     def headline(self) -> str:
         """Return one line on what all workers run."""
         targets = dict.fromkeys(case_id.partition("-")[0] for case_id in self._case_ids)
-        return headline(self._settings, len(self._case_ids), targets, self._settings.ports)
+        boards: dict[str, str] = {}
+        for board in self._settings.boards:
+            boards[board.target] = (
+                f"{boards[board.target]}, {board}" if board.target in boards else str(board)
+            )
+        places = {**self._settings.ports, **boards}
+        return headline(self._settings, len(self._case_ids), targets, places)
 
     @pytest.hookimpl(tryfirst=True)  # the status of a report is asked for when it is printed
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the row that came home with a report."""
         process = report.node.gateway.id if hasattr(report, "node") else ""
-        if (found := getattr(report, _ATTRIBUTE, None)) is not None:
+        found = getattr(report, _ATTRIBUTE, None)
+        self._failed += report.failed
+        self._of_boards += report.failed and bool(found and found["is_board"])
+        if found is not None:
             self._keep(process, Results.from_json(json.loads(found["results"])))
         elif report.when == _CRASHED and (match := _CASE_ID.search(report.nodeid)):
             self._keep(f"{process} crashed", self._results_of_crash(match, str(report.longrepr)))
@@ -215,9 +231,14 @@ class Summary:
         return None
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the report; a run that cannot is not green."""
+        """Write the report; a run that cannot is not green.
+
+        Where nothing failed but boards, the exit code says so.
+        """
         if not self._parts:
             return
+        if self._settings.device == SERIAL and 0 < self._failed == self._of_boards:
+            session.exitstatus = BOARDS_UNAVAILABLE
         first, *others = self._parts.values()
         results = first.merge(*others)
         rows = sorted(results.rows, key=lambda row: self._case_ids.index(row.id))

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.config import create_terminal_writer
+
+from espdl_hil.errors import BusyError, DeviceError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from espdl_hil.errors import HarnessError
 
+BOARDS_UNAVAILABLE = 75  # exit code, EX_TEMPFAIL of sysexits.h: boards were busy or broken
+SEAT = "espdl_hil_seat"  # of a worker, in its input
 _MISTAKE = "espdl_hil_mistake"
+_UNAVAILABLE = "espdl_hil_boards_unavailable"
+_unavailable_key: pytest.StashKey[bool] = pytest.StashKey()
+_seats_key: pytest.StashKey[dict[str, int]] = pytest.StashKey()  # by name of the worker
 
 
 def worker_name(config: pytest.Config) -> str:
     """Return ``gw0`` in a worker, nothing elsewhere."""
     return str(_input(config).get("workerid", ""))
+
+
+def seat_of(config: pytest.Config) -> int:
+    """Return which of the workers this is, from 0; one that replaces another has its seat."""
+    return int(_input(config).get(SEAT, 0))
 
 
 def worker_count(config: pytest.Config) -> int:
@@ -41,9 +57,12 @@ def refuse(config: pytest.Config, error: HarnessError) -> None:
     Raises:
         pytest.UsageError: outside of a worker.
     """
+    is_unavailable = isinstance(error, BusyError | DeviceError)
     if not worker_name(config):
+        config.stash[_unavailable_key] = is_unavailable
         raise pytest.UsageError(str(error)) from None
     _output(config)[_MISTAKE] = str(error)
+    _output(config)[_UNAVAILABLE] = is_unavailable
 
 
 def has_refused(config: pytest.Config) -> bool:
@@ -56,11 +75,40 @@ def _output(config_or_node: Any) -> dict[str, Any]:
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker a seat: its own, or that of one that has crashed."""
+    seats = node.config.stash.setdefault(_seats_key, {})
+    node.workerinput[SEAT] = next(n for n in range(len(seats) + 1) if n not in seats.values())
+    seats[node.gateway.id] = node.workerinput[SEAT]
+
+
+def leave_seat(node: Any) -> None:
+    """Free the seat of a worker that is gone."""
+    node.config.stash.get(_seats_key, {}).pop(node.gateway.id, None)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller
 def pytest_testnodedown(node: Any) -> None:
     """Say what the first worker has refused to work for, and end the session.
 
     Raises:
         pytest.UsageError: it has.
     """
+    leave_seat(node)
     if mistake := _output(node).get(_MISTAKE):
+        node.config.stash[_unavailable_key] = _output(node).get(_UNAVAILABLE, False)
         raise pytest.UsageError(mistake)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Say that boards are busy or silent as a usage error is said, with an exit code of its own."""
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        if not config.stash.get(_unavailable_key, False):
+            raise
+        writer = create_terminal_writer(config, sys.stderr)
+        for message in error.args:
+            writer.line(f"ERROR: {message}\n", red=True)
+        return BOARDS_UNAVAILABLE

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import io
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
+from espdl_hil.device.bench import Power
 from espdl_hil.device.machine import MACHINES
+from espdl_hil.device.power import power_cycle
+from espdl_hil.device.recovery import headline
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
+from espdl_hil.proof.boards import Boards
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import SERIAL, SIM
@@ -23,8 +27,9 @@ from espdl_hil.streaming import require_sound
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from espdl_hil.device.bench import BenchBoard
     from espdl_hil.device.dut import Dut
     from espdl_hil.device.firmware import Firmware
     from espdl_hil.proof.case import Case
@@ -36,7 +41,11 @@ _HOST_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EMFILE),
     *(errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOENT),  # last: tempfile finds no folder
 )
-REMOTE_UART = "socket://"  # an emulator's; there is no chip to ask before it boots
+
+
+def tell_stderr(line: str) -> None:
+    """Print a line to whoever watches."""
+    print(line, file=sys.stderr, flush=True)
 
 
 class Rig:
@@ -51,6 +60,8 @@ class Rig:
         targets: Targets whose device is used beside those of *cases*.
         find_port: Asked first for the port of a target that *settings* names none for.
         power_cycle: Cuts the power of the board of a target, at a port; says whether it could.
+            Asked where the bench file names no command.
+        tell: Gets a line when boards are waited for.
 
     Attributes:
         settings: As given.
@@ -68,6 +79,7 @@ class Rig:
         targets: Sequence[str] = (),
         find_port: Callable[[str], str | None] | None = None,
         power_cycle: Callable[[str, str], bool] | None = None,
+        tell: Callable[[str], object] = tell_stderr,
     ) -> None:
         self.settings = settings
         self.cases = tuple(cases)
@@ -75,7 +87,6 @@ class Rig:
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
         self._targets = tuple(dict.fromkeys([*(case.target for case in cases), *targets]))
-        self._find_port = find_port
         self._power_cycle = power_cycle
         self._results: dict[str, Artifacts | HarnessError] = {}
         self._expected: dict[str, Expected] = {}
@@ -83,15 +94,20 @@ class Rig:
         self._duts: dict[str, Dut] = {}
         self._dead: dict[str, HarnessError] = {}
         self._stack = contextlib.ExitStack()
+        self._boards = Boards(settings, find_port, tell)
+        self._stack.callback(self._boards.release)
 
     # -- before the first test -----------------------------------------------------
 
     def find_ports(self) -> None:
-        """Find the board of every target and see that it answers, or find the emulator.
+        """Claim the board of every target and see that it answers, or find the emulator.
+
+        Boards are kept from here on, so that what is made for them is made for these.
 
         Raises:
-            ConfigError: a target has no board, another chip is behind a port, or it is taken; there
-                is no such emulator.
+            BusyError: boards are in use, or out of service.
+            ConfigError: a target has no board, or another chip is behind a port; there is no such
+                emulator.
             DeviceError: nothing answers at a port.
         """
         if self.settings.device in MACHINES:
@@ -99,16 +115,9 @@ class Rig:
                 MACHINES[self.settings.device].find(target, self.settings.emulator)
         if self.settings.device != SERIAL:
             return
-        from espdl_hil.device.ports import find_port
-
-        for target in self._targets:
-            port = self.ports.get(target)
-            if port is None and self._find_port is not None:
-                port = self._find_port(target)
-            with find_port(target, port) as lease:
-                if port is not None and "*" not in port:  # others were asked when they were found
-                    _require_answer(target, port)
-                self.ports[target] = lease.port
+        with _using_the_host():
+            self._boards.choose(self._targets)
+        self.ports |= {target: board.port for target, board in self.boards.items()}
 
     def build(self) -> None:
         """Build or find the firmware; simulated devkits make theirs at boot.
@@ -118,7 +127,8 @@ class Rig:
         """
         if self.settings.device != SIM:
             for target in self._targets:
-                self._build_dirs[target] = self._build(target)
+                if not self._runs_simulation(target):
+                    self._build_dirs[target] = self._build(target)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Make or find the artifacts of every case; a failure belongs to its own cases.
@@ -192,6 +202,11 @@ class Rig:
                 raise
         return self._duts[target]
 
+    @property
+    def boards(self) -> Mapping[str, BenchBoard]:
+        """The board of each target, where it is no emulator and no devkit of this run alone."""
+        return self._boards.chosen
+
     def package(self, target: str, limit_bytes: int) -> bytes:
         """The models package of *target*: every case's files that could be made and fit."""
         return package_models(self._artifacts(target), limit_bytes)
@@ -219,6 +234,7 @@ class Rig:
                 self._duts[target].recover(reason)
         except HarnessError as error:
             self._dead[target] = error
+        self._boards.note_recovery(target, headline(reason), failed=target in self._dead)
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -241,18 +257,31 @@ class Rig:
 
     # -- inside ----------------------------------------------------------------------
 
+    def _runs_simulation(self, target: str) -> bool:
+        """Whether the device is a simulated devkit, of this run or of the bench."""
+        board = self.boards.get(target)
+        is_bench = board is not None and (board.is_simulated or bool(board.firmware))
+        return self.settings.device == SIM or is_bench
+
+    def _switch(self, target: str, port: str) -> Callable[[], bool] | None:
+        """What cuts the power of a board: the bench's command, or a hook of the lab."""
+        board = self.boards.get(target)
+        if board is not None and board.power != Power():
+            return functools.partial(power_cycle, board)
+        return self._power_cycle and functools.partial(self._power_cycle, target, port)
+
     def _bring_up(self, target: str) -> Dut:
         from espdl_hil.device.dut import DEFAULT_BAUD, Dut, DutConfig
 
-        port = self.ports.get(target)
-        if self.settings.device == SIM:
+        port, board = self.ports.get(target), self.boards.get(target)
+        if self._runs_simulation(target):
             from espdl_hil.simulator import Devkit, build_app
 
             folder = self._stack.enter_context(scratch_folder())
             self._build_dirs[target] = build_app(target, folder)
-            if port is None:
+            if port is None or (board is not None and board.is_simulated):
                 devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
-                port = devkit.url
+                port = self.ports[target] = devkit.url
         firmware, machine = self.firmware(target), None
         package = self.package(target, firmware.models.size // 2)
         if self.settings.device in MACHINES:
@@ -270,12 +299,12 @@ class Rig:
             target=target,
             build_dir=firmware.build_dir,
             port=port,
-            baud=self.settings.baud or DEFAULT_BAUD,
+            baud=self.settings.baud or (board and board.baud) or DEFAULT_BAUD,
             log_path=self.settings.report / "logs" / log_name,
             time_scale=self.settings.time_scale,
             machine=machine,
-            power_cycle=self._power_cycle
-            and functools.partial(self._power_cycle, target, str(port)),
+            power_cycle=self._switch(target, str(port)),
+            is_claimed=board is not None and not board.is_simulated,
         )
         return self._stack.enter_context(Dut(config, models=package))
 
@@ -322,41 +351,10 @@ def _require_sound(artifacts: Artifacts, case: Case) -> None:
     try:
         require_sound(artifacts.lint[case.chunk_frames])
     except StreamingError as error:
-        notes = [note for note in artifacts.notes(case.chunk_frames) if note != NOT_JUDGED]
-        error.hint = "; ".join(filter(None, [error.hint, *notes]))
+        if case.model.offline is not None:
+            notes = [note for note in artifacts.notes(case.chunk_frames) if note != NOT_JUDGED]
+            error.hint = "; ".join(filter(None, [error.hint, *notes]))
         raise
-
-
-def _require_answer(target: str, port: str) -> None:
-    """Ask the chip behind a port what it is, before anything is built for it.
-
-    Raises:
-        ConfigError: it is another one.
-        DeviceError: nothing answers.
-    """
-    from espdl_hil.device.ports import PROBE_DEADLINE_S, probe_chip
-    from espdl_hil.device.rfc2217_handler import event_url, register
-
-    if port.startswith(REMOTE_UART):
-        return
-    register()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # esptool prints as it connects
-            found = probe_chip(event_url(port), PROBE_DEADLINE_S)
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DeviceError(
-            f"no {TARGETS[target].title} answers: {reason}",
-            port=port,
-            hint="check power, cable and the port's name; hold BOOT while connecting if the board "
-            "has no automatic reset",
-        ) from error
-    if found != target:
-        title = TARGETS[found].title if found in TARGETS else found
-        raise ConfigError(
-            f"--target {target}, but the chip at {port} is an {title}",
-            hint="name the board's own --target, or another --port",
-        )
 
 
 @contextlib.contextmanager

@@ -169,6 +169,13 @@ class Record:
         }
 
 
+def real_time_factor(case: Case, median_us: float) -> float | None:
+    """Time of a chunk through the time that its frames stand for; None if they have no rate."""
+    if case.model.frame_seconds is None:
+        return None
+    return round(median_us / (1e6 * case.chunk_frames * case.model.frame_seconds), 6)
+
+
 class RowBook:
     """One row a case, however many tests speak of it.
 
@@ -206,6 +213,8 @@ class RowBook:
         record = self.record(case)
         record.substrate = substrate_of(info)
         record.facts["emulator"] = info.emulator
+        board = self.rig.boards.get(case.target)
+        record.facts["board"] = board.name if board else ""
         found = arithmetic_findings(info.espdl_version) + vector_unit_findings(observation.steps)
         findings = tuple(dict.fromkeys((*record.details.findings, *found)))
         record.details = replace(record.details, findings=findings)
@@ -216,7 +225,8 @@ class RowBook:
         record.facts["outputs"] = {**given, observation.model: observation.outputs_sha256}
         if observation.latency_us and observation.model == streaming_name(case):
             record.latency_us = observation.latency_us
-            record.facts["latency_us"] = Latency.of(observation.latency_us)
+            latency = record.facts["latency_us"] = Latency.of(observation.latency_us)
+            record.facts["real_time_factor"] = real_time_factor(case, latency.median)
 
     def note_match(self, case: Case, expected: Expected, match: Match) -> None:
         """Keep what a comparison of two plain runs found; the worst of each check stays."""
@@ -326,5 +336,7 @@ class RowBook:
             app_sha256=info.app_sha256,
             boot_nonce=info.boot_nonce,
             emulator=info.emulator,
+            espdl_version=info.espdl_version,
+            idf_version=info.idf_version,
         )
         self._devices[device] = None

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.device.claim import LOCK_WAIT_S
 from espdl_hil.device.machine import MACHINES, emulated_targets
 from espdl_hil.errors import ConfigError
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from espdl_hil.device.bench import BenchBoard
 
 SIM, SERIAL = "sim", "serial"
 DEVICE_KINDS = (SERIAL, SIM, *MACHINES)
@@ -41,6 +44,9 @@ class Settings:
         emulator: Path of the emulator; None looks for it on ``PATH``.
         emulator_arguments: Added to its command line.
         log_suffix: Tells the device logs of several processes apart.
+        boards: Boards to choose from, of a bench file or of ``--port``; best first.
+        wait_s: How long to wait for boards that others use.
+        overwrite: A board that was found may be flashed whatever it holds.
     """
 
     device: str = SIM
@@ -60,6 +66,9 @@ class Settings:
     emulator: str | None = None
     emulator_arguments: tuple[str, ...] = ()
     log_suffix: str = ""
+    boards: tuple[BenchBoard, ...] = ()
+    wait_s: float = LOCK_WAIT_S
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in DEVICE_KINDS:

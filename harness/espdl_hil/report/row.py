@@ -29,6 +29,8 @@ class Device:
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
         emulator: Name and version of what emulates the chip; empty if nothing does.
+        espdl_version: ESP-DL that the app was built with.
+        idf_version: ESP-IDF that it was built with.
     """
 
     target: str
@@ -39,6 +41,8 @@ class Device:
     app_sha256: str
     boot_nonce: str
     emulator: str = ""
+    espdl_version: str = ""
+    idf_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,9 @@ class Row:
             undefined.
         cosine: Cosine against the float model; None if undefined.
         emulator: Name and version of what emulates the chip; empty if nothing does.
+        board: The lab's name of the board, or its port; empty for a device of this run alone.
+        real_time_factor: Median time of a chunk through the time that its frames stand for: below 1
+            the chip keeps up. None without a chip, or where frames have no rate.
         latency_us: None where there is no chip, whose time alone counts.
         artifacts: File name to sha256.
         outputs: Model on the device to sha256 of all that its plain run gave.
@@ -170,6 +177,8 @@ class Row:
     sqnr_db: float | None = None
     cosine: float | None = None
     emulator: str = ""
+    board: str = ""
+    real_time_factor: float | None = None
     latency_us: Latency | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -249,6 +258,7 @@ class Row:
             artifacts={**self.artifacts, **other.artifacts},
             outputs={**self.outputs, **other.outputs},
             latency_us=self.latency_us or other.latency_us,
+            real_time_factor=self.real_time_factor or other.real_time_factor,
             diagnosis=self.diagnosis or other.diagnosis,
             details=details,
         )
@@ -324,5 +334,13 @@ def _united(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, An
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *("chunks", "frames", "sqnr_db", "cosine", "emulator"),
+    *(
+        "chunks",
+        "frames",
+        "sqnr_db",
+        "cosine",
+        "emulator",
+        "board",
+        "real_time_factor",
+    ),
 )

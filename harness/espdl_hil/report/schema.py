@@ -113,6 +113,8 @@ _DEVICE: dict[str, _Check] = {
     "app_sha256": _is_text,
     "boot_nonce": _is_text,
     "emulator": _is_text,
+    "espdl_version": _is_text,
+    "idf_version": _is_text,
 }
 _INCIDENT: dict[str, _Check] = {
     "target": _is_text,
@@ -158,6 +160,8 @@ _ROW: dict[str, _Check] = {
     "chunk_frames": _or_null(_is_count),
     "substrate": SUBSTRATES.__contains__,
     "emulator": _is_text,
+    "board": _is_text,
+    "real_time_factor": _or_null(_is_number),
     "outcome": OUTCOMES.__contains__,
     "chunks": _is_count,
     "frames": _is_count,
@@ -264,6 +268,7 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         "better than its worst check": OUTCOMES.index(row["outcome"]) < worst and not known,
         f"{row['outcome']}, but nothing says why": row["outcome"] != "passed" and not explained,
         f"{substrate}, but has a latency": substrate != SILICON and row["latency_us"] is not None,
+        "keeps a real time without a latency": row["real_time_factor"] and not row["latency_us"],
         f"{substrate}, but names an emulator": substrate != EMULATED and row["emulator"],
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }

@@ -35,7 +35,7 @@ def core_library() -> Path:
     Raises:
         ConfigError: No C++ compiler, sources missing, or they do not compile.
     """
-    compiler = _compiler()
+    compiler = find_compiler()
     version = _run([*compiler, "--version"])
     identity = "\n".join((core_manifest(), version, shlex.join((*compiler, *FLAGS))))
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -56,7 +56,12 @@ def core_library() -> Path:
     return library
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """The command of a C++ compiler, ``CXX`` or the first on ``PATH``.
+
+    Raises:
+        ConfigError: there is none.
+    """
     chosen = shlex.split(os.environ.get("CXX", ""))
     candidates = [chosen] if chosen else [[name] for name in COMPILERS]
     for candidate in candidates:

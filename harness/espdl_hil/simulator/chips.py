@@ -126,6 +126,22 @@ def chip_for(target: str) -> Chip:
     return CHIPS[target]
 
 
+def mac_words(chip: Chip, mac: str) -> dict[int, int]:
+    """Return the eFuse words that hold a MAC, ``7c:df:a1:00:11:22``.
+
+    Raises:
+        ConfigError: *mac* is none.
+    """
+    try:
+        value = int.from_bytes(bytes.fromhex(mac.replace(":", " ")), "big")
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 48 or len(mac) != 17:
+        raise ConfigError(f"{mac!r} is no MAC", hint="six bytes, for example 7c:df:a1:00:11:22")
+    address = CHIP_DEFS[chip.name].MAC_EFUSE_REG
+    return {address: value & 0xFFFFFFFF, address + 4: value >> 32}
+
+
 def efuse_words(chip: Chip, revision: int) -> dict[int, int]:
     """Return the eFuse words that identify the chip; all others read as zero or as a MAC.
 

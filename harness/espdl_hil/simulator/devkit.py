@@ -10,7 +10,7 @@ from espdl_hil.errors import DeviceError
 from espdl_hil.simulator import abi, application
 from espdl_hil.simulator.boot import boot, download_banner
 from espdl_hil.simulator.build import core_library
-from espdl_hil.simulator.chips import ResetReason, chip_for, efuse_words
+from espdl_hil.simulator.chips import ResetReason, chip_for, efuse_words, mac_words
 from espdl_hil.simulator.faults import Fault, StuckBoot
 from espdl_hil.simulator.flash import NorFlash
 from espdl_hil.simulator.image import app_sha256
@@ -40,6 +40,7 @@ class Devkit:
         flash_bytes: Size of the flash.
         flash_file: Where the flash's contents outlive the devkit; None forgets them.
         revision: Chip revision, major * 100 + minor; None is the target's usual one.
+        mac: MAC of the chip, ``7c:df:a1:00:11:22``; None for the one that all have.
         faults: Faults that are active from the first boot.
 
     Attributes:
@@ -59,12 +60,16 @@ class Devkit:
         flash_bytes: int = FLASH_BYTES,
         flash_file: Path | None = None,
         revision: int | None = None,
+        mac: str | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
         self._chip = chip_for(target)
         self.target = target
         self._revision = self._chip.target.revision if revision is None else revision
         efuse_words(self._chip, self._revision)  # refuses what the chip cannot have
+        self._mac = mac
+        if mac is not None:
+            mac_words(self._chip, mac)  # refuses what is none
         self._wanted_port = port
         self._flash_bytes = flash_bytes
         self._flash_file = flash_file
@@ -151,7 +156,7 @@ class Devkit:
 
     def _download(self, reason: ResetReason) -> None:
         self._port.write(download_banner(self._chip, reason).encode())
-        serve_download(self._port, self._chip, self._revision, self.flash)
+        serve_download(self._port, self._chip, self._revision, self.flash, self._mac)
 
     def _boot(self, reason: ResetReason) -> ResetReason:
         """Start from flash and run until something restarts the chip."""

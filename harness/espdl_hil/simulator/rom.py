@@ -19,7 +19,7 @@ import numpy as np
 from esp32_mock_bootloader import protocol, server
 from esptool.targets import CHIP_DEFS
 
-from espdl_hil.simulator.chips import Chip, ResetReason, efuse_words
+from espdl_hil.simulator.chips import Chip, ResetReason, efuse_words, mac_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,13 +145,16 @@ class LoaderLink:
         chip: The chip.
         revision: Chip revision, major * 100 + minor.
         flash: The devkit's flash.
+        mac: Its MAC; None for the one that all have.
     """
 
-    def __init__(self, port: SerialPort, chip: Chip, revision: int, flash: NorFlash) -> None:
+    def __init__(
+        self, port: SerialPort, chip: Chip, revision: int, flash: NorFlash, mac: str | None = None
+    ) -> None:
         self.flash = LoaderFlash(flash)
         self._port = port
         self._buffer = bytearray()
-        self._registers = efuse_words(chip, revision)
+        self._registers = efuse_words(chip, revision) | (mac_words(chip, mac) if mac else {})
         self._jedec_id = flash.jedec_id
         definition = CHIP_DEFS[chip.name]
         self._spi_command = definition.SPI_REG_BASE + definition.SPI_USR2_OFFS
@@ -295,7 +298,9 @@ class LoaderLink:
             self._leave = LeaveDownload(run_flash=stay, reason=ResetReason.SOFTWARE)
 
 
-def serve_download(port: SerialPort, chip: Chip, revision: int, flash: NorFlash) -> None:
+def serve_download(
+    port: SerialPort, chip: Chip, revision: int, flash: NorFlash, mac: str | None = None
+) -> None:
     """Run the download mode until a reset or a command ends it.
 
     Raises:
@@ -303,6 +308,6 @@ def serve_download(port: SerialPort, chip: Chip, revision: int, flash: NorFlash)
         EnableLow: The client pulled EN low.
         PowerOff: The devkit is being closed.
     """
-    link = LoaderLink(port, chip, revision, flash)
+    link = LoaderLink(port, chip, revision, flash, mac)
     never = threading.Event()
     server.handle_client(link, never, chip.name, exit_on_disconnect=True, flash=link.flash)

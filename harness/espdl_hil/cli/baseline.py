@@ -1,0 +1,96 @@
+"""``espdl-hil baseline``: keep what rows gave, and say what later runs give otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from espdl_hil.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+BASELINE: Final = Path("hil-baseline.json")
+RESULTS: Final = Path("hil-report/results.json")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the ``baseline`` sub-command."""
+    parser = subparsers.add_parser(
+        "baseline",
+        help="keep numbers and latencies of runs, and judge later ones by them",
+        description="Judges runs by a reviewed file. Outputs have to be the same bit by bit; "
+        "latencies are judged on medians of repeated runs, so that at most 1 %% of checks alarm "
+        "for nothing.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, function, text in (
+        ("record", record, "write the file from repeated runs; review it and check it in"),
+        ("check", check, "judge runs by the file; exit code 1: numbers changed, or slower"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument(
+            "results",
+            type=Path,
+            nargs="*",
+            default=[RESULTS],
+            metavar="RESULTS",
+            help=f"results.json of each run (default: {RESULTS})",
+        )
+        action.add_argument(
+            "--baseline",
+            type=Path,
+            default=BASELINE,
+            metavar="FILE",
+            help="the file (default: %(default)s)",
+        )
+        action.set_defaults(
+            func=lambda options, function=function: function(options.results, options.baseline)
+        )
+
+
+def record(results: Sequence[Path], baseline: Path) -> int:
+    """Write a record; rows that it has beside those of the runs stay.
+
+    Raises:
+        HarnessError: results cannot be read or differ among each other, or the file cannot be
+            written.
+    """
+    from espdl_hil.report.baseline import baseline_text, gather, read_baseline, read_runs
+
+    found = gather(read_runs(results))
+    if not found:
+        raise ConfigError(
+            "no row of these results has outputs of a device",
+            hint="run the proof first: pytest test_cases/test_streaming.py",
+        )
+    known = read_baseline(baseline) if baseline.exists() else {}
+    try:
+        baseline.write_text(baseline_text((known | found).values()), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {baseline}: {error.strerror}") from None
+    print(f"{len(found)} rows of {len(results)} runs: {baseline}")
+    return 0
+
+
+def check(results: Sequence[Path], baseline: Path) -> int:
+    """Print what is otherwise than recorded.
+
+    Returns:
+        1 if numbers changed or something is slower, else 0.
+
+    Raises:
+        HarnessError: results or record cannot be read.
+    """
+    from espdl_hil.report.baseline import Change, gather, judge, read_baseline, read_runs
+
+    judgements = judge(read_baseline(baseline), gather(read_runs(results)))
+    for judgement in judgements:
+        if judgement.change is not Change.SAME:
+            detail = f": {judgement.text}" if judgement.text else ""
+            print(f"{judgement.id}: {judgement.change}{detail}")
+    same = sum(judgement.change is Change.SAME for judgement in judgements)
+    findings = sum(judgement.is_finding for judgement in judgements)
+    print(f"{len(judgements)} judgements: {same} same, {findings} findings")
+    return 1 if findings else 0

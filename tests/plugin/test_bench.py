@@ -1,0 +1,189 @@
+"""Runs that share the boards of a lab: simulated devkits behind real sockets and real claims."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from espdl_hil.simulator import Devkit
+
+BOARDS_UNAVAILABLE = 75
+TEST = """
+import os, time
+
+def test_streams(hil):
+    hil.verify()
+    with open("order.txt", "a") as file:
+        file.write(os.environ.get("JOB", "") + " " + hil.dut.info.port + "\\n")
+    time.sleep(float(os.environ.get("HOLD_S", "0")))
+"""
+
+
+@pytest.fixture
+def project(project, tmp_path):
+    project.write("test_mine.py", TEST)
+    project.environment["ESPDL_HIL_RUNTIME_DIR"] = str(tmp_path / "locks")
+    return project
+
+
+@pytest.fixture
+def bench(project):
+    """Serves devkits and writes their bench file; returns the options that name it."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(*targets):
+            lines = []
+            for number, target in enumerate(targets, 1):
+                devkit = stack.enter_context(Devkit(target, mac=f"7c:df:a1:00:11:{number:02x}"))
+                lines += [
+                    "[[board]]",
+                    f'name = "board-{number}"',
+                    f'target = "{target}"',
+                    f'port = "{devkit.url}"',
+                    f'mac = "7c:df:a1:00:11:{number:02x}"',
+                    'firmware = "simulated"',
+                ]
+            project.write("bench.toml", "\n".join(lines))
+            return ("--hil-models=mine.py", "--hil-bench=bench.toml")
+
+        yield serve
+
+
+def rows(project):
+    return json.loads((project.folder / "hil-report" / "results.json").read_text())["rows"]
+
+
+def test_each_worker_has_a_board_and_each_row_names_it(project, bench):
+    project.write("mine.py", (project.folder / "mine.py").read_text().replace("(3,)", "(3, 6)"))
+    project.write("other.py", (project.folder / "mine.py").read_text().replace("mine", "other"))
+    options = (*bench("esp32s3", "esp32s3"), "--hil-models=other.py")
+    run = project.pytest(*options, "-n2")
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = {row["id"]: row["board"] for row in rows(project)}
+    assert len(found) == 4
+    assert set(found.values()) == {"board-1", "board-2"}
+    for model in ("mine", "other"):  # a recipe stays on the board that holds it
+        assert len({board for case, board in found.items() if f"-{model}-" in case}) == 1
+    assert "hil: 4 cases on esp32s3 on board-1 (rfc2217://" in run.stdout
+
+
+def test_a_busy_bench_has_an_exit_code_of_its_own(project, bench):
+    options = bench("esp32s3")
+    with job(project, options, "holder", hold_s=60) as holder:
+        wait_for(lambda: (project.folder / "order.txt").exists(), 60)
+        for workers in ((), ("-n1",)):
+            run = project.pytest(*options, *workers, "--hil-wait=0.2")
+            assert run.returncode == BOARDS_UNAVAILABLE, run.stdout + run.stderr
+            in_use = "ERROR: board-1 is in use by another process of this harness"
+            assert f"{in_use} (held by pid {holder.pid}, user " in run.stderr
+            assert f"waiting for board-1: held by pid {holder.pid}, user " in run.stderr
+
+
+@contextlib.contextmanager
+def job(project, options, name, *, hold_s=0.0):
+    """A pytest of its own."""
+    environment = {**os.environ, **project.environment, "JOB": name, "HOLD_S": str(hold_s)}
+    command = project.command(*options, f"--hil-report={name}", "-s")
+    with (project.folder / f"{name}.log").open("w") as log:
+        started = subprocess.Popen(
+            command, cwd=project.folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def wait_for(condition, timeout_s):
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def order(project):
+    return [line.split() for line in (project.folder / "order.txt").read_text().splitlines()]
+
+
+@pytest.mark.bench
+def test_eight_jobs_on_three_boards_finish_in_the_order_in_which_they_came(project, bench):
+    """Arrival is at the claim: it takes each pytest a while to get there."""
+    options = (*bench("esp32s3", "esp32s3", "esp32s3"), "--hil-wait=600")
+    project.pytest("--hil-models=mine.py", "--hil-device=sim")  # quantized before the race
+    (project.folder / "order.txt").unlink()
+    with contextlib.ExitStack() as stack:
+        started_s = time.monotonic()
+        jobs = [stack.enter_context(job(project, options, f"job{n}", hold_s=3)) for n in range(8)]
+        assert time.monotonic() - started_s < 1
+        seen: dict[str, int] = {}
+
+        def done():
+            note_arrivals(project, seen)
+            return all(process.poll() is not None for process in jobs)
+
+        wait_for(done, 600)
+        logs = [(project.folder / f"job{n}.log").read_text() for n in range(8)]
+        assert [process.returncode for process in jobs] == [0] * 8, "\n".join(logs)
+    finished = [name for name, _ in order(project)]
+    arrived = sorted(seen, key=seen.get)
+    assert len(finished) == 8
+    by_pid = {str(process.pid): f"job{n}" for n, process in enumerate(jobs)}
+    came = [by_pid[pid] for pid in arrived]
+    for place, name in enumerate(came):  # three run side by side: nobody passes more than two
+        assert abs(finished.index(name) - place) <= 2, (came, finished)
+    assert len({port for _, port in order(project)}) == 3
+
+
+def note_arrivals(project, seen):
+    """Note the number of each process's claim."""
+    folder = project.folder / "locks" / "ports"
+    for path in folder.glob("*.claim"):
+        with contextlib.suppress(OSError, ValueError):
+            seen.setdefault(str(json.loads(path.read_text())["pid"]), int(path.stem))
+
+
+@pytest.mark.bench
+def test_a_killed_run_frees_its_board_at_once(project, bench):
+    options = (*bench("esp32s3"), "--hil-wait=60")
+    with (
+        job(project, options, "victim", hold_s=600) as victim,
+        contextlib.ExitStack() as stack,
+    ):
+        wait_for(lambda: (project.folder / "order.txt").exists(), 120)
+        stack.enter_context(job(project, options, "next"))
+        log = project.folder / "next.log"
+        wait_for(lambda: f"held by pid {victim.pid}" in log.read_text(), 120)
+        victim.send_signal(signal.SIGKILL)
+        killed_s = time.monotonic()
+        claims = project.folder / "locks" / "ports"
+
+        def is_held():
+            with contextlib.suppress(OSError, ValueError):
+                return any(
+                    json.loads(path.read_text())["holds"]
+                    and json.loads(path.read_text())["pid"] != victim.pid
+                    for path in claims.glob("*.claim")
+                )
+            return False
+
+        wait_for(is_held, 10)
+        assert time.monotonic() - killed_s < 1.0
+
+
+@pytest.mark.bench
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processors")
+def test_four_boards_give_the_rows_of_one(project, bench):
+    alone = project.pytest(*bench("esp32s3", "esp32p4"))
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    expected = {row["id"]: row["checks"] for row in rows(project)}
+    several = project.pytest(*bench("esp32s3", "esp32s3", "esp32p4", "esp32p4"), "-n4")
+    assert several.returncode == 0, several.stdout + several.stderr
+    assert {row["id"]: row["checks"] for row in rows(project)} == expected
+    assert not re.search("in use by another process", several.stdout + several.stderr)
