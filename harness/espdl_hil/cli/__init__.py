@@ -10,12 +10,14 @@ import sys
 from espdl_hil.errors import HarnessError
 
 COMMANDS = {
+    "init": "espdl_hil.cli.init",
     "inspect": "espdl_hil.cli.inspect",
     "lint": "espdl_hil.cli.lint",
     "image": "espdl_hil.cli.image",
     "simulate": "espdl_hil.cli.simulate",
     "replay": "espdl_hil.cli.replay",
     "conformance": "espdl_hil.cli.conformance",
+    "docs": "espdl_hil.cli.docs",
 }
 
 
