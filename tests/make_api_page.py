@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 HEAD = """# API
 
 Made from docstrings by `python tests/make_api_page.py > docs/api.md`; a test says when it is stale.
-`from espdl_hil import StreamingModel, verify` is all that a model file or a script needs; tests get a `Hil` as the fixture
-`hil`. Whatever is not on this page may change without notice.
+`from espdl_hil import StreamingModel, verify` is all that a model file or a script needs; tests get
+a `Hil` as the fixture `hil`. Whatever is not on this page may change without notice.
 """
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example):")
 MAX_LINE = 90

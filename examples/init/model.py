@@ -38,6 +38,6 @@ MODEL = StreamingModel(
     frame_axis=2,  # which of these axes is time
     chunk_frames=(2, 6),  # frames that the device gets in one step; one test each
     bits=(8,),  # (8, 16): both quantization widths
-    # targets=("esp32s3",),  # default: esp32s3 and esp32p4
-    # stimulus=...,  # default: seeded noise; a function that returns a recording is better
+    targets=("esp32s3", "esp32p4"),
+    # The test signal is seeded noise. A recording is better: stimulus=a function that returns it.
 )

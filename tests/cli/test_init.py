@@ -54,4 +54,3 @@ def test_a_folder_that_is_a_file_is_one_message(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "Not a directory" in error
-

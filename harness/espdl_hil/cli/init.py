@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espdl_hil.cli.shipped import shipped
 from espdl_hil.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
 
 FILES = {  # path in the new project: template
     "models/mine.py": "model.py",

@@ -8,6 +8,16 @@ from espdl_hil.quantize.artifacts import Artifacts
 from espdl_hil.quantize.log_rules import LogLine, Meaning
 from espdl_hil.quantize.prepare import Progress, prepare
 from espdl_hil.quantize.recipe import Recipe
+from espdl_hil.quantize.stimulus import generator
 from espdl_hil.quantize.store import Store
 
-__all__ = ["Artifacts", "LogLine", "Meaning", "Progress", "Recipe", "Store", "prepare"]
+__all__ = [
+    "Artifacts",
+    "LogLine",
+    "Meaning",
+    "Progress",
+    "Recipe",
+    "Store",
+    "generator",
+    "prepare",
+]

@@ -109,7 +109,7 @@ class Conversion:
         with self._stages.stage("check"):
             findings = self._check(arrays)
         write_arrays(self._directory, arrays)
-        self._write_meta(findings)
+        self._write_meta(findings, {n: layouts[n].permutation for n in trace.outputs})
 
     def _export_offline(self, graph: Any) -> dict[str, exporter.Layout]:
         """Export the offline file, and return the layout of each tensor."""
@@ -201,7 +201,9 @@ class Conversion:
     def _load(self, name: str) -> Graph:
         return load_graph(self._directory / name)
 
-    def _write_meta(self, findings: dict[int, list[Finding]]) -> None:
+    def _write_meta(
+        self, findings: dict[int, list[Finding]], layouts: dict[str, tuple[int, ...]]
+    ) -> None:
         files = [OFFLINE, *map(streaming_name, self._model.chunk_frames)]
         meta = {
             "recipe": self._recipe.to_json(),
@@ -209,6 +211,7 @@ class Conversion:
             "files": {name: hash_file(self._directory / name) for name in files},
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
             "frame_axes": self._frame_axes,
+            "layouts": {name: list(permutation) for name, permutation in layouts.items()},
             "log": [line.to_json() for line in self._stages.lines],
             "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
         }

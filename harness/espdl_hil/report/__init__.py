@@ -11,6 +11,7 @@ from espdl_hil.report.row import Details, Device, Latency, Row
 from espdl_hil.report.schema import (
     CHECKS,
     EMULATED,
+    METRIC,
     SILICON,
     SIMULATED,
     ResultsError,
@@ -21,6 +22,7 @@ from espdl_hil.report.table import render_table
 __all__ = [
     "CHECKS",
     "EMULATED",
+    "METRIC",
     "SILICON",
     "SIMULATED",
     "Accuracy",
