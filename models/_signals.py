@@ -21,6 +21,7 @@ BANDS = 16
 HARMONICS = 30
 FORMANT_WIDTH_HZ = (90.0, 130.0, 200.0)
 UNLABELLED = -1
+FLOOR = 1.0  # magnitude below which silence is silence
 
 # A word is vowels, each with the frequencies of its first three formants, Hz.
 VOWELS = {
@@ -110,7 +111,7 @@ def keywords(random: np.random.Generator, frames: int) -> tuple[Array, Labels]:
     judged, for nobody can know.
     """
     sound, said = talk(random, frames, WORDS + WORDS + OTHERS)
-    mixed = sound + noise(random, sound.size) * random.uniform(0.03, 0.15)
+    mixed = sound + noise(random, sound.size) * random.uniform(0.4, 1.2)
     labels = np.zeros(frames, np.int64)
     for start, end, word in said:
         known = start + (end - start) * 3 // 5
@@ -120,14 +121,11 @@ def keywords(random: np.random.Generator, frames: int) -> tuple[Array, Labels]:
     return features(bands(mixed, frames)), labels
 
 
-def noisy_speech(random: np.random.Generator, frames: int) -> tuple[Array, Array, Array]:
-    """Return features of speech in noise, magnitudes of the mixture, and of the speech alone.
-
-    Each ``(BANDS, frames)``.
-    """
+def noisy_speech(random: np.random.Generator, frames: int) -> tuple[Array, Array]:
+    """Return features of speech in noise, and of the speech alone; each ``(BANDS, frames)``."""
     sound, _ = talk(random, frames, WORDS + OTHERS)
     mixed = sound + noise(random, sound.size) * random.uniform(0.4, 1.2)
-    return features(bands(mixed, frames)), bands(mixed, frames), bands(sound, frames)
+    return features(bands(mixed, frames) + FLOOR), features(bands(sound, frames) + FLOOR)
 
 
 MOTION_HZ = 25
@@ -152,7 +150,7 @@ def motion(random: np.random.Generator, frames: int) -> tuple[Array, Labels]:
         labels[start : min(end, start + 12)] = UNLABELLED
         start = end
     signal[:3] += gravity[:, None]
-    return signal + 0.05 * random.standard_normal(signal.shape), labels
+    return signal + 0.25 * random.standard_normal(signal.shape), labels
 
 
 def _move(random: np.random.Generator, activity: str, frames: int) -> Array:
@@ -160,9 +158,9 @@ def _move(random: np.random.Generator, activity: str, frames: int) -> Array:
     time_s = np.arange(frames) / MOTION_HZ
     hz, size = {
         "rest": (0.3, 0.03),
-        "walk": (random.uniform(1.5, 2.2), random.uniform(0.3, 0.6)),
-        "run": (random.uniform(2.5, 3.3), random.uniform(0.9, 1.6)),
-        "shake": (random.uniform(4.5, 6.5), random.uniform(0.5, 1.5)),
+        "walk": (random.uniform(1.4, 2.4), random.uniform(0.3, 0.9)),
+        "run": (random.uniform(2.2, 3.6), random.uniform(0.6, 1.5)),
+        "shake": (random.uniform(3.4, 6.0), random.uniform(0.4, 1.5)),
     }[activity]
     moved = np.zeros((6, frames))
     for axis in range(6):
