@@ -90,9 +90,7 @@ def test_the_table_of_the_page_is_what_they_do():
 def test_the_benchmark_prints_no_number_of_a_row_that_did_not_pass():
     accuracy = SimpleNamespace(metric={"float": 1.0, "offline": 0.5, "streamed": 0.25})
     row = SimpleNamespace(model="m", target="esp32s3", bits=8, outcome="passed", accuracy=accuracy)
-    assert rows_of("\n".join(tasks.table([row]))) == [
-        "| m | esp32s3 | 8 | 1.000 | 0.500 | 0.250 |"
-    ]
+    assert rows_of("\n".join(tasks.table([row]))) == ["| m | esp32s3 | 8 | 1.000 | 0.500 | 0.250 |"]
     row.outcome, row.id, row.reason = "failed", "m", "why"
     with pytest.raises(RuntimeError, match="m: failed, why"):
         list(tasks.table([row]))
