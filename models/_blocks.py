@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
@@ -74,6 +78,22 @@ class CausalConv2d(nn.Module):
 def causal_average(x: Tensor, window: int) -> Tensor:
     """Return the mean of the last *window* frames of ``(1, C, T)``, zeros before the first."""
     return F.avg_pool1d(F.pad(x, (window - 1, 0)), window, stride=1)
+
+
+def trained(module: nn.Module, model_file: str) -> nn.Module:
+    """Give a network the weights that ``_train.py`` left beside its model file.
+
+    Args:
+        module: The network.
+        model_file: ``__file__`` of the model; ``NAME.npz`` lies beside it. Without it the network
+            is settled only, which is where training begins.
+    """
+    path = Path(model_file).with_suffix(".npz")
+    if not path.exists():
+        return settle(module)
+    with np.load(path) as file:
+        module.load_state_dict({name: torch.from_numpy(file[name]) for name in file.files})
+    return module
 
 
 def settle(module: nn.Module) -> nn.Module:

@@ -1,17 +1,27 @@
-"""Speech enhancement: strided encoder, ConvTranspose decoder, skips, and a mask on the input."""
+"""Speech enhancement: strided encoder, ConvTranspose decoder, skips, and a mask on the input.
+
+Trained by ``_train.py`` on synthesized speech in noise: log bands in, those of the speech out.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_hil import StreamingModel
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+FRAMES = 96
 BINS = 16
 
 
 def build() -> Any:
     """Return the network; its output has the input's shape."""
-    from _blocks import CausalConv1d, settle
+    from _blocks import CausalConv1d, trained
     from torch import Tensor, nn
 
     class Up(nn.Module):
@@ -46,14 +56,30 @@ def build() -> Any:
             y0 = self.relu(self.up1(y1) + x0)
             return self.head(x0 * self.sigmoid(self.mask(y0)))
 
-    return settle(Network())
+    return trained(Network(), __file__)
+
+
+def stimulus(random: np.random.Generator) -> Any:
+    """Return log mel bands of speech in noise."""
+    from _signals import noisy_speech
+
+    return noisy_speech(random, FRAMES)[0][None]
+
+
+def metric(outputs: Mapping[str, NDArray[np.float64]], random: np.random.Generator) -> float:
+    """Return by how many dB the output is nearer to the speech than the input is."""
+    from _signals import improvement_db, noisy_speech
+
+    return improvement_db(outputs["output"][0], *noisy_speech(random, FRAMES))
 
 
 MODEL = StreamingModel(
     name="speech_unet",
     build=build,
-    input_shape=(1, BINS, 32),
+    input_shape=(1, BINS, FRAMES),
     frame_axis=2,
     chunk_frames=(4, 8),
     bits=(8, 16),
+    stimulus=stimulus,
+    metric=metric,
 )

@@ -10,6 +10,7 @@ import sys
 from espdl_hil.errors import HarnessError
 
 COMMANDS = {
+    "init": "espdl_hil.cli.init",
     "inspect": "espdl_hil.cli.inspect",
     "lint": "espdl_hil.cli.lint",
     "tune": "espdl_hil.cli.tune",
@@ -24,6 +25,7 @@ COMMANDS = {
     "bench": "espdl_hil.cli.bench",
     "doctor": "espdl_hil.cli.doctor",
     "baseline": "espdl_hil.cli.baseline",
+    "docs": "espdl_hil.cli.docs",
 }
 
 

@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "its first target (or --target), each width and chunk size is checked, and what streams is "
         "described. A streaming .espdl file is "
         f"checked against its offline file: --offline, or {OFFLINE} in the same folder. An offline "
-        "file alone is asked whether it can stream. docs/rules.md explains every rule.",
+        "file alone is asked whether it can stream. `espdl-hil docs rules` explains every rule.",
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="MODEL_OR_FILE")
     parser.add_argument(

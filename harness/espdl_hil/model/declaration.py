@@ -24,6 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 Shape: TypeAlias = tuple[int, ...]
 # Makes one array, or a mapping from input name to array.
 Source: TypeAlias = "Callable[[np.random.Generator], Any]"
+# Real outputs by name in the module's own layout, and the generator as *stimulus* gets it.
+Metric: TypeAlias = "Callable[[Mapping[str, np.ndarray[Any, Any]], np.random.Generator], float]"
 Pass: TypeAlias = Callable[[Any], Any]  # over the exporter's graph
 Streaming: TypeAlias = str | Pass | Sequence[Pass | Mapping[str, Any]] | Mapping[int, str]
 
@@ -64,6 +66,12 @@ class StreamingModel:
         min_sqnr_db: What the quantized model must keep of the float one, for each output: a number,
             or one by output name. The default is 10 dB at 8 bits and 30 dB at 16.
         quantization: How it is quantized; the default is esp-ppq's.
+        metric: How well the task is done, as a number: a function of the outputs, real values by
+            name in the module's own layout, and of a generator seeded as the one of *stimulus*, so
+            that labels can be drawn again. A row has it for the float model, the device's offline
+            run and its stream; it gates nothing. States are left out. Frames that the stream does
+            not give (latency) are cut off all three; of a head on the last frames the stream has
+            its last answer.
         targets: ESP-IDF targets to test.
         ragged: ``refuse``: every chunk size divides the frames. ``flush``: the last chunk is filled
             up with zeros, and only its real frames are compared.
@@ -93,6 +101,7 @@ class StreamingModel:
     chip_rounding: Literal["refuse", "accept"] = "refuse"
     min_sqnr_db: float | Mapping[str, float] | None = None
     quantization: Quantization = field(default_factory=Quantization)
+    metric: Metric | None = None
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ragged: Literal["refuse", "flush"] = "refuse"
     frame_seconds: float | None = None
@@ -329,6 +338,11 @@ def _check_options(model: StreamingModel) -> None:
             source is None or callable(source),
             f"{name} is not a function of a random generator",
         )
+    _require(
+        model,
+        model.metric is None or callable(model.metric),
+        "metric is not a function of outputs and a random generator",
+    )
     given: Any = model.streaming
     entries = given if isinstance(given, list | tuple) else [given]
     _require(

@@ -31,6 +31,7 @@ class Kept:
         changes_db: Likewise, of what changes along time alone.
         min_sqnr_db: The least that each must have.
         losses: Where most is lost, by graph output.
+        metric: What the model's own metric says of each run; None without one.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Kept:
     changes_db: Mapping[str, float]
     min_sqnr_db: Mapping[str, float]
     losses: Mapping[str, Loss]
+    metric: Mapping[str, float] | None = None
 
     def __bool__(self) -> bool:
         return not self.lacking
@@ -84,6 +86,7 @@ class Kept:
             min_sqnr_db=self.min_sqnr_db[nearest],
             outputs=dict(self.sqnr_db),
             error="; ".join(self.explain()).replace(f"{self.id}: accuracy: ", ""),
+            metric=self.metric,
         )
 
 

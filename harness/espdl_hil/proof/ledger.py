@@ -13,6 +13,7 @@ from espdl_hil.proof.explained import (
     diagnose_comparison,
     diagnose_emulator,
 )
+from espdl_hil.proof.metric import judge
 from espdl_hil.proof.observed import PLAIN, Control, Observer
 from espdl_hil.proof.run import Role, Run, compare_offline
 
@@ -66,7 +67,10 @@ class CaseLedger:
 
     def accuracy(self) -> Kept:
         """What is left of the float model in the device's offline run."""
-        kept = measure(self.expected, self.offline().outputs[0])
+        expected, offline = self.expected, self.offline().outputs[0]
+        kept = measure(expected, offline)
+        if self._case.model.metric is not None:
+            kept = replace(kept, metric=judge(expected, offline, self.stream().outputs))
         self._book.note_accuracy(self._case, self.expected, kept)
         return kept
 

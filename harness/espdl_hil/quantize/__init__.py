@@ -9,6 +9,7 @@ from espdl_hil.quantize.foreign import NOT_JUDGED
 from espdl_hil.quantize.log_rules import LogLine, Meaning
 from espdl_hil.quantize.prepare import Progress, prepare
 from espdl_hil.quantize.recipe import Recipe
+from espdl_hil.quantize.stimulus import generator
 from espdl_hil.quantize.store import Store
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Progress",
     "Recipe",
     "Store",
+    "generator",
     "prepare",
 ]

@@ -129,6 +129,11 @@ class Artifacts:
         return dict(self.meta["frame_axes"])
 
     @property
+    def layouts(self) -> dict[str, tuple[int, ...]]:
+        """Output name to the permutation from the module's axes to the file's."""
+        return {name: tuple(axes) for name, axes in self.meta["layouts"].items()}
+
+    @property
     def log(self) -> list[LogLine]:
         """What the exporter logged, classified."""
         return [LogLine.from_json(line) for line in self.meta["log"]]

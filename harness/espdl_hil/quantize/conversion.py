@@ -117,7 +117,7 @@ class Conversion:
         with self._stages.stage("check"):
             findings = self._check(arrays)
         write_arrays(self._directory, arrays)
-        self._write_meta(findings, notes)
+        self._write_meta(findings, notes, {n: layouts[n].permutation for n in trace.outputs})
 
     def _load_float(self) -> Any:
         """The float network as it was quantized.
@@ -296,7 +296,12 @@ class Conversion:
     def _load(self, name: str) -> Graph:
         return load_graph(self._directory / name)
 
-    def _write_meta(self, findings: dict[int, list[Finding]], notes: list[str]) -> None:
+    def _write_meta(
+        self,
+        findings: dict[int, list[Finding]],
+        notes: list[str],
+        layouts: dict[str, tuple[int, ...]],
+    ) -> None:
         detours = [
             f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
             f"{self._detours[node.name]}"
@@ -310,6 +315,7 @@ class Conversion:
             "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
             "frame_axes": self._frame_axes,
             "notes": {chunk: [*detours, *notes] for chunk in self._model.chunk_frames},
+            "layouts": {name: list(permutation) for name, permutation in layouts.items()},
             "log": [line.to_json() for line in self._stages.lines],
             "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
         }

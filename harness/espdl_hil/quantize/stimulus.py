@@ -68,8 +68,13 @@ def _require_motion(
         )
 
 
+def generator(model: StreamingModel, index: int = 0) -> np.random.Generator:
+    """Return what the stimulus is drawn from; above 0, the calibration batch of that number."""
+    return np.random.default_rng([model.seed, index])
+
+
 def _make(model: StreamingModel, source: Source | None, label: str, index: int) -> Arrays:
-    random = np.random.default_rng([model.seed, index])
+    random = generator(model, index)
     if source is None:
         given: Any = {name: random.standard_normal(model.inputs[name]) for name in model.frame_axes}
     else:

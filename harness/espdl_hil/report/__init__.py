@@ -19,6 +19,7 @@ from espdl_hil.report.row import Allowance, Details, Device, Latency, Row
 from espdl_hil.report.schema import (
     CHECKS,
     EMULATED,
+    METRIC,
     SILICON,
     SIMULATED,
     ResultsError,
@@ -30,6 +31,7 @@ from espdl_hil.report.trends import trends
 __all__ = [
     "CHECKS",
     "EMULATED",
+    "METRIC",
     "SILICON",
     "SIMULATED",
     "Accuracy",

@@ -22,6 +22,8 @@ class Accuracy:
         min_sqnr_db: The least that this output must keep.
         outputs: SQNR in dB by graph output.
         error: What is lacking, where it is lost and what to try; empty if nothing is.
+        metric: The model's own metric of its task: ``float``, ``offline`` and ``streamed``; None
+            without one.
     """
 
     outcome: Outcome
@@ -30,6 +32,7 @@ class Accuracy:
     min_sqnr_db: float
     outputs: Mapping[str, float]
     error: str = ""
+    metric: Mapping[str, float] | None = None
 
     @property
     def margin_db(self) -> float:
@@ -44,7 +47,8 @@ class Accuracy:
     def from_json(cls, data: Mapping[str, Any]) -> Accuracy:
         """Read what ``to_json`` wrote."""
         names = ("sqnr_db", "changes_db", "min_sqnr_db", "outputs", "error")
-        return cls(Outcome(data["outcome"]), **{name: data[name] for name in names})
+        fields = {name: data[name] for name in names}
+        return cls(Outcome(data["outcome"]), **fields, metric=data.get("metric"))
 
 
 def worse_accuracy(one: Accuracy | None, other: Accuracy | None) -> Accuracy | None:

@@ -16,6 +16,7 @@ SIMULATED, EMULATED, SILICON = "simulated", "emulated", "silicon"
 SUBSTRATES = (SIMULATED, EMULATED, SILICON)
 OUTCOMES = ("passed", "deviates", "failed", "error")  # from best to worst
 CHECKS = ("streaming", "interpreter", "reference")  # in the order in which they are shown
+METRIC = ("float", "offline", "streamed")  # whose outputs the model's own metric judges
 ACCURACY = "accuracy"  # beside them; it measures, and compares no element
 
 _Check = Callable[[Any], bool]
@@ -278,12 +279,22 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
     return [fault for fault, found in faults.items() if found] + of_checks + drawn
 
 
+def _is_metric(value: Any) -> bool:
+    """None, or what the metric gives for each run; reports from before it have none."""
+    return value is None or (
+        isinstance(value, Mapping)
+        and set(value) == set(METRIC)
+        and all(map(_is_number, value.values()))
+    )
+
+
 def _odd_accuracy(accuracy: Mapping[str, Any]) -> list[str]:
     """What cannot be said of a measurement."""
     outcome, lacking = accuracy["outcome"], accuracy["sqnr_db"] < accuracy["min_sqnr_db"]
     faults = {
         "passed, but less is kept than is asked for": outcome == "passed" and lacking,
         "failed, but no error is given": outcome == "failed" and not accuracy["error"],
+        "metric is not three numbers": not _is_metric(accuracy.get("metric")),
         "sqnr_db is no output's": accuracy["sqnr_db"] not in accuracy["outputs"].values(),
     }
     return [fault for fault, found in faults.items() if found]
