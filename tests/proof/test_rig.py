@@ -1,11 +1,14 @@
 """Boards are looked for before anything is made; a silent one ends the run."""
 
+import io
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from espdl_hil.errors import ConfigError, DeviceError
+from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.settings import Settings
 from espdl_hil.simulator import Devkit
@@ -90,3 +93,17 @@ def test_a_board_that_does_not_come_up_ends_the_run(case, monkeypatch):
     simulated.bring_up()  # belongs to its cases
     with pytest.raises(DeviceError, match="not tried again, it did not come up: p: no reply"):
         simulated.dut("esp32s3")
+
+
+def test_what_settings_have_done_is_said_once_a_recipe(case, monkeypatch):
+    rig = Rig(Settings(), [case, case])
+    made = SimpleNamespace(notes=["weights are coarser"])
+    rig._results = {rig._recipe(case).key: made}
+    monkeypatch.setattr(rig, "prepare", lambda progress: None)
+    said = io.StringIO()
+
+    make_ready(rig, said, devices=False)
+
+    assert said.getvalue() == "quantization: residual int8 esp32s3: weights are coarser\n"
+    made.notes = []
+    assert rig.notes == ()

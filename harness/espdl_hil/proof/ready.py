@@ -47,6 +47,8 @@ def make_ready(rig: Rig, stream: TextIO, *, devices: bool = True) -> None:
         print(f"quantized {len(rig.cases)} cases in {elapsed_s:.1f} s", file=stream)
     for text in rig.discarded:
         print(f"artifact store: {text}", file=stream)
+    for text in rig.notes:
+        print(f"quantization: {text}", file=stream)
     if devices:
         with console.status("flashing"):
             rig.bring_up()

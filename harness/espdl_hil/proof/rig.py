@@ -325,6 +325,17 @@ class Rig:
             )
         return build_dir
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What quantization settings that decide for themselves have done, a sentence each."""
+        made = [
+            (self._recipe(case).label, artifacts)
+            for target in dict.fromkeys(case.target for case in self.cases)
+            for case, artifacts in self._artifacts(target)
+        ]
+        notes = [f"{label}: {note}" for label, artifacts in made for note in artifacts.notes]
+        return tuple(dict.fromkeys(notes))
+
     def _artifacts(self, target: str) -> list[tuple[Case, Artifacts]]:
         found = []
         for case in self.cases:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import esp_ppq.parser.espdl_exporter
 import esp_ppq.quantization.quantizer.base
 import torch
-from esp_ppq.core import LSTM_QUANT_EXPONENT, QuantizationStates
 from esp_ppq.IR import OperationExporter
 from esp_ppq.IR.quantize import QuantableOperation
 from esp_ppq.parser.espdl.espdl_graph_utils import insert_requantize_node
@@ -21,19 +20,13 @@ from esp_ppq.parser.espdl.espdl_typedef import QUANT_OP_SET, ExporterPatternInfo
 from esp_ppq.parser.espdl.export_patterns import EspdlQuantHelper
 from esp_ppq.quantization.optim import QuantAlignmentPass
 
+from espdl_hil.quantize.states import align_state, set_step
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 _SUMS = ("Add", "Sub")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
-_MOVERS = frozenset(
-    (
-        *("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
-        *("Transpose", "Unsqueeze"),
-    )
-)
-_STATES = {"GRU": ((5, 1),), "LSTM": ((5, 1), (6, 2))}  # (input, output) of each state
-_CELL_STEP = torch.tensor(2.0**LSTM_QUANT_EXPONENT)
 _GAIN = 4.0  # how much smaller the squared error must be for esp-ppq's own choice to be left
 _MAX_SHIFT = 16
 
@@ -70,7 +63,7 @@ class Alignment(QuantAlignmentPass):
         for config, before in found.items():
             before.keep_width(config)
         for source, sink in self._state.items():
-            _align_state(graph, source, sink)
+            align_state(graph, source, sink)
         for op in quantized:
             if op.type in (*_WEIGHTED, "MatMul"):
                 _widen_exactly(graph, op)
@@ -96,7 +89,7 @@ class _Found:
             vars(config)["_dominator"] = self.root
             config.state = self.state
             if self.root is config:
-                _set_step(config, self.scale)
+                set_step(config, self.scale)
 
 
 class InsertRequantize(OperationExporter):
@@ -211,7 +204,7 @@ def _choose(op: Any, values: Mapping[str, Any]) -> None:
         errors.append(float(((difference - exact) ** 2).mean()))
     best = errors.index(min(errors))
     if errors[best] * _GAIN < errors[0]:
-        _set_step(config, config.scale * 2**best)
+        set_step(config, config.scale * 2**best)
 
 
 def _sum(op: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
@@ -236,85 +229,6 @@ def _operand(variable: Any, values: Mapping[str, Any], scale: Any, config: Any) 
     return torch.round(value / scale).clamp(config.quant_min, config.quant_max)
 
 
-# -- recurrent states
-
-
-def _align_state(graph: Any, source: str, sink: str) -> None:
-    """Give a state one exponent on its whole way: it is fed back as it is.
-
-    esp-ppq aligns each layer for itself, so two layers whose states lie in one tensor differ.
-    """
-    movers, layers = _way(graph, source, sink)
-    ends = [(op, entry, end) for op in layers for entry, end in _slots(op, movers, {source, sink})]
-    hidden = [op.output_quant_config[1] for op, _, end in ends if end == 1]
-    cells = [(op, entry) for op, entry, end in ends if end == 2]
-    movers = [op for op in movers if isinstance(op, QuantableOperation)]
-    configs = [config for op in movers for config in _moved_configs(op)]
-    if not movers:
-        return
-    if cells:
-        for op in movers:  # a cell state has 16 bits at any width
-            op.platform = _of_16_bits(cells[0][0].platform)
-        for config in configs:
-            vars(config)["_dominator"] = config
-            _set_step(config, _CELL_STEP.clone())
-            config.num_of_bits, config.quant_min, config.quant_max = 16, -(2**15), 2**15 - 1
-            config.state = QuantizationStates.PASSIVE
-        for config in {c.dominated_by: None for c in hidden}:  # it lies beside, and loses nothing
-            narrow = config.num_of_bits < 16
-            _set_step(config, torch.maximum(config.scale, _CELL_STEP) if narrow else _CELL_STEP)
-    elif hidden:
-        scale = max(hidden, key=lambda config: float(config.scale.max())).scale.clone()
-        for config in {c.dominated_by: None for c in hidden + configs}:
-            _set_step(config, scale)
-
-
-def _of_16_bits(platform: Any) -> Any:
-    return type(platform)[platform.name.replace("INT8", "INT16")]
-
-
-def state_groups(graph: Any, state: Mapping[str, str]) -> list[set[str]]:
-    """Names of the nodes that hold or move each state; they are to have one width."""
-    ways = [_way(graph, source, sink) for source, sink in state.items()]
-    return [{op.name for op in (*movers, *layers)} for movers, layers in ways]
-
-
-def _way(graph: Any, source: str, sink: str) -> tuple[list[Any], list[Any]]:
-    """Nodes that move the elements of a state, and the layers at their ends."""
-    movers: dict[Any, None] = {}
-    layers: dict[Any, None] = {}
-    todo = [graph.inputs[source], graph.outputs[sink]]
-    seen = set()
-    while todo:
-        variable = todo.pop()
-        seen.add(variable.name)
-        around = [*variable.dest_ops, *([variable.source_op] if variable.source_op else [])]
-        for op in around:
-            if op.type in _STATES:
-                layers[op] = None
-            elif op.type in _MOVERS and op not in movers:
-                movers[op] = None
-                ends = [v for v in (*op.inputs, *op.outputs) if not v.is_parameter]
-                todo += [v for v in ends if v.name not in seen]
-    return list(movers), list(layers)
-
-
-def _slots(op: Any, movers: Sequence[Any], ends: set[str]) -> Iterator[tuple[int, int]]:
-    """Which states of a layer are on the way."""
-    on_way = {v.name for mover in movers for v in (*mover.inputs, *mover.outputs)}
-    for entry, end in _STATES[op.type]:
-        if entry < len(op.inputs) and op.inputs[entry].name in on_way | ends:
-            yield entry, end
-
-
-def _moved_configs(op: Any) -> list[Any]:
-    return [
-        config
-        for config, variable in op.config_with_variable
-        if not variable.is_parameter and config.scale is not None
-    ]
-
-
 # -- widths
 
 
@@ -327,7 +241,7 @@ def _widen_exactly(graph: Any, op: Any) -> None:
         written = None if variable.is_parameter else written_config(graph, variable)
         if written is not None and written.num_of_bits < config.num_of_bits:
             vars(config)["_dominator"] = config
-            _set_step(config, written.scale)
+            set_step(config, written.scale)
 
 
 # -- biases
@@ -346,9 +260,4 @@ def _fit_bias(op: Any) -> None:
     peak = peak if room.numel() == peak.numel() else peak.max()
     if bool((peak > room / 0.75).any()):
         more = torch.log2(peak / room).ceil().clamp(min=0)
-        _set_step(weight, weight.scale * 2**more)
-
-
-def _set_step(config: Any, scale: Any) -> None:
-    """Set the step of a root, active or not: esp-ppq's setter refuses those it has aligned."""
-    vars(config).update(_scale=scale, _offset=torch.zeros_like(scale))
+        set_step(weight, weight.scale * 2**more)

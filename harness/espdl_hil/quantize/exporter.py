@@ -26,6 +26,7 @@ from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
 from espdl_hil.quantize import alignment
 from espdl_hil.quantize.layers import choose_bits, share_bits
 from espdl_hil.quantize.plan_pass import permute_constants
+from espdl_hil.quantize.states import state_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -169,7 +170,7 @@ def _dispatch(
         return {}
     quantizer = esp_ppq.lib.Quantizer(get_target_platform(target, bits), graph)
     chosen = choose_bits(graph, bits, quantization.layer_bits, quantizer.quant_operation_types)
-    share_bits(chosen, alignment.state_groups(graph, state))
+    share_bits(chosen, state_groups(graph, state))
     return {name: get_target_platform(target, width) for name, width in chosen.items()}
 
 
