@@ -327,13 +327,13 @@ class Rig:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What quantization settings that decide for themselves have done, a sentence each."""
-        made = [
-            (self._recipe(case).label, artifacts)
+        """What is to be known of the files before they are tested, a sentence each."""
+        notes = [
+            f"{self._recipe(case).label}: {note}"
             for target in dict.fromkeys(case.target for case in self.cases)
             for case, artifacts in self._artifacts(target)
+            for note in artifacts.notes(case.chunk_frames)
         ]
-        notes = [f"{label}: {note}" for label, artifacts in made for note in artifacts.notes]
         return tuple(dict.fromkeys(notes))
 
     def _artifacts(self, target: str) -> list[tuple[Case, Artifacts]]:
