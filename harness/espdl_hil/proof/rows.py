@@ -126,7 +126,13 @@ class Record:
                 self.details,
                 per_chunk=dict(self.per_chunk),
                 tolerances=tuple(
-                    dict.fromkeys(entry for found in self.tolerances.values() for entry in found)
+                    dict.fromkeys(
+                        entry
+                        for name in CHECKS
+                        for (owner, _), found in sorted(self.tolerances.items())
+                        for entry in found
+                        if owner == name
+                    )
                 ),
             ),
             **self.facts,
