@@ -10,6 +10,7 @@ import pytest
 from espdl_hil.compare import EXACT, Outcome, compare_streams
 from espdl_hil.errors import ConfigError
 from espdl_hil.report import (
+    Allowance,
     Check,
     Details,
     Device,
@@ -407,3 +408,18 @@ def test_every_fault_is_named(results, change, text):
         validate_results(content)
     assert text in str(caught.value)
     validate_results(untouched)
+
+
+def test_tolerances_of_the_checks_that_two_processes_made_are_kept(make_row):
+    def made(name, tolerance):
+        entry = Allowance(name, "default", "outputs", tolerance, "", "as it is")
+        return replace(
+            make_row(), checks={name: compare()[1]}, details=Details(tolerances=(entry,))
+        )
+
+    merged = made("reference", "exact").merged(made("streaming", "1 LSB"))
+
+    assert [(e.check, e.allowed) for e in merged.details.tolerances] == [
+        ("streaming", "1 LSB"),
+        ("reference", "exact"),
+    ]

@@ -144,7 +144,13 @@ class Record:
                 per_chunk=dict(self.per_chunk),
                 pictures=self._pictures,
                 tolerances=tuple(
-                    dict.fromkeys(entry for found in self.tolerances.values() for entry in found)
+                    dict.fromkeys(
+                        entry
+                        for name in CHECKS
+                        for (owner, _), found in sorted(self.tolerances.items())
+                        for entry in found
+                        if owner == name
+                    )
                 ),
             ),
             **self.facts,

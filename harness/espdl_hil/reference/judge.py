@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.compare import Tolerance
     from espdl_hil.espdl import Array, Graph, Node
+    from espdl_hil.espdl.graph import Shape
     from espdl_hil.reference.record import Record
     from espdl_hil.targets import Target
 
@@ -107,8 +109,8 @@ def judge(
 ) -> tuple[Judged, ...]:
     """Run every node alone, on what the reference gave it, and compare what it gives.
 
-    A tensor that only the file has (behind a Transpose or RequantizeLinear of the exporter's) is
-    computed from those before it. What a node gets is not what the nodes before it made of it: so
+    A tensor that only the file has (behind a Transpose of the exporter's) is computed from those
+    before it. What a node gets is not what the nodes before it made of it: so
     no difference grows with depth, and each is seen where it arises.
 
     Args:
@@ -143,6 +145,7 @@ def _judged(
     for info in graph.inputs:
         operands[info.name] = Operand(info.name, inputs[info.name], info.exponents)
     constants = graph.constants
+    record = _fitting(record, shapes)
     for node in graph.nodes:
         bound = BoundNode(
             node=node,
@@ -161,11 +164,17 @@ def _judged(
         )
         ranges = _ranges(bound, record)
         for operand, found in zip(bound.outputs, ranges, strict=True):
-            reference = record.values.get(operand.name)
-            if reference is not None:
+            given = found.given
+            if (reference := record.values.get(operand.name)) is not None:
                 yield _compared(node, operand.name, reference, found, declared)
-            given = found.given if reference is None else reference
+                given = reference.reshape(given.shape)
             operands[operand.name] = replace(operand, array=given)
+
+
+def _fitting(record: Record, shapes: Mapping[str, Shape]) -> Record:
+    """The record without tensors that have another size in the file, which are other tensors."""
+    kept = {n: v for n, v in record.values.items() if v.size == math.prod(shapes.get(n, (0,)))}
+    return replace(record, values=kept)
 
 
 def _ranges(bound: BoundNode, record: Record) -> list[Range]:
@@ -185,7 +194,7 @@ def run_node(bound: BoundNode) -> list[Array]:
     kernel = OPERATORS[bound.op_type].build(bound)
     if kernel is not None:
         kernel()
-    return [np.ascontiguousarray(operand.array) for operand in bound.outputs]
+    return [operand.array.copy() for operand in bound.outputs]
 
 
 def _range(

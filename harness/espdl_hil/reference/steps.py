@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from espdl_hil.operators.elementwise import vector_loop
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
@@ -88,11 +89,10 @@ def _mean(step: Step) -> Array:
 
 
 def _product(step: Step) -> Array:
-    """Mul: C rounds an int16 product to float32; vector kernels and int8 are exact.
-
-    Which of both runs depends on shapes, and both are within this.
-    """
+    """Mul: C rounds an int16 product to float32; vector kernels and int8 are exact."""
     a, b = step.node.input(), step.node.input(1)
+    if step.node.target.simd and vector_loop(a.shape, b.shape, step.out.dtype):
+        return np.zeros(step.real.shape)
     products = step.real * 2.0 ** (step.out.exponent - a.exponent - b.exponent)
     return np.where(np.abs(products) < EXACT_FLOAT / 2, 0.0, step.steps(1))
 

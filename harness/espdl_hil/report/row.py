@@ -241,8 +241,17 @@ class Row:
         per_chunk = {**theirs, **self.details.per_chunk} | {
             name: theirs[name] for name in theirs if checks.get(name) is other.checks.get(name)
         }
+        owners = {
+            name: other if checks[name] is other.checks.get(name) else self for name in checks
+        }
         details = replace(
             full.details,
+            tolerances=tuple(
+                entry
+                for name, row in owners.items()
+                for entry in row.details.tolerances
+                if entry.check == name
+            ),
             error=bad.details.error or self.details.error or other.details.error,
             per_chunk=per_chunk,
             pictures=_united(self.details.pictures, other.details.pictures),
