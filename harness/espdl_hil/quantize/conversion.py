@@ -33,7 +33,7 @@ from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.detour_pass import take_detours
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
-from espdl_hil.streaming import Flow, check_export, rules
+from espdl_hil.streaming import Flow, Severity, check_export, rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,13 +203,14 @@ class Conversion:
         offline = self._load(OFFLINE)
         quality = self._check_quality(offline, arrays)
         check_state(offline, model.state)
-        for name in self._files:
-            self._check_operators(name)
+        self._check_operators(OFFLINE)
         findings = {}
         for chunk in model.chunk_frames:
             streaming = self._load(streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)
             findings[chunk] = check_export(self._analyses[chunk], streaming) + quality
+            if all(finding.severity is not Severity.ERROR for finding in findings[chunk]):
+                self._check_operators(streaming_name(chunk))  # else lint says more
         return findings
 
     def _check_quality(self, offline: Graph, arrays: dict[str, Arrays]) -> list[Finding]:
