@@ -34,7 +34,7 @@ from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.detour_pass import take_detours
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
-from espdl_hil.streaming import Flow, check_export, from_espdl, rules
+from espdl_hil.streaming import Flow, Severity, check_export, from_espdl, rules
 from espdl_hil.streaming.names import with_user_names
 
 if TYPE_CHECKING:
@@ -257,14 +257,15 @@ class Conversion:
         offline = self._load(OFFLINE)
         quality = self._check_quality(offline, arrays)
         check_state(offline, model.state)
-        for name in self._files:
-            self._check_operators(name)
+        self._check_operators(OFFLINE)
         findings = {}
         for chunk in model.chunk_frames:
             streaming = self._load(streaming_name(chunk))
             check_same_calibration(offline, streaming, chunk)
             found = check_export(self._analyses[chunk], streaming)
             findings[chunk] = with_user_names(found, from_espdl(streaming)) + quality
+            if all(finding.severity is not Severity.ERROR for finding in findings[chunk]):
+                self._check_operators(streaming_name(chunk))  # else lint says more
         return findings
 
     def _check_quality(self, offline: Graph, arrays: dict[str, Arrays]) -> list[Finding]:
