@@ -116,7 +116,9 @@ def missing_components(folder: Path) -> set[str]:
     named = set(
         (folder / "CMakeLists.txt").read_text().partition("REQUIRES")[2].split(")")[0].split()
     )
-    used = re.findall(r'#include "([^"]+)"', "".join(p.read_text() for p in folder.glob("src/*.cpp")))
+    used = re.findall(
+        r'#include "([^"]+)"', "".join(p.read_text() for p in folder.glob("src/*.cpp"))
+    )
     return {name for end, name in NEEDED.items() if any(u.endswith(end) for u in used)} - named
 
 
