@@ -256,7 +256,7 @@ def test_a_pair_of_sources_is_refused():
         ({"offline": "a.espdl", "streaming": {3: "b.espdl"}, "chunk_frames": (4,)}, "for 3"),
         ({"offline": "a.espdl", "streaming": {3: "b"}, "build": print}, "build and offline"),
         ({"onnx": 5, "chunk_frames": (3,)}, "onnx = 5: expected a path"),
-        ({"chunk_frames": (3,)}, "build is not a function"),
+        ({"chunk_frames": (3,)}, "neither onnx nor offline is given"),
     ]:
         with pytest.raises(ConfigError, match=message):
             StreamingModel(**common, **given)

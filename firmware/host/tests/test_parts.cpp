@@ -110,6 +110,24 @@ TEST(StoreReadsEveryPackageVersion) {
   }
 }
 
+TEST(StoreOffersTheAppsOwnModelsFirst) {
+  const std::vector<uint8_t> own = MakeEdl(2, 48);
+  const ModelStore::Entry entries[] = {{"mine", Bytes(own.data(), own.size())}};
+  const std::vector<uint8_t> package = Bench::DefaultPackage();
+  const ModelStore store(Bytes(package.data(), package.size()), entries);
+  CHECK_EQ(store.count(), 3u);
+  CHECK_EQ(store.At(0).name, "mine");
+  CHECK_EQ(store.At(1).name, "tcn");
+  ModelStore::Entry found;
+  CHECK(store.Find("gru", &found).ok());
+  CHECK_EQ(found.name, "gru");
+  const std::vector<uint8_t> garbage(64, 7);
+  const ModelStore damaged(Bytes(garbage.data(), garbage.size()), entries);
+  CHECK(damaged.Find("mine", &found).ok());
+  CHECK(found.model.data() == own.data());
+  CHECK(damaged.Find("gru", &found).code() == Code::kBadPackage);
+}
+
 TEST(StoreWithoutModelsIsNoError) {
   const std::vector<uint8_t> erased(4096, 0xFF);
   CHECK(ModelStore(View(erased)).status().ok());

@@ -169,7 +169,12 @@ def _check(model: StreamingModel) -> None:
 
 def _check_source(model: StreamingModel) -> None:
     given = [name for name in ("build", "onnx", "offline") if getattr(model, name) is not None]
-    if given in ([], ["build"]):
+    _require(
+        model,
+        bool(given),
+        "build is not a function that returns the module, and neither onnx nor offline is given",
+    )
+    if given == ["build"]:
         _require(model, callable(model.build), "build is not a function that returns the module")
         _require(
             model,

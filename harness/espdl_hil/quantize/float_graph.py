@@ -94,7 +94,18 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> list[str]:
     """
     arguments = [torch.zeros(shape) for shape in model.inputs.values()]
     warned = _write(module, arguments, path, list(model.inputs), list(model.outputs))
-    proto = _simplify(onnx.load(path))
+    finish_onnx(onnx.load(path), model, path)
+    return warned
+
+
+def finish_onnx(proto: Any, model: StreamingModel, path: Path) -> None:
+    """Simplify a float network, write it as esp-ppq takes it, and store it.
+
+    Raises:
+        QuantizeError: stage ``build``; an input is not used.
+        StreamingError: a recurrent layer starts from zero at every run.
+    """
+    proto = _simplify(proto)
     used = {name for node in proto.graph.node for name in node.input}
     unused = [name for name in model.inputs if name not in used]
     if unused:
@@ -109,7 +120,6 @@ def export_onnx(module: Any, model: StreamingModel, path: Path) -> list[str]:
     _write_pads(proto)
     onnx.save(proto, path)
     _check_nodes(proto)
-    return warned
 
 
 def check_size(path: Path, target: str, bits: int) -> None:

@@ -139,7 +139,9 @@ def _frame_axes(model: StreamingModel, offline: Graph, bits: int) -> dict[str, i
                 f"{info.shape}, declared is {declared[info.name]}",
                 hint="declare shapes and frame_axis as the file has them, channels last",
             )
-        if info.dtype.kind != "f" and info.dtype.itemsize * 8 != bits:
+        # ESP-DL keeps the cell state of an int8 LSTM in int16.
+        framed = info.name in map(names.get, model.frame_axes)
+        if framed and info.dtype.kind != "f" and info.dtype.itemsize * 8 != bits:
             raise ConfigError(
                 f"model {model.name!r}: input {info.name!r} of the offline file is {info.dtype}, "
                 f"declared is bits=({bits},)"

@@ -17,6 +17,7 @@ from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import META, read_arrays, write_arrays
 from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.float_check import check_trace
+from espdl_hil.quantize.onnx_source import OnnxModule, import_onnx, read_onnx
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
 if TYPE_CHECKING:
@@ -81,12 +82,16 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             model = load_model(trace.source)
             quantization = replace(model.quantization, batches=trace.batches)
             model = replace(model, seed=trace.seed, quantization=quantization)
-            module = _build(model)
+            proto = read_onnx(folder / model.onnx, model) if model.onnx else None
+            module = OnnxModule(proto, model) if proto else _build(model)
             stimulus, batches = make_stimulus(model), make_calibration(model)
             outputs = float_graph.run_module(module, stimulus, model.outputs)
         _carry_state(module, model, batches)
-        warned = float_graph.export_onnx(module, model, directory / ONNX)
-        check_trace(module, model, directory / ONNX, stimulus, outputs, batches[-1], warned)
+        if proto:
+            import_onnx(proto, module, model, directory / ONNX, stimulus)
+        else:
+            warned = float_graph.export_onnx(module, model, directory / ONNX)
+            check_trace(module, model, directory / ONNX, stimulus, outputs, batches[-1], warned)
     named = {f"{_BATCH}{index}": batch for index, batch in enumerate(batches)}
     write_arrays(directory, {"stimulus": stimulus, "outputs": outputs, **named})
     found = dependencies.hashes(folder)

@@ -37,7 +37,8 @@ size_t EdlSize(Bytes data) {
   return length <= data.size() - header ? header + length : 0;
 }
 
-ModelStore::ModelStore(Bytes partition) : package_(partition), status_(Open()) {
+ModelStore::ModelStore(Bytes partition, Span<const Entry> extra)
+    : extra_(extra), package_(partition), status_(Open()) {
   if (!status_.ok()) {
     count_ = 0;
   }
@@ -108,6 +109,10 @@ const uint8_t* ModelStore::Row(uint32_t index) const {
 }
 
 ModelStore::Entry ModelStore::At(uint32_t index) const {
+  if (index < extra_.size()) {
+    return extra_[index];
+  }
+  index -= static_cast<uint32_t>(extra_.size());
   const Bytes data = package_.From(LoadU32(Row(index)));
   const uint8_t* name = package_.data() + LoadU32(Row(index) + 4);
   return Entry{std::string_view(reinterpret_cast<const char*>(name), LoadU32(Row(index) + 8)),
@@ -115,13 +120,13 @@ ModelStore::Entry ModelStore::At(uint32_t index) const {
 }
 
 Status ModelStore::Find(std::string_view name, Entry* entry) const {
-  HIL_RETURN_IF_ERROR(status_);
-  for (uint32_t index = 0; index < count_; ++index) {
+  for (uint32_t index = 0; index < count(); ++index) {
     *entry = At(index);
     if (entry->name == name) {
       return Ok();
     }
   }
+  HIL_RETURN_IF_ERROR(status_);
   return Status(Code::kNoSuchModel, "no model of that name in the models partition");
 }
 

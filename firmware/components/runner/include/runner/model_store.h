@@ -23,11 +23,12 @@ class ModelStore {
 
   // Reads and checks the package at the start of `partition`, which outlives the store. Erased
   // flash or an empty span is a store without models. A PDL3 package must match its own SHA-256.
-  explicit ModelStore(Bytes partition);
+  // `extra` are models beside it, which come first and outlive the store, too.
+  explicit ModelStore(Bytes partition, Span<const Entry> extra = Span<const Entry>());
 
-  // kBadPackage when the partition holds something else; then there are no entries.
+  // kBadPackage when the partition holds something else; then it gives no entries.
   const Status& status() const { return status_; }
-  uint32_t count() const { return count_; }
+  uint32_t count() const { return static_cast<uint32_t>(extra_.size()) + count_; }
   // index < count()
   Entry At(uint32_t index) const;
   Status Find(std::string_view name, Entry* entry) const;
@@ -38,6 +39,7 @@ class ModelStore {
   Status CheckEntry(uint32_t index) const;
   const uint8_t* Row(uint32_t index) const;
 
+  Span<const Entry> extra_;
   Bytes package_;
   uint32_t table_ = 0;  // offset of the first entry
   uint32_t count_ = 0;

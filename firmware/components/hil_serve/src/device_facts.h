@@ -1,6 +1,6 @@
 // What HELLO tells about this device, asked from ESP-IDF once at boot.
-#ifndef MAIN_DEVICE_FACTS_H_
-#define MAIN_DEVICE_FACTS_H_
+#ifndef HIL_SERVE_DEVICE_FACTS_H_
+#define HIL_SERVE_DEVICE_FACTS_H_
 
 #include "runner/session.h"
 
@@ -13,4 +13,4 @@ MemoryInfo ReadMemory();
 
 }  // namespace hil
 
-#endif  // MAIN_DEVICE_FACTS_H_
+#endif  // HIL_SERVE_DEVICE_FACTS_H_

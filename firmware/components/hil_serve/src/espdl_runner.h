@@ -1,6 +1,6 @@
 // Runs models with ESP-DL.
-#ifndef MAIN_ESPDL_RUNNER_H_
-#define MAIN_ESPDL_RUNNER_H_
+#ifndef HIL_SERVE_ESPDL_RUNNER_H_
+#define HIL_SERVE_ESPDL_RUNNER_H_
 
 #include <cstdint>
 #include <map>
@@ -57,4 +57,4 @@ class EspDlRunner final : public ModelRunner {
 
 }  // namespace hil
 
-#endif  // MAIN_ESPDL_RUNNER_H_
+#endif  // HIL_SERVE_ESPDL_RUNNER_H_

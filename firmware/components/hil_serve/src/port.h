@@ -3,8 +3,8 @@
 // Both go through the same driver, whose lock keeps a frame in one piece: stdout is
 // switched to the driver, and a frame is one driver call. Drivers write bytes as they are, and
 // stdout is told to do so too, so nothing turns LF into CR LF.
-#ifndef MAIN_PORT_H_
-#define MAIN_PORT_H_
+#ifndef HIL_SERVE_PORT_H_
+#define HIL_SERVE_PORT_H_
 
 #include <cstddef>
 
@@ -25,4 +25,4 @@ Port* OpenPort(size_t receive_bytes, size_t frame_bytes);
 
 }  // namespace hil
 
-#endif  // MAIN_PORT_H_
+#endif  // HIL_SERVE_PORT_H_
