@@ -70,8 +70,16 @@ def test_junit_xml_has_the_row_as_properties_and_no_warning(project, arguments):
         ("outcome", "passed"),
     ]
     numbers = dict(properties[6:])
-    assert numbers.keys() == {"elements", "differing", "max_lsb", "findings"}
-    assert numbers["findings"] == ""
+    whole = {"cause", "chunks", "frames", "elements", "differing", "max_lsb", "sqnr_db", "cosine"}
+    of_checks = {
+        f"{check}_{figure}"
+        for check in ("streaming", "interpreter", "reference")
+        for figure in ("outcome", "compared", "differing", "max_lsb", "tolerance")
+    }
+    of_accuracy = {f"accuracy_{n}" for n in ("outcome", "sqnr_db", "changes_db", "min_sqnr_db")}
+    files = {f"sha256_{name}" for name in ("app", "mine-int8-chunk3", "mine-int8-offline")}
+    assert numbers.keys() == {"findings", *whole, *of_checks, *of_accuracy, *files}
+    assert (numbers["findings"], numbers["cause"]) == ("", "")
     assert int(numbers["elements"]) > 48
     assert (numbers["differing"], numbers["max_lsb"]) == ("0", "0")
 

@@ -17,7 +17,8 @@ from espdl_hil.proof.findings import (
     vector_unit_findings,
 )
 from espdl_hil.proof.package import streaming_name
-from espdl_hil.proof.pictures import draw, draw_layers, error_budget
+from espdl_hil.proof.pictures import draw
+from espdl_hil.proof.quality import draw_layers, error_budget
 from espdl_hil.report import (
     CHECKS,
     EMULATED,
