@@ -1,11 +1,15 @@
 """Boards are looked for before anything is made; a silent one ends the run."""
 
+import contextlib
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from espdl_hil.errors import ConfigError, DeviceError
+from espdl_hil.device.bench import BenchBoard, Quarantine
+from espdl_hil.device.service_record import clear, read_record
+from espdl_hil.errors import BusyError, ConfigError, DeviceError
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.settings import Settings
 from espdl_hil.simulator import Devkit
@@ -90,3 +94,33 @@ def test_a_board_that_does_not_come_up_ends_the_run(case, monkeypatch):
     simulated.bring_up()  # belongs to its cases
     with pytest.raises(DeviceError, match="not tried again, it did not come up: p: no reply"):
         simulated.dut("esp32s3")
+
+
+def test_a_board_that_needed_recovery_too_often_is_put_out_and_said(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("ESPDL_HIL_RUNTIME_DIR", str(tmp_path))
+    with Devkit("esp32s3") as devkit:
+        board = BenchBoard(
+            "s3-1", "esp32s3", devkit.url, quarantine=Quarantine(2), bench="bench.toml"
+        )
+        told = []
+        rig = Rig(Settings(device="serial", boards=(board,)), [case], tell=told.append)
+        with contextlib.closing(rig):
+            rig.find_ports()
+            rig._duts["esp32s3"] = SimpleNamespace(recover=lambda reason: None, incidents=())
+            rig.recover("esp32s3", "panic\nand its console")
+            assert told == []
+            rig.recover("esp32s3", "brownout")
+        (line,) = told
+        assert line.startswith("s3-1 is out of service from now on: 2 recoveries within 24 h")
+        with pytest.raises(BusyError, match="s3-1 is out of service: 2 recoveries"):
+            Rig(Settings(device="serial", boards=(board,)), [case]).find_ports()
+        clear(board.identity)
+        with contextlib.closing(Rig(Settings(device="serial", boards=(board,)), [case])) as again:
+            again.find_ports()
+            again._duts["esp32s3"] = SimpleNamespace(recover=fail_to_recover, incidents=())
+            again.recover("esp32s3", "no reply")
+        assert "it did not come back: no reply" in read_record(board.identity).out
+
+
+def fail_to_recover(reason):
+    raise DeviceError("nothing helped", port="p")
