@@ -220,7 +220,8 @@ def test_a_folder_without_a_build_is_refused(config, tmp_path):
 
 
 def test_a_port_serves_one_session_at_a_time(config):
-    with Dut(config), pytest.raises(ConfigError, match=r"in use .*\(pid \d+\)"), Dut(config):
+    taken = r"in use .*\(held by pid \d+, user \S+, since \d+ s, 0 ahead\)"
+    with Dut(config), pytest.raises(ConfigError, match=taken), Dut(config):
         pass
 
 

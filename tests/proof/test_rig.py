@@ -1,5 +1,6 @@
 """Boards are looked for before anything is made; a silent one ends the run."""
 
+import contextlib
 import io
 import socket
 import threading
@@ -7,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from espdl_hil.errors import ConfigError, DeviceError
+from espdl_hil.device.bench import BenchBoard, Quarantine
+from espdl_hil.device.service_record import clear, read_record
+from espdl_hil.errors import BusyError, ConfigError, DeviceError
 from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.settings import Settings
@@ -97,13 +100,43 @@ def test_a_board_that_does_not_come_up_ends_the_run(case, monkeypatch):
 
 def test_what_settings_have_done_is_said_once_a_recipe(case, monkeypatch):
     rig = Rig(Settings(), [case, case])
-    made = SimpleNamespace(notes=["weights are coarser"])
-    rig._results = {rig._recipe(case).key: made}
+    notes = ["weights are coarser"]
+    rig._results = {rig._recipe(case).key: SimpleNamespace(notes=lambda chunk_frames: notes)}
     monkeypatch.setattr(rig, "prepare", lambda progress: None)
     said = io.StringIO()
 
     make_ready(rig, said, devices=False)
 
     assert said.getvalue() == "quantization: residual int8 esp32s3: weights are coarser\n"
-    made.notes = []
+    notes.clear()
     assert rig.notes == ()
+
+
+def test_a_board_that_needed_recovery_too_often_is_put_out_and_said(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("ESPDL_HIL_RUNTIME_DIR", str(tmp_path))
+    with Devkit("esp32s3") as devkit:
+        board = BenchBoard(
+            "s3-1", "esp32s3", devkit.url, quarantine=Quarantine(2), bench="bench.toml"
+        )
+        told = []
+        rig = Rig(Settings(device="serial", boards=(board,)), [case], tell=told.append)
+        with contextlib.closing(rig):
+            rig.find_ports()
+            rig._duts["esp32s3"] = SimpleNamespace(recover=lambda reason: None, incidents=())
+            rig.recover("esp32s3", "panic\nand its console")
+            assert told == []
+            rig.recover("esp32s3", "brownout")
+        (line,) = told
+        assert line.startswith("s3-1 is out of service from now on: 2 recoveries within 24 h")
+        with pytest.raises(BusyError, match="s3-1 is out of service: 2 recoveries"):
+            Rig(Settings(device="serial", boards=(board,)), [case]).find_ports()
+        clear(board.identity)
+        with contextlib.closing(Rig(Settings(device="serial", boards=(board,)), [case])) as again:
+            again.find_ports()
+            again._duts["esp32s3"] = SimpleNamespace(recover=fail_to_recover, incidents=())
+            again.recover("esp32s3", "no reply")
+        assert "it did not come back: no reply" in read_record(board.identity).out
+
+
+def fail_to_recover(reason):
+    raise DeviceError("nothing helped", port="p")

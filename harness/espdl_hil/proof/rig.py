@@ -94,6 +94,7 @@ class Rig:
         self._duts: dict[str, Dut] = {}
         self._dead: dict[str, HarnessError] = {}
         self._stack = contextlib.ExitStack()
+        self._tell = tell
         self._boards = Boards(settings, find_port, tell)
         self._stack.callback(self._boards.release)
 
@@ -234,7 +235,9 @@ class Rig:
                 self._duts[target].recover(reason)
         except HarnessError as error:
             self._dead[target] = error
-        self._boards.note_recovery(target, headline(reason), failed=target in self._dead)
+        out = self._boards.note_recovery(target, headline(reason), failed=target in self._dead)
+        if out:
+            self._tell(f"{self.boards[target].name} is out of service from now on: {out}")
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
