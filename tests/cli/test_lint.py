@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -66,9 +67,39 @@ def test_one_width_that_fails_keeps_the_verdict_of_the_other(model_file, capsys)
 
 def test_a_rule_is_explained(capsys):
     assert main(["lint", "--explain", "s105"]) == 0
-    title, _, edit = capsys.readouterr().out.splitlines()
+    title, _, edit, *example = capsys.readouterr().out.splitlines()
     assert title == "S105 non-causal padding (error)"
     assert edit.startswith("edit: pad on the left only: F.pad(x, ")
+    assert example[:3] == [
+        "    # before",
+        "    conv = nn.Conv1d(4, 4, 3, padding=1)",
+        "    return x + conv(x)",
+    ]
+    assert example[3:6] == [
+        "    # after",
+        "    conv = nn.Conv1d(4, 4, 3)",
+        "    return x + conv(F.pad(x, (2, 0)))",
+    ]
+    assert example.count("    # after") == 3  # one for each edit that is suggested
+
+
+def test_what_all_widths_share_stands_once_and_a_chunk_size_that_fits_keeps_its_verdict(
+    model_file, tmp_path, capsys
+):
+    path = model_file("nn.Conv1d(8, 4, 2, stride=2)")
+    text = Path(path).read_text().replace("chunk_frames=(3,)", "chunk_frames=(3, 4)")
+    Path(path).write_text(text)
+
+    assert main(["lint", path, "--hil-store", str(tmp_path / "store")]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "mine int8 and int16: 1 error",
+        "mine int8 chunk4: nothing found",
+        "mine int16 chunk4: nothing found",
+    ]
+    assert lines[1].startswith("  S120 error 3 (Conv): stride phase: a chunk of 3 frames gives 3/2")
+    assert lines[1].endswith("[chunks of 3 frames]")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """What puts a row in doubt: told on the row, on the page and in JUnit."""
 
 import contextlib
+import io
+import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from espdl_hil.device.tensors import StepResult, VectorUnit
 from espdl_hil.plugin.summary import properties
@@ -14,8 +17,9 @@ from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
 from espdl_hil.proof.settings import Settings
-from espdl_hil.report import Row, render_html, validate_results
+from espdl_hil.report import Row, render_html, render_table, validate_results
 from espdl_hil.simulator import application, faults
+from espdl_hil.streaming import Finding, Severity
 from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
@@ -87,6 +91,30 @@ def test_a_devkit_that_says_what_it_simulates_has_no_finding(on_p4):
     on_p4.verify()
     assert row_of(on_p4).details.findings == ()
     assert dict(properties(row_of(on_p4)))["findings"] == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "severity", "said"),
+    [
+        ("S403", Severity.NOTE, True),
+        ("S404", Severity.NOTE, True),
+        ("S301", Severity.WARNING, True),
+        ("S303", Severity.NOTE, False),  # latency is no doubt
+    ],
+)
+def test_what_the_lint_doubts_reaches_row_table_and_json(
+    proof, book, monkeypatch, rule, severity, said
+):
+    found = Finding(rule, severity, "", "a channel stands still", "", "move it")
+    artifacts = book.rig.expected(proof.case).artifacts
+    monkeypatch.setitem(artifacts.lint, proof.case.chunk_frames, [found])
+    assert proof.accuracy()
+    text = f"{rule} a channel stands still"
+    assert (text in book.row(proof.case).details.findings) == said
+    assert (text in json.dumps(book.results.to_json())) == said
+    stream = io.StringIO()
+    render_table(book.results, Console(file=stream, width=200))
+    assert (f"finding on 1 rows: {text}" in stream.getvalue()) == said
 
 
 def test_the_firmware_pins_a_version_that_is_known():
