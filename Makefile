@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 JUNIT := build/junit
+WORKERS ?= 4 # half of the tests' time is waiting for devices and deadlines
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
 # Rooms whose tests start processes, compilers, exporters or whole devkits, random campaigns, and sweeps of all int16:
@@ -26,8 +27,8 @@ quick: lint ## before each commit, under a minute: linters, types, quick tests, 
 	$(BIN)/pytest -q -k '[esp32s3-tcn-int8-chunk3]' test_cases
 
 test: lint ## everything: linters, types, all tests with C++ sanitizers, the zoo
-	$(BIN)/pytest -q -n auto --dist loadfile --junitxml=$(JUNIT)/tests.xml tests
-	$(BIN)/pytest -q --junitxml=$(JUNIT)/zoo.xml test_cases
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --junitxml=$(JUNIT)/tests.xml tests
+	$(BIN)/pytest -q -n auto --junitxml=$(JUNIT)/zoo.xml test_cases
 
 lint: setup ## format, lint, types, imports between rooms, CI files
 	$(BIN)/ruff format --check .

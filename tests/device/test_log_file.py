@@ -34,3 +34,11 @@ def test_a_log_that_cannot_be_opened_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"the log .* cannot be written: .*\n  hint: name anothe"):
         Console(tmp_path / "file" / "a.log")
+
+
+def test_a_log_viewer_obeys_nothing_of_the_device(tmp_path):
+    console = Console(tmp_path / "a.log")
+    console.feed("\x1b]0;title\x07\x1b[31mred\x1b[0m\tgr\u00fcn\r\nhidden\rshown\u009b\n".encode())
+    console.close()
+    log = (tmp_path / "a.log").read_text()
+    assert log == "^[]0;title^G^[[31mred^[[0m\tgr\u00fcn\nhiddenshown^[\n"

@@ -20,6 +20,7 @@ TAIL_CHARACTERS: Final = 1500
 UNREADABLE: Final = "\ufffd"
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 Sink = Callable[[bytes], object]
 
 
@@ -27,7 +28,8 @@ class Console:
     """Collects console bytes from any thread; does what pytest-embedded needs two processes for.
 
     Args:
-        log_path: File that gets every byte as it comes; None for none.
+        log_path: File that gets all text as it comes, controls in caret notation (``^[`` for
+            escape) and without carriage returns: a log viewer obeys nothing; None for none.
         sink: Also called with every piece, for instance a pytest-embedded ``msg_queue.put``.
     """
 
@@ -114,12 +116,19 @@ class Console:
 
     def _record(self, data: bytes) -> None:
         if self._log is not None and self._logged < MAX_LOG_BYTES:
-            self._log.write(data[: MAX_LOG_BYTES - self._logged])
+            self._log.write(_harmless(data[: MAX_LOG_BYTES - self._logged]))
             self._logged += len(data)
             if self._logged >= MAX_LOG_BYTES:
                 self._log.write(LOG_IS_FULL)
         if self._sink is not None:
             self._sink(data)
+
+
+def _harmless(data: bytes) -> bytes:
+    def caret(found: re.Match[bytes]) -> bytes:  # as `cat -v` does
+        return b"^" + bytes(((found[0][-1] ^ 0x40) & 0x7F,))
+
+    return _CONTROLS.sub(caret, data.replace(b"\r", b""))
 
 
 def readable_lines(text: str) -> list[str]:
