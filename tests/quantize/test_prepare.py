@@ -15,7 +15,8 @@ from espdl_hil.errors import HarnessError, QuantizeError, StreamingError, Unsupp
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import StreamingModel, load_model
 from espdl_hil.quantize import Artifacts, Meaning, Recipe, Store, prepare
-from espdl_hil.streaming import lint
+from espdl_hil.streaming import from_espdl, lint
+from espdl_hil.streaming.names import with_user_names
 
 
 def with_pass(*lines: str) -> str:
@@ -305,9 +306,10 @@ def test_what_esp_dl_cannot_run_is_said_before_anything_is_flashed(results: dict
 
 def test_an_operator_that_esp_dl_lacks_is_named_as_the_reason(results: dict[str, Any]) -> None:
     error = results["cumsum int8 esp32s3"]
-    assert isinstance(error, QuantizeError)
-    assert "/CumSum" in error.message
-    assert str(error.hint).startswith("ESP-DL has no operator CumSum; docs/operators.md")
+    assert isinstance(error, StreamingError)
+    assert (error.rule, error.node) == ("S114", "1 (CumSum)")
+    assert "ESP-DL has no operator CumSum" in error.message
+    assert "docs/operators.md" in str(error.hint)
     assert "ESP-DL has no operator" not in str(results["pass_raises int8 esp32s3"].hint)
 
 
@@ -359,7 +361,9 @@ def test_the_exporters_own_conversion_is_given_as_it_is(
     assert made.lint[3][0].rule == "S202"
     assert planned.lint == {3: [], 12: []}
     for result in (made, planned):  # the same as from the two files alone
-        assert result.lint[3] == lint(load_graph(result.streaming[3]), load_graph(result.offline))
+        streaming = load_graph(result.streaming[3])
+        found = lint(streaming, load_graph(result.offline))
+        assert result.lint[3] == with_user_names(found, from_espdl(streaming))
 
 
 def test_a_batch_norm_without_a_convolution_becomes_one(
@@ -490,7 +494,10 @@ def test_a_trace_that_fails_is_the_error_of_all_its_recipes(tmp_path: Path) -> N
     model = write(tmp_path, "failing", text)
     recipes = [Recipe.of(model, "esp32s3", bits) for bits in (8, 16)]
     found = prepare(recipes, Store(tmp_path / "store"))
+    assert model.source is not None
+    lines = model.source.read_text().splitlines()
+    line = f"{model.source}:{lines.index('    1 / 0') + 1}"
     assert [str(error).partition("\n")[0] for error in found.values()] == [
-        "quantize (build): build() raised ZeroDivisionError: division by zero"
+        f"quantize (build): build() raised ZeroDivisionError: division by zero (at {line})"
     ] * 2
     assert (tmp_path / "made.txt").read_text() == "x"

@@ -119,8 +119,7 @@ def _build(model: StreamingModel) -> Any:
         raise QuantizeError(message, stage="build", hint=given) from error
     if not isinstance(module, torch.nn.Module):
         raise QuantizeError(
-            f"{model.source}: build() returned a {type(module).__name__}, expected a "
-            "torch.nn.Module",
+            f"build() returned a {type(module).__name__}, expected a torch.nn.Module",
             stage="build",
             hint="end build with: return network",
         )

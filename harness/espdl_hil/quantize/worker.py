@@ -88,7 +88,8 @@ def _explained(error: HarnessError, task: Trace | Recipe, directory: Path) -> Ha
         task: What was made.
         directory: Of the float trace, as far as it has come.
     """
-    if not (directory / ONNX).exists():
+    tracing = isinstance(task, Trace) and not isinstance(error, StreamingError)
+    if tracing or not (directory / ONNX).exists():
         return error
     try:
         faults = find_faults(directory / ONNX, _declared(task))

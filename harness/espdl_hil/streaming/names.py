@@ -61,7 +61,8 @@ def readable(text: str, graph: NeutralGraph) -> str:
             names.setdefault(tensor, shown if shown in ends else f"the output of {shown}")
     wanted = [name for name in names if names[name] != name and name in text]
     for name in sorted(wanted, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w./]){re.escape(name)}(?![\w/])", names[name], text)
+        shown = names[name].replace("\\", r"\\")  # a template
+        text = re.sub(rf"(?<![\w./]){re.escape(name)}(?![\w/])", shown, text)
     return text
 
 
@@ -80,7 +81,7 @@ def _node_name(name: str, graph: NeutralGraph) -> str:
     while _MADE_UP.search(node.name):
         source = next((graph.producers[i] for i in node.inputs if i in graph.producers), None)
         if source is None:
-            return node.inputs[0]
+            return next(iter(node.inputs), name)
         node = source
     if not node.name.startswith("/"):  # a Linear that the optimizer has put together
         owners = [i.rpartition(".")[0] for i in node.inputs if i in graph.constants]
