@@ -94,8 +94,9 @@ def members(owner: type, depth: str) -> Iterator[str]:
 def render() -> str:
     """The whole page."""
     lines = [HEAD.rstrip()]
-    for kind in (StreamingModel, espdl_hil.Hil, Run, Kept, espdl_hil.Verification):
-        call = signature(kind) if kind is StreamingModel else ""  # others are given, not made
+    made = (StreamingModel, espdl_hil.Quantization)  # others are given
+    for kind in (*made, espdl_hil.Hil, Run, Kept, espdl_hil.Verification):
+        call = signature(kind) if kind in made else ""
         lines += entry(f"## `{kind.__name__}`", f"{kind.__name__}{call}", kind)
         lines += members(kind, "###")
     lines += entry("## `verify`", f"verify{signature(espdl_hil.verify)}", espdl_hil.verify)
