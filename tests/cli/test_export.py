@@ -99,7 +99,10 @@ def run_self_test(folder, name, recording, vectors):
 
 @pytest.mark.parametrize(
     ("model", "target", "chunk", "elements"),
-    [("tcn", "esp32s3", 3, 128), ("gru_denoiser", "esp32p4", 4, 480)],
+    [
+        ("tcn", "esp32s3", 3, 128),
+        pytest.param("gru_denoiser", "esp32p4", 4, 480, marks=pytest.mark.slow),
+    ],
 )
 def test_a_component_is_the_verdict(export, tmp_path, model, target, chunk, elements):
     name, folder = f"{model}_int8_chunk{chunk}", tmp_path / "components" / model

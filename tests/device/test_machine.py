@@ -147,7 +147,7 @@ def test_leaving_stops_the_emulator_and_removes_its_image(program, firmware, pac
     with Qemu(firmware, package) as machine:
         folder = machine._folder
         assert (folder / "flash.bin").stat().st_size == 16 << 20
-        assert running(folder)
+        assert wait_until(lambda: running(folder))
     assert not running(folder)
     assert not folder.exists()
 

@@ -21,7 +21,7 @@ from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
 
 SCRIPT = Path(__file__).parent / "ppq_graphs.py"
-DEFAULT_GRAPHS = 12
+DEFAULT_GRAPHS = 8
 SLOW_GRAPHS = 300
 
 

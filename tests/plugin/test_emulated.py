@@ -82,7 +82,8 @@ def test_rows_and_controls_on_an_emulated_devkit(emulated):
     told = {p.get("name"): p.get("value") for p in ET.parse(emulated.folder / "junit.xml").iter()}
     assert (told["substrate"], told["emulator"]) == ("emulated", "QEMU 0.0.0-stand-in")
     page = (emulated.folder / "hil-report/report.html").read_text()
-    assert "emulated (QEMU 0.0.0-stand-in)" in page
+    assert '<span class="tag emulated">emulated</span>' in page
+    assert "QEMU 0.0.0-stand-in, <code>" in page
     assert not left_over()
 
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for proce
 
 SIM = ("--hil-models=mine.py", "--target=esp32s3", "--hil-device=sim")
 GONE_S = 1.0
-PHASES = ("start", "collect", "quantize", "flash", "stream", "report")
-SMALL, LONG = len(PHASES), int(os.environ.get("HIL_KILLS", "200"))
+PHASES = ("flash", "report", "collect", "start", "quantize", "stream")
+SMALL, LONG = 3, int(os.environ.get("HIL_KILLS", "200"))
 # Says where the run is; a kill comes a random time after that.
 CONFTEST = """
 import os, pathlib, time

@@ -23,7 +23,9 @@ def usage_error(project, *arguments, code=USAGE_ERROR):
     return output
 
 
-@pytest.fixture(params=[(), ("-n2",)], ids=["alone", "workers"])
+@pytest.fixture(
+    params=[(), pytest.param(("-n2",), marks=pytest.mark.slow)], ids=["alone", "workers"]
+)
 def processes(request):
     """Command-line words with which the tests run in this process or in workers."""
     return request.param
@@ -71,6 +73,14 @@ def processes(request):
 )
 def test_mistakes_on_the_command_line(project, processes, arguments, message):
     assert message in usage_error(project, "--hil-models=mine.py", *processes, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--baud=abc", "--baud: expected a whole number"), ("--hil-models=o.py", "o.py: no such")],
+)
+def test_a_mistake_on_the_command_line_is_said_once_by_all_workers(project, argument, message):
+    assert message in usage_error(project, "--hil-models=mine.py", "-n2", argument)
 
 
 def test_no_models_at_all(project, processes):
@@ -222,5 +232,5 @@ def test_the_summary_names_a_case_once(project):
         "import pytest\ndef test_streams(hil): pytest.fail(f'{hil.case.id}: odd', pytrace=False)\n",
     )
     run = project.pytest("--hil-models=mine.py", "--target=esp32s3", "--hil-device=sim")
-    summary = run.stdout.partition("rows:")[2]
-    assert "\nesp32s3-mine-int8-chunk3: odd\n" in summary
+    summary = run.stdout.partition("1 row:")[2]
+    assert "\nesp32s3-mine-int8-chunk3 (simulated) failed: odd\n" in summary

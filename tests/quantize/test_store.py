@@ -12,6 +12,7 @@ import pytest
 from filelock import Timeout
 
 from espdl_hil.errors import ConfigError
+from espdl_hil.model import Quantization
 from espdl_hil.quantize import Recipe, Store
 from espdl_hil.quantize.artifacts import LOG
 
@@ -24,7 +25,9 @@ def recipe(tmp_path: Path) -> Recipe:
     source = tmp_path / "models" / "m.py"
     source.parent.mkdir()
     source.write_text("")
-    return Recipe(source, "00", "m", "esp32s3", 8, (3,), "plan", 0, (("esp-ppq", "1"),))
+    return Recipe(
+        source, "00", "m", "esp32s3", 8, (3,), "plan", 0, Quantization(), (("esp-ppq", "1"),)
+    )
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ sys.path[:0] = [str(TESTS / "streaming"), str(TESTS / "interpreter")]
 import ppq_graphs  # noqa: E402
 import randomnet  # noqa: E402
 
-from espdl_hil import StreamingModel  # noqa: E402
+from espdl_hil import Quantization, StreamingModel  # noqa: E402
 from espdl_hil.espdl import load_graph  # noqa: E402
 from espdl_hil.quantize import exporter, float_graph, reference  # noqa: E402
 
@@ -104,7 +104,9 @@ def make(seed, target, bits, folder):
         for _ in range(BATCHES + 1)
     ]
     float_graph.export_onnx(module, model, folder / "float.onnx")
-    graph = exporter.calibrate(folder / "float.onnx", target, bits, batches[1:], state)
+    graph = exporter.calibrate(
+        folder / "float.onnx", target, bits, batches[1:], state, Quantization()
+    )
     run = reference.execute(graph, batches[0])
     path = folder / "offline.espdl"
     layouts = exporter.export_file(graph, path, target, bits, [])

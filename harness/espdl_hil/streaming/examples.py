@@ -137,10 +137,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "S130": _example(_GRU + "y, hn = gru(x.transpose(1, 2))\nreturn y", _GRU_FED),
     "S131": _example(
-        "lstm = nn.LSTM(4, 8, batch_first=True)\n"
-        "y, (hn, cn) = lstm(x.transpose(1, 2), (h[:1], h[1:]))\nreturn y, torch.cat([hn, cn])\n"
-        + _STATE.replace("(1, 1, 8)", "(2, 1, 8)")
-        + _FED,
+        "# in the file: input h at 2**-7 > GRU, which reads it at 2**-6 > output hn at 2**-7",
         "lstm = nn.LSTM(4, 8, batch_first=True)\n"
         "y, (hn, cn) = lstm(x.transpose(1, 2), (h, c))\nreturn y, hn, cn\n"
         'StreamingModel(input_shape={"x": (1, 4, 24), "h": (1, 1, 8), "c": (1, 1, 8)}, '
