@@ -59,6 +59,7 @@ def test_sessions_outlive_a_damaged_line(build_dir, package, streaming):
     assert damaged > 0
 
 
+@pytest.mark.slow  # waits for every rung of the recovery
 def test_a_hopeless_line_is_one_infrastructure_error(build_dir, package, streaming):
     started = time.monotonic()
     with Devkit("esp32s3") as kit, Proxy(kit.port, 1e-2, 1) as proxy:

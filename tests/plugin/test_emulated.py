@@ -128,6 +128,7 @@ def test_pytest_embeddeds_own_words_work(emulated):
     assert "EMULATED devkits" in run.stdout
 
 
+@pytest.mark.slow
 def test_each_worker_has_an_emulator_of_its_own(emulated):
     emulated.write("test_other.py", "def test_streams(hil):\n    hil.verify()\n")
     run = emulated.pytest("--hil-device=qemu", "-n2", "--dist=loadfile", *emulated.arguments)
@@ -216,6 +217,7 @@ def test_models_are_uploaded_to_a_device_that_was_not_flashed(emulated, foreign)
     assert row["emulator"] == "unknown, behind a socket"
 
 
+@pytest.mark.slow
 def test_models_that_are_there_byte_for_byte_are_used(emulated, foreign, tmp_path):
     package = tmp_path / "models.pdl"
     arguments = ["image", str(emulated.folder / "mine.py"), "--target=esp32s3", "--package"]

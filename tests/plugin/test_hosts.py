@@ -47,7 +47,9 @@ def assert_one_message(run, message):
     assert said.count(message) == 1, said
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n2",), marks=pytest.mark.slow)], ids=["alone", "xdist"]
+)
 @pytest.mark.parametrize(
     ("body", "code", "total"),
     [

@@ -27,6 +27,7 @@ def test_a_port_leaves_this_repository_the_root():
     assert "test_streaming_equals_offline[esp32s3-tcn-int8-chunk3]" in run.stdout
 
 
+@pytest.mark.slow  # collects all tests of this repository
 def test_without_the_cure_the_root_moves():
     """The twin: pytest itself takes the port for a test."""
     run = collect(REPOSITORY, "-p", "no:espdl_hil.plugin", "--noconftest", "--port", "/dev/null")

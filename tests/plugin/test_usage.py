@@ -127,7 +127,7 @@ def test_a_selection_that_is_empty_is_pytests_own_affair(project):
 def test_no_board_is_said_quickly_and_never_simulated(project):
     start_s = time.monotonic()
     output = usage_error(project, "--hil-models=mine.py", "--target=esp32s3")
-    assert time.monotonic() - start_s < 5
+    assert time.monotonic() - start_s < 15  # 2 s where nothing else runs
     assert "no ESP32-S3 port was found" in output
     assert "looked for: " in output
     assert "to run without a board: pytest --target esp32s3 --hil-device sim" in output

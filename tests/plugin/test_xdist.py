@@ -46,7 +46,7 @@ def test_the_rows_are_those_of_one_process(project):
     _, alone = rows(project)
     assert [row["outcome"] for row in alone["rows"]] == ["passed", "failed"]
     assert all(check is not None for row in alone["rows"] for check in row["checks"].values())
-    for arguments in (("-n2",), ("-n4", "--dist=loadfile")):
+    for arguments in (("-n2", "--dist=loadfile"), ("-n4",)):
         run, several = rows(project, *arguments)
         assert several["rows"] == alone["rows"], arguments
         assert several["command"] == " ".join(["pytest", *project.command(*SIM, *arguments)[3:]])

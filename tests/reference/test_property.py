@@ -19,7 +19,7 @@ from espdl_hil.interpreter import load
 from espdl_hil.reference import judge, read_record
 
 SCRIPT = Path(__file__).parent / "record_networks.py"
-NETWORKS = 4
+NETWORKS = 2
 MANY_NETWORKS = 600
 
 
