@@ -53,7 +53,10 @@ class Project:
         )
 
     def command(self, *arguments: str) -> list[str]:
-        options = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # it takes long to import
+        # These take time in each of some hundred runs: one to import, one to collect garbage.
+        options = [
+            f"-pno:{n}" for n in ("cacheprovider", "hypothesispytest", "unraisableexception")
+        ]
         options.append(f"--hil-store={self.store}")
         return [sys.executable, "-m", "pytest", *options, *arguments]
 

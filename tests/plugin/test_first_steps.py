@@ -102,6 +102,7 @@ def reader(tmp_path, package):
     return Reader(tmp_path, package)
 
 
+@pytest.mark.slow  # builds a wheel
 def test_first_steps_lead_where_the_page_says(reader):
     reader.follow((ROOT / "docs" / "first-steps.md").read_text(encoding="utf-8"))
 

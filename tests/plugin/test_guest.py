@@ -92,7 +92,9 @@ def test_tests_beside_ours_get_no_warning_of_pytest_embedded(project):
         assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("version", ["3.3.15", "3.4.0", ""])
+@pytest.mark.parametrize(
+    "version", ["3.3.15", *(pytest.param(v, marks=pytest.mark.slow) for v in ("3.4.0", ""))]
+)
 def test_junit_xml_and_table_say_that_the_arithmetic_is_unknown(project, version):
     project.write(
         "conftest.py",

@@ -85,7 +85,7 @@ def test_killed_while_quantizing(project, tmp_path, start):
 
 @pytest.mark.parametrize(
     ("before", "count"),
-    [("", 1), ("def test_other(): pass", 2)],
+    [("", 1), pytest.param("def test_other(): pass", 2, marks=pytest.mark.slow)],
     ids=["alone", "beside a test for which pytest-embedded forks its queue manager"],
 )
 def test_killed_while_streaming(project, start, before, count):

@@ -64,6 +64,7 @@ def test_the_rows_are_those_of_one_process(project):
         ]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_compared_is_an_error_there_too(project):
     project.write("mine.py", (project.folder / "mine.py").read_text().replace("4, 12", "5, 12"))
     run, content = rows(project, "-n2", "-k", "esp32s3 and streaming")

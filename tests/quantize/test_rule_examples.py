@@ -16,6 +16,8 @@ from espdl_hil.streaming.examples import EXAMPLES
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # exports some hundred files
+
 # Files that no model file leads to; tests/streaming makes them by hand, and unmakes them.
 BY_HAND = {
     "S131": "test_planner.py: what is stacked takes the step of what carries it",

@@ -59,7 +59,9 @@ def hanging(pid: Path) -> str:
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_ending_the_parent_leaves_no_process_and_no_lock(tmp_path: Path, how: int) -> None:
     pid = tmp_path / "worker.pid"
     model = write(tmp_path, "hanging", hanging(pid))
