@@ -14,6 +14,7 @@ from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
 from espdl_hil.proof.settings import Settings
+from espdl_hil.proof.tolerances import PREDICTED
 from espdl_hil.simulator import faults
 from espdl_hil.targets import DEVKIT_TARGETS
 
@@ -126,6 +127,11 @@ def test_the_model_may_accept_it_and_the_row_says_so(prove):
     (finding,) = row.details.findings
     assert finding.startswith("chip: ")
     assert "SIMD only offline, accepted; " in finding
+    check = row.checks["streaming"]
+    assert check.tolerance == "exact; what the chip is predicted to change"
+    (entry,) = [e for e in row.details.tolerances if e.allowed == PREDICTED]
+    assert entry.kind == "declared"
+    assert entry.used.startswith("chip: ")
 
 
 def test_the_edit_that_is_suggested_helps(prove):

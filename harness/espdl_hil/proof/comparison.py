@@ -113,8 +113,9 @@ def compare_streaming(
         steps: The steps that gave *stream*.
     """
     wanted, seen = expected.cut(offline), expected.trim(stream)
+    accepted = ""
     if expected.case.model.chip_rounding == "accept" and (made := expected.chip_made):
-        wanted = made.allow(wanted)
+        wanted, accepted = made.allow(wanted), str(made)
     tolerance = expected.case.tolerance
     verdict = compare_streams(
         wanted,
@@ -125,7 +126,7 @@ def compare_streaming(
         silent_chunks=expected.silent_chunks,
     )
     what = "the stream differs from the offline run"
-    ledger = streaming_ledger(verdict, tolerance)
+    ledger = streaming_ledger(verdict, tolerance, accepted)
     return Comparison(
         what, True, wanted, seen, verdict, tolerance, "offline", steps=steps, ledger=ledger
     )

@@ -15,12 +15,25 @@ if TYPE_CHECKING:
 
 DECLARED, DERIVED, DEFAULT = "declared", "derived", "default"
 OUTPUTS = "outputs"
+PREDICTED = "what the chip is predicted to change"
 LIBRARIES = "float outputs pass through the expf of two libraries"
 
 
-def streaming_ledger(verdict: StreamVerdict, tolerance: Tolerance) -> tuple[Allowance, ...]:
-    """What a stream may differ from its own offline run."""
-    return (_of_outputs("streaming", verdict, tolerance, "one file, one chip, the same integers"),)
+def streaming_ledger(
+    verdict: StreamVerdict, tolerance: Tolerance, accepted: str = ""
+) -> tuple[Allowance, ...]:
+    """What a stream may differ from its own offline run.
+
+    Args:
+        verdict: Of the comparison in which what is accepted counts as equal.
+        tolerance: The model's.
+        accepted: Elements that the chip itself makes differ, in words; empty if there are none.
+    """
+    outputs = _of_outputs("streaming", verdict, tolerance, "one file, one chip, the same integers")
+    if not accepted:
+        return (outputs,)
+    why = "declared by the model: chip_rounding='accept'"
+    return (outputs, Allowance("streaming", DECLARED, OUTPUTS, PREDICTED, accepted, why))
 
 
 def interpreter_ledger(verdict: StreamVerdict, tolerance: Tolerance) -> tuple[Allowance, ...]:
