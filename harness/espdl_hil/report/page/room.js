@@ -116,7 +116,7 @@ function layers(found, diagnosis) {
     const diverges = i === wrong, path = modulePath(l.node, l.operator);
     return el("tr", { class: [diverges ? "diverges" : "", l.keeps ? "cache" : ""].join(" ").trim() || null },
       el("td", { class: "rail" }, svg(r)),
-      el("td", { class: "name" }, el("strong", {}, l.operator), " ", l.node, path && path !== l.node ? el("small", {}, ` module ${path}`) : null, l.keeps ? el("small", {}, ` keeps ${plural(l.keeps, "frame")} between chunks`) : null, l.output ? el("small", {}, " graph output, compared") : null,
+      el("td", { class: "name" }, el("strong", {}, l.operator), " ", l.node.startsWith("PPQ_Operation_") ? el("small", {}, "inserted by the exporter") : l.node, path && path !== l.node ? el("small", {}, ` module ${path}`) : null, l.keeps ? el("small", {}, ` keeps ${plural(l.keeps, "frame")} between chunks`) : null, l.output ? el("small", {}, " graph output, compared") : null,
         diverges ? el("strong", { class: "failed" }, ` differs first${diagnosis.chunk !== null && diagnosis.chunk !== undefined ? `: chunk ${diagnosis.chunk}` : ""}${diagnosis.frame !== null && diagnosis.frame !== undefined ? `, frame ${diagnosis.frame} of this tensor` : ""}${diagnosis.channel !== null && diagnosis.channel !== undefined ? `, channel ${diagnosis.channel}` : ""}`) : null),
       el("td", { class: "n wideonly" }, l.frames === null ? "" : String(l.frames)),
       el("td", { class: "n" }, l.changes_db === null ? "" : [el("span", { class: "meter" }, el("i", { style: `width: ${Math.max(0, Math.min(100, l.changes_db))}%` })), " ", l.changes_db.toFixed(1), drop >= 6 ? el("span", { class: "drop" }, ` −${drop.toFixed(0)}`) : null]),
