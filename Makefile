@@ -19,7 +19,7 @@ QUICK := $(SLOW_ROOMS:%=--ignore=tests/%) $(SLOW_FILES:%=--ignore-glob='*/%') \
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-demo: setup ## the model zoo on simulated devkits, with a report (2 minutes from a fresh clone)
+demo: setup ## the model zoo on simulated devkits, with a report (3 minutes from a fresh clone)
 	$(BIN)/pytest test_cases/test_streaming.py --hil-report=hil-report
 
 quick: lint ## before each commit, under a minute: linters, types, quick tests, one row

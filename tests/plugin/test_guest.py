@@ -109,7 +109,7 @@ def test_junit_xml_and_table_say_that_the_arithmetic_is_unknown(project, version
     properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
     assert properties["findings"].startswith("arithmetic unknown: ")
     assert version in properties["findings"]
-    assert "finding on 1 row: arithmetic unknown: " in run.stdout
+    assert "finding on 1 row of mine: arithmetic unknown: " in run.stdout
 
 
 def test_junit_xml_of_a_row_that_is_an_error(project):

@@ -114,7 +114,7 @@ def test_what_the_lint_doubts_reaches_row_table_and_json(
     assert (text in json.dumps(book.results.to_json())) == said
     stream = io.StringIO()
     render_table(book.results, Console(file=stream, width=200))
-    assert (f"finding on 1 row: {text}" in stream.getvalue()) == said
+    assert (f"finding on 1 row of residual: {text}" in stream.getvalue()) == said
 
 
 def test_the_firmware_pins_a_version_that_is_known():

@@ -71,10 +71,14 @@ def render_table(results: Results, console: Console) -> None:
             style = _STYLES[first.outcome] if not number else ""
             is_command = line.startswith("  espdl-hil ")  # which must stay whole to be copied
             console.print(Text(printable(line), style=style), soft_wrap=is_command)
-    findings = Counter(finding for row in results.rows for finding in row.details.findings)
-    for finding, count in findings.items():
-        on = "1 row" if count == 1 else f"{count} rows"
-        console.print(Text(printable(f"finding on {on}: {finding}"), style="yellow"))
+    findings: dict[str, list[str]] = {}
+    for row in results.rows:
+        for finding in row.details.findings:
+            findings.setdefault(finding, []).append(row.model)
+    for finding, models in findings.items():
+        on = "1 row" if len(models) == 1 else f"{len(models)} rows"
+        text = f"finding on {on} of {', '.join(dict.fromkeys(models))}: {finding}"
+        console.print(Text(printable(text), style="yellow"))
     for incident in results.incidents:
         console.print(Text(printable(f"recovery of {incident}")))
     for note in notes(results.rows):
