@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ import os, pathlib, sys, time
 build = pathlib.Path(sys.argv[sys.argv.index("-B") + 1])
 source = pathlib.Path(sys.argv[sys.argv.index("-C") + 1])
 print("compiling for", os.environ["IDF_TARGET"], *sys.argv, flush=True)
+if (source / "full").exists():
+    with open("/dev/full", "w") as device:
+        device.write("object code")
 if (source / "broken").exists():
     print("main.cpp:3: error: expected ';'", flush=True)
     sys.exit(2)
@@ -143,6 +147,16 @@ def test_a_failed_build_shows_its_last_lines_and_its_log(idf, project, tmp_path)
     assert text.startswith(f"building the firmware in {tmp_path / 'out' / 'esp32p4'} failed (exit ")
     assert "main.cpp:3: error: expected ';'" in text
     assert str(tmp_path / "out" / "esp32p4.log") in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_fills_up_while_building_is_named(idf, project, tmp_path):
+    (project / "full").touch()
+    with pytest.raises(ConfigError) as caught:
+        build_firmware("esp32s3", project, tmp_path / "out")
+    assert re.search(r"failed \(exit \d+\): no space left on device\n", str(caught.value))
+    (project / "full").unlink()
+    assert count(build_firmware("esp32s3", project, tmp_path / "out")) == 1  # nothing is in the way
 
 
 def test_a_killed_parent_takes_the_build_with_it(idf, project, tmp_path):

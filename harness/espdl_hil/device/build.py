@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 BUILD_TIMEOUT_S: Final = 1800.0
 TAIL_LINES: Final = 15
 USB_VARIANT: Final = "sdkconfig.usb"  # console and protocol on USB-Serial/JTAG
+DISK_FULL: Final = os.strerror(errno.ENOSPC)
 KEY_FILE: Final = ".espdl-hil-key"
 _GENERATED = frozenset({"build", "managed_components", "sdkconfig", "dependencies.lock"})
 
@@ -124,12 +126,15 @@ def _run_build(
             timer.cancel()
             process.stdin.close()
     if process.returncode != 0 or not (build_dir / "flasher_args.json").is_file():
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        output = log.read_text(encoding="utf-8", errors="replace")
+        tail = output.splitlines()[-TAIL_LINES:]
         how = (
             f"took longer than {BUILD_TIMEOUT_S:g} s"
             if overdue.is_set()
             else f"failed (exit {process.returncode})"
         )
+        if DISK_FULL in output:
+            how += f": {DISK_FULL.lower()}"
         raise ConfigError(
             "\n  ".join((f"building the firmware in {build_dir} {how}", *tail)),
             hint=f"the whole output is in {log}",

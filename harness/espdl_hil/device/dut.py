@@ -337,7 +337,7 @@ class Dut:
         if self._board is None:
             self._connect()
         else:
-            self._board.reopen_if_gone()
+            self._board.reopen_if_gone(is_powered_anew=True)
         self._begin_session(self._timing.boot_s)
         return True
 

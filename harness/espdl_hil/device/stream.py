@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from espdl_hil.device.errors import RequestError
 from espdl_hil.device.replies import check_size
 from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, VectorUnit, unpack
+from espdl_hil.errors import DeviceError
 from espdl_hil.wire.messages import (
     Chunk,
     ChunkFlag,
@@ -74,7 +75,7 @@ class Stream:
             One result a block, in order.
 
         Raises:
-            RequestError: A step failed; names its chunk.
+            DeviceError: A step failed, or the device did; names the first chunk without a result.
         """
         wanted = self._started.input_bytes
         steps: list[tuple[list[Pending], list[Pending]]] = []
@@ -89,15 +90,11 @@ class Stream:
                 steps.append((self._send(index, block), self._request_rest(index)))
             for sent, rest in steps:
                 results.append(self._collect(sent, rest))
-        except RequestError as error:
-            self._transport.drain()
-            raise RequestError(
-                f"model {self._model!r}, chunk {len(results)}: {error.reason}",
-                code=error.code,
-                port=error.port,
-                console_tail=error.console_tail,
-                hint=error.hint,
-            ) from error
+        except DeviceError as error:
+            error.locate(f"model {self._model!r}, chunk {len(results)}")
+            if isinstance(error, RequestError):
+                self._transport.drain()
+            raise
         return results
 
     def _send(self, index: int, block: bytes) -> list[Pending]:

@@ -164,7 +164,8 @@ def run_vector(session: Session, vector: Vector) -> VectorVerdict:
         finally:
             model.unload()
     except RequestError as error:
-        return VectorVerdict(vector.name, vector.settles, (), error.reason)
+        told = ": ".join(filter(None, (error.where, error.reason)))
+        return VectorVerdict(vector.name, vector.settles, (), told)
     pairs = [
         pair
         for stream, steps in zip(vector.streams, seen, strict=True)

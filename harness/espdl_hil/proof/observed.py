@@ -199,9 +199,8 @@ class Observer:
         try:
             return work()
         except DeviceError as error:
-            if not is_retryable(error):
+            if not is_retryable(error) or not self._rig.recover(self._case.target, error.message):
                 raise
-            self._rig.recover(self._case.target, error.message)
             return work()
 
 

@@ -129,7 +129,8 @@ class Rig:
         if self.settings.device != SIM:
             for target in self._targets:
                 if not self._runs_simulation(target):
-                    self._build_dirs[target] = self._build(target)
+                    with _using_the_host():
+                        self._build_dirs[target] = self._build(target)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Make or find the artifacts of every case; a failure belongs to its own cases.
@@ -228,16 +229,24 @@ class Rig:
         """The devices that came up, in this order."""
         return tuple(self._duts.values())
 
-    def recover(self, target: str, reason: str) -> None:
-        """Bring a device back after an infrastructure fault; a failure is final."""
+    def recover(self, target: str, reason: str) -> bool:
+        """Bring a device back after an infrastructure fault.
+
+        Returns:
+            Whether it is back; a failure is final.
+        """
         try:
             with _tolerating_libraries(), _using_the_host():
                 self._duts[target].recover(reason)
         except HarnessError as error:
-            self._dead[target] = error
+            self._dead[target] = HarnessError(
+                f"{headline(reason)}; nothing helped, at last: {headline(error.message)}",
+                hint=error.hint,
+            )
         out = self._boards.note_recovery(target, headline(reason), failed=target in self._dead)
         if out:
             self._tell(f"{self.boards[target].name} is out of service from now on: {out}")
+        return target not in self._dead
 
     @property
     def incidents(self) -> tuple[Incident, ...]:

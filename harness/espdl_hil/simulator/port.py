@@ -126,6 +126,11 @@ class SerialPort:
         while self._unsent:
             self._pump(None)
 
+    def pulse(self) -> None:
+        """Say that the chip is there, while its thread is busy elsewhere; from any thread then."""
+        self._unsent += b"\0"
+        self._flush()
+
     def idle(self, seconds: float) -> None:
         """Let time pass; bytes that come meanwhile wait for :meth:`read`.
 

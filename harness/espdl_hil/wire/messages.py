@@ -93,6 +93,7 @@ class DeviceFlag(IntFlag):
 
     SIMULATED = 1
     MEASURES_TIME = 2
+    PULSES = 4
 
 
 class StartFlag(IntFlag):

@@ -26,7 +26,7 @@ DeviceFacts ReadDeviceFacts() {
   esp_fill_random(&facts.boot_nonce, sizeof facts.boot_nonce);
   facts.chip_revision = chip.revision;
   facts.cpu_mhz = CONFIG_ESP_DEFAULT_CPU_FREQ_MHZ;
-  facts.flags = kDeviceMeasuresTime;
+  facts.flags = kDeviceMeasuresTime | kDevicePulses;
   return facts;
 }
 

@@ -12,6 +12,8 @@
 #include "esp_partition.h"
 #include "esp_system.h"
 #include "espdl_runner.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/task.h"
 #include "port.h"
 #include "runner/session.h"
 
@@ -20,6 +22,8 @@ namespace {
 
 constexpr char kTag[] = "hil";
 constexpr char kModelsPartition[] = "models";
+constexpr TickType_t kPulseTicks = pdMS_TO_TICKS(1000);
+constexpr uint32_t kPulseStackBytes = 2048;
 
 constexpr hil::Limits MakeLimits() {
   hil::Limits limits;
@@ -63,6 +67,16 @@ class ChipSystem final : public hil::System {
   hil::Port* port_;
 };
 
+// Tells the host each second that the chip is there, though a step may take long: a zero byte
+// is no console text, and part of no frame.
+void Pulse(void* port) {
+  const uint8_t zero = 0;
+  for (;;) {
+    vTaskDelay(kPulseTicks);
+    static_cast<hil::Port*>(port)->Write(hil::Bytes(&zero, sizeof zero));
+  }
+}
+
 // The models partition, mapped for as long as the app runs; empty if there is none.
 hil::Bytes MapModels() {
   const esp_partition_t* partition = esp_partition_find_first(
@@ -87,6 +101,12 @@ hil::Bytes MapModels() {
 void Serve(Span<const ModelStore::Entry> models) {
   hil::Port* port =
       hil::OpenPort(hil::Session::ReceiveBytes(kLimits), hil::MaxFrameBytes(kLimits.max_payload));
+  // Above this task, which a step keeps busy; failing is only for want of memory.
+  if (xTaskCreate(Pulse, "hil pulse", kPulseStackBytes, port, uxTaskPriorityGet(nullptr) + 1,
+                  nullptr) != pdPASS) {
+    ESP_LOGE(kTag, "no memory for the pulse");
+    abort();
+  }
   static HeapPool pool;
   static ChipSystem system(port);
   static hil::EspDlRunner runner(&pool);

@@ -56,6 +56,7 @@ enum class RejectReason : uint8_t { kGap = 1, kCorrupt = 2 };
 // `HelloReply.flags`.
 inline constexpr uint16_t kDeviceSimulated = 1;
 inline constexpr uint16_t kDeviceMeasuresTime = 2;
+inline constexpr uint16_t kDevicePulses = 4;
 
 // `Start.flags`.
 inline constexpr uint16_t kStartReset = 1;
