@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from espdl_hil.device.bench import Power
 from espdl_hil.device.machine import MACHINES
-from espdl_hil.device.power import power_cycle
 from espdl_hil.device.recovery import headline
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
 from espdl_hil.proof.boards import Boards
@@ -276,11 +274,9 @@ class Rig:
         return self.settings.device == SIM or is_bench
 
     def _switch(self, target: str, port: str) -> Callable[[], bool] | None:
-        """What cuts the power of a board: the bench's command, or a hook of the lab."""
-        board = self.boards.get(target)
-        if board is not None and board.power != Power():
-            return functools.partial(power_cycle, board)
-        return self._power_cycle and functools.partial(self._power_cycle, target, port)
+        """What cuts the power of a board: what the bench says, or a hook of the lab."""
+        hook = self._power_cycle and functools.partial(self._power_cycle, target, port)
+        return self._boards.switch(target) or hook
 
     def _bring_up(self, target: str) -> Dut:
         from espdl_hil.device.dut import DEFAULT_BAUD, Dut, DutConfig
