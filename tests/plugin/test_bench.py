@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from espdl_hil.simulator import Devkit
+from espdl_hil.simulator import Devkit, build_app
 
 BOARDS_UNAVAILABLE = 75
 TEST = """
@@ -63,7 +63,7 @@ def test_each_worker_has_a_board_and_each_row_names_it(project, bench):
     project.write("mine.py", (project.folder / "mine.py").read_text().replace("(3,)", "(3, 6)"))
     project.write("other.py", (project.folder / "mine.py").read_text().replace("mine", "other"))
     options = (*bench("esp32s3", "esp32s3"), "--hil-models=other.py")
-    run = project.pytest(*options, "-n2")
+    run = project.pytest(*options, "--hil-boards=2")
     assert run.returncode == 0, run.stdout + run.stderr
     found = {row["id"]: row["board"] for row in rows(project)}
     assert len(found) == 4
@@ -71,6 +71,20 @@ def test_each_worker_has_a_board_and_each_row_names_it(project, bench):
     for model in ("mine", "other"):  # a recipe stays on the board that holds it
         assert len({board for case, board in found.items() if f"-{model}-" in case}) == 1
     assert "hil: 4 cases on esp32s3 on board-1 (rfc2217://" in run.stdout
+
+
+@pytest.mark.bench
+def test_two_ports_of_one_target_are_both_used(project, tmp_path):
+    build = build_app("esp32s3", tmp_path / "build")
+    project.write("mine.py", (project.folder / "mine.py").read_text().replace("(3,)", "(3, 6)"))
+    project.write("other.py", (project.folder / "mine.py").read_text().replace("mine", "other"))
+    with Devkit("esp32s3", mac="7c:df:a1:00:11:01") as a, Devkit("esp32s3") as b:
+        run = project.pytest(
+            *("--hil-models=mine.py", "--hil-models=other.py", f"--hil-build-dir={build}"),
+            *("--target=esp32s3|esp32s3", f"--port={a.url}|{b.url}", "--hil-boards=2"),
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert {row["board"] for row in rows(project)} == {a.url, b.url}
 
 
 def test_a_busy_bench_has_an_exit_code_of_its_own(project, bench):

@@ -6,7 +6,7 @@ import pytest
 from espdl_hil.compare import FirstDifference, Outcome
 from espdl_hil.plugin.summary import export, properties
 from espdl_hil.proof.settings import Settings
-from espdl_hil.report import Accuracy, Check, Device, History, Latency, Results, Row
+from espdl_hil.report import Accuracy, Check, Device, History, Latency, Resources, Results, Row
 
 FIRST = FirstDifference(0, 1, 2, 3, 4)
 DEVICE = Device("esp32s3", "silicon", "ESP32-S3", 2, "/dev/ttyUSB0", "ab", "1")
@@ -15,7 +15,8 @@ ROW = Row(
     checks={"streaming": Check(Outcome.FAILED, 8, 8, 2, 1, None, FIRST, "exact", "why")},
     accuracy=Accuracy(Outcome.PASSED, 31.0, 30.0, 10.0, {"y": 31.0}),
     sqnr_db=31.0,
-    latency_us=Latency(10.0, 11.0, 12.0),
+    latency_us=Latency(10.0, 11.0, 12.0, 12.0),
+    resources=Resources(240, 5000, 900000, 81000, 1000, 20000, 300000, None, 9000),
     artifacts={"app": "ab"},
 )
 RESULTS = Results("2026-11-25T12:00:00+00:00", devices=(DEVICE,), rows=(ROW,))
@@ -29,6 +30,8 @@ def test_every_figure_is_a_property_that_a_worker_can_send():
     assert (told["streaming_differing"], told["streaming_max_lsb"]) == (2, 1)
     assert (told["sqnr_db"], told["accuracy_min_sqnr_db"]) == (31.0, 10.0)
     assert (told["latency_us_median"], told["latency_us_max"]) == (10.0, 12.0)
+    assert (told["latency_cycles_p99"], told["internal_peak_bytes"]) == (2880, 300000)
+    assert "psram_peak_bytes" not in told  # the firmware does not know it
     assert told["sha256_app"] == "ab"
     emulated = Row("a", "esp32s3", "m", 8, 3, "emulated", Outcome.ERROR, emulator="QEMU 9")
     told = dict(properties(emulated))

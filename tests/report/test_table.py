@@ -75,7 +75,7 @@ def test_no_colour_off_a_terminal_and_colour_on_one(results):
 
 
 def test_a_board_shows_time_and_no_simulated_mark(make_row):
-    row = make_row(substrate="silicon", latency_us=Latency(812, 820, 900))
+    row = make_row(substrate="silicon", latency_us=Latency(812, 820, 900, 900))
     text = render(Results(DATE, rows=(row,)), 130)
     assert "µs/chunk" in text
     assert " 812" in text

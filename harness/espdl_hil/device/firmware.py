@@ -28,6 +28,7 @@ class Firmware:
         target: ESP-IDF target it was built for.
         app: pytest-embedded's view of it.
         app_sha256: SHA-256 of the ELF file that the app reports, hex.
+        app_bytes: Size of the app's image.
         models: The partition that takes the models package.
     """
 
@@ -35,6 +36,7 @@ class Firmware:
     target: str
     app: IdfApp
     app_sha256: str
+    app_bytes: int
     models: Partition
 
     @classmethod
@@ -56,13 +58,15 @@ class Firmware:
                 f"{build_dir} was built for {app.target}, the device is an {target}",
                 hint=f"idf.py set-target {target} && idf.py build, or name another --hil-build-dir",
             )
+        image = _file(build_dir, arguments, "app")
         table_file = _file(build_dir, arguments, "partition-table", "partition_table")
         table = read_table(table_file.read_bytes(), path=str(table_file))
         return cls(
             build_dir=build_dir,
             target=target,
             app=app,
-            app_sha256=_elf_sha256(_file(build_dir, arguments, "app")),
+            app_sha256=_elf_sha256(image),
+            app_bytes=image.stat().st_size,
             models=find_partition(table, MODELS_PARTITION, path=str(table_file)),
         )
 

@@ -143,6 +143,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="use boards of the bench with this name or tag only; repeatable",
     )
     group.addoption(
+        "--hil-boards",
+        type=parse_count,
+        metavar="N",
+        help="use N boards side by side, each with a worker of pytest-xdist (the same as -n N)",
+    )
+    group.addoption(
         "--hil-wait",
         type=parse_seconds,
         default=LOCK_WAIT_S,

@@ -100,6 +100,7 @@ def headline(
 def properties(row: Row) -> list[tuple[str, object]]:
     """Return what JUnit XML says of a test beside its outcome."""
     times = vars(row.latency_us) if row.latency_us else {}  # only a chip's time counts
+    cycles, taken = row.latency_cycles or {}, vars(row.resources) if row.resources else {}
     told: list[tuple[str, object]] = [
         ("target", row.target),
         ("model", row.model),
@@ -128,6 +129,8 @@ def properties(row: Row) -> list[tuple[str, object]]:
             if row.accuracy
         ),
         *((f"latency_us_{name}", us) for name, us in times.items()),
+        *((f"latency_cycles_{name}", count) for name, count in cycles.items()),
+        *((name, figure) for name, figure in taken.items() if figure is not None),
         *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
         *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),
         ("findings", "; ".join(row.details.findings)),

@@ -22,6 +22,7 @@ _HELP = {
     "max_difference_lsb": "Largest difference of a check in quantization steps.",
     "sqnr_db": "Signal to quantization noise against the float model.",
     "chunk_latency_seconds": "Time of a chunk on the chip; on silicon only.",
+    "chip_bytes": "What a model takes of the chip; on silicon only.",
     "run_duration_seconds": "How long the run took.",
     "run_timestamp_seconds": "When the run began.",
 }
@@ -66,6 +67,9 @@ def _of_row(row: Row) -> Iterable[tuple[str, dict[str, str], float]]:
     if row.latency_us is not None:
         for name, value in vars(row.latency_us).items():
             yield "chunk_latency_seconds", {"statistic": name}, value / 1e6
+    for name, value in vars(row.resources).items() if row.resources else ():
+        if name.endswith("_bytes") and value is not None:
+            yield "chip_bytes", {"of": name.removesuffix("_bytes")}, value
 
 
 def _labels(row: Row) -> dict[str, str]:

@@ -523,6 +523,27 @@ class RebootReply(Message):
     """The device restarts now."""
 
 
+@_message(0x12)
+@dataclass(frozen=True)
+class QueryUsage(Message):
+    """``USAGE``."""
+
+
+@_message(0x12 | REPLY)
+@dataclass(frozen=True)
+class QueryUsageReply(Message):
+    """What the model that was loaded last has cost so far; 0 for what is not known.
+
+    ``load_us`` is the time of loading. ``internal_least`` and ``psram_least`` are the least free
+    heap since then, ``stack_least`` the least free stack of the task that runs models, bytes.
+    """
+
+    load_us: U32
+    internal_least: U32
+    psram_least: U32
+    stack_least: U32
+
+
 @_message(0xF0)
 @dataclass(frozen=True)
 class Booted(Message):

@@ -34,6 +34,7 @@ enum class Type : uint8_t {
   kQueryMemory = 0x0F,
   kUnload = 0x10,
   kReboot = 0x11,
+  kQueryUsage = 0x12,
   kBooted = 0xF0,
   kReject = 0xF1,
   kError = 0xFF,
@@ -518,6 +519,26 @@ struct RebootReply {
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive();
+  }
+};
+
+// `USAGE`.
+struct QueryUsage {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+// What the model that was loaded last has cost so far; 0 for what is not known.
+struct QueryUsageReply {
+  uint32_t load_us = 0;
+  uint32_t internal_least = 0;
+  uint32_t psram_least = 0;
+  uint32_t stack_least = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(load_us, internal_least, psram_least, stack_least);
   }
 };
 
