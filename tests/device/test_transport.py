@@ -48,6 +48,7 @@ HELLO = HelloReply(
     max_models=1,
     max_payload=1024,
     max_upload=1 << 20,
+    max_baud=0,
     max_watch=8,
     max_name=64,
     memory=MEMORY,

@@ -671,6 +671,69 @@ TEST(MemoryAndReboot) {
   CHECK_EQ(bench.system.reboots, 1);
 }
 
+TEST(ANewRateHoldsOnceTwoRequestsWereExecutedAtIt) {
+  Bench bench;
+  CHECK_EQ(bench.Hello().ReplyTo<HelloReply>(Type::kHello).max_baud, 2000000u);
+  const Answer answer = bench.Ask(Type::kSetBaud, SetBaud{921600});
+  CHECK_EQ(answer.ReplyTo<SetBaudReply>(Type::kSetBaud).trial_ms, 500u);
+  CHECK(bench.system.bauds == std::vector<uint32_t>({921600}));
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  bench.system.now_ms += 499;
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  bench.system.now_ms += 100000;
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  CHECK(bench.system.bauds == std::vector<uint32_t>({921600}));
+}
+
+TEST(ANewRateEndsWhereTheHostIsNotHeardOrDoesNotHear) {
+  for (const int heard : {0, 1}) {  // one request: its reply may never have arrived
+    Bench bench;
+    bench.Hello();
+    bench.Ask(Type::kSetBaud, SetBaud{2000000});
+    const std::vector<uint8_t> request =
+        bench.Frame(bench.next_seq, Type::kQueryMemory, QueryMemory());
+    for (int index = 0; index < 3 * heard; ++index) {
+      bench.Feed(request);  // repeats of it prove nothing
+      bench.Run();
+    }
+    bench.system.now_ms += 499;
+    bench.Run();
+    CHECK(bench.system.bauds == std::vector<uint32_t>({2000000}));
+    bench.system.now_ms += 1;
+    bench.Run();
+    bench.system.now_ms += 1000;
+    bench.Run();
+    CHECK(bench.system.bauds == std::vector<uint32_t>({2000000, 0}));
+  }
+}
+
+TEST(ARepeatedRequestForARateChangesNothing) {
+  Bench bench;
+  bench.Hello();
+  bench.Ask(Type::kSetBaud, SetBaud{921600});
+  bench.system.now_ms += 500;
+  bench.Feed(bench.Frame(bench.next_seq - 1, Type::kSetBaud, SetBaud{921600}));
+  CHECK_EQ(bench.Run().size(), 1u);
+  CHECK(bench.system.bauds == std::vector<uint32_t>({921600, 0}));
+}
+
+TEST(OnlyRatesOfThePortAreTaken) {
+  Bench bench;
+  bench.Hello();
+  CHECK_EQ(bench.Ask(Type::kSetBaud, SetBaud{2000001}).Error(), Code::kBadRequest);
+  CHECK_EQ(bench.Ask(Type::kSetBaud, SetBaud{0}).Error(), Code::kBadRequest);
+  DeviceFacts facts = Bench::Facts();
+  facts.max_baud = 0;
+  bench.device = std::make_unique<Session>(
+      facts, bench.limits,
+      Platform{&bench.stream, &bench.runner, &bench.pool, &bench.system, &bench.store},
+      MutableBytes(bench.arena.data(), bench.arena.size()));
+  bench.Hello();
+  const Answer refused = bench.Ask(Type::kSetBaud, SetBaud{921600});
+  CHECK_EQ(refused.As<ErrorReply>(Type::kError).text, "the port has no rate");
+  CHECK(bench.system.bauds.empty());
+}
+
 TEST(TimingIsOnlyToldWhereItIsMeasured) {
   Bench bench;
   DeviceFacts facts = Bench::Facts();
@@ -690,7 +753,7 @@ TEST(EveryRequestRefusesAPayloadOfAnotherSize) {
   Bench bench;
   bench.Hello();
   const uint8_t seven[] = {0, 0, 0, 0, 1, 2, 3};  // what no request looks like
-  for (uint8_t type = 1; type <= 0x11; ++type) {
+  for (uint8_t type = 1; type <= 0x12; ++type) {
     CHECK(bench.Ask(static_cast<Type>(type), UploadData{0, seven}).Error() != Code::kOk);
   }
   CHECK_EQ(bench.runner.loads, 0);

@@ -166,6 +166,7 @@ class Board:
         """
         with self._esptool():
             self.port.reset_input_buffer()
+            self.port.baudrate = self._baud
             HardReset(self.port, uses_usb=self.is_usb_jtag)()
         self.reopen_if_gone()
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from espdl_hil.device.machine import Machine
 
 DEFAULT_BAUD: Final = 115200
+FAST_BAUDS: Final = (2_000_000, 921_600)  # tried in this order; bridges differ
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
-REMOTE_SCHEME: Final = "://"
 SOCKET_SCHEME: Final = "socket://"
 CHIP_BOOT_S: Final = 1.0  # a devkit answers HELLO so long after its reset, PSRAM test included
 EMULATED_BOOT_S: Final = 120.0
@@ -46,6 +46,7 @@ class DutConfig:
         build_dir: Finished build of the firmware.
         port: Device path, pyserial URL, pattern with ``*``, or None to look for a board.
         baud: Baud rate of the device's console.
+        max_baud: Highest rate that is agreed on once the device has answered.
         log_path: File that gets the console and esptool's output; None for none.
         timing: Deadlines.
         time_scale: Multiplies them; None measures how much slower than a chip an emulator is.
@@ -59,6 +60,7 @@ class DutConfig:
     build_dir: Path
     port: str | None = None
     baud: int = DEFAULT_BAUD
+    max_baud: int = FAST_BAUDS[0]
     log_path: Path | None = None
     timing: Timing = field(default_factory=Timing)
     time_scale: float | None = None
@@ -92,6 +94,7 @@ class Dut:
         self._models = models
         self._expected: dict[str, str] = {}
         self._timing = config.timing.scaled(config.time_scale or 1.0)
+        self._max_baud = config.max_baud
         self._firmware: Firmware | None = None
         self._claim: Claim | None = None
         self._port_name = config.port or "no port"
@@ -359,14 +362,10 @@ class Dut:
         """Read what has come since the device started, and greet it."""
         board = self._need_board()
         name = self._port_name
-        is_uart = REMOTE_SCHEME not in name and not board.is_usb_jtag
-        self._transport = Transport(
-            board.port,
-            name,
-            self.console,
-            baud=self.config.baud if is_uart else 0,
-            timing=self._timing,
-        )
+        baud = 0 if self._is_socket else self.config.baud
+        self._transport = Transport(board.port, name, self.console, baud=baud, timing=self._timing)
+        if restarted:
+            self._transport.use_boot_baud()
         label = getattr(board, "label", "")  # of an emulator
         info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name, label)
         self._check_identity(info)
@@ -376,7 +375,27 @@ class Dut:
                 hint="check that EN is wired to the port's RTS",
             )
         self._boot_nonce = info.boot_nonce
+        if restarted and baud:
+            self._speed_up(self._transport)
         self._session = Session(self._transport, info, self._expected)
+
+    def _speed_up(self, transport: Transport) -> None:
+        """Agree on the highest rate that the line has; one that failed is not tried again."""
+        limit = min(self._max_baud, transport.hello.max_baud if transport.hello else 0)
+        silent: list[str] = []
+        for baud in FAST_BAUDS:
+            if not self.config.baud < baud <= limit:
+                continue
+            if transport.change_baud(baud):
+                break
+            silent.append(f"{baud:,}")
+            self._max_baud = baud - 1
+        if silent:
+            self.console.log(
+                f"espdl-hil: the line does not answer at {' and '.join(silent)} baud; it goes on "
+                f"at {transport.baud:,}. A bridge that cannot be faster: max_baud in the bench "
+                "file, or --hil-max-baud\n"
+            )
 
     def _end_session(self) -> None:
         self._session = None

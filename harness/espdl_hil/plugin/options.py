@@ -150,6 +150,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="stand in the queue for boards that others use (default: %(default)g)",
     )
     group.addoption(
+        "--hil-max-baud",
+        type=parse_count,
+        metavar="RATE",
+        help="highest baud rate to agree on with the device once it answers (default: 2000000)",
+    )
+    group.addoption(
         "--hil-overwrite",
         action="store_true",
         help="flash a board that was looked for even if it holds another firmware; needed once "
@@ -194,6 +200,7 @@ def read_settings(config: pytest.Config) -> Settings:
         targets=targets or default_targets(device),
         ports=dict(zip(named, ports, strict=False)),
         baud=_baud(option("--baud")),
+        max_baud=option("--hil-max-baud"),
         model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
         report=option("--hil-report"),
         store=option("--hil-store"),

@@ -274,7 +274,7 @@ class Rig:
         return self._power_cycle and functools.partial(self._power_cycle, target, port)
 
     def _bring_up(self, target: str) -> Dut:
-        from espdl_hil.device.dut import DEFAULT_BAUD, Dut, DutConfig
+        from espdl_hil.device.dut import DEFAULT_BAUD, FAST_BAUDS, Dut, DutConfig
 
         port, board = self.ports.get(target), self.boards.get(target)
         if self._runs_simulation(target):
@@ -283,7 +283,9 @@ class Rig:
             folder = self._stack.enter_context(scratch_folder())
             self._build_dirs[target] = build_app(target, folder)
             if port is None or (board is not None and board.is_simulated):
-                devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
+                devkit = self.devkits[target] = self._stack.enter_context(
+                    Devkit(target, paced=board is not None and board.pace)
+                )
                 port = self.ports[target] = devkit.url
         firmware, machine = self.firmware(target), None
         package = self.package(target, firmware.models.size // 2)
@@ -303,6 +305,7 @@ class Rig:
             build_dir=firmware.build_dir,
             port=port,
             baud=self.settings.baud or (board and board.baud) or DEFAULT_BAUD,
+            max_baud=self.settings.max_baud or (board and board.max_baud) or FAST_BAUDS[0],
             log_path=self.settings.report / "logs" / log_name,
             time_scale=self.settings.time_scale,
             machine=machine,

@@ -30,7 +30,8 @@ class Settings:
         targets: Targets to test, each once.
         ports: Target to port URL; one that is missing is looked for (``serial``) or started
             (any other).
-        baud: Baud rate of the session; None means the harness's default.
+        baud: Baud rate of the console; None means the harness's default.
+        max_baud: Highest rate that is agreed on; None means the harness's default.
         model_paths: Model files and folders, in the order given.
         report: Folder of the report.
         store: Folder of the artifact store; None means the user's cache.
@@ -53,6 +54,7 @@ class Settings:
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ports: Mapping[str, str] = field(default_factory=dict)
     baud: int | None = None
+    max_baud: int | None = None
     model_paths: tuple[Path, ...] = ()
     report: Path = Path("hil-report")
     store: Path | None = None

@@ -210,6 +210,7 @@ class HelloReply(Message):
     max_models: U8
     max_payload: U32
     max_upload: U32
+    max_baud: U32
     max_watch: U16
     max_name: U16
     memory: Annotated[Memory, Record(Memory)]
@@ -520,6 +521,23 @@ class Reboot(Message):
 @dataclass(frozen=True)
 class RebootReply(Message):
     """The device restarts now."""
+
+
+@_message(0x12)
+@dataclass(frozen=True)
+class SetBaud(Message):
+    """Go on at another rate of the line."""
+
+    baud: U32
+
+
+@_message(0x12 | REPLY)
+@dataclass(frozen=True)
+class SetBaudReply(Message):
+    """The last packet at the old rate; the new one is on trial for so long."""
+
+    baud: U32
+    trial_ms: U16
 
 
 @_message(0xF0)

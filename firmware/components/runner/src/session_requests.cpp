@@ -71,6 +71,8 @@ Status Session::Dispatch(const Packet& packet, PayloadWriter* reply) {
     case Type::kReboot:
       reboot_ = payload.empty();
       return payload.empty() ? Ok() : kMalformed;
+    case Type::kSetBaud:
+      return OnSetBaud(payload, reply);
     default:
       return Status(Code::kUnknownType, "no such request");
   }
@@ -87,6 +89,7 @@ Status Session::OnHello(PayloadWriter* reply) {
   hello.max_models = limits_.max_models;
   hello.max_payload = limits_.max_payload;
   hello.max_upload = limits_.max_upload;
+  hello.max_baud = facts_.max_baud;
   hello.max_watch = limits_.max_watch;
   hello.max_name = kMaxName;
   hello.memory = platform_.runner->Memory();
@@ -407,6 +410,22 @@ Status Session::OnUnload(Bytes payload, PayloadWriter* reply) {
   HIL_RETURN_IF_ERROR(FindModel(request.handle, &model));
   model->Unload();
   (*reply)(request);
+  return Ok();
+}
+
+Status Session::OnSetBaud(Bytes payload, PayloadWriter* reply) {
+  SetBaud request;
+  if (!ReadPayload(payload, &request)) {
+    return kMalformed;
+  }
+  if (facts_.max_baud == 0) {
+    return Status(Code::kBadRequest, "the port has no rate");
+  }
+  if (request.baud < kMinBaud || request.baud > facts_.max_baud) {
+    return Status(Code::kBadRequest, "the port does not have this rate");
+  }
+  next_baud_ = request.baud;
+  (*reply)(SetBaudReply{request.baud, kBaudTrialMs});
   return Ok();
 }
 

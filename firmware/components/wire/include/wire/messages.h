@@ -34,6 +34,7 @@ enum class Type : uint8_t {
   kQueryMemory = 0x0F,
   kUnload = 0x10,
   kReboot = 0x11,
+  kSetBaud = 0x12,
   kBooted = 0xF0,
   kReject = 0xF1,
   kError = 0xFF,
@@ -156,6 +157,7 @@ struct HelloReply {
   uint8_t max_models = 0;
   uint32_t max_payload = 0;
   uint32_t max_upload = 0;
+  uint32_t max_baud = 0;
   uint16_t max_watch = 0;
   uint16_t max_name = 0;
   MemoryInfo memory;
@@ -166,7 +168,7 @@ struct HelloReply {
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive(boot_nonce, app_sha256, chip_revision, cpu_mhz, flags, window, max_models, max_payload,
-            max_upload, max_watch, max_name, memory, target, idf_version, espdl_version,
+            max_upload, max_baud, max_watch, max_name, memory, target, idf_version, espdl_version,
             app_version);
   }
 };
@@ -517,6 +519,25 @@ struct RebootReply {
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive();
+  }
+};
+
+// Go on at another rate of the line.
+struct SetBaud {
+  uint32_t baud = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(baud);
+  }
+};
+
+// The last packet at the old rate; the new one is on trial for so long.
+struct SetBaudReply {
+  uint32_t baud = 0;
+  uint16_t trial_ms = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(baud, trial_ms);
   }
 };
 
