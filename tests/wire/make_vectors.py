@@ -80,7 +80,7 @@ MESSAGES: dict[str, m.Message] = {
     "set baud reply": m.SetBaudReply(921600, 500),
     "booted": m.Booted(0x0123456789ABCDEF),
     "reject": m.Reject(m.RejectReason.CORRUPT, 17),
-    "error": m.ErrorReply(m.ErrorCode.HASH_MISMATCH, 6, "the upload differs"),
+    "error": m.ErrorReply(m.ErrorCode.HASH_MISMATCH, 6, 0, "the upload differs"),
     "long, all zeros": m.UploadData(0, bytes(600)),
     "long, no zeros": m.UploadData(0x01010101, b"\x55" * 600),
     "long, random": m.UploadData(0, random.Random(1).randbytes(1000)),

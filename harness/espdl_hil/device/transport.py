@@ -165,14 +165,14 @@ class Transport:
 
     @contextlib.contextmanager
     def checking(self, what: str) -> Iterator[None]:
-        """Turn a ``ValueError`` about what the device said into the session's error.
+        """Turn an error in what the device said into the session's.
 
         Raises:
             TransportError: The device contradicts itself or the protocol.
         """
         try:
             yield
-        except ValueError as error:
+        except (ValueError, WireError) as error:
             raise self.failures.broken(f"{what}: the device contradicts itself: {error}") from None
 
     @property

@@ -17,11 +17,12 @@ from espdl_hil.device.machine import MACHINES
 from espdl_hil.device.power import power_cycle
 from espdl_hil.device.recovery import headline
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
+from espdl_hil.espdl import write_package
 from espdl_hil.proof.boards import Boards
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
-from espdl_hil.proof.settings import SERIAL, SIM
-from espdl_hil.report import Incident
+from espdl_hil.proof.settings import AUTO, RAM, SERIAL, SIM
+from espdl_hil.report import Incident, Written
 from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
 from espdl_hil.targets import TARGETS
@@ -254,6 +255,15 @@ class Rig:
         ]
         return (*recoveries, *logs)
 
+    @property
+    def written(self) -> tuple[Written, ...]:
+        """What was sent to each board to be kept, in flash and in memory."""
+        return tuple(
+            Written(target, self.ports[target], dut.flashed_bytes, dut.uploaded_bytes)
+            for target, dut in self._duts.items()
+            if self.settings.device == SERIAL
+        )
+
     def close(self) -> None:
         """Close devices, then the simulated devkits behind them."""
         self._stack.close()
@@ -288,12 +298,13 @@ class Rig:
                 )
                 port = self.ports[target] = devkit.url
         firmware, machine = self.firmware(target), None
-        package = self.package(target, firmware.models.size // 2)
+        store = self.settings.model_store
+        package = None if store == RAM else self.package(target, firmware.models.size // 2)
         if self.settings.device in MACHINES:
             machine = self._stack.enter_context(
                 MACHINES[self.settings.device](
                     firmware,
-                    package,
+                    package or write_package([]),
                     program=self.settings.emulator,
                     arguments=self.settings.emulator_arguments,
                 )
@@ -309,6 +320,7 @@ class Rig:
             log_path=self.settings.report / "logs" / log_name,
             time_scale=self.settings.time_scale,
             machine=machine,
+            keep_flash=store == AUTO,
             power_cycle=self._switch(target, str(port)),
             is_claimed=board is not None and not board.is_simulated,
         )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SIM, SERIAL = "sim", "serial"
 DEVICE_KINDS = (SERIAL, SIM, *MACHINES)
+RAM, FLASH, AUTO = "ram", "flash", "auto"
+MODEL_STORES = (RAM, FLASH, AUTO)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Settings:
         log_suffix: Tells the device logs of several processes apart.
         boards: Boards to choose from, of a bench file or of ``--port``; best first.
         wait_s: How long to wait for boards that others use.
+        model_store: Where models are kept on a board: uploaded into its memory (``ram``), in its
+            flash, or in memory as far as they fit there and do not lie in flash already (``auto``).
         overwrite: A board that was found may be flashed whatever it holds.
     """
 
@@ -70,6 +74,7 @@ class Settings:
     log_suffix: str = ""
     boards: tuple[BenchBoard, ...] = ()
     wait_s: float = LOCK_WAIT_S
+    model_store: str = FLASH
     overwrite: bool = False
 
     def __post_init__(self) -> None:

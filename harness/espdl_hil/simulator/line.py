@@ -19,6 +19,26 @@ def garbled(data: bytes) -> bytes:
     return data.translate(_WRONG)
 
 
+class ChipClock:
+    """The time as the chip has it: what others take of this host's processors is not counted.
+
+    Runs with the processor time of the thread that uses it, from when a wait ended or was to end;
+    it is never ahead of the host's.
+    """
+
+    def __init__(self) -> None:
+        self.set(time.monotonic())
+
+    def set(self, now_s: float) -> None:
+        """A wait is over, or was to be."""
+        self._set_s = now_s
+        self._worked_s = time.thread_time()
+
+    def now_s(self) -> float:
+        """Seconds, as ``time.monotonic`` counts them."""
+        return self._set_s + time.thread_time() - self._worked_s
+
+
 class Lane:
     """One direction of a line: when the bytes that were put on it have arrived."""
 

@@ -20,6 +20,7 @@ from espdl_hil.simulator.line import (
     FIFO_BYTES,
     MAX_BAUD,
     SLICE_S,
+    ChipClock,
     Lane,
     garbled,
 )
@@ -89,6 +90,7 @@ class SerialPort:
         self._baud: int | None = None  # of the chip's end; None is the client's
         self._to_chip, self._to_client = Lane(), Lane()
         self._looked_s = 0.0  # when all that had been sent was here
+        self._clock = ChipClock()
         self._unsent = bytearray()
         self._lines = {"dtr": False, "rts": False}
         self._off = False
@@ -139,7 +141,7 @@ class SerialPort:
             return
         if self._paced:
             baud = self._baud or self._telnet.baudrate
-            self._to_client.put(len(data), baud, time.monotonic())
+            self._to_client.put(len(data), baud, self._clock.now_s())
             self.idle(self._to_client.left_s() - FIFO_BYTES * BITS_PER_BYTE / baud)
             data = self._on_the_line(data)
         self._unsent += escape(data)
@@ -216,8 +218,9 @@ class SerialPort:
         before_s = time.monotonic()
         ready = self._selector.select(timeout_s)
         now_s = time.monotonic()
-        if now_s - before_s > AT_ONCE_S:
+        if timeout_s != 0 and (now_s - before_s > AT_ONCE_S or not ready):
             self._looked_s = now_s
+            self._clock.set(now_s if timeout_s is None else min(now_s, before_s + timeout_s))
         for key, _ in ready:
             if key.fileobj is self._listener:
                 self._accept()

@@ -114,6 +114,7 @@ void Session::Execute(const Packet& packet) {
   gap_rejected_ = false;
 
   PayloadWriter writer(PayloadOf(reply));
+  steps_done_ = 0;
   Status status = Dispatch(packet, &writer);
   if (status.ok() && !writer.ok()) {
     status = Status(Code::kTooLarge, "the reply does not fit a packet");
@@ -122,7 +123,8 @@ void Session::Execute(const Packet& packet) {
   if (!status.ok()) {
     reply.type = static_cast<uint8_t>(Type::kError);
     writer.Clear();
-    writer(ErrorReply{static_cast<uint16_t>(status.code()), packet.type, status.text()});
+    writer(
+        ErrorReply{static_cast<uint16_t>(status.code()), packet.type, steps_done_, status.text()});
   }
   reply.used = true;
   reply.session = packet.session;
@@ -170,7 +172,7 @@ void Session::SendReject(RejectReason reason) {
 
 void Session::SendError(const Packet& packet, const Status& status) {
   SendUnkept(Type::kError, packet.session, packet.seq,
-             ErrorReply{static_cast<uint16_t>(status.code()), packet.type, status.text()});
+             ErrorReply{static_cast<uint16_t>(status.code()), packet.type, 0, status.text()});
 }
 
 template <typename Message>

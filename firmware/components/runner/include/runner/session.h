@@ -139,7 +139,9 @@ class Session {
   Status OnWatch(Bytes payload, PayloadWriter* reply);
   Status OnStart(Bytes payload, PayloadWriter* reply);
   Status OnChunk(Bytes payload, PayloadWriter* reply);
-  Status RunStep(LoadedModel* model, ChunkReply* fields, PayloadWriter* reply);
+  Status RunStep(LoadedModel* model, uint32_t stream, uint32_t index, bool is_first,
+                 PayloadWriter* reply);
+  Status CheckSteps(const LoadedModel& model, size_t data_bytes, size_t* count) const;
   Status OnReadResult(Bytes payload, PayloadWriter* reply);
   Status OnReadTensor(Bytes payload, PayloadWriter* reply);
   Status OnUnload(Bytes payload, PayloadWriter* reply);
@@ -164,6 +166,7 @@ class Session {
   uint32_t expected_ = 0;
   bool gap_rejected_ = false;  // REJECT(GAP, expected_) was sent
   bool reboot_ = false;
+  uint16_t steps_done_ = 0;     // of the packet
   uint32_t next_baud_ = 0;      // to go on at when the reply has left; 0: as before
   uint8_t trial_requests_ = 0;  // until the rate of the line is no longer on trial
   uint32_t trial_end_ms_ = 0;

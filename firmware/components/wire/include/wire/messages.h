@@ -74,6 +74,28 @@ inline constexpr uint16_t kChunkVectorUnitLate = 64;
 // `TensorInfo.flags`.
 inline constexpr uint16_t kTensorPerChannel = 1;
 
+// Of each step after the packet's first, before its result block; as in `ChunkReply`.
+struct LaterStep {
+  uint16_t flags = 0;
+  uint32_t latency_us = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(flags, latency_us);
+  }
+};
+
+// Follows a `LaterStep` whose flags say that output is unwritten; as in `ChunkReply`.
+struct LaterUnwritten {
+  uint16_t unwritten_tensors = 0;
+  uint16_t unwritten_output = 0;
+  uint32_t unwritten_offset = 0;
+  uint32_t unwritten_bytes = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(unwritten_tensors, unwritten_output, unwritten_offset, unwritten_bytes);
+  }
+};
+
 // Heap of the device, bytes.
 struct MemoryInfo {
   uint32_t internal_free = 0;
@@ -395,7 +417,7 @@ struct StartReply {
   }
 };
 
-// The input block of step `index`, or a fragment of it.
+// The input blocks of steps from `index` on, or a fragment of one.
 struct Chunk {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -407,7 +429,7 @@ struct Chunk {
   }
 };
 
-// The start of the result block; `flags` is a `ChunkFlag`.
+// The result block, or its start, then those of later steps; `flags` is a `ChunkFlag`.
 struct ChunkReply {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -560,14 +582,15 @@ struct Reject {
   }
 };
 
-// The request failed; `code` is an `ErrorCode`, `request` its type.
+// The request failed after `done` of its steps; `code` is an `ErrorCode`.
 struct ErrorReply {
   uint16_t code = 0;
   uint8_t request = 0;
+  uint16_t done = 0;
   std::string_view text;
   template <typename Archive>
   void Serialize(Archive& archive) {
-    archive(code, request, text);
+    archive(code, request, done, text);
   }
 };
 
