@@ -35,7 +35,7 @@ def kit(tmp_path, flashed):
 
 
 @pytest.fixture
-def port(kit):
+def opened(kit):
     rfc2217_handler.register()
     url = rfc2217_handler.event_url(kit.url)
     port = serial.serial_for_url(url, do_not_open=True, baudrate=BOOT_BAUD)
@@ -45,8 +45,8 @@ def port(kit):
 
 
 @pytest.fixture
-def transport(port):
-    transport = Transport(port, "line", Console(), baud=BOOT_BAUD, timing=TIMING)
+def transport(opened):
+    transport = Transport(opened, "line", Console(), baud=BOOT_BAUD, timing=TIMING)
     yield transport
     transport.stop()
 
@@ -55,38 +55,38 @@ def ask(transport):
     return transport.expect(transport.submit(QueryMemory(), 8.0), QueryMemoryReply)
 
 
-def test_both_ends_go_on_at_the_new_rate(transport, port):
+def test_both_ends_go_on_at_the_new_rate(transport, opened):
     assert transport.greet(10).max_baud == 5_000_000
     assert transport.change_baud(2_000_000)
-    assert (transport.baud, port.baudrate) == (2_000_000, 2_000_000)
+    assert (transport.baud, opened.baudrate) == (2_000_000, 2_000_000)
     time.sleep(0.6)  # the trial would be over
     assert ask(transport)
-    port.baudrate = BOOT_BAUD  # the twin: there the device is not heard any more
+    opened.baudrate = BOOT_BAUD  # the twin: there the device is not heard any more
     transport.timing = Timing(repeat_s=0.1, reply_s=0.3)
     with pytest.raises(DeviceError, match="no reply to QueryMemory"):
         transport.expect(transport.submit(QueryMemory(), 0.3), QueryMemoryReply)
 
 
-def test_both_ends_go_back_where_the_new_rate_does_not_work(kit, transport, port):
+def test_both_ends_go_back_where_the_new_rate_does_not_work(kit, transport, opened):
     kit.inject(SlowBridge(1_000_000))
     transport.greet(10)
     assert not transport.change_baud(2_000_000)
-    assert (transport.baud, port.baudrate) == (BOOT_BAUD, BOOT_BAUD)
+    assert (transport.baud, opened.baudrate) == (BOOT_BAUD, BOOT_BAUD)
     assert ask(transport)
     assert transport.change_baud(921_600)
     assert ask(transport)
 
 
-def test_a_rate_that_the_port_does_not_have(transport, port, monkeypatch):
+def test_a_rate_that_the_port_does_not_have(transport, opened, monkeypatch):
     transport.greet(10)
-    kept = type(port).baudrate
+    kept = type(opened).baudrate
 
     def refuse(self, baud):
         if baud == 2_000_000:
             raise ValueError("no such rate")
         kept.fset(self, baud)
 
-    monkeypatch.setattr(type(port), "baudrate", property(kept.fget, refuse))
+    monkeypatch.setattr(type(opened), "baudrate", property(kept.fget, refuse))
     assert not transport.change_baud(2_000_000)
     assert ask(transport)
 
@@ -121,7 +121,7 @@ def test_one_message_tells_of_a_slower_line_and_recovery_does_not_try_it_again(
         assert dut.baud == 921_600
         dut.reset()
         assert dut.baud == 921_600
-    told = [line for line in log.read_text().splitlines() if "does not answer at" in line]
+    told = [line for line in log.read_text(errors="replace").splitlines() if "does not answer at" in line]
     assert told == [
         "espdl-hil: the line does not answer at 2,000,000 baud; it goes on at 921,600. A bridge "
         "that cannot be faster: max_baud in the bench file, or --hil-max-baud"
