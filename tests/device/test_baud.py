@@ -121,7 +121,8 @@ def test_one_message_tells_of_a_slower_line_and_recovery_does_not_try_it_again(
         assert dut.baud == 921_600
         dut.reset()
         assert dut.baud == 921_600
-    told = [line for line in log.read_text(errors="replace").splitlines() if "does not answer at" in line]
+    lines = log.read_text(errors="replace").splitlines()
+    told = [line for line in lines if "does not answer at" in line]
     assert told == [
         "espdl-hil: the line does not answer at 2,000,000 baud; it goes on at 921,600. A bridge "
         "that cannot be faster: max_baud in the bench file, or --hil-max-baud"
