@@ -36,5 +36,7 @@ def test_flipped_weight_bit_is_noticed(hil: Hil) -> None:
 
 def test_stale_model_in_flash_is_refused(hil: Hil) -> None:
     """The device holds another build of the model than the one that was exported."""
+    if not hil.is_in_flash:
+        pytest.skip(f"{hil.case.model.name} is uploaded, not kept in flash")
     with pytest.raises(StaleArtifactError, match=hil.case.model.name):
         hil.stream(artifact=hil.flipped_weight(), upload=False)
