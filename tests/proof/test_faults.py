@@ -10,6 +10,7 @@ import time
 import pytest
 
 from espdl_hil.device import board as board_module
+from espdl_hil.device import stream as stream_module
 from espdl_hil.device.bench import BenchBoard
 from espdl_hil.device.errors import (
     CrashError,
@@ -101,6 +102,7 @@ def once_streaming(monkeypatch):
             return run(stream, blocks)
 
         monkeypatch.setattr(Stream, "run", act_and_run)
+        monkeypatch.setattr(stream_module, "MAX_STEPS", 1)  # a packet, so that each has a reply
 
     return arrange
 
