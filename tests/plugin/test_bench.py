@@ -263,10 +263,10 @@ def test_four_paced_boards_run_the_zoo_as_one_does_in_a_third_of_its_time(projec
     """Where the line is what takes the time, which it is with few or slow processors alone."""
     zoo = (f"--hil-models={REPOSITORY / 'models'}", "--hil-model-store=ram", "-kint8")
     took_s, found, boards = {}, {}, {}
+    prepared = project.pytest(*zoo, "--hil-device=sim", timeout_s=1800)  # quantized
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     for workers, targets in ((0, ("esp32s3", "esp32p4")), (4, ("esp32s3", "esp32p4") * 2)):
         options = (*served(*targets, pace=True), *zoo, *([f"-n{workers}"] if workers else []))
-        prepared = project.pytest(*options)  # quantized, flashed
-        assert prepared.returncode == 0, prepared.stdout + prepared.stderr
         started_s = time.monotonic()
         run = project.pytest(*options, timeout_s=1800)
         took_s[workers] = time.monotonic() - started_s
