@@ -3,10 +3,16 @@
 A control that finds nothing to break (a model without state has no order to lose) says so.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
-from espdl_hil import Hil
 from espdl_hil.device.errors import StaleArtifactError
+
+if TYPE_CHECKING:
+    from espdl_hil import Hil
 
 pytestmark = pytest.mark.negative
 
