@@ -231,7 +231,7 @@ def test_a_second_run_makes_and_writes_nothing(project, served):
     made = artifacts(project)
     (project.folder / "order.txt").unlink()
     started_s = time.time()
-    second = project.pytest(*options)
+    second = project.pytest(*options, fresh=True)
     assert second.returncode == 0, second.stdout + second.stderr
     assert written(project) == (0, 0)
     assert "0 bytes flashed, 0 bytes of models uploaded" in " ".join(second.stdout.split())
@@ -268,7 +268,7 @@ def test_four_paced_boards_run_the_zoo_as_one_does_in_a_third_of_its_time(projec
     for workers, targets in ((0, ("esp32s3", "esp32p4")), (4, ("esp32s3", "esp32p4") * 2)):
         options = (*served(*targets, pace=True), *zoo, *([f"-n{workers}"] if workers else []))
         started_s = time.monotonic()
-        run = project.pytest(*options, timeout_s=1800)
+        run = project.pytest(*options, timeout_s=1800, fresh=True)
         took_s[workers] = time.monotonic() - started_s
         assert run.returncode == 0, run.stdout + run.stderr
         assert not re.search("in use by another process", run.stdout + run.stderr)
