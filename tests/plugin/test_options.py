@@ -49,9 +49,9 @@ streaming models on Espressif chips (hardware in the loop):
   --hil-wait=SECONDS
       stand in the queue for boards that others use (default: 1)
   --hil-model-store={ram,flash,auto}
-      keep models in the flash of a board; upload them into its memory, and write no flash
-      (ram); or flash only what neither fits its memory nor lies in flash already (auto;
-      default: flash)
+      keep models in the flash of a board; upload them into its memory, and write no
+      flash (ram); or flash only what neither fits its memory nor lies in flash already
+      (auto; default: flash)
   --hil-max-baud=RATE
       highest baud rate to agree on with the device once it answers (default: 2000000)
   --hil-overwrite

@@ -35,6 +35,7 @@ from .conftest import DATE, compare, one_element
 # fmt: off
 RUN_FIELDS = [
     "schema", "date", "duration_s", "command", "commit", "environment", "devices", "incidents",
+    "written",
     "rows",
 ]
 ROW_FIELDS = [
