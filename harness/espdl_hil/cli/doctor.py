@@ -162,7 +162,7 @@ def check_idf() -> Iterator[Finding]:
     install = "install ESP-IDF 5.3 or later, then: . $IDF_PATH/export.sh"
     named = os.environ.get("IDF_PATH")
     if not named:
-        mend = f"{install}; or flash a finished build with --hil-build-dir"
+        mend = f"{install}; or flash a finished build with --hil-app"
         detail = "IDF_PATH is not set: firmware for boards cannot be built here"
         yield Finding("ESP-IDF", Severity.WARNING, detail, mend)
         return

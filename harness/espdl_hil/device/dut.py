@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from espdl_hil.device.console import Console, Sink
 from espdl_hil.device.errors import HandshakeError, StaleArtifactError, TransportError, is_retryable
-from espdl_hil.device.firmware import Firmware
+from espdl_hil.device.firmware import DEFAULT_BAUD, Firmware
 from espdl_hil.device.ports import find_port
 from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, Recovery, Rung, headline
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from espdl_hil.device.emulator import Emulator
     from espdl_hil.device.machine import Machine
 
-DEFAULT_BAUD: Final = 115200
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 REMOTE_SCHEME: Final = "://"
 SOCKET_SCHEME: Final = "socket://"
