@@ -361,13 +361,14 @@ def _require_sound(artifacts: Artifacts, case: Case) -> None:
     Raises:
         StreamingError: of the first error among the findings.
     """
-    from espdl_hil.quantize import NOT_JUDGED
+    from espdl_hil.quantize import NO_REFERENCE, NOT_JUDGED
 
     try:
         require_sound(artifacts.lint[case.chunk_frames])
     except StreamingError as error:
         if case.model.offline is not None:
-            notes = [note for note in artifacts.notes(case.chunk_frames) if note != NOT_JUDGED]
+            said = {NOT_JUDGED, NO_REFERENCE}
+            notes = [note for note in artifacts.notes(case.chunk_frames) if note not in said]
             error.hint = "; ".join(filter(None, [error.hint, *notes]))
         raise
 
