@@ -25,9 +25,10 @@ from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.settings import Settings
-from espdl_hil.proof.verify import prove, verify
+from espdl_hil.proof.verify import VerificationError, prove, verify
 from espdl_hil.quantize import NO_REFERENCE, NOT_JUDGED, Recipe, Store, prepare
 from espdl_hil.quantize.foreign_float import run_float
+from espdl_hil.simulator import faults
 from espdl_hil.targets import DEVKIT_TARGETS
 
 ZOO = Path(__file__).parents[2] / "models"
@@ -255,8 +256,28 @@ def test_what_the_exporter_converts_wrongly_is_refused_as_foreign(tmp_path):
 
 
 def test_what_the_example_would_say(foreign, tmp_path):
-    result = verify(foreign, report=tmp_path / "report")
-    assert f"{EXAMPLE}matches" in result.rows[0].details.notes
+    """Also where it would be wrong: a state that is lost in the second step is over at the last."""
+    (case,) = make_cases([foreign], ["esp32s3"])
+    rig = Rig(Settings(targets=("esp32s3",), report=tmp_path), [case])
+    book = RowBook(rig)
+    with contextlib.closing(rig):
+        rig.prepare()
+        assert prove(case, book) == ""
+        rig.devkits["esp32s3"].inject(faults.StateDropped(step=1))
+        hil = Hil(case, book)
+        hil.forget()
+        with pytest.raises(VerificationError):
+            hil.verify()
+        assert hil.stream().outputs[-1]["output"].tobytes() == last_frames(hil)
+    (row,) = book.results.rows
+    assert row.outcome is Outcome.FAILED
+    assert f"{EXAMPLE}matches" in row.details.notes
+
+
+def last_frames(hil):
+    """What the example compares with: the end of the offline output."""
+    step = hil.stream().outputs[-1]["output"]
+    return hil.offline().outputs[0]["output"].tobytes()[-step.nbytes :]
 
 
 @pytest.mark.slow
