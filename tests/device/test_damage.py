@@ -175,7 +175,7 @@ def test_pytest_runs_through_the_proxy(rate, share, build_dir, tmp_path, capsys)
     for seed in range(count):
         with Devkit("esp32s3") as kit, Proxy(kit.port, rate, seed) as proxy:
             report = tmp_path / str(seed)
-            options = ("--port", proxy.url, f"--hil-build-dir={build_dir}", "--hil-report", report)
+            options = ("--port", proxy.url, f"--hil-app={build_dir}", "--hil-report", report)
             started = time.monotonic()
             done = subprocess.run(
                 (*RUN, *options), cwd=ROOT, capture_output=True, text=True, timeout=2 * SESSION_S

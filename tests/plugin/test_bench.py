@@ -82,7 +82,7 @@ def test_two_ports_of_one_target_are_both_used(project, tmp_path):
     project.write("other.py", (project.folder / "mine.py").read_text().replace("mine", "other"))
     with Devkit("esp32s3", mac="7c:df:a1:00:11:01") as a, Devkit("esp32s3") as b:
         run = project.pytest(
-            *("--hil-models=mine.py", "--hil-models=other.py", f"--hil-build-dir={build}"),
+            *("--hil-models=mine.py", "--hil-models=other.py", f"--hil-app={build}"),
             *("--target=esp32s3|esp32s3", f"--port={a.url}|{b.url}", "--hil-boards=2"),
         )
         assert run.returncode == 0, run.stdout + run.stderr

@@ -37,9 +37,10 @@ streaming models on Espressif chips (hardware in the loop):
       artifact store (default: the user's cache)
   --hil-jobs=N
       quantize workers at once (default: one a core)
-  --hil-build-dir=DIR
-      finished ESP-IDF build of the firmware to flash; '{target}' is replaced
-      (default: build it with the ESP-IDF of this environment)
+  --hil-app=DIR
+      your own app with hil_serve in it to flash: an ESP-IDF project, or a
+      finished build; '{target}' is replaced (default: build the firmware with
+      the ESP-IDF of this environment)
   --hil-bench=FILE
       bench file (TOML) with the boards to choose from (default: ESPDL_HIL_BENCH)
   --hil-board=NAME
@@ -83,7 +84,7 @@ def settings(*, worker=None, **options):
         "--hil-metrics": None,
         "--hil-store": None,
         "--hil-jobs": 2,
-        "--hil-build-dir": None,
+        "--hil-app": None,
         "--hil-timeout-scale": None,
         "--hil-bench": None,
         "--hil-board": None,

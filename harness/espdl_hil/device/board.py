@@ -236,7 +236,7 @@ class Board:
         app.flash_args = arguments
         files = list(app.flash_files) if base else []
         with scratch_folder() as folder:
-            if models is not None:
+            if models is not None and self._firmware.models is not None:
                 package = folder / "models.pdl"
                 package.write_bytes(models)
                 files.append(FlashFile(self._firmware.models.offset, str(package)))

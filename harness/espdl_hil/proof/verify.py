@@ -82,7 +82,7 @@ def verify(
     device: str | None = None,
     report: Path | str = FOLDER,
     store: Path | None = None,
-    build_dir: str | None = None,
+    app: str | None = None,
 ) -> Verification:
     """Prove a model: each streaming chunk equals what the whole model gives, on the device.
 
@@ -99,7 +99,8 @@ def verify(
             ``qemu`` or ``espemu`` (the firmware in an emulator).
         report: Folder of the report; what an earlier run left there is removed.
         store: Folder of the artifact store; None means the user's cache.
-        build_dir: Finished ESP-IDF build to flash.
+        app: App to flash instead of this project's firmware: an ESP-IDF project that includes
+            `hil_serve`, or a finished build of one.
 
     Returns:
         Rows and explanations; ``str()`` is a table.
@@ -124,7 +125,7 @@ def verify(
         ports=_ports(port, targets),
         report=Path(report),
         store=store,
-        build_dir=build_dir,
+        app=app,
     )
     cases = [case for case in cross([wanted], targets) if case.chunk_frames in chunks]
     start_report(settings.report)
