@@ -126,6 +126,16 @@ class StreamingError(HarnessError):
             found.append(error)
         return found
 
+    def about(self, chunk_frames: int) -> StreamingError:
+        """What of it holds for one chunk size, which is one of those that are refused."""
+        first, *rest = (
+            fault
+            for fault in self.every
+            if not fault.chunk_frames or chunk_frames in fault.chunk_frames
+        )
+        first.others = [vars(fault) for fault in rest]
+        return first
+
     def __str__(self) -> str:
         if not self.others:
             return super().__str__()

@@ -7,7 +7,7 @@ processes of their own, never in this one.
 from espdl_hil.quantize.artifacts import Artifacts
 from espdl_hil.quantize.foreign import NOT_JUDGED
 from espdl_hil.quantize.log_rules import LogLine, Meaning
-from espdl_hil.quantize.prepare import Progress, prepare
+from espdl_hil.quantize.prepare import Progress, prepare, result_of
 from espdl_hil.quantize.recipe import Recipe
 from espdl_hil.quantize.stimulus import generator
 from espdl_hil.quantize.store import Store
@@ -22,4 +22,5 @@ __all__ = [
     "Store",
     "generator",
     "prepare",
+    "result_of",
 ]
