@@ -37,8 +37,8 @@ RUN_FIELDS = [
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "emulator", "board", "real_time_factor",
-    "latency_us", "artifacts", "outputs", "diagnosis", "details",
+    "frames", "checks", "sqnr_db", "cosine", "quantization", "emulator", "board",
+    "real_time_factor", "latency_us", "artifacts", "outputs", "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",

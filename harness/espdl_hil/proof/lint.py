@@ -115,7 +115,9 @@ def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
         f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
     ]
     lines += artifacts.notes(case.chunk_frames)
-    losses = expected.ladder.losses.items()
-    lines += [f"weakest layer for {name}: {loss}" for name, loss in losses]
     names = from_espdl(expected.offline_graph)
-    return [readable(line, names) for line in lines]
+    losses = expected.ladder.losses.items()
+    return [
+        *(readable(line, names) for line in lines),
+        *(f"weakest layer for {name}: {loss}" for name, loss in losses),
+    ]

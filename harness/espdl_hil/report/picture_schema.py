@@ -82,12 +82,12 @@ _BUDGET: dict[str, _Check] = {
     ),
 }
 _LAYER: dict[str, _Check] = {
-    **dict.fromkeys(("operator", "node", "tensor"), _is_text),
+    **dict.fromkeys(("operator", "node", "module", "tensor"), _is_text),
     "inputs": _list_of(_is_count),
     "frames": _or_null(_is_count),
     "keeps": _is_count,
     **dict.fromkeys(("changes_db", "clipped", "saturated"), _or_null(_is_number)),
-    "output": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("made_up", "output"), lambda value: isinstance(value, bool)),
 }
 _PICTURES: dict[str, _Check] = {
     "comparisons": _list_of(_has(_COMPARISON)),

@@ -28,6 +28,7 @@ class Device:
         port: The port as the user would name it.
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
+        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         espdl_version: ESP-DL that the app was built with.
         idf_version: ESP-IDF that it was built with.
@@ -152,6 +153,7 @@ class Row:
         sqnr_db: Signal to quantization noise against the float model, over all outputs; None if
             undefined.
         cosine: Cosine against the float model; None if undefined.
+        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         board: The lab's name of the board, or its port; empty for a device of this run alone.
         real_time_factor: Median time of a chunk through the time that its frames stand for: below 1
@@ -176,6 +178,7 @@ class Row:
     accuracy: Accuracy | None = None
     sqnr_db: float | None = None
     cosine: float | None = None
+    quantization: Mapping[str, Any] | None = None
     emulator: str = ""
     board: str = ""
     real_time_factor: float | None = None
@@ -348,6 +351,7 @@ _PLAIN = (
         "frames",
         "sqnr_db",
         "cosine",
+        "quantization",
         "emulator",
         "board",
         "real_time_factor",

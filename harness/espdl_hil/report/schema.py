@@ -171,6 +171,7 @@ _ROW: dict[str, _Check] = {
     ),
     "sqnr_db": _or_null(_is_number),
     "cosine": _or_null(_is_number),
+    "quantization": _or_null(lambda value: isinstance(value, Mapping)),
     "latency_us": _or_null(_has(_LATENCY)),
     "artifacts": _is_texts,
     "outputs": _is_texts,
