@@ -24,12 +24,13 @@ from esp_ppq.quantization.optim import QuantAlignmentPass
 from espdl_hil.quantize.states import align_state, set_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SUMS = ("Add", "Sub")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 _GAIN = 4.0  # how much smaller the squared error must be for esp-ppq's own choice to be left
 _MAX_SHIFT = 16
+_BATCHES = 8  # of the calibration, that errors are computed on
 _MAX_WIDER = 4  # esp-ppq rounds to the nearest power of two; kl clips more
 
 
@@ -56,9 +57,9 @@ class Alignment(QuantAlignmentPass):
     ) -> None:
         quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
         found = {c: _Found.of(c) for op in quantized for c in op.output_quant_config}
-        values = _run_float(graph, executor, list(dataloader)[-1])
+        values = [_run_float(graph, executor, batch) for batch in list(dataloader)[-_BATCHES:]]
         for config, variable in _free(quantized):
-            _widen(config, values[variable.name])
+            _widen(config, [batch[variable.name] for batch in values])
         for op in dict.fromkeys(_last_of_chain(op) for op in quantized if op.type in _SUMS):
             if _may_clip(op):
                 _choose(op, values)
@@ -157,7 +158,7 @@ def _free(quantized: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 yield config, variable
 
 
-def _widen(config: Any, values: Any) -> None:
+def _widen(config: Any, values: Sequence[Any]) -> None:
     """Give a tensor a larger step where that much reduces what clipping loses.
 
     esp-ppq rounds the step that it finds to the nearest power of two: down to 0.7 of what the
@@ -166,8 +167,11 @@ def _widen(config: Any, values: Any) -> None:
     errors = []
     for shift in range(_MAX_WIDER):
         scale = config.scale * 2**shift
-        steps = torch.round(values / scale).clamp(config.quant_min, config.quant_max)
-        errors.append(float(((steps * scale - values) ** 2).mean()))
+        error = 0.0
+        for value in values:
+            steps = torch.round(value / scale).clamp(config.quant_min, config.quant_max)
+            error += float(((steps * scale - value) ** 2).mean())
+        errors.append(error)
     best = errors.index(min(errors))
     if errors[best] * _GAIN < errors[0]:
         set_step(config, config.scale * 2**best)
@@ -212,25 +216,25 @@ def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str,
     return {**batch, **constants, **dict(zip(made, values, strict=True))}
 
 
-def _choose(op: Any, values: Mapping[str, Any]) -> None:
+def _choose(op: Any, values: Sequence[Mapping[str, Any]]) -> None:
     """Give a sum, and with it its operands, the step with the smallest error.
 
     Add and Sub take integers as they are, so operands and result share one exponent. esp-ppq
     takes that of the result, at which a larger operand (the 1 of ``1 - gate``) is clipped.
     """
     config = op.output_quant_config[0].dominated_by
-    wanted = _sum(op, values, None, config)
     reader = op.outputs[0].dest_ops
     rectified = len(reader) == 1 and reader[0].type in ("Relu", "Clip")
     errors = []
     for shift in range(_MAX_SHIFT):
         scale = config.scale * 2**shift
-        difference = _sum(op, values, scale, config) * scale
-        if rectified:  # what is clipped below zero is nothing lost
-            difference, exact = difference.clamp(min=0), wanted.clamp(min=0)
-        else:
-            exact = wanted
-        errors.append(float(((difference - exact) ** 2).mean()))
+        error = 0.0
+        for batch in values:
+            found, exact = _sum(op, batch, scale, config) * scale, _sum(op, batch, None, config)
+            if rectified:  # what is clipped below zero is nothing lost
+                found, exact = found.clamp(min=0), exact.clamp(min=0)
+            error += float(((found - exact) ** 2).mean())
+        errors.append(error)
     best = errors.index(min(errors))
     if errors[best] * _GAIN < errors[0]:
         set_step(config, config.scale * 2**best)
