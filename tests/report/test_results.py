@@ -118,6 +118,17 @@ def test_a_real_time_factor_needs_a_latency(make_row, results):
     assert timed["real_time_factor"] == 0.01
 
 
+def test_quantization_settings_are_kept_and_reports_from_before_have_none(make_row, results):
+    assert make_row(quantization={"batches": 8}).to_json()["quantization"] == {"batches": 8}
+    content = results.to_json()
+    content["rows"][0]["quantization"] = "minmax"
+    with pytest.raises(ResultsError, match="quantization is no object"):
+        validate_results(content)
+    del content["rows"][0]["quantization"]
+    validate_results(content)
+    assert Results.from_json(content).rows[0].quantization is None
+
+
 def test_a_simulated_row_takes_no_latency(make_row):
     with pytest.raises(ValueError, match="a device that is simulated has no chip time"):
         make_row(latency_us=Latency(1, 1, 1))

@@ -82,17 +82,26 @@ _BUDGET: dict[str, _Check] = {
     ),
 }
 _LAYER: dict[str, _Check] = {
-    **dict.fromkeys(("operator", "node", "module", "tensor"), _is_text),
+    **dict.fromkeys(("operator", "node", "tensor"), _is_text),
     "inputs": _list_of(_is_count),
     "frames": _or_null(_is_count),
     "keeps": _is_count,
     **dict.fromkeys(("changes_db", "clipped", "saturated"), _or_null(_is_number)),
-    **dict.fromkeys(("made_up", "output"), lambda value: isinstance(value, bool)),
+    "output": lambda value: isinstance(value, bool),
+}
+_LATER: dict[str, _Check] = {  # reports from before it have none
+    "module": _is_text,
+    "made_up": lambda value: isinstance(value, bool),
 }
 _PICTURES: dict[str, _Check] = {
     "comparisons": _list_of(_has(_COMPARISON)),
     "budget": _list_of(_has(_BUDGET)),
-    "layers": _list_of(_has(_LAYER)),
+    "layers": _list_of(
+        lambda layer: (
+            _has(_LAYER)(layer)
+            and all(check(layer[name]) for name, check in _LATER.items() if name in layer)
+        )
+    ),
     "latency_us": _or_null(_list_of(_is_number)),
 }
 

@@ -279,7 +279,7 @@ class Row:
         """The row as ``results.json`` keeps it."""
         made = {name: self.checks.get(name) for name in CHECKS} | {ACCURACY: self.accuracy}
         return {
-            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in (*_PLAIN, "quantization")},
             "outcome": str(self.outcome),
             "checks": {name: check and check.to_json() for name, check in made.items()},
             "latency_us": None if self.latency_us is None else asdict(self.latency_us),
@@ -297,6 +297,7 @@ class Row:
         accuracy = checks.pop(ACCURACY, None)
         return cls(
             **{name: data[name] for name in (*_PLAIN, "artifacts", "outputs", "diagnosis")},
+            quantization=data.get("quantization"),
             outcome=Outcome(data["outcome"]),
             checks={name: Check.from_json(check) for name, check in checks.items()},
             accuracy=accuracy and Accuracy.from_json(accuracy),
@@ -351,7 +352,6 @@ _PLAIN = (
         "frames",
         "sqnr_db",
         "cosine",
-        "quantization",
         "emulator",
         "board",
         "real_time_factor",

@@ -171,7 +171,6 @@ _ROW: dict[str, _Check] = {
     ),
     "sqnr_db": _or_null(_is_number),
     "cosine": _or_null(_is_number),
-    "quantization": _or_null(lambda value: isinstance(value, Mapping)),
     "latency_us": _or_null(_has(_LATENCY)),
     "artifacts": _is_texts,
     "outputs": _is_texts,
@@ -272,6 +271,7 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         f"{substrate}, but has a latency": substrate != SILICON and row["latency_us"] is not None,
         "keeps a real time without a latency": row["real_time_factor"] and not row["latency_us"],
         f"{substrate}, but names an emulator": substrate != EMULATED and row["emulator"],
+        "quantization is no object": not isinstance(row.get("quantization") or {}, Mapping),
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]
