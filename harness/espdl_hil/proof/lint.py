@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import HarnessError, StreamingError
@@ -11,14 +11,13 @@ from espdl_hil.operators import check_graph
 from espdl_hil.operators.sizes import node_macs
 from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
-from espdl_hil.quantize import Recipe, Store, prepare
+from espdl_hil.quantize import Recipe, Store, prepare, result_of
 from espdl_hil.streaming import Severity, finding_of, from_espdl
 from espdl_hil.streaming.findings import find
 from espdl_hil.streaming.names import readable
 from espdl_hil.streaming.rules import CHIP_ROUNDING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from espdl_hil.model import StreamingModel
@@ -67,48 +66,23 @@ def lint_model(
     model = load_model(path)
     target = target or model.targets[0]
     widths = model.bits if bits is None else (bits,)
-    results = _prepared(model, target, widths, Store(store), progress)
+    recipes = {width: Recipe.of(model, target, width) for width in widths}
+    results = prepare(list(recipes.values()), Store(store), progress=progress)
     linted = Linted()
-    _note_failures(linted, model, results)
-    for width, result in results.items():
-        if isinstance(result, StreamingError):
-            fine = _fine_chunks(model, result)
-            if not fine:
+    _note_failures(linted, model, {width: results[r.key] for width, r in recipes.items()})
+    for width, recipe in recipes.items():
+        for chunk_frames in model.chunk_frames:
+            result = result_of(results, recipe, chunk_frames)
+            if isinstance(result, HarnessError):
                 continue
-            rest = replace(model, chunk_frames=fine)
-            result = _prepared(rest, target, (width,), Store(store), progress)[width]
-        if isinstance(result, HarnessError):
-            continue
-        for chunk_frames, findings in result.lint.items():
             label = f"{model.name} int{width} chunk{chunk_frames}"
-            linted.findings[label] = findings
+            findings = linted.findings[label] = result.lint[chunk_frames]
             wrong = any(finding.severity is Severity.ERROR for finding in findings)
             if chunk_frames in result.plans and not wrong:
                 expected = Expected(Case(target, model, width, chunk_frames), result)
                 linted.findings[label] = [*findings, *chip_rounding(expected)]
                 linted.facts[label] = describe_stream(expected)
     return linted
-
-
-def _prepared(
-    model: StreamingModel,
-    target: str,
-    widths: Sequence[int],
-    store: Store,
-    progress: Progress | None,
-) -> dict[int, Result]:
-    recipes = {width: Recipe.of(model, target, width) for width in widths}
-    results = prepare(list(recipes.values()), store, progress=progress)
-    return {width: results[recipe.key] for width, recipe in recipes.items()}
-
-
-def _fine_chunks(model: StreamingModel, refusal: StreamingError) -> tuple[int, ...]:
-    """The chunk sizes that no fault is about."""
-    faults = refusal.every
-    if not all(fault.chunk_frames for fault in faults):
-        return ()
-    refused = {chunk for fault in faults for chunk in fault.chunk_frames}
-    return tuple(chunk for chunk in model.chunk_frames if chunk not in refused)
 
 
 def _note_failures(linted: Linted, model: StreamingModel, results: dict[int, Result]) -> None:
@@ -156,7 +130,9 @@ def describe_stream(expected: Expected) -> list[str]:
         f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
     ]
     lines += artifacts.notes(case.chunk_frames)
-    losses = expected.ladder.losses.items()
-    lines += [f"weakest layer for {name}: {loss}" for name, loss in losses]
     names = from_espdl(expected.offline_graph)
-    return [readable(line, names) for line in lines]
+    losses = expected.ladder.losses.items()
+    return [
+        *(readable(line, names) for line in lines),
+        *(f"weakest layer for {name}: {loss}" for name, loss in losses),
+    ]

@@ -180,7 +180,7 @@ class Rig:
         """
         found = self._expected.get(case.id)
         if found is None:
-            result = self._results[self._recipe(case).key]
+            result = self._result(case)
             if isinstance(result, HarnessError):
                 raise result
             found = Expected(case, result)
@@ -363,10 +363,15 @@ class Rig:
     def _artifacts(self, target: str) -> list[tuple[Case, Artifacts]]:
         found = []
         for case in self.cases:
-            result = self._results[self._recipe(case).key]
+            result = self._result(case)
             if case.target == target and not isinstance(result, HarnessError):
                 found.append((case, result))
         return found
+
+    def _result(self, case: Case) -> Artifacts | HarnessError:
+        from espdl_hil.quantize import result_of
+
+        return result_of(self._results, self._recipe(case), case.chunk_frames)
 
     @functools.cache  # noqa: B019 - one rig lives as long as the process
     def _recipe(self, case: Case) -> Recipe:

@@ -93,7 +93,8 @@ ALONG_TIME = Rule(
     _E,
     "concat, split or scatter along time",
     "Joining or cutting tensors along the frame axis depends on the length of the sequence.",
-    "work along the channel axis; to pad, use F.pad(x, (frames, 0)) instead of joining zeros",
+    "work along the channel axis; to pad, or for frames of the chunk before, use "
+    "F.pad(x, (frames, 0)): a cache is put there",
 )
 REVERSED = Rule(
     "S111",

@@ -87,7 +87,6 @@ function budget(b) {
     el("figcaption", {}, `Mean squares add up to the total${decibels}.`));
 }
 
-const modulePath = (node, operator) => node.includes("/") && operator !== "StreamingCache" ? node.replace(/^\//, "").split("/").slice(0, -1).join(".") : "";
 function layers(found, diagnosis) {
   const readers = found.map(() => 0), lanes = [], laneOf = [];
   found.forEach(layer => layer.inputs.forEach(i => readers[i]++));
@@ -113,10 +112,10 @@ function layers(found, diagnosis) {
   const share = v => v === null ? "" : v === 0 ? "0" : v < 0.0005 ? "<0.1%" : `${(100 * v).toFixed(1)}%`;
   const body = rows.map((r, i) => {
     const l = r.layer, before = l.inputs.map(j => found[j].changes_db).filter(v => v !== null), drop = l.changes_db !== null && before.length ? Math.min(...before) - l.changes_db : 0;
-    const diverges = i === wrong, path = modulePath(l.node, l.operator);
+    const diverges = i === wrong;
     return el("tr", { class: [diverges ? "diverges" : "", l.keeps ? "cache" : ""].join(" ").trim() || null },
       el("td", { class: "rail" }, svg(r)),
-      el("td", { class: "name" }, el("strong", {}, l.operator), " ", l.node.startsWith("PPQ_Operation_") ? el("small", {}, "inserted by the exporter") : l.node, path && path !== l.node ? el("small", {}, ` module ${path}`) : null, l.keeps ? el("small", {}, ` keeps ${plural(l.keeps, "frame")} between chunks`) : null, l.output ? el("small", {}, " graph output, compared") : null,
+      el("td", { class: "name" }, el("strong", {}, l.operator), " ", l.made_up ? el("small", {}, "inserted by the exporter") : l.node, l.module ? el("small", {}, ` module ${l.module}`) : null, l.keeps ? el("small", {}, ` keeps ${plural(l.keeps, "frame")} between chunks`) : null, l.output ? el("small", {}, " graph output, compared") : null,
         diverges ? el("strong", { class: "failed" }, ` differs first${diagnosis.chunk !== null && diagnosis.chunk !== undefined ? `: chunk ${diagnosis.chunk}` : ""}${diagnosis.frame !== null && diagnosis.frame !== undefined ? `, frame ${diagnosis.frame} of this tensor` : ""}${diagnosis.channel !== null && diagnosis.channel !== undefined ? `, channel ${diagnosis.channel}` : ""}`) : null),
       el("td", { class: "n wideonly" }, l.frames === null ? "" : String(l.frames)),
       el("td", { class: "n" }, l.changes_db === null ? "" : [el("span", { class: "meter" }, el("i", { style: `width: ${Math.max(0, Math.min(100, l.changes_db))}%` })), " ", l.changes_db.toFixed(1), drop >= 6 ? el("span", { class: "drop" }, ` −${drop.toFixed(0)}`) : null]),
@@ -124,7 +123,7 @@ function layers(found, diagnosis) {
   });
   const heads = [["", ""], ["layer", ""], ["frames a chunk", "n wideonly"], ["SQNR, dB", "n"], ["clipped", "n wideonly"], ["saturated", "n wideonly"]];
   return el("figure", { class: "wide" }, el("h3", {}, "Layers of the streaming file, from input to output"),
-    wrong >= 0 && wrong !== null && wrong !== undefined && diagnosis ? el("p", { class: "said" }, `First divergence: ${found[wrong].operator} ${found[wrong].node}, ${found[wrong].tensor === found[wrong].node || found[wrong].tensor.startsWith("PPQ_Variable_") ? "" : `tensor ${found[wrong].tensor}, `}layer ${wrong} of ${found.length - 1}.`) : null,
+    wrong >= 0 && wrong !== null && wrong !== undefined && diagnosis ? el("p", { class: "said" }, `First divergence: ${found[wrong].operator} ${found[wrong].node}, ${found[wrong].module ? `module ${found[wrong].module}, ` : ""}layer ${wrong} of ${found.length - 1}.`) : null,
     el("div", { class: "layers", tabindex: 0, role: "region", "aria-label": "Layers" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(([t, c]) => el("th", { scope: "col", class: c || null }, t || el("span", { "aria-hidden": "true" }, ""))))), el("tbody", {}, body))),
     el("figcaption", {}, "A square is a cache that the plan inserted. SQNR: what changes along time, float network against the quantized one; a red figure is what a layer loses (6 dB or more). Clipped: float values beyond the range; saturated: values at its ends."));
 }
@@ -138,9 +137,9 @@ function checks(row) {
       row.checks.accuracy ? el("tr", {}, el("td", {}, "offline run against the float model"), el("td", { class: row.checks.accuracy.outcome, "data-name": "outcome" }, row.checks.accuracy.outcome), el("td", { "data-name": "outputs" }, Object.entries(row.checks.accuracy.outputs).map(([n, v]) => `${n} ${v.toFixed(1)} dB`).join(", ")), el("td", { "data-name": "keeps" }, `keeps ${row.checks.accuracy.sqnr_db.toFixed(1)} dB, of the changes ${row.checks.accuracy.changes_db.toFixed(1)} dB`), el("td", { "data-name": "tolerance" }, `at least ${row.checks.accuracy.min_sqnr_db} dB`)) : null)));
 }
 
-function tolerances(found) {
+function tolerances(found, quantization) {
   const heads = ["check", "where", "allowed", "used", "kind", "reason"];
-  return el("section", { class: "wide" }, el("h3", {}, "Ledger of tolerances"), el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map(t => el("th", { scope: "col" }, t)))),
+  return el("section", { class: "wide" }, el("h3", {}, "Ledger of tolerances"), quantization ? el("p", { class: "soft" }, `Quantized with ${Object.entries(quantization).filter(([, v]) => v && JSON.stringify(v) !== "{}").map(([n, v]) => `${n} ${JSON.stringify(v)}`).join(", ")}.`) : null, el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map(t => el("th", { scope: "col" }, t)))),
     el("tbody", {}, found.map(t => el("tr", {}, heads.map(name => el("td", { "data-name": name }, t[name] || "–")))))));
 }
 
@@ -163,7 +162,7 @@ async function fillRoom(place, row, around) {
   const l = row.latency_us;
   const grid = el("div", { class: "grid" }, diagnosed(row),
     row.rules.map(rule => el("section", { class: "wide" }, el("h3", {}, `Rule ${rule.id}: ${rule.title}`), el("p", {}, rule.text), el("p", {}, el("strong", {}, "Edit: "), rule.edit))),
-    first, (pictures.budget || []).map(budget), some(pictures.layers, found => layers(found, row.diagnosis)), drawn, checks(row), some(row.details.tolerances, tolerances),
+    first, (pictures.budget || []).map(budget), some(pictures.layers, found => layers(found, row.diagnosis)), drawn, checks(row), some(row.details.tolerances, found => tolerances(found, row.quantization)),
     el("section", {}, el("h3", {}, "Time of a chunk on the chip"), l ? figures([["Median", `${l.median} µs`], ["95%", `${l.p95} µs`], ["Longest", `${l.max} µs`]]) : el("p", { class: "soft" }, `None: the device is ${row.substrate}${row.emulator ? ` (${row.emulator})` : ""}, and only a chip's own time counts.`), timing),
     some(row.details.alignment, found => part("What is compared with what", list(found))),
     part("Fidelity to the float model", figures([["SQNR", row.sqnr_db === null ? "–" : `${row.sqnr_db.toFixed(2)} dB`], ["Cosine", row.cosine === null ? "–" : row.cosine.toFixed(6)]])),
