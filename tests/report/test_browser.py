@@ -110,9 +110,8 @@ def contrast(page):
 
 def hot_pixels(page):
     """Pixels of the heat map that show a difference: far more red than blue."""
-    return page.evaluate(
-        """() => {
-        const canvas = document.querySelector('#room .chart canvas');
+    return page.locator("#room .chart canvas").first.evaluate(
+        """canvas => {
         const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
         let hot = 0;
         for (let i = 0; i < all.length; i += 4) hot += all[i] > all[i + 2] + 60;

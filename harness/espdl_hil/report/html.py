@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import re
 import zlib
 from collections import Counter
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -33,6 +35,16 @@ _BUNDLE = re.compile(r"(?:^|[\\/ ])(repro[\\/][^\\/ ]+\.zip)$")
 def asset(name: str) -> str:
     """A file of the page's folder, as text."""
     return resources.files("espdl_hil.report").joinpath("page", name).read_text("utf-8")
+
+
+@cache
+def bokeh() -> str:
+    """BokehJS with its interface for scripts, packed; from the package, which is not imported."""
+    spec = importlib.util.find_spec("bokeh")
+    assert spec and spec.submodule_search_locations, "espdl-hil depends on bokeh"
+    folder = Path(spec.submodule_search_locations[0], "server", "static", "js")
+    code = [(folder / f"{name}.min.js").read_text("utf-8") for name in ("bokeh", "bokeh-api")]
+    return base64.b64encode(zlib.compress("\n".join(code).encode())).decode()
 
 
 @cache
@@ -78,6 +90,7 @@ def render_html(results: Results) -> str:
         breakable=breakable,
         letters={str(outcome): letter for outcome, letter in LETTERS.items()},
         rooms=[room(row) for row in rows],
+        bokeh=bokeh() if any(row.details.pictures for row in rows) else "",
         timed=any(row.latency_us for row in rows),
     )
 

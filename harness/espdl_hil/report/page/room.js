@@ -36,19 +36,22 @@ function placeText(p) {
 }
 const key = (style, text, line) => el("span", {}, el("i", { style, class: line ? "line" : "" }), text);
 
+async function inTurn(draw) {
+  for (const one of draw) await one();
+}
 function folded(title, rows, draw) {  // a chart needs a width, so it is drawn when it is opened
   const made = el("details", { class: "wide" }, el("summary", {}, title), el("div", { class: "grid" }, rows));
-  made.addEventListener("toggle", () => { draw.forEach(one => one()); draw = []; });
+  made.addEventListener("toggle", () => { inTurn(draw); draw = []; });
   return made;
 }
 
 async function comparison(p, main) {
   const heat = await unpack(p.heat), most = p.worst ? p.worst.size : 0;
   const title = `${AGAINST[p.against]}${p.part === "offline" ? ", whole run" : ""}: ${p.output}`;
-  const text = placeText(p), rgb = v => `background: rgb(${heatColour(v, most)})`;
+  const text = placeText(p);
   const map = el("div", { class: "chart", role: "img", "aria-label": `Heat map of differences, ${p.columns} by channel. ${text}` });
   const keys = el("p", { class: "keys" }, key("background: var(--zero)", "equal"),
-    most ? key(rgb(Math.min(1, most)), most > 1 && p.unit ? `1 ${p.unit}` : `${+most.toPrecision(3)} ${p.unit}`) : null, most > 1 ? key(rgb(most), `${+most.toPrecision(4)} ${p.unit}`) : null,
+    most > 1 ? key(`background: ${hot(0)}`, `1 ${p.unit}`.trim()) : null, most ? key(`background: ${hottest(most)}`, `${+most.toPrecision(4)} ${p.unit}`.trim()) : null,
     p.first ? el("span", {}, "○ first difference") : null, p.worst ? el("span", {}, "□ largest") : null,
     p.skipped_frames ? key("background: var(--skipped)", `skipped, ${plural(p.skipped_frames, "frame")}: no counterpart`) : null,
     p.warmup_frames ? key("background: repeating-linear-gradient(135deg, var(--soft) 0 1px, transparent 1px 4px)", `warm-up, ${plural(p.warmup_frames, "frame")}: predicted values`) : null,
@@ -63,10 +66,9 @@ async function comparison(p, main) {
     const name = `channel ${wave.channel}${wave.other ? `, element ${wave.other} of its frame` : ""}`;
     const window = expected.length < p.frames ? `, frames ${wave.first_frame} to ${wave.first_frame + expected.length - 1} of ${p.frames}` : "";
     const said = differs ? `${plural(differs, "frame")} of ${expected.length} differ${differs === 1 ? "s" : ""}, first frame ${wave.first_frame + at}${p.chunk_frames ? ` (chunk ${Math.floor((wave.first_frame + at) / p.chunk_frames)})` : ""}` : "equal in every frame";
-    const label = `Waveform of ${name}: ${said}`;
-    const [above, below] = [el("div", { class: "chart", role: "img", "aria-label": label }), el("div", { class: "chart", role: "img", "aria-label": `Difference of ${name}: ${said}` })];
-    rows.push(el("figure", { class: p.waves.length === 1 ? "wide" : "" }, el("h3", {}, `Waveform of ${name}${window}`), el("p", { class: "keys" }, key("border-color: var(--expected)", "expected", true), key("border-color: var(--observed); border-top-style: dashed", "observed", true), p.chunk_frames ? el("span", {}, "┆ border of a chunk") : null), above, below, el("figcaption", {}, said[0].toUpperCase() + said.slice(1) + ".")));
-    later.push(() => waves(above, below, wave, expected, difference, p));
+    const place = el("div", { class: "chart", role: "img", "aria-label": `Waveform of ${name}, and its difference below: ${said}` });
+    rows.push(el("figure", { class: p.waves.length === 1 ? "wide" : "" }, el("h3", {}, `Waveform of ${name}${window}`), el("p", { class: "keys" }, key("border-color: var(--expected)", "expected", true), key("border-color: var(--observed); border-top-style: dashed", "observed", true), p.chunk_frames ? el("span", {}, "┆ border of a chunk") : null), place, el("figcaption", {}, said[0].toUpperCase() + said.slice(1) + ".")));
+    later.push(() => waves(place, wave, expected, difference, p));
   }
   if (p.histogram) {
     const h = p.histogram, equal = p.elements - p.differing, place = el("div", { class: "chart", role: "img", "aria-label": `Histogram of ${p.differing} differences` });
@@ -159,7 +161,8 @@ async function fillRoom(place, row, around) {
     (p === worstFirst[0] ? first : drawn).push(...made.rows); later.push(...made.later);
   }
   const timed = pictures.latency_us, timing = timed && el("div", { class: "chart", role: "img", "aria-label": "Time of each chunk" });
-  if (timed) later.push(() => latencies(timing, timed, row.deadline_us));
+  const limit = row.deadline_us && { value: row.deadline_us, label: `deadline, ${+row.deadline_us.toPrecision(4)} µs` };
+  if (timed) later.push(() => curve(timing, timed.map((_, i) => i), timed, "chunk", "µs", { least: 0, limit }));
   const l = row.latency_us;
   const grid = el("div", { class: "grid" }, diagnosed(row),
     row.rules.map(rule => el("section", { class: "wide" }, el("h3", {}, `Rule ${rule.id}: ${rule.title}`), el("p", {}, rule.text), el("p", {}, el("strong", {}, "Edit: "), rule.edit))),
@@ -173,5 +176,6 @@ async function fillRoom(place, row, around) {
   place.replaceChildren(el("header", {}, el("h2", {}, row.id, " ", el("span", { class: row.outcome }, row.outcome), " ", el("span", { class: `tag ${row.substrate}` }, row.substrate)),
     el("div", { class: "doings" }, some(row.details.replay, found => copyButton(found[0])), around)), grid);
   place.hidden = false;
-  later.forEach(make => make());
+  tidy();
+  inTurn(later);
 }
