@@ -7,9 +7,12 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from espdl_hil.cli.demo import KINDS, MODEL, faults
+from espdl_hil.compare import Outcome
+from espdl_hil.diagnosis.cause import Cause, Diagnosis, Explanation, Place
 from espdl_hil.proof.case import make_cases
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.rig import Rig
@@ -62,6 +65,27 @@ def visit(browser):
         context.close()
 
 
+def more_faults():
+    """What ``espdl-hil demo`` does not break, by the cause that it makes."""
+    from espdl_hil.simulator.faults import ReluLeftOut
+    from espdl_hil.simulator.faults.arithmetic import ResultFault
+
+    class EverySecondNegated(ResultFault):
+        def mapped(self, values, low, high):
+            odd = np.arange(values.size).reshape(values.shape) % 2
+            return np.where(odd, -values, values)
+
+    def nodes(hil):
+        return hil.expected.streaming_graph.nodes
+
+    return {
+        Cause.SATURATION: lambda hil: ReluLeftOut(
+            tuple(n.name for n in nodes(hil) if n.attributes.get("activation") == "Relu")
+        ),
+        Cause.UNEXPLAINED: lambda hil: EverySecondNegated(nodes(hil)[-1].name),
+    }
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A function that proves the demo's model with a fault, and writes its report; None is well."""
@@ -83,7 +107,7 @@ def demo(tmp_path_factory):
             devkit = rig.devkits["esp32s3"]
             devkit.clear()
             if kind:
-                devkit.inject(faults()[kind](hil))
+                devkit.inject({**faults(), **more_faults()}[kind](hil))
             with contextlib.suppress(VerificationError):
                 hil.verify()
             report = write_report(book.results, folder / str(kind))
@@ -181,7 +205,7 @@ def test_from_cell_to_row_to_bundle_by_keyboard(demo, visit):
     "kind",
     [
         kind if kind in ("weight", "cache") else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in KINDS
+        for kind in (*KINDS, Cause.SATURATION, Cause.UNEXPLAINED)
     ],
 )
 def test_chunk_channel_and_layer_stand_beside_the_pictures(demo, visit, kind):
@@ -197,6 +221,8 @@ def test_chunk_channel_and_layer_stand_beside_the_pictures(demo, visit, kind):
     label = page.locator("#room .chart[role=img]").first.get_attribute("aria-label")
     assert said[0] in label
     found = row.diagnosis
+    if kind not in KINDS:
+        assert found["cause"] == kind
     layer = next(text for text in said if text.startswith("First divergence: "))
     assert (found["node"] or found["tensor"]) in layer
     marked = page.locator(".layers tr.diverges")
@@ -212,6 +238,55 @@ def test_equal_runs_show_no_hot_pixel(demo, visit):
     assert hot_pixels(page) == 0
     assert page.locator(".layers tr.diverges").count() == 0
     assert page.locator("#room .said").first.inner_text() == "All 384 elements equal."
+
+
+@pytest.fixture(scope="module")
+def every_cause(tmp_path_factory):
+    """A page with a row of each cause that a diagnosis can name, on two targets."""
+    from espdl_hil.report.html import render_html
+
+    from .large import make_row
+
+    bad = make_row(8, wrong=(3, 7))
+    place = Place(3, 10, 7, "Conv", "/blocks.1/point/Conv", "/blocks.1/point/Conv_output_0")
+    rows = []
+    for number, cause in enumerate(Cause):
+        target = ("esp32s3", "esp32p4")[number % 2]
+        found = Explanation(cause, ("reproduces all 768 elements in 8 chunks",))
+        diagnosis = Diagnosis(bad.model, target, 8, "1 of 768 differ", place, found).to_json()
+        fields = {"target": target, "diagnosis": diagnosis, "id": f"{target}-model-chunk{number}"}
+        if cause is Cause.EMULATOR:
+            fields |= {"outcome": Outcome.DEVIATES, "substrate": "emulated", "emulator": "QEMU 9"}
+        rows.append(replace(bad, **fields))
+    path = tmp_path_factory.mktemp("causes") / "report.html"
+    path.write_text(render_html(Results("2026-11-25T12:00:00+00:00", rows=tuple(rows))))
+    return path, rows
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(390, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)],
+)
+def test_rows_of_every_cause_on_two_targets_open_one_after_the_other(
+    every_cause, visit, width, scheme
+):
+    path, rows = every_cause
+    page = visit(path, width=width, scheme=scheme)
+    for row in rows:
+        page.goto(f"{path.as_uri()}#row={row.id}")
+        page.wait_for_function(
+            "id => document.querySelector('#room h2')?.textContent.startsWith(id)", arg=f"{row.id} "
+        )
+        text = page.locator("#room").inner_text()
+        for told in (row.diagnosis["cause"], row.diagnosis["next_step"], "blocks.1.point"):
+            assert told in text
+        assert overflow(page) <= 0
+    opened(page)
+    assert contrast(page) == []
+    causes = page.locator(".causes strong").all_inner_texts()
+    assert sorted(causes) == sorted(Cause)
+    columns = {cell.get_attribute("data-target") for cell in page.locator(".cell").all()}
+    assert columns == {"esp32s3", "esp32p4"}
 
 
 def many(row, count):

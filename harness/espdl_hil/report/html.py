@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import re
 import zlib
 from collections import Counter
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +39,7 @@ def asset(name: str) -> str:
 @cache
 def bokeh() -> str:
     """BokehJS with its interface for scripts, packed; from the package, which is not imported."""
-    spec = importlib.util.find_spec("bokeh")
-    assert spec and spec.submodule_search_locations, "espdl-hil depends on bokeh"
-    folder = Path(spec.submodule_search_locations[0], "server", "static", "js")
+    folder = Path(str(metadata.distribution("bokeh").locate_file("bokeh/server/static/js")))
     code = [(folder / f"{name}.min.js").read_text("utf-8") for name in ("bokeh", "bokeh-api")]
     return base64.b64encode(zlib.compress("\n".join(code).encode())).decode()
 
