@@ -19,7 +19,7 @@ from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
 from espdl_hil.proof.settings import Settings
-from espdl_hil.report import Results, write_report
+from espdl_hil.report import Accuracy, Latency, Results, write_report
 
 pytestmark = pytest.mark.browser
 
@@ -287,6 +287,39 @@ def test_rows_of_every_cause_on_two_targets_open_one_after_the_other(
     assert sorted(causes) == sorted(Cause)
     columns = {cell.get_attribute("data-target") for cell in page.locator(".cell").all()}
     assert columns == {"esp32s3", "esp32p4"}
+
+
+@pytest.mark.parametrize("factor", [0.5, None])
+def test_time_is_drawn_against_its_deadline_and_the_metric_stands_on_the_page(
+    tmp_path, visit, factor
+):
+    from espdl_hil.report.html import render_html
+
+    from .large import make_row
+
+    row, times = make_row(20), [100.0] * 19 + [300.0]
+    kept = Accuracy(Outcome.PASSED, 40.0, 40.0, 10.0, {"y": 40.0})
+    metric = {"float": 0.95, "offline": 0.9, "streamed": 0.8125}
+    silicon = replace(
+        row,
+        substrate="silicon",
+        latency_us=Latency.of(times),
+        real_time_factor=factor,
+        accuracy=replace(kept, metric=metric),
+        details=replace(row.details, pictures={**row.details.pictures, "latency_us": times}),
+    )
+    path = tmp_path / "report.html"
+    path.write_text(render_html(Results("2026-11-25T12:00:00+00:00", rows=(silicon,))))
+    page = opened(visit(path, "#row=id&figure=metric"))
+    text = page.locator("#room").inner_text()
+    assert "0.8125 streamed, 0.9000 offline, 0.9500 float model" in text
+    assert page.locator(".cell span").inner_text() == "0.812"
+    chart = page.locator("#room .chart[aria-label^='Time of each chunk']")
+    chart.locator("canvas").first.wait_for()
+    told = "1 chunk of 20 later than the deadline" in chart.get_attribute("aria-label")
+    assert told == bool(factor)
+    assert ("200 µs, the time that its frames stand for; 1 chunk of 20 later" in text) == told
+    assert ("none: the model declares no frame_seconds" in text) != told
 
 
 def many(row, count):

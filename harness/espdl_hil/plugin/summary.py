@@ -127,6 +127,7 @@ def properties(row: Row) -> list[tuple[str, object]]:
             for figure in ("outcome", "sqnr_db", "changes_db", "min_sqnr_db")
             if row.accuracy
         ),
+        *((f"metric_{run}", value) for run, value in (row.metric or {}).items()),
         *((f"latency_us_{name}", us) for name, us in times.items()),
         *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
         *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),

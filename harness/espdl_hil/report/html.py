@@ -89,6 +89,7 @@ def render_html(results: Results) -> str:
         rooms=[room(row) for row in rows],
         bokeh=bokeh() if any(row.details.pictures for row in rows) else "",
         timed=any(row.latency_us for row in rows),
+        judged=any(row.metric for row in rows),
     )
 
 

@@ -160,16 +160,19 @@ async function fillRoom(place, row, around) {
     const made = await comparison(p, p === worstFirst[0]);
     (p === worstFirst[0] ? first : drawn).push(...made.rows); later.push(...made.later);
   }
-  const timed = pictures.latency_us, timing = timed && el("div", { class: "chart", role: "img", "aria-label": "Time of each chunk" });
-  const limit = row.deadline_us && { value: row.deadline_us, label: `deadline, ${+row.deadline_us.toPrecision(4)} µs` };
+  const timed = pictures.latency_us, deadline = row.real_time_factor ? row.latency_us.median / row.real_time_factor : null;
+  const late = timed && deadline ? timed.reduce((n, us) => n + (us > deadline), 0) : 0;
+  const limit = deadline && { value: deadline, label: `deadline ${+deadline.toPrecision(4)} µs` };
+  const timing = timed && el("div", { class: "chart", role: "img", "aria-label": `Time of each chunk${deadline ? `; ${plural(late, "chunk")} of ${timed.length} later than the deadline` : ""}` });
   if (timed) later.push(() => curve(timing, timed.map((_, i) => i), timed, "chunk", "µs", { least: 0, limit }));
-  const l = row.latency_us;
+  const l = row.latency_us, task = row.checks.accuracy?.metric, none = `None: the device is ${row.substrate}${row.emulator ? ` (${row.emulator})` : ""}, and only a chip's own figures count.`;
   const grid = el("div", { class: "grid" }, diagnosed(row),
     row.rules.map(rule => el("section", { class: "wide" }, el("h3", {}, `Rule ${rule.id}: ${rule.title}`), el("p", {}, rule.text), el("p", {}, el("strong", {}, "Edit: "), rule.edit))),
     first, (pictures.budget || []).map(budget), some(pictures.layers, found => layers(found, row.diagnosis)), drawn, checks(row), some(row.details.tolerances, tolerances),
-    el("section", {}, el("h3", {}, "Time of a chunk on the chip"), l ? figures([["Median", `${l.median} µs`], ["95%", `${l.p95} µs`], ["Longest", `${l.max} µs`]]) : el("p", { class: "soft" }, `None: the device is ${row.substrate}${row.emulator ? ` (${row.emulator})` : ""}, and only a chip's own time counts.`), timing),
+    el("section", {}, el("h3", {}, "Time of a chunk on the chip"), l ? figures([["Median", `${l.median} µs`], ["95%", `${l.p95} µs`], ["Longest", `${l.max} µs`], ["Deadline", deadline ? `${+deadline.toPrecision(4)} µs, the time that its frames stand for; ${plural(late, "chunk")} of ${timed?.length ?? row.chunks} later` : "none: the model declares no frame_seconds"], ["Real-time factor", row.real_time_factor]]) : el("p", { class: "soft" }, none), timing),
+    part("Memory on the chip", row.memory ? figures(Object.entries(row.memory).map(([name, value]) => [name.replaceAll("_", " "), value?.toLocaleString("en")])) : el("p", { class: "soft" }, row.substrate === "silicon" ? "Not measured." : none)),
     some(row.details.alignment, found => part("What is compared with what", list(found))),
-    part("Fidelity to the float model", figures([["SQNR", row.sqnr_db === null ? "–" : `${row.sqnr_db.toFixed(2)} dB`], ["Cosine", row.cosine === null ? "–" : row.cosine.toFixed(6)]])),
+    part("Fidelity to the float model", figures([["Metric", task && `${task.streamed.toPrecision(4)} streamed, ${task.offline.toPrecision(4)} offline, ${task.float.toPrecision(4)} float model`], ["SQNR", row.sqnr_db === null ? "–" : `${row.sqnr_db.toFixed(2)} dB`], ["Cosine", row.cosine === null ? "–" : row.cosine.toFixed(6)]])),
     some(row.details.findings, found => part("Findings", list(found))), some(row.details.lane_warnings, found => part("20-bit lanes of the S3", list(found))), some(row.details.notes, found => part("Notes", list(found))),
     part("Files", list([...row.bundles.map(path => el("a", { href: path, class: "bundle" }, path)), el("a", { href: "logs/" }, "logs of the devices"), el("a", { href: "results.json" }, "results.json")]), some(Object.entries(row.artifacts), found => figures(found.map(([name, digest]) => [name, el("code", { title: digest }, digest.slice(0, 16))])))),
     some(row.details.replay, found => el("section", { class: "wide" }, el("h3", {}, "Replay"), found.map(text => el("pre", {}, text)))));
