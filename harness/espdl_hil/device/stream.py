@@ -17,11 +17,13 @@ from espdl_hil.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from espdl_hil.device.timing import Pending
     from espdl_hil.device.transport import Transport
     from espdl_hil.wire.messages import StartReply
+
+    Progress = Callable[[int, int], object]
 
 CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data
 CHUNK_REPLY_FIELDS: Final = 30  # of a ChunkReply
@@ -64,11 +66,12 @@ class Stream:
         self._watched = watched
         self._max_payload = transport.max_payload
 
-    def run(self, blocks: Sequence[bytes]) -> list[StepResult]:
+    def run(self, blocks: Sequence[bytes], progress: Progress | None = None) -> list[StepResult]:
         """Run one step per block.
 
         Args:
             blocks: The step's input block each, ``input_bytes`` long.
+            progress: Called with the blocks sent, which waits for room, and all.
 
         Returns:
             One result a block, in order.
@@ -87,6 +90,8 @@ class Stream:
                         f"its inputs have {len(block)}"
                     )
                 steps.append((self._send(index, block), self._request_rest(index)))
+                if progress is not None:
+                    progress(index + 1, len(blocks))
             for sent, rest in steps:
                 results.append(self._collect(sent, rest))
         except RequestError as error:
