@@ -393,8 +393,12 @@ def test_filters_hide_rows_and_stand_in_the_url(large, visit):
 
 def test_print_leaves_out_what_only_a_screen_can_do(demo, visit):
     path, row = demo("state")
-    page = opened(visit(path, f"#row={row.id}"))
+    page = opened(visit(path, f"#row={row.id}", scheme="dark"))
     page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(24, 32, 44)"
+    assert "invert" in page.locator("#room .chart").first.evaluate(
+        "c => getComputedStyle(c).filter"
+    )
     assert page.locator("#filter").is_hidden()
     assert page.locator("#room .doings").is_hidden()
     assert page.locator("#room .said").first.is_visible()

@@ -41,7 +41,12 @@ function tidy(again) {
     if (entry.place.isConnected) chart(entry.place, entry.make);
   }
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => tidy(true));
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
+const shade = () => document.documentElement.classList.toggle("dark", dark.matches);
+shade();
+dark.addEventListener("change", () => { if (!matchMedia("print").matches) { shade(); tidy(true); } });
+const PAPER = 700;  // CSS pixels that a sheet is wide
+addEventListener("beforeprint", () => drawn.forEach(({ place }) => place.style.setProperty("--fits", Math.min(1, PAPER / place.clientWidth))));
 
 // A figure that is as wide as its place. x, y: [label, first, last, {step, places} or null for whole numbers]
 function figure(height, x, y) {
@@ -53,17 +58,17 @@ function figure(height, x, y) {
   const box = new Bokeh.BoxZoomTool({ dimensions: "width" });
   f.add_tools(box);
   f.toolbar.active_drag = matchMedia("(pointer: coarse)").matches ? null : box;  // a finger scrolls the page
-  for (const [axes, [, , , fractions]] of [[f.xaxis, x], [f.yaxis, y]]) {
+  for (const [axes, grid, [, , , fractions]] of [[f.xaxis, f.xgrid, x], [f.yaxis, f.ygrid, y]]) {
+    grid.grid_line_color = css("--grid");
     axes.axis_line_color = axes.major_tick_line_color = css("--grid");
     axes.minor_tick_line_color = null;
     axes.major_label_text_color = axes.axis_label_text_color = css("--soft");
     axes.major_label_text_font = axes.axis_label_text_font = getComputedStyle(document.body).fontFamily;
     axes.major_label_text_font_size = "11px"; axes.axis_label_text_font_size = "12px"; axes.axis_label_text_font_style = "normal"; axes.axis_label_standoff = 2;
     if (fractions) continue;
-    axes.ticker = new Bokeh.AdaptiveTicker({ base: 10, mantissas: [1, 2, 5], min_interval: 1, num_minor_ticks: 0 });
+    axes.ticker = grid.ticker = new Bokeh.AdaptiveTicker({ base: 10, mantissas: [1, 2, 5], min_interval: 1, num_minor_ticks: 0 });
     axes.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
   }
-  f.xgrid.grid_line_color = f.ygrid.grid_line_color = css("--grid");
   return f;
 }
 const tips = (renderers, tooltips, mode) => new Bokeh.HoverTool({ renderers, tooltips, mode: mode || "mouse", point_policy: "follow_mouse" });
@@ -94,7 +99,7 @@ function heatMap(place, heat, p) {
   return chart(place, () => {
     const f = figure(Math.min(300, Math.max(130, 64 + channels * 12)), [noun, -0.5, columns - 0.5], ["channel", -0.5, channels - 0.5]);
     f.background_fill_color = css("--zero");
-    f.outline_line_color = css("--soft");
+    f.outline_line_color = f.xaxis.axis_line_color = f.yaxis.axis_line_color = css("--soft");
     f.xgrid.grid_line_color = f.ygrid.grid_line_color = null;
     const palette = most > 1 ? Array.from({ length: STEPS }, (_, i) => hot(i / (STEPS - 1))) : [hottest(most)];
     const colour = { field: "size", transform: new Bokeh.LogColorMapper({ palette, low: most > 1 ? 1 : 1e-9, high: Math.max(most, 1) }) };
@@ -132,7 +137,7 @@ function waves(place, wave, expected, difference, p) {
     above.add_tools(tips([line], rows, "vline"));
     below.add_tools(tips([bars], rows, "vline"));
     if (p.chunk_frames) {  // borders of chunks, as many as can be told apart
-      const every = Math.ceil(frames.length / p.chunk_frames / 100) * p.chunk_frames, ticks = [];
+      const every = Math.ceil(frames.length / p.chunk_frames / 60) * p.chunk_frames, ticks = [];
       for (let f = Math.ceil(frames[0] / every) * every; f <= ends[1]; f += every) ticks.push(f - 0.5);
       for (const f of [above, below]) { f.xgrid.ticker = new Bokeh.FixedTicker({ ticks }); f.xgrid.grid_line_color = css("--line"); f.xgrid.grid_line_dash = [3, 3]; }
     }
@@ -157,8 +162,9 @@ function curve(place, numbers, values, x, y, { bad, limit, least }) {
     if (numbers.length < DOTS) f.scatter(numbers, gaps, { color: css("--expected"), size: 4 });
     if (bad) f.scatter(numbers, values.map((v, i) => bad[i] ? v ?? NaN : NaN), { marker: "diamond", color: css("--failed"), size: 9 });
     if (limit) {
+      const above = limit.value < low + 0.5 * (high - low);
       f.add_layout(new Bokeh.Span({ location: limit.value, dimension: "width", line_color: css("--mark"), line_dash: [6, 4], line_width: 1.5 }));
-      f.add_layout(new Bokeh.Label({ x: numbers[0], y: limit.value, text: limit.label, text_color: css("--mark"), text_font_size: "12px", text_baseline: limit.value > low + 0.5 * (high - low) ? "top" : "bottom", y_offset: 2, x_offset: 4 }));
+      f.add_layout(new Bokeh.Label({ x: numbers[0], y: limit.value, text: limit.label, text_color: css("--mark"), text_font_size: "12px", text_baseline: above ? "bottom" : "top", y_offset: above ? 3 : -3, x_offset: 4 }));
     }
     f.add_tools(tips([line], [[x, "@x"], [y, "@y{0.[00]}"]], "vline"));
     return f;
