@@ -78,7 +78,8 @@ class Board:
     ) -> None:
         register()
         self.name = port
-        self.flashed: list[int] = []  # bytes of each file written, in order
+        self.flashed: list[int] = []  # bytes of each file written last, in order
+        self.flashed_bytes = 0  # of all, ever
         self._firmware = firmware
         self._baud = baud
         self._usb = _usb_identity(port)
@@ -166,6 +167,7 @@ class Board:
         """
         with self._esptool():
             self.port.reset_input_buffer()
+            self.port.baudrate = self._baud
             HardReset(self.port, uses_usb=self.is_usb_jtag)()
         self.reopen_if_gone()
 
@@ -246,6 +248,7 @@ class Board:
             raise self._explain(error) from None
         finally:
             self.flashed = [int(size) for size in _WROTE.findall(output.text)]
+            self.flashed_bytes += sum(self.flashed)
 
     def _explain(self, error: Exception) -> HarnessError:
         reason = clean(str(error).encode(errors="replace")).strip() or "no reason given"
