@@ -252,6 +252,11 @@ class Row:
         return steps
 
     @property
+    def metric(self) -> Mapping[str, float] | None:
+        """What the model's own metric gives, by name of ``METRIC``; None without one."""
+        return self.accuracy.metric if self.accuracy else None
+
+    @property
     def reason(self) -> str:
         """Why it did not pass, in one line; the cause if it is known."""
         if self.outcome is Outcome.PASSED:
