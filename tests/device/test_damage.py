@@ -189,6 +189,7 @@ PASSED = 0
 @pytest.mark.parametrize(("rate", "share"), [(1e-4, 0.95), (1e-3, 0.0)])
 def test_pytest_runs_through_the_proxy(rate, share, build_dir, tmp_path, capsys):
     count = int(os.environ.get("HIL_CAMPAIGN_RUNS", "200"))
+    first = int(os.environ.get("HIL_CAMPAIGN_SEED", "0"))
     jobs = int(os.environ.get("HIL_CAMPAIGN_JOBS", "2"))  # a run mostly waits
 
     def run(seed):
@@ -204,7 +205,7 @@ def test_pytest_runs_through_the_proxy(rate, share, build_dir, tmp_path, capsys)
     outcomes: collections.Counter[str] = collections.Counter()
     seconds, damaged = [], 0
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for seed, done, seconds_, damaged_ in pool.map(run, range(count)):
+        for seed, done, seconds_, damaged_ in pool.map(run, range(first, first + count)):
             outcome = classify(done)
             outcomes[outcome] += 1
             seconds.append(seconds_)

@@ -41,7 +41,7 @@ REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 ATTEMPTS: Final = 5  # that flash nothing; what was flashed before is skipped in the next
-ATTEMPTS_S: Final = 20.0  # no further attempt after that, unless the last one has flashed something
+ATTEMPTS_S: Final = 15.0  # no further attempt after that, unless the last one has flashed something
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 _VERIFIED = "Hash of data verified"

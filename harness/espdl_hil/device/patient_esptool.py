@@ -23,7 +23,7 @@ RAM_BLOCK_BYTES: Final = 1024
 PART_BYTES: Final = 32 * 1024  # sent again as a whole; a multiple of a flash sector
 RAM_ANSWER_S: Final = 1.0  # esptool waits 3 s; the ROM answers at once
 MAX_REFUSALS: Final = 40  # of one block
-MAX_LOSSES: Final = 4  # of one attempt; in flash, each takes esptool's 3 s
+MAX_LOSSES: Final = 3  # of one attempt; in flash, each takes esptool's 3 s
 
 _COMMANDS = ESPLoader.ESP_CMDS
 _BEGINS = [_COMMANDS[name] for name in ("MEM_BEGIN", "FLASH_BEGIN", "FLASH_DEFL_BEGIN")]
