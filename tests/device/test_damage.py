@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from esptool.util import FatalError
 
+from espdl_hil.device.board import ATTEMPTS, PROGRESS_BYTES, Board
 from espdl_hil.device.dut import Dut, DutConfig
 from espdl_hil.device.errors import TransportError, is_retryable
 from espdl_hil.device.ports import PROBE_DEADLINE_S, probe_chip
@@ -127,6 +129,24 @@ def test_a_damaged_line_takes_large_models(build_dir, streaming):
         assert right
         assert not incidents
         assert proxy.damaged > 20
+
+
+@pytest.mark.parametrize(
+    ("written", "attempts"), [(PROGRESS_BYTES, 8), (PROGRESS_BYTES - 1, ATTEMPTS)]
+)
+def test_attempts_go_on_while_they_flash_much(written, attempts):
+    board, tried = Board.__new__(Board), []
+    board.name, board._output = "port", SimpleNamespace(text=f"Wrote {written} bytes")
+
+    def attempt(patiently):
+        tried.append(patiently)
+        if len(tried) == 8:
+            board._output.text = ""
+        raise TransportError("damaged", port="port")
+
+    with pytest.raises(TransportError, match="damaged"):
+        board._repeat(attempt)
+    assert tried == [False] + [True] * (attempts - 1)
 
 
 class DamagedWhole(Proxy):

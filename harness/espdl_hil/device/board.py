@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
-ATTEMPTS: Final = 5  # that flash nothing; what was flashed before is skipped in the next
-ATTEMPTS_S: Final = 15.0  # no further attempt after that, unless the last one has flashed something
+ATTEMPTS: Final = 5  # what was flashed in one is skipped in the next
+ATTEMPTS_S: Final = 12.0  # no further attempt after that
+PROGRESS_BYTES: Final = 2 * PART_BYTES  # an attempt that has flashed so much is followed by another
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
-_VERIFIED = "Hash of data verified"
 
 
 class _Serial(IdfSerial):
@@ -160,8 +160,9 @@ class Board:
                 if final and str(error) in seen:
                     raise
                 seen.append(str(error))
+                written = sum(map(int, _WROTE.findall(self._output.text)))
                 ended = len(seen) >= ATTEMPTS or time.monotonic() > deadline
-                if ended and _VERIFIED not in self._output.text:
+                if ended and written < PROGRESS_BYTES:
                     if isinstance(error, DeviceError):
                         raise
                     raise TransportError(error.message, port=self.name, hint=error.hint) from error
