@@ -42,7 +42,7 @@ REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 ATTEMPTS: Final = 5  # what was flashed in one is skipped in the next
 ATTEMPTS_S: Final = 12.0  # no further attempt after that
-PROGRESS_BYTES: Final = 2 * PART_BYTES  # an attempt that has flashed so much is followed by another
+PROGRESS_BYTES: Final = 2 * PART_BYTES  # after an attempt that has flashed so much both start anew
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
@@ -149,9 +149,9 @@ class Board:
         No answer, another chip and a port that does not open are believed when they come twice:
         the byte that says so may be the damaged one.
         """
-        deadline = time.monotonic() + ATTEMPTS_S
         self.flashed = []
         seen: list[str] = []
+        left, deadline = ATTEMPTS, time.monotonic() + ATTEMPTS_S
         while True:
             try:
                 return attempt(bool(seen))
@@ -160,9 +160,10 @@ class Board:
                 if final and str(error) in seen:
                     raise
                 seen.append(str(error))
-                written = sum(map(int, _WROTE.findall(self._output.text)))
-                ended = len(seen) >= ATTEMPTS or time.monotonic() > deadline
-                if ended and written < PROGRESS_BYTES:
+                left -= 1
+                if sum(map(int, _WROTE.findall(self._output.text))) >= PROGRESS_BYTES:
+                    left, deadline = ATTEMPTS, time.monotonic() + ATTEMPTS_S
+                if not left or time.monotonic() > deadline:
                     if isinstance(error, DeviceError):
                         raise
                     raise TransportError(error.message, port=self.name, hint=error.hint) from error
