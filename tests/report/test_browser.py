@@ -320,6 +320,9 @@ def test_time_is_drawn_against_its_deadline_and_the_metric_stands_on_the_page(
     assert told == bool(factor)
     assert ("200 µs, the time that its frames stand for; 1 chunk of 20 later" in text) == told
     assert ("none: the model declares no frame_seconds" in text) != told
+    known = "{load_us: 1200, psram_peak_bytes: 2097152, stack_free_bytes: null}"
+    shown = [["load", "1,200 µs"], ["psram peak", "2,097,152 bytes"], ["stack free", "unknown"]]
+    assert page.evaluate(f"taken({known})") == shown
 
 
 def many(row, count):

@@ -152,6 +152,12 @@ function diagnosed(row) {
   return el("section", { class: "wide" }, el("h3", {}, "Diagnosis"), figures([["Cause", el("strong", { class: row.outcome }, d.cause)], ["Layer", d.node && `${d.operator} ${d.node}`], ["Module", d.module], ["Begins", place], ["Facts", some(d.facts, list)], ["Next step", d.next_step && el("strong", {}, d.next_step)]]), d.facts ? null : el("pre", {}, d.text));
 }
 
+const UNITS = { bytes: "bytes", us: "µs", mhz: "MHz" };  // as names of figures end
+const taken = found => Object.entries(found).map(([name, value]) => {
+  const words = name.split("_"), unit = UNITS[words.pop()];
+  return [words.join(" "), value === null ? "unknown" : `${value.toLocaleString("en")} ${unit}`];
+});
+
 async function fillRoom(place, row, around) {
   const pictures = row.details.pictures, first = [], drawn = [], later = [];
   const worstFirst = (pictures.comparisons || []).slice().sort((a, b) => (b.differing > 0) - (a.differing > 0) || (b.part === "stream") - (a.part === "stream"));
@@ -169,7 +175,7 @@ async function fillRoom(place, row, around) {
     row.rules.map(rule => el("section", { class: "wide" }, el("h3", {}, `Rule ${rule.id}: ${rule.title}`), el("p", {}, rule.text), el("p", {}, el("strong", {}, "Edit: "), rule.edit))),
     first, (pictures.budget || []).map(budget), some(pictures.layers, found => layers(found, row.diagnosis)), drawn, checks(row), some(row.details.tolerances, found => tolerances(found, row.quantization)),
     el("section", {}, el("h3", {}, "Time of a chunk on the chip"), l ? figures([["Median", `${l.median} µs`], ["95%", `${l.p95} µs`], ["99%", `${l.p99} µs`], ["Longest", `${l.max} µs`], ["Deadline", deadline ? `${+deadline.toPrecision(4)} µs, the time that its frames stand for; ${plural(late, "chunk")} of ${(timed?.length ?? row.chunks).toLocaleString("en")} later` : "none: the model declares no frame_seconds"], ["Real-time factor", row.real_time_factor]]) : el("p", { class: "soft" }, none), timing),
-    part("What it takes of the chip", row.resources ? figures(Object.entries(row.resources).map(([name, value]) => [name.replaceAll("_", " "), value === null ? "not measured" : value.toLocaleString("en")])) : el("p", { class: "soft" }, row.substrate === "silicon" ? "Not measured." : none)),
+    part("Memory and load on the chip", row.resources ? figures(taken(row.resources)) : el("p", { class: "soft" }, row.substrate === "silicon" ? "Not measured." : none)),
     some(row.details.alignment, found => part("What is compared with what", list(found))),
     part("Fidelity to the float model", figures([["Metric", task && `${task.streamed.toPrecision(4)} streamed, ${task.offline.toPrecision(4)} offline, ${task.float.toPrecision(4)} float model`], ["SQNR", row.sqnr_db === null ? "–" : `${row.sqnr_db.toFixed(2)} dB`], ["Cosine", row.cosine === null ? "–" : row.cosine.toFixed(6)]])),
     some(row.details.findings, found => part("Findings", list(found))), some(row.details.lane_warnings, found => part("20-bit lanes of the S3", list(found))), some(row.details.notes, found => part("Notes", list(found))),
