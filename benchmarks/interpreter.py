@@ -1,10 +1,11 @@
 """How fast the interpreter is, as ratios to esp-ppq's TorchExecutor on the same models and inputs.
 
-Usage: ``python benchmarks/interpreter.py [--threads N] [--only NAME ...] [--profile]``
+Usage: ``python benchmarks/interpreter.py [--only NAME ...] [--profile]``
 
-One process quantizes each network once, then both sides run the same input; a figure is the median
-of five runs. Both sides get the same number of threads: torch by its own setting, the BLAS behind
-NumPy by the environment, which is why the script starts itself again when it is not set.
+One process quantizes each network once, then both sides run the same input by turns; a figure is
+the median of five runs, in CPU time, so that a busy machine slows neither side. Each side has one
+thread: torch by its own setting, the BLAS behind NumPy by the environment, which is why the script
+starts itself again when it is not set.
 """
 
 from __future__ import annotations
@@ -222,17 +223,19 @@ def quantize(net: Net, folder: Path) -> tuple[Any, Path]:
     return graph, path
 
 
-def median_s(call: Callable[[], object]) -> float:
-    """Seconds a call takes: median of `RUNS` runs."""
-    call()
-    figures = []
+def medians_s(*calls: Callable[[], object]) -> list[float]:
+    """Seconds of CPU that each call takes: medians of `RUNS` runs, which take turns."""
+    figures: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
     for _ in range(RUNS):
-        count, start = 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < RUN_S:
-            call()
-            count += 1
-        figures.append(spent / count)
-    return statistics.median(figures)
+        for call, mine in zip(calls, figures, strict=True):
+            count, start = 0, time.process_time()
+            while (spent := time.process_time() - start) < RUN_S:
+                call()
+                count += 1
+            mine.append(spent / count)
+    return [statistics.median(mine) for mine in figures]
 
 
 def measure(net: Net, folder: Path, *, profile: bool) -> list[tuple[str, float, float, str]]:
@@ -253,7 +256,8 @@ def measure(net: Net, folder: Path, *, profile: bool) -> list[tuple[str, float, 
         step, forward = partial(execution.step, quantized), partial(executor.forward, x)
         same = agreement(execution, step(), forward())
         name = f"{net.name} [{', '.join(map(str, x.shape))}]"
-        rows.append((name, median_s(step), median_s(forward), same))
+        ours, theirs = medians_s(step, forward)
+        rows.append((name, ours, theirs, same))
         if profile:
             print_profile(name, execution, quantized)
     return rows
@@ -335,7 +339,7 @@ def measure_lanes(path: Path) -> bool:
         execution = load(net, TARGET)
         with exact_sums():
             plain = load(net, TARGET)
-        ours, theirs = (median_s(partial(run.step, feeds)) for run in (execution, plain))
+        ours, theirs = medians_s(*(partial(run.step, feeds) for run in (execution, plain)))
         execution.reset()
         execution.step(feeds)
         short |= ours > goal * theirs
@@ -351,8 +355,8 @@ def print_profile(name: str, execution: Any, inputs: dict[str, Any]) -> None:
     """Where the time of a step goes, by operator."""
     spent: dict[str, float] = {}
     for node, kernel in execution.kernels:
-        spent[node.op_type] = spent.get(node.op_type, 0.0) + median_s(kernel)
-    total = median_s(lambda: execution.step(inputs))
+        spent[node.op_type] = spent.get(node.op_type, 0.0) + medians_s(kernel)[0]
+    total = medians_s(lambda: execution.step(inputs))[0]
     print(f"  {name}: {total * 1e6:.0f} us a step")
     for kind, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"    {kind:20} {seconds * 1e6:9.0f} us  {seconds / total:5.0%}")
@@ -360,21 +364,19 @@ def print_profile(name: str, execution: Any, inputs: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1, help="on both sides")
     parser.add_argument("--only", nargs="*", choices=[net.name for net in NETS])
     parser.add_argument("--profile", action="store_true", help="time by operator")
     options = parser.parse_args()
-    wanted = str(options.threads)
-    if os.environ.get("OMP_NUM_THREADS") != wanted:
+    if os.environ.get("OMP_NUM_THREADS") != "1":
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = {**os.environ, **dict.fromkeys(names, wanted)}
+        environment = {**os.environ, **dict.fromkeys(names, "1")}
         return subprocess.call([sys.executable, *sys.argv], env=environment)
     import torch
 
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     short = False
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        print(f"{options.threads} thread(s), {TARGET}, int8, median of {RUNS} runs")
+        print(f"1 thread, {TARGET}, int8, CPU time, median of {RUNS} runs")
         print(f"{'network':32} {'interpreter':>12} {'TorchExecutor':>14} {'ratio':>7} {'goal':>5}")
         for net in NETS:
             if options.only and net.name not in options.only:

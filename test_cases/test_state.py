@@ -1,6 +1,11 @@
 """State belongs to one stream: reset clears it, and no other stream can touch it."""
 
-from espdl_hil import Hil
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espdl_hil import Hil
 
 
 def test_reset_replays(hil: Hil) -> None:

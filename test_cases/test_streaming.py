@@ -1,8 +1,13 @@
 """The proof: each streaming chunk equals what the whole model gives, on the device."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
-from espdl_hil import Hil
+if TYPE_CHECKING:
+    from espdl_hil import Hil
 
 
 def test_streaming_equals_offline(hil: Hil) -> None:

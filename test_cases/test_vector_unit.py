@@ -4,13 +4,18 @@ The firmware puts them right before each step and says so. Only a simulated devk
 run such code on purpose.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 
-from espdl_hil import Hil
 from espdl_hil.errors import ConfigError
-from espdl_hil.simulator import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from espdl_hil import Hil
 
 pytestmark = pytest.mark.negative
 
@@ -30,6 +35,8 @@ def p4(hil: Hil) -> Iterator[Hil]:
 
 def test_modes_left_by_other_code_are_put_right_or_told(p4: Hil) -> None:
     """A task computes with esp-nn and esp-dsp: between chunks, which is harmless, or in a step."""
+    from espdl_hil.simulator import faults
+
     expected = p4.stream()
     p4.devkit.inject(faults.RoundingLost())
     p4.devkit.inject(faults.MisalignedMode())

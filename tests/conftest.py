@@ -40,6 +40,18 @@ def golden_names():
     return sorted(path.name.removesuffix(".npz") for path in GOLDEN.glob("*.npz"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def scheduler():
+    """One quantize process for all tests of a process: it imports for seconds.
+
+    Imports are seen where no test of this process quantizes, so they wait for the first.
+    """
+    from espdl_hil.quantize import one_scheduler
+
+    with one_scheduler() as shared:
+        yield shared
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)

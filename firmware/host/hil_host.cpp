@@ -2,6 +2,7 @@
 #include "hil_host.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <deque>
@@ -230,6 +231,12 @@ class CallbackSystem final : public hil::System {
       callbacks_.reboot(callbacks_.context);
     }
   }
+  void SetBaud(uint32_t baud) override { callbacks_.set_baud(callbacks_.context, baud); }
+  uint32_t NowMs() override {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return static_cast<uint32_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+  }
 
  private:
   hil_runner callbacks_;
@@ -261,11 +268,11 @@ const char* Refuse(const hil_config& config, const hil_runner& runner) {
   if ((config.models == nullptr) != (config.models_size == 0)) {
     return "models and models_size disagree";
   }
-  const bool complete = runner.load != nullptr && runner.unload != nullptr &&
-                        runner.count != nullptr && runner.describe != nullptr &&
-                        runner.find != nullptr && runner.reset != nullptr &&
-                        runner.retain != nullptr && runner.run != nullptr &&
-                        runner.read != nullptr && runner.memory != nullptr;
+  const bool complete =
+      runner.load != nullptr && runner.unload != nullptr && runner.count != nullptr &&
+      runner.describe != nullptr && runner.find != nullptr && runner.reset != nullptr &&
+      runner.retain != nullptr && runner.run != nullptr && runner.read != nullptr &&
+      runner.memory != nullptr && (runner.set_baud != nullptr || config.max_baud == 0);
   return complete ? nullptr : "a required callback is missing";
 }
 
@@ -308,6 +315,7 @@ struct hil_core {
     facts.boot_nonce = config.boot_nonce;
     facts.chip_revision = config.chip_revision;
     facts.cpu_mhz = config.cpu_mhz;
+    facts.max_baud = config.max_baud;
     facts.flags = (config.flags & HIL_FLAG_SIMULATED) != 0 ? hil::kDeviceSimulated : uint16_t{0};
     if (callbacks.now_us != nullptr) {
       facts.flags = static_cast<uint16_t>(facts.flags | hil::kDeviceMeasuresTime);

@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define HIL_ABI_VERSION 3u
+#define HIL_ABI_VERSION 4u
 #define HIL_MAX_NAME 512  // bytes of a tensor or model name, without a terminator
 #define HIL_MAX_RANK 8
 
@@ -93,7 +93,7 @@ typedef struct {
   size_t capacity;
 } hil_reason;
 
-// What runs models. All members but now_us, reboot and
+// What runs models. All members but now_us, reboot, set_baud and
 // restore_vector_unit are required. `context`
 // is passed to each callback. `model` is the runner's own non-zero id.
 typedef struct {
@@ -144,6 +144,10 @@ typedef struct {
   // queued. Drain, then destroy the core and boot anew. NULL: the core sends the response only.
   void (*reboot)(void* context);
 
+  // The line goes on at another rate, 0: that of the boot; called from hil_core_poll after what
+  // goes out at the old rate was queued. NULL only where max_baud is 0.
+  void (*set_baud)(void* context, uint32_t baud);
+
   // Puts back what kernels rely on in a vector unit, right before and right after each run;
   // HIL_ROUNDING_LOST, HIL_MISALIGNED: what was found changed. NULL: the chip has no such mode.
   uint32_t (*restore_vector_unit)(void* context);
@@ -171,6 +175,7 @@ typedef struct {
   uint32_t max_models;   // 1..8
   uint32_t max_watch;    // 1..256
   uint32_t max_upload;   // bytes of the largest upload
+  uint32_t max_baud;     // highest rate of the line; 0: it has none
 } hil_config;
 
 // HIL_ABI_VERSION of the library; compare before anything else.

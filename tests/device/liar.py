@@ -166,6 +166,7 @@ def hello(app_sha256: bytes) -> HelloReply:
         max_models=2,
         max_payload=PAYLOAD,
         max_upload=1 << 20,
+        max_baud=0,
         max_watch=8,
         max_name=512,
         memory=Memory(1, 2, 1, 3, 4, 3),

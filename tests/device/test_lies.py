@@ -137,7 +137,7 @@ LIES: dict[str, tuple[Any, str]] = {
     "long HELLO": (raw(Hello, lambda d: d + b"x"), "left over"),
     "empty HELLO": (raw(Hello, lambda _: b""), "ends early"),
     "HELLO refused": (
-        lambda request, _: ErrorReply(1, request.TYPE, "no"),
+        lambda request, _: ErrorReply(1, request.TYPE, 0, "no"),
         r"Hello was refused: BAD_REQUEST \(no\)",
     ),
     "HELLO answered with another": (
@@ -175,18 +175,20 @@ LIES: dict[str, tuple[Any, str]] = {
     ),
     "unknown error code": (
         lambda request, reply: (
-            ErrorReply(9999, 1, "x") if isinstance(request, QueryMemory) else reply
+            ErrorReply(9999, 1, 0, "x") if isinstance(request, QueryMemory) else reply
         ),
         "error 9999",
     ),
     "escape in an error": (
         lambda request, reply: (
-            ErrorReply(1, 1, "\x1b]0;owned\x07") if isinstance(request, QueryMemory) else reply
+            ErrorReply(1, 1, 0, "\x1b]0;owned\x07") if isinstance(request, QueryMemory) else reply
         ),
         "control characters",
     ),
     "another session": (
-        lambda request, reply: ErrorReply(3, 1, "") if isinstance(request, QueryMemory) else reply,
+        lambda request, reply: (
+            ErrorReply(3, 1, 0, "") if isinstance(request, QueryMemory) else reply
+        ),
         "another program opened a session",
     ),
     "short memory": (raw(QueryMemory, lambda d: d[:-1]), "ends early"),
@@ -254,8 +256,14 @@ LIES: dict[str, tuple[Any, str]] = {
         ),
         "output 99 is unwritten",
     ),
-    "result longer than asked": (on(ReadResult, data=bytes(PAYLOAD - 4)), "whole result"),
-    "result shorter than asked": (on(ReadResult, data=b""), "whole result"),
+    "result longer than asked": (
+        on(ReadResult, data=bytes(PAYLOAD - 4)),
+        "the results: 54 bytes left over",
+    ),
+    "result shorter than asked": (
+        on(ReadResult, data=b""),
+        "the results: payload of 994 bytes ends early",
+    ),
     "result from elsewhere": (on(ReadResult, offset=3), "offset 3, asked for 994"),
     "tensor longer than asked": (
         lambda request, reply: (

@@ -201,6 +201,15 @@ def test_an_emulator_that_cannot_start_says_why(tmp_path, firmware, package):
         pass
 
 
+def test_a_flash_that_qemu_does_not_have_is_refused(program, firmware, package, monkeypatch):
+    monkeypatch.setitem(firmware.app.flash_settings, "flash_size", "32MB")
+    with (
+        pytest.raises(ConfigError, match=r"for a flash of 32 MB; QEMU has those of 2, 4, 8, 16 MB"),
+        Qemu(firmware, package),
+    ):
+        pass
+
+
 def test_a_program_that_is_no_emulator(tmp_path, firmware, package):
     program = install(tmp_path, "print('hello')\n")
     with pytest.raises(ConfigError, match="--version names no version"):

@@ -48,6 +48,7 @@ HELLO = HelloReply(
     max_models=1,
     max_payload=1024,
     max_upload=1 << 20,
+    max_baud=0,
     max_watch=8,
     max_name=64,
     memory=MEMORY,
@@ -327,7 +328,9 @@ def test_refusals_carry_code_and_words(connect):
         def answer(self, request: Message) -> Message:
             if isinstance(request, Hello):
                 return self.hello
-            return ErrorReply(code=ErrorCode.OUT_OF_MEMORY, request=request.TYPE, text="no room")
+            return ErrorReply(
+                code=ErrorCode.OUT_OF_MEMORY, request=request.TYPE, done=0, text="no room"
+            )
 
     transport, _ = connect(Refusing())
     with pytest.raises(RequestError) as caught:
@@ -342,7 +345,7 @@ def test_an_unknown_code_is_still_told(connect):
         def answer(self, request: Message) -> Message:
             if isinstance(request, Hello):
                 return self.hello
-            return ErrorReply(code=999, request=request.TYPE, text="")
+            return ErrorReply(code=999, request=request.TYPE, done=0, text="")
 
     transport, _ = connect(Odd())
     with pytest.raises(RequestError, match="Reset was refused: error 999"):
@@ -407,7 +410,7 @@ def test_a_forgotten_session_is_a_restart(connect):
         def answer(self, request: Message) -> Message:
             if isinstance(request, Hello):
                 return self.hello
-            return ErrorReply(code=ErrorCode.NO_SESSION, request=request.TYPE, text="")
+            return ErrorReply(code=ErrorCode.NO_SESSION, request=request.TYPE, done=0, text="")
 
     transport, _ = connect(Forgetful())
     with pytest.raises(TransportError, match="the device restarted, or another program opened"):
@@ -509,7 +512,9 @@ def test_another_version_in_the_frame_is_a_handshake_error(connect):
 def test_another_version_in_an_error_is_a_handshake_error(connect):
     class Strict(Device):
         def answer(self, request: Message) -> Message:
-            return ErrorReply(code=ErrorCode.VERSION, request=request.TYPE, text="I speak 2")
+            return ErrorReply(
+                code=ErrorCode.VERSION, request=request.TYPE, done=0, text="I speak 2"
+            )
 
     transport, _ = connect(Strict(), greet=False)
     with pytest.raises(HandshakeError, match="another version of the protocol: I speak 2"):

@@ -1,22 +1,22 @@
-"""What the chips compute, one element and one product after the other, in Python's integers.
+"""What the chips compute, one product after the other, for many elements side by side.
 
-Written for the tests alone and shares no line with the kernels. All take and return nested lists
-or flat ones, as said.
+Written for the tests alone and shares no line with the kernels. Everything takes and returns int64
+arrays, element by element; only the sums of `layer` and `gates` walk, in the order of the chips.
 """
 
 from __future__ import annotations
 
-from math import floor
+import numpy as np
 
 
 def half_even(value, shift):
-    low, rest = value >> shift, value & ((1 << shift) - 1)
-    twice = 2 * rest
-    return low + (twice > 1 << shift or (twice == 1 << shift and low % 2 == 1))
+    low = value >> shift
+    twice = 2 * (value - (low << shift))
+    return low + ((twice > 1 << shift) | ((twice == 1 << shift) & (low % 2 == 1)))
 
 
 def half_up(value, shift):
-    return value if shift == 0 else ((value >> (shift - 1)) + 1) >> 1
+    return np.where(shift == 0, value, ((value >> np.maximum(shift - 1, 0)) + 1) >> 1)
 
 
 def rounded(value, shift, chip):
@@ -24,12 +24,14 @@ def rounded(value, shift, chip):
 
 
 def clip(value, bits):
-    return max(-(2 ** (bits - 1)), min(2 ** (bits - 1) - 1, value))
+    return np.minimum(np.maximum(value, -(2 ** (bits - 1))), 2 ** (bits - 1) - 1)
 
 
 def wrap(value, bits):
-    value %= 2**bits
-    return value - 2**bits if value >= 2 ** (bits - 1) else value
+    if bits == 64:
+        return value
+    value = value % 2**bits
+    return np.where(value >= 2 ** (bits - 1), value - 2**bits, value)
 
 
 def lane_bits(chip, bits):
@@ -38,34 +40,37 @@ def lane_bits(chip, bits):
     ]
 
 
-def layer(taps, weights, bias, shift, chip, bits, *, channel, channels, depthwise, relu):
-    """One output element.
+def layer(taps, weights, bias, shift, chip, bits, *, depthwise, relu):
+    """All outputs (P, N) of a layer.
 
     Args:
-        taps: A list of inputs for each tap.
-        weights: Likewise, of this channel.
-        bias: Of this channel.
-        shift: To the right.
+        taps: (K, P, C), the inputs of each tap at each place.
+        weights: (N, K, C), or (N, K, 1) of a depthwise layer.
+        bias: (N,).
+        shift: (N,), to the right.
         chip: esp32s3 or esp32p4.
         bits: 8 or 16.
-        channel: Its number.
-        channels: How many there are.
-        depthwise: Whether every channel is in a lane.
+        depthwise: Whether every channel is in a lane, and has an input of its own.
         relu: Whether negative outputs become 0.
     """
-    block = 128 // bits
-    if depthwise or channel < channels - channels % block:
-        width, step = lane_bits(chip, bits), 1
-    else:
-        width, step = 40, block
-    total = wrap(bias, width)
-    for inputs, factors in zip(taps, weights, strict=True):
-        for first in range(0, len(inputs), step):
-            part = slice(first, first + step)
-            total += sum(x * w for x, w in zip(inputs[part], factors[part], strict=True))
-            total = clip(total, width)
-    result = clip(rounded(total, shift, chip), bits)
-    return max(result, 0) if relu else result
+    block, channels, places = 128 // bits, len(weights), taps.shape[1]
+    in_lanes = channels if depthwise else channels - channels % block
+    width = lane_bits(chip, bits)
+    start = np.concatenate([wrap(bias[:in_lanes], width), wrap(bias[in_lanes:], 40)])
+    lanes, tails = (
+        np.repeat(part[None], places, 0) for part in (start[:in_lanes], start[in_lanes:])
+    )
+    for inputs, factors in zip(taps, weights.swapaxes(0, 1), strict=True):
+        if depthwise:
+            lanes = clip(lanes + inputs * factors[:, 0], width)
+            continue
+        for x, w in zip(inputs.T, factors[:in_lanes].T, strict=True):
+            lanes = clip(lanes + x[:, None] * w, width)
+        for first in range(0, inputs.shape[1], block):
+            part = slice(first, first + block)
+            tails = clip(tails + inputs[:, part] @ factors[in_lanes:, part].T, 40)
+    result = clip(rounded(np.concatenate([lanes, tails], 1), shift, chip), bits)
+    return np.maximum(result, 0) if relu else result
 
 
 def product(a, b, shift, chip):
@@ -76,9 +81,10 @@ def product(a, b, shift, chip):
 def float_product(a, b, shift, chip):
     """Mul of int16 of a shorter one, in C: rounded to the 24 bits of a float32 first."""
     exact = a * b
-    spare = max(abs(exact).bit_length() - 24, 0)
-    kept = half_even(abs(exact), spare) << spare
-    return clip(rounded(-kept if exact < 0 else kept, shift, chip), 16)
+    length = np.frexp(np.abs(exact).astype(np.float64))[1]  # exact: 31 bits at most
+    spare = np.maximum(length - 24, 0).astype(np.int64)
+    kept = half_even(np.abs(exact), spare) << spare
+    return clip(rounded(np.sign(exact) * kept, shift, chip), 16)
 
 
 def innermost(first, second):
@@ -105,15 +111,14 @@ def prelu(x, slope, exponents, bits, chip):
     taken, of_slope, made = exponents
     shift = made - taken - of_slope
     if bits == 8:
-        if x < 0:
-            return clip(rounded(x * slope, shift, chip), 8)
+        below = clip(rounded(x * slope, shift, chip), 8)
         if made >= taken:
-            return clip(rounded(x, made - taken, chip), 8)
-        return clip(x * wrap(2 ** (taken - made), 8), 8)
+            return np.where(x < 0, below, clip(rounded(x, made - taken, chip), 8))
+        return np.where(x < 0, below, clip(x * wrap(2 ** (taken - made), 8), 8))
     if chip == "esp32s3":
-        return wrap((x * slope) >> shift, 16) if x <= 0 else x
+        return np.where(x <= 0, wrap((x * slope) >> shift, 16), x)
     moved = (x * slope) >> shift if shift >= 0 else (x * slope) << -shift
-    return clip(wrap(moved, 32), 16) if x < 0 else x
+    return np.where(x < 0, clip(wrap(moved, 32), 16), x)
 
 
 def requantize(x, coarser, taken, made, chip, *, small=False):
@@ -122,7 +127,8 @@ def requantize(x, coarser, taken, made, chip, *, small=False):
         return clip(x, made)
     if small or (taken == made == 16 and coarser < -14):
         exact = x * 2.0**-coarser
-        return clip(round(exact) if chip == "esp32p4" else floor(exact + 0.5), made)
+        whole = np.rint(exact) if chip == "esp32p4" else np.floor(exact + 0.5)
+        return clip(whole.astype(np.int64), made)
     if coarser > 0:
         return clip(rounded(x, coarser, chip), made)
     narrow = chip == "esp32s3" and taken == made == 8
@@ -132,13 +138,12 @@ def requantize(x, coarser, taken, made, chip, *, small=False):
     return clip(moved, made)
 
 
-def gate(inputs, weights, shift, chip):
-    """A row of int16 gate sums, the length a multiple of 8 and the shift not negative."""
-    total = 0
-    for first in range(0, len(inputs), 8):
-        for x, w in zip(inputs[first : first + 8], weights[first : first + 8], strict=True):
-            total += x * w
-        total = clip(total, 40)
+def gates(inputs, weights, shift, chip):
+    """Int16 gate sums (P, N) of rows (P, C) and (N, C), C a multiple of 8, the shift 0 or more."""
+    total = np.zeros((len(inputs), len(weights)), np.int64)
+    for first in range(0, inputs.shape[1], 8):
+        part = slice(first, first + 8)
+        total = clip(total + inputs[:, part] @ weights[:, part].T, 40)
     if chip == "esp32p4":
         return clip(half_even(total, shift), 16)
     return clip((total + ((1 << shift) >> 1)) >> shift, 16)

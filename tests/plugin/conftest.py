@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from warm_pytest import run_pytest
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,11 +42,17 @@ class Project:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def pytest(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def pytest(
+        self, *arguments: str, timeout_s: float = 300, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run pytest here; *fresh* if it matters what is imported when it starts."""
+        environment = {k: v for k, v in os.environ.items() if k != "IDF_PATH"} | self.environment
+        if not fresh:
+            return run_pytest(self.options(*arguments), self.folder, environment, timeout_s)
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
-            env={k: v for k, v in os.environ.items() if k != "IDF_PATH"} | self.environment,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -53,18 +60,22 @@ class Project:
         )
 
     def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "pytest", *self.options(*arguments)]
+
+    def options(self, *arguments: str) -> list[str]:
         # These take time in each of some hundred runs: one to import, one to collect garbage.
         options = [
             f"-pno:{n}" for n in ("cacheprovider", "hypothesispytest", "unraisableexception")
         ]
         options.append(f"--hil-store={self.store}")
-        return [sys.executable, "-m", "pytest", *options, *arguments]
+        return [*options, *arguments]
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
-    """One artifact store for all tests, so that each model is quantized once."""
-    return tmp_path_factory.mktemp("store")
+    """One artifact store for all tests and processes, so that each model is quantized once."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "store"
 
 
 @pytest.fixture

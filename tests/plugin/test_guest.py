@@ -201,6 +201,6 @@ def test_nothing_is_registered_where_nothing_of_ours_is_used(project):
             assert "numpy" not in sys.modules
         """,
     )
-    run = project.pytest(*SIM)
+    run = project.pytest(*SIM, fresh=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert not (project.folder / "hil-report").exists()

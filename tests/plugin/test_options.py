@@ -80,6 +80,8 @@ def settings(*, worker=None, **options):
         "--hil-board": None,
         "--hil-wait": 1.0,
         "--hil-overwrite": False,
+        "--hil-max-baud": None,
+        "--hil-model-store": "flash",
         "--embedded-services": None,
         "--qemu-prog-path": None,
         "--qemu-extra-args": None,

@@ -64,7 +64,8 @@ def test_the_exporters_own_conversion_of_a_residual_is_found_out(project, stream
     assert (row["outcome"] == "passed") == (code == 0)
 
 
-def test_a_damaged_store_entry_is_reported_and_made_anew(project):
+def test_a_damaged_store_entry_is_reported_and_made_anew(project, tmp_path):
+    project.store = tmp_path / "store"  # others use theirs at the same time
     assert (
         project.pytest("--hil-models=mine.py", "--target=esp32s3", "--hil-device=sim").returncode
         == 0

@@ -222,7 +222,7 @@ def test_collecting_imports_neither_torch_nor_the_exporter(project):
             print("LOADED", sorted({"torch", "esp_ppq", "esptool", "rich"} & set(sys.modules)))
         """,
     )
-    run = project.pytest("--hil-models=mine.py", "--collect-only", "-q", "-s")
+    run = project.pytest("--hil-models=mine.py", "--collect-only", "-q", "-s", fresh=True)
     assert "LOADED []" in run.stdout
 
 

@@ -171,16 +171,48 @@ def alive(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def wait_for(condition: Any, timeout_s: float = 30.0) -> None:
+def wait_for(condition: Any, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
-def test_a_worker_process_that_does_not_start_is_said_for_every_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_requests_share_a_process_that_is_replaced_when_it_has_died(
+    tmp_path: Path, scheduler: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    text = (
+        "def build():\n"
+        f"    open({str(tmp_path / 'seen')!r}, 'w').write(\n"
+        "        f'{os.getppid()} {os.getcwd()} {os.environ.get(\"WHERE\")} {sys.path[1]}'\n"
+        "    )\n"
+        "    from torch import nn\n    return nn.Conv1d(4, 4, 1)\n"
+        "MODEL = declare(build)\n"
+    )
+
+    def seen(name: str) -> list[str]:
+        """Parent, folder, variable of a worker, and its import path behind the model's folder."""
+        recipe = Recipe.of(write(tmp_path, name, f"import sys\n{text}"), "esp32s3", 8)
+        result = prepare([recipe], Store(tmp_path / f"store {name}"))[recipe.key]
+        assert not isinstance(result, Exception), result
+        return (tmp_path / "seen").read_text().split()
+
+    first = seen("first")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.setenv("WHERE", "there")
+    monkeypatch.syspath_prepend(str(tmp_path / "below"))
+    second = seen("second")
+    assert second == [first[0], str(tmp_path / "below"), "there", str(tmp_path / "below")]
+    os.kill(int(first[0]), signal.SIGKILL)
+    wait_for(lambda: not alive(int(first[0])))
+    assert seen("third")[0] != first[0]
+
+
+def test_a_worker_process_that_does_not_start_is_said_for_every_recipe(
+    tmp_path: Path, scheduler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler.close()  # another will be started
     (tmp_path / "path" / "torch").mkdir(parents=True)
     (tmp_path / "path" / "torch" / "__init__.py").write_text("raise OSError('disk is full')")
     monkeypatch.syspath_prepend(str(tmp_path / "path"))

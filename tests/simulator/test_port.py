@@ -258,3 +258,77 @@ def test_a_flood_while_the_chip_is_busy_is_lost_beyond_a_bound(port, client):
     client.sendall(b"and now")
     while not (data := port.read(0.5)).endswith(b"and now"):
         assert set(data) <= {ord("x")}  # what was still on its way
+
+
+# -- a port with a line ----------------------------------------------------------------
+
+BAUD = 115200
+FRAME = bytes(range(1, 101)) * 10  # 87 ms at that rate
+
+
+@pytest.fixture
+def paced():
+    port = SerialPort(paced=True)
+    yield port
+    port.close()
+
+
+@pytest.fixture
+def far(paced):
+    with socket.create_connection(("127.0.0.1", paced.number)) as client:
+        assert paced.read(0.05) == b""
+        client.recv(GREETING_BYTES)
+        yield client
+
+
+def test_bytes_take_the_time_of_a_uart(paced, far):
+    line_s = len(FRAME) * 10 / BAUD
+    started = time.monotonic()
+    paced.write(FRAME)
+    assert time.monotonic() - started >= line_s * (1 - 128 / len(FRAME))  # the rest is in its FIFO
+    paced.write(FRAME)
+    assert time.monotonic() - started >= line_s * (2 - 128 / len(FRAME))
+    assert far.recv(2 * len(FRAME), socket.MSG_WAITALL) == FRAME * 2
+
+    started = time.monotonic()
+    far.sendall(FRAME)
+    received = b""
+    while len(received) < len(FRAME):
+        received += paced.read(1)
+    assert received == FRAME
+    assert time.monotonic() - started >= line_s * 0.9
+
+
+def test_both_directions_go_at_once(paced, far):
+    far.sendall(FRAME)
+    started = time.monotonic()
+    paced.write(FRAME)
+    paced.idle(128 * 10 / BAUD)
+    assert paced.read(0) != b""
+    assert time.monotonic() - started >= len(FRAME) * 10 / BAUD
+
+
+def test_a_higher_rate_is_faster_and_both_ends_need_it(paced, far):
+    paced.set_baud(BAUD)
+    far.sendall(bytes.fromhex(f"fffa2c01{921600:08x}fff0"))
+    far.sendall(b"noise")
+    assert paced.read(0.5) not in (b"", b"noise")
+    assert paced.client_baud == 921600
+    paced.write(b"noise")
+    answers = far.recv(100)
+    assert b"noise" not in answers
+    paced.set_baud(921600)
+    paced.write(b"text")
+    assert far.recv(100) == b"text"
+    far.sendall(b"back")
+    assert paced.read(0.5) == b"back"
+
+
+def test_a_port_without_pace_has_no_rate(port, client):
+    assert port.max_baud == 0
+    port.set_baud(BAUD)
+    client.sendall(bytes.fromhex(f"fffa2c01{921600:08x}fff0") + b"text")
+    started = time.monotonic()
+    assert port.read(1) == b"text"
+    port.write(b"t" * 20_000)
+    assert time.monotonic() - started < 1  # 1.7 s on a line at 115200 baud

@@ -166,6 +166,7 @@ DeviceFacts Bench::Facts() {
   facts.espdl_version = "3.3.9";
   facts.app_version = "1";
   facts.boot_nonce = 0x1122334455667788;
+  facts.max_baud = 2000000;
   facts.flags = kDeviceSimulated | kDeviceMeasuresTime;
   return facts;
 }

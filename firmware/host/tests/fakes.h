@@ -52,7 +52,11 @@ class FakeStream final : public ByteStream {
 class FakeSystem final : public System {
  public:
   void Reboot() override { ++reboots; }
+  void SetBaud(uint32_t baud) override { bauds.push_back(baud); }
+  uint32_t NowMs() override { return now_ms; }
   int reboots = 0;
+  std::vector<uint32_t> bauds;
+  uint32_t now_ms = 0xFFFFFF00;  // wraps soon
 };
 
 struct FakeTensor {

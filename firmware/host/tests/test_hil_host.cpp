@@ -14,6 +14,7 @@ namespace {
 struct Context {
   int unloads = 0;
   int reboots = 0;
+  uint32_t baud = 0;
   uint64_t now_us = 0;
 };
 
@@ -57,6 +58,7 @@ void QueryMemory(void*, hil_memory* memory) { memory->psram_total = 8u << 20; }
 uint64_t NowUs(void* context) { return static_cast<Context*>(context)->now_us; }
 uint32_t RestoreVectorUnit(void*) { return HIL_ROUNDING_LOST | 1u; }  // 1 is no such flag
 void RebootDevice(void* context) { ++static_cast<Context*>(context)->reboots; }
+void SetLineBaud(void* context, uint32_t baud) { static_cast<Context*>(context)->baud = baud; }
 
 class Host {
  public:
@@ -75,9 +77,10 @@ class Host {
     config.max_models = 2;
     config.max_watch = 8;
     config.max_upload = 4096;
-    runner = hil_runner{&context,    LoadModel,  UnloadModel,  CountTensors,     DescribeTensor,
-                        FindTensor,  ResetModel, RetainModel,  RunModel,         ReadTensorBytes,
-                        QueryMemory, NowUs,      RebootDevice, RestoreVectorUnit};
+    config.max_baud = 921600;
+    runner = hil_runner{&context,    LoadModel,  UnloadModel,  CountTensors, DescribeTensor,
+                        FindTensor,  ResetModel, RetainModel,  RunModel,     ReadTensorBytes,
+                        QueryMemory, NowUs,      RebootDevice, SetLineBaud,  RestoreVectorUnit};
   }
 
   std::string Refusal() {
@@ -179,6 +182,15 @@ TEST(WithoutAClockThereIsNoTiming) {
   CHECK_EQ(answer.ReplyTo<HelloReply>(Type::kHello).flags, kDeviceSimulated);
 }
 
+TEST(TheRateIsHandedOver) {
+  Host host;
+  Line line(&host);
+  line.Drain();
+  line.Ask(Type::kHello, Hello());
+  line.Ask(Type::kSetBaud, SetBaud{460800});
+  CHECK_EQ(host.context.baud, 460800u);
+}
+
 TEST(FeedTakesNoMoreThanAWindow) {
   Host host;
   Line line(&host);
@@ -230,6 +242,8 @@ TEST(ConfigurationsOutOfRangeAreRefused) {
   CHECK_EQ(refusal([](Host* host) { host->config.models = nullptr; }),
            "models and models_size disagree");
   CHECK_EQ(refusal([](Host* host) { host->runner.run = nullptr; }),
+           "a required callback is missing");
+  CHECK_EQ(refusal([](Host* host) { host->runner.set_baud = nullptr; }),
            "a required callback is missing");
 }
 

@@ -311,6 +311,99 @@ TEST(ChunksMayComeInFragments) {
   CHECK_EQ(bench.runner.runs, 1);
 }
 
+TEST(APacketMayHoldSeveralSteps) {
+  Ready bench;
+  const Data inputs = {1, 2, 3, 4, 10, 10, 10, 10, 5, 5, 5, 5, 0, 0, 0, 0, 9, 9, 9, 9, 1, 1, 1, 1};
+  const uint32_t one = bench.StartStream(bench.handle);
+  std::vector<Data> singly;
+  for (uint32_t index = 0; index < 3; ++index) {
+    const auto* from = inputs.data() + size_t{8} * index;
+    singly.push_back(ResultOf(bench.Send(one, index, Data(from, from + 8))));
+  }
+  bench.runner.runs = 0;  // which shows in the third output
+  const uint32_t many = bench.StartStream(bench.handle);
+  const Answer answer = bench.Send(many, 0, inputs);
+  CHECK_EQ(bench.runner.runs, 3);
+  const ChunkReply first = answer.ReplyTo<ChunkReply>(Type::kChunk);
+  CHECK_EQ(first.index, 0u);
+  CHECK_EQ(first.result_bytes, singly[0].size());
+  PayloadReader reader(first.data.From(first.result_bytes));
+  CHECK(ToData(first.data.Sub(0, first.result_bytes)) == singly[0]);
+  for (size_t step = 1; step < 3; ++step) {
+    LaterStep later;
+    reader(later);
+    CHECK_EQ(later.flags & kChunkExecuted, kChunkExecuted);
+    CHECK_EQ(later.latency_us, bench.runner.latency_us);
+    CHECK_EQ(later.flags & kChunkUnwritten, 0);
+    Data block(first.result_bytes);
+    for (uint8_t& byte : block) {
+      reader(byte);
+    }
+    CHECK(block == singly[step]);
+  }
+  CHECK(reader.done());
+  CHECK((Head(bench.Send(many, 3, Data(8)), 4) == Data{9, 9, 9, 9}));  // the fourth follows
+}
+
+TEST(AnUnwrittenOutputOfALaterStepIsTold) {
+  Ready bench;
+  const uint32_t stream = bench.StartStream(bench.handle);
+  int runs = 0;
+  bench.runner.step = [&runs](Span<const Bytes>, Span<const MutableBytes> out) {
+    for (const MutableBytes& output : out) {
+      if (runs != 1) {
+        std::fill(output.begin(), output.end(), uint8_t{0});
+      }
+    }
+    ++runs;
+    return Ok();
+  };
+  const ChunkReply first = bench.Send(stream, 0, Data(24)).ReplyTo<ChunkReply>(Type::kChunk);
+  PayloadReader reader(first.data.From(first.result_bytes));
+  LaterStep later;
+  LaterUnwritten unwritten;
+  reader(later);
+  CHECK_EQ(later.flags & kChunkUnwritten, kChunkUnwritten);
+  reader(unwritten);
+  CHECK(unwritten.unwritten_tensors >= 1u);
+  CHECK(unwritten.unwritten_bytes >= 16u);
+  for (uint32_t index = 0; index < first.result_bytes; ++index) {
+    uint8_t byte = 0;
+    reader(byte);
+  }
+  reader(later);
+  CHECK_EQ(later.flags & kChunkUnwritten, 0);
+}
+
+TEST(AFailureNamesTheStepOfItsPacket) {
+  Ready bench;
+  const uint32_t stream = bench.StartStream(bench.handle);
+  int left = 2;
+  bench.runner.step = [&left](Span<const Bytes>, Span<const MutableBytes>) {
+    return left-- == 0 ? Status(Code::kRunFailed, "the third") : Ok();
+  };
+  const ErrorReply error = bench.Send(stream, 0, Data(32)).As<ErrorReply>(Type::kError);
+  CHECK_EQ(error.code, static_cast<uint16_t>(Code::kRunFailed));
+  CHECK_EQ(error.done, 2u);
+  const ErrorReply next = bench.Send(stream, 4, Data(8)).As<ErrorReply>(Type::kError);
+  CHECK_EQ(next.code, static_cast<uint16_t>(Code::kStreamBroken));
+  CHECK_EQ(next.done, 0u);
+}
+
+TEST(StepsWhoseResultsDoNotFitAreNotRun) {
+  Ready bench;
+  const uint32_t stream = bench.StartStream(bench.handle);
+  const uint32_t result =
+      bench.Send(stream, 0, Data(8)).ReplyTo<ChunkReply>(Type::kChunk).result_bytes;
+  const size_t fit = 1 + (kMinPayload - 30 - result) / (18 + result);
+  CHECK(8 * (fit + 1) + 12 <= kMinPayload);
+  CHECK_EQ(bench.Send(stream, 1, Data(8 * (fit + 1))).Error(), Code::kTooLarge);
+  CHECK_EQ(bench.Send(stream, 1, Data(8 * fit + 1)).Error(), Code::kBadRequest);
+  CHECK_EQ(bench.runner.runs, 1);
+  CHECK_EQ(bench.Send(stream, 1, Data(8 * fit)).Error(), Code::kOk);
+  CHECK_EQ(bench.runner.runs, static_cast<int>(1 + fit));
+}
+
 TEST(StreamsOfTwoModelsInterleave) {
   Ready bench;
   const uint32_t other = bench.LoadModel("gru");
@@ -671,6 +764,69 @@ TEST(MemoryAndReboot) {
   CHECK_EQ(bench.system.reboots, 1);
 }
 
+TEST(ANewRateHoldsOnceTwoRequestsWereExecutedAtIt) {
+  Bench bench;
+  CHECK_EQ(bench.Hello().ReplyTo<HelloReply>(Type::kHello).max_baud, 2000000u);
+  const Answer answer = bench.Ask(Type::kSetBaud, SetBaud{921600});
+  CHECK_EQ(answer.ReplyTo<SetBaudReply>(Type::kSetBaud).trial_ms, 500u);
+  CHECK(bench.system.bauds == std::vector<uint32_t>({921600}));
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  bench.system.now_ms += 499;
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  bench.system.now_ms += 100000;
+  bench.Ask(Type::kQueryMemory, QueryMemory());
+  CHECK(bench.system.bauds == std::vector<uint32_t>({921600}));
+}
+
+TEST(ANewRateEndsWhereTheHostIsNotHeardOrDoesNotHear) {
+  for (const int heard : {0, 1}) {  // one request: its reply may never have arrived
+    Bench bench;
+    bench.Hello();
+    bench.Ask(Type::kSetBaud, SetBaud{2000000});
+    const std::vector<uint8_t> request =
+        bench.Frame(bench.next_seq, Type::kQueryMemory, QueryMemory());
+    for (int index = 0; index < 3 * heard; ++index) {
+      bench.Feed(request);  // repeats of it prove nothing
+      bench.Run();
+    }
+    bench.system.now_ms += 499;
+    bench.Run();
+    CHECK(bench.system.bauds == std::vector<uint32_t>({2000000}));
+    bench.system.now_ms += 1;
+    bench.Run();
+    bench.system.now_ms += 1000;
+    bench.Run();
+    CHECK(bench.system.bauds == std::vector<uint32_t>({2000000, 0}));
+  }
+}
+
+TEST(ARepeatedRequestForARateChangesNothing) {
+  Bench bench;
+  bench.Hello();
+  bench.Ask(Type::kSetBaud, SetBaud{921600});
+  bench.system.now_ms += 500;
+  bench.Feed(bench.Frame(bench.next_seq - 1, Type::kSetBaud, SetBaud{921600}));
+  CHECK_EQ(bench.Run().size(), 1u);
+  CHECK(bench.system.bauds == std::vector<uint32_t>({921600, 0}));
+}
+
+TEST(OnlyRatesOfThePortAreTaken) {
+  Bench bench;
+  bench.Hello();
+  CHECK_EQ(bench.Ask(Type::kSetBaud, SetBaud{2000001}).Error(), Code::kBadRequest);
+  CHECK_EQ(bench.Ask(Type::kSetBaud, SetBaud{0}).Error(), Code::kBadRequest);
+  DeviceFacts facts = Bench::Facts();
+  facts.max_baud = 0;
+  bench.device = std::make_unique<Session>(
+      facts, bench.limits,
+      Platform{&bench.stream, &bench.runner, &bench.pool, &bench.system, &bench.store},
+      MutableBytes(bench.arena.data(), bench.arena.size()));
+  bench.Hello();
+  const Answer refused = bench.Ask(Type::kSetBaud, SetBaud{921600});
+  CHECK_EQ(refused.As<ErrorReply>(Type::kError).text, "the port has no rate");
+  CHECK(bench.system.bauds.empty());
+}
+
 TEST(TimingIsOnlyToldWhereItIsMeasured) {
   Bench bench;
   DeviceFacts facts = Bench::Facts();
@@ -690,7 +846,7 @@ TEST(EveryRequestRefusesAPayloadOfAnotherSize) {
   Bench bench;
   bench.Hello();
   const uint8_t seven[] = {0, 0, 0, 0, 1, 2, 3};  // what no request looks like
-  for (uint8_t type = 1; type <= 0x11; ++type) {
+  for (uint8_t type = 1; type <= 0x12; ++type) {
     CHECK(bench.Ask(static_cast<Type>(type), UploadData{0, seven}).Error() != Code::kOk);
   }
   CHECK_EQ(bench.runner.loads, 0);

@@ -113,8 +113,10 @@ def _lint_model(path: Path, options: argparse.Namespace) -> Linted:
     from rich.console import Console
 
     from espdl_hil.proof.lint import lint_model
+    from espdl_hil.quantize import one_scheduler
 
-    with Console(stderr=True).status(f"quantizing {path.stem}") as status:  # silent elsewhere
+    console = Console(stderr=True)  # its status is silent where nobody watches
+    with console.status(f"quantizing {path.stem}") as status, one_scheduler():
 
         def show(done: int, total: int, label: str) -> None:
             status.update(f"quantizing {path.stem}: {done} of {total}, {label} is done")

@@ -41,15 +41,30 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="keep the flash's contents in this file (default: forget them)",
     )
     parser.add_argument("--mac", help="MAC of the chip (default: the one that all have)")
+    parser.add_argument(
+        "--pace",
+        action="store_true",
+        help="let bytes take the time that they take on a UART: 10 bits each, at the rate that "
+        "client and firmware have (default: as fast as they come, at any rate)",
+    )
     parser.set_defaults(
         func=lambda options: serve(
-            options.target, options.port, flash_file=options.flash_file, mac=options.mac
+            options.target,
+            options.port,
+            flash_file=options.flash_file,
+            mac=options.mac,
+            paced=options.pace,
         )
     )
 
 
 def serve(
-    target: str, port: int = 0, *, flash_file: Path | None = None, mac: str | None = None
+    target: str,
+    port: int = 0,
+    *,
+    flash_file: Path | None = None,
+    mac: str | None = None,
+    paced: bool = False,
 ) -> int:
     """Serve a devkit until a signal or the end of a piped standard input.
 
@@ -58,6 +73,7 @@ def serve(
         port: TCP port on 127.0.0.1; 0 takes a free one.
         flash_file: Where the flash's contents outlive the process.
         mac: MAC of the chip; None for the one that all have.
+        paced: Let bytes take the time that they take on a UART.
 
     Returns:
         0, the exit code.
@@ -65,7 +81,7 @@ def serve(
     Raises:
         ConfigError: See :class:`Devkit`.
     """
-    made = Devkit(target, port=port, flash_file=flash_file, mac=mac)
+    made = Devkit(target, port=port, flash_file=flash_file, mac=mac, paced=paced)
     with _stop_signals() as stopped, made as devkit:
         print(devkit.url, flush=True)
         _wait(stopped)

@@ -68,9 +68,11 @@ class BenchBoard:
         serial_number: Of its USB device.
         mac: Of the chip, lower case with colons; empty if that is not known.
         baud: Of its console; None for the run's.
+        max_baud: Highest rate of its line; None for the run's.
         min_revision: Least chip revision, major * 100 + minor.
         max_revision: Greatest one.
         firmware: ``simulated`` for a devkit that ``espdl-hil simulate`` serves.
+        pace: A simulated devkit of the run lets bytes take their time.
         tags: Words to select it by.
         power: How its supply is switched.
         quarantine: When it is taken out of service.
@@ -83,9 +85,11 @@ class BenchBoard:
     serial_number: str = ""
     mac: str = ""
     baud: int | None = None
+    max_baud: int | None = None
     min_revision: int | None = None
     max_revision: int | None = None
     firmware: str = ""
+    pace: bool = False
     tags: tuple[str, ...] = ()
     power: Power = Power()
     quarantine: Quarantine = Quarantine()
@@ -245,6 +249,8 @@ class _Reader:
                 f"{', '.join(DEVKIT_TARGETS)}",
                 "target",
             )
+        if board.pace and not board.is_simulated:
+            self._fail(f"pace is for boards with port = {SIMULATED_PORT!r}", "pace")
         for key in ("name", "mac", "serial_number", "port"):
             value = getattr(board, key)
             is_taken = any(getattr(other, key) == value for other in others)
@@ -315,6 +321,11 @@ class _Reader:
             )
         return str(value)
 
+    def yes_or_no(self, key: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            self._fail(f"{key} is {value!r}: expected true or false", key)
+        return value
+
     def tags(self, key: str, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list):
             self._fail(f"{key} is {value!r}: expected a list of words", key)
@@ -362,8 +373,10 @@ _KEYS: dict[str, Callable[[_Reader, str, Any], Any]] = {
     "serial_number": _Reader.text,
     "mac": _Reader.mac,
     "baud": _Reader.count,
+    "max_baud": _Reader.count,
     "revision": _Reader.revision,
     "firmware": _Reader.firmware,
+    "pace": _Reader.yes_or_no,
     "tags": _Reader.tags,
     "power": _Reader.power,
     "quarantine": _Reader.quarantine,

@@ -81,7 +81,8 @@ class Board:
     ) -> None:
         register()
         self.name = port
-        self.flashed: list[int] = []  # bytes of each file written, in order
+        self.flashed: list[int] = []  # bytes of each file written last, in order
+        self.flashed_bytes = 0  # of all, ever
         self._firmware = firmware
         self._baud = baud
         self._usb = _usb_identity(port)
@@ -176,6 +177,7 @@ class Board:
         """
         with self._esptool():
             self.port.reset_input_buffer()
+            self.port.baudrate = self._baud
             HardReset(self.port, uses_usb=self.is_usb_jtag)()
         self.reopen_if_gone()
 
@@ -274,7 +276,9 @@ class Board:
             _close_forgotten(error)
             raise self._explain(error) from None
         finally:
-            self.flashed += [int(size) for size in _WROTE.findall(output.text)]
+            sizes = [int(size) for size in _WROTE.findall(output.text)]
+            self.flashed += sizes
+            self.flashed_bytes += sum(sizes)
 
     def _explain(self, error: Exception) -> HarnessError:
         reason = clean(str(error).encode(errors="replace")).strip() or "no reason given"

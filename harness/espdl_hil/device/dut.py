@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from espdl_hil.device.console import Console, Sink
-from espdl_hil.device.errors import HandshakeError, StaleArtifactError, TransportError, is_retryable
+from espdl_hil.device.errors import (
+    HandshakeError,
+    RequestError,
+    StaleArtifactError,
+    TransportError,
+    is_retryable,
+)
 from espdl_hil.device.firmware import Firmware
 from espdl_hil.device.ports import find_port
 from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, Recovery, Rung, headline
@@ -30,8 +36,8 @@ if TYPE_CHECKING:
     from espdl_hil.device.machine import Machine
 
 DEFAULT_BAUD: Final = 115200
+FAST_BAUDS: Final = (2_000_000, 921_600)  # tried in this order; bridges differ
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
-REMOTE_SCHEME: Final = "://"
 SOCKET_SCHEME: Final = "socket://"
 CHIP_BOOT_S: Final = 1.0  # a devkit answers HELLO so long after its reset, PSRAM test included
 EMULATED_BOOT_S: Final = 120.0
@@ -46,10 +52,13 @@ class DutConfig:
         build_dir: Finished build of the firmware.
         port: Device path, pyserial URL, pattern with ``*``, or None to look for a board.
         baud: Baud rate of the device's console.
+        max_baud: Highest rate that is agreed on once the device has answered.
         log_path: File that gets the console and esptool's output; None for none.
         timing: Deadlines.
         time_scale: Multiplies them; None measures how much slower than a chip an emulator is.
         machine: The emulator behind *port*, if the caller has started one.
+        keep_flash: Leave the models in flash as they are: what lies there as it is meant is used,
+            the rest is uploaded, unless it is too large for that.
         power_cycle: Cuts the board's power and gives it back; False when it cannot for this
             board. None when there is no such switch.
         is_claimed: The caller holds the claim of *port* already.
@@ -59,10 +68,12 @@ class DutConfig:
     build_dir: Path
     port: str | None = None
     baud: int = DEFAULT_BAUD
+    max_baud: int = FAST_BAUDS[0]
     log_path: Path | None = None
     timing: Timing = field(default_factory=Timing)
     time_scale: float | None = None
     machine: Machine | None = None
+    keep_flash: bool = False
     power_cycle: Callable[[], bool] | None = None
     is_claimed: bool = False
 
@@ -92,12 +103,14 @@ class Dut:
         self._models = models
         self._expected: dict[str, str] = {}
         self._timing = config.timing.scaled(config.time_scale or 1.0)
+        self._max_baud = config.max_baud
         self._firmware: Firmware | None = None
         self._claim: Claim | None = None
         self._port_name = config.port or "no port"
         self._board: Board | Emulator | None = None
         self._session: Session | None = None
         self._transport: Transport | None = None
+        self._uploaded_bytes = 0  # in sessions that are over
         self._boot_nonce: str | None = None  # of the boot that was greeted last
 
     # -- life ----------------------------------------------------------------
@@ -159,7 +172,9 @@ class Dut:
                 raise error from None  # nothing could be tried that would tell more
         if is_measured:
             self._slow_down((time.monotonic() - started_s) / CHIP_BOOT_S)
-        if not self._can_reset:
+        if self.config.keep_flash and not self._fits_memory():
+            self._flash(self._models or b"")
+        elif self.config.keep_flash or not self._can_reset:
             self._forget_missing()
 
     def _connect(self) -> None:
@@ -177,7 +192,7 @@ class Dut:
                 self._firmware,
                 self.console,
                 baud=self.config.baud,
-                models=self._models,
+                models=None if self.config.keep_flash else self._models,
             )
 
     def _slow_down(self, factor: float) -> None:
@@ -188,10 +203,21 @@ class Dut:
 
     def _forget_missing(self) -> None:
         """Expect of a device that was not flashed only what it holds, byte for byte."""
-        held = {model.name: model.sha256 for model in self.session.models()}
+        try:
+            held = {model.name: model.sha256 for model in self.session.models()}
+        except RequestError:  # an erased partition holds no package
+            held = {}
         self._expected = {n: sha for n, sha in self._expected.items() if held.get(n) == sha}
         if self._transport is not None:
             self._session = Session(self._transport, self.info, self._expected)
+
+    def _fits_memory(self) -> bool:
+        """Whether each model can be uploaded: it shares the memory with its tensors."""
+        hello = self._transport.hello if self._transport is not None else None
+        if hello is None or self._models is None:
+            return True
+        room = min(hello.max_upload, hello.memory.psram_largest // 2)
+        return all(len(entry.data) <= room for entry in read_package(self._models))
 
     # -- what it offers --------------------------------------------------------
 
@@ -211,6 +237,21 @@ class Dut:
     def stored(self) -> frozenset[str]:
         """Names of the models that lie in flash as they were meant."""
         return frozenset(self._expected)
+
+    @property
+    def flashed_bytes(self) -> int:
+        """Bytes written to flash so far, before compression."""
+        return getattr(self._board, "flashed_bytes", 0)
+
+    @property
+    def uploaded_bytes(self) -> int:
+        """Bytes of models sent into the device's memory so far."""
+        return self._uploaded_bytes + (self._session.uploaded_bytes if self._session else 0)
+
+    @property
+    def baud(self) -> int:
+        """Rate of the line now; 0 when it has none."""
+        return self._transport.baud if self._transport is not None else 0
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -236,8 +277,11 @@ class Dut:
             ConfigError: It does not fit the partition.
             DeviceError: Flashing or booting failed.
         """
-        if self._session is not None and self._models == models:
+        if self._session is not None and self._models == models and not self.config.keep_flash:
             return False
+        return self._flash(models)
+
+    def _flash(self, models: bytes) -> bool:
         expected = _digests(models)
         board = self._need_board()
         board.check(models)
@@ -349,7 +393,8 @@ class Dut:
             self._connect()
         else:
             self._board.reopen_if_gone()
-            self._board.flash(self._models, everything=True)
+            kept = self.config.keep_flash
+            self._board.flash(None if kept else self._models, everything=True)
         self._begin_session(self._timing.boot_s)
         return True
 
@@ -359,14 +404,10 @@ class Dut:
         """Read what has come since the device started, and greet it."""
         board = self._need_board()
         name = self._port_name
-        is_uart = REMOTE_SCHEME not in name and not board.is_usb_jtag
-        self._transport = Transport(
-            board.port,
-            name,
-            self.console,
-            baud=self.config.baud if is_uart else 0,
-            timing=self._timing,
-        )
+        baud = 0 if self._is_socket else self.config.baud
+        self._transport = Transport(board.port, name, self.console, baud=baud, timing=self._timing)
+        if restarted:
+            self._transport.use_boot_baud()
         label = getattr(board, "label", "")  # of an emulator
         info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name, label)
         self._check_identity(info)
@@ -376,9 +417,30 @@ class Dut:
                 hint="check that EN is wired to the port's RTS",
             )
         self._boot_nonce = info.boot_nonce
+        if restarted and baud:
+            self._speed_up(self._transport)
         self._session = Session(self._transport, info, self._expected)
 
+    def _speed_up(self, transport: Transport) -> None:
+        """Agree on the highest rate that the line has; one that failed is not tried again."""
+        limit = min(self._max_baud, transport.hello.max_baud if transport.hello else 0)
+        silent: list[str] = []
+        for baud in FAST_BAUDS:
+            if not self.config.baud < baud <= limit:
+                continue
+            if transport.change_baud(baud):
+                break
+            silent.append(f"{baud:,}")
+            self._max_baud = baud - 1
+        if silent:
+            self.console.log(
+                f"espdl-hil: the line does not answer at {' and '.join(silent)} baud; it goes on "
+                f"at {transport.baud:,}. A bridge that cannot be faster: max_baud in the bench "
+                "file, or --hil-max-baud\n"
+            )
+
     def _end_session(self) -> None:
+        self._uploaded_bytes = self.uploaded_bytes
         self._session = None
         transport, self._transport = self._transport, None
         if transport is not None:

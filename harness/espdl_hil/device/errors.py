@@ -63,6 +63,7 @@ class RequestError(DeviceError):
     Args:
         message: The request and the firmware's words.
         code: Name of the error code, see ``wire/protocol.md``.
+        done: Steps of the request that were executed before.
         port: The port as the user names it.
         console_tail: The last console lines.
         hint: What to do next.
@@ -76,11 +77,13 @@ class RequestError(DeviceError):
         *,
         code: str,
         port: str,
+        done: int = 0,
         console_tail: str = "",
         hint: str | None = None,
     ) -> None:
         super().__init__(message, port=port, console_tail=console_tail, hint=hint)
         self.code = code
+        self.done = done
         self.reason = message
 
 

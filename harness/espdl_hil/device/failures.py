@@ -110,6 +110,7 @@ class Failures:
         return RequestError(
             f"{type(request).__name__} was refused: {code}{words}",
             code=code,
+            done=reply.done,
             port=self._port,
             console_tail=self.tail,
         )

@@ -34,6 +34,7 @@ HOST: Final = "127.0.0.1"
 STOP_S: Final = 10.0
 VERSION_S: Final = 30.0  # the first start of a program from a slow disk
 QMP_S: Final = 10.0
+QEMU_FLASH_MB: Final = (2, 4, 8, 16)  # with an image of another size QEMU boots without a flash
 TAIL_LINES: Final = 5
 
 
@@ -272,7 +273,18 @@ class Qemu(Machine):
         ]
 
     def start(self) -> None:
-        """Start QEMU on eFuses that say which revision the chip is of; zeros would be v0.0."""
+        """Start QEMU on eFuses that say which revision the chip is of; zeros would be v0.0.
+
+        Raises:
+            ConfigError: QEMU has no flash of that size.
+        """
+        flash_mb = self._image.stat().st_size >> 20
+        if flash_mb not in QEMU_FLASH_MB:
+            raise ConfigError(
+                f"{self.firmware.build_dir} was built for a flash of {flash_mb} MB; QEMU has "
+                f"those of {', '.join(map(str, QEMU_FLASH_MB))} MB",
+                hint="set CONFIG_ESPTOOLPY_FLASHSIZE in the build's sdkconfig",
+            )
         size, burned = _EFUSES[self.firmware.target]
         efuses = bytearray(size)
         for offset, value in burned.items():

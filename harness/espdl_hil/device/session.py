@@ -163,6 +163,7 @@ class Session:
         self.info = info
         self._transport = transport
         self._expected = dict(expected)
+        self.uploaded_bytes = 0
         if transport.hello is None:
             raise ValueError("the transport has not greeted the device")
         self._hello = transport.hello
@@ -214,7 +215,14 @@ class Session:
         model = edl_bytes(data)
         digest = hashlib.sha256(model)
         begin = UploadBegin(size=len(model), sha256=digest.digest(), name=name)
-        self._ask(begin, UploadBeginReply)
+        try:
+            self._ask(begin, UploadBeginReply)
+        except RequestError as error:
+            error.hint = (
+                "its memory has no room for this model: keep it in flash, --hil-model-store flash, "
+                "with few models at once (-k)"
+            )
+            raise
         piece = self._hello.max_payload - _UPLOAD_FIELDS
         pending = [
             self._transport.submit(
@@ -230,6 +238,7 @@ class Session:
         except RequestError:
             self._transport.drain()
             raise
+        self.uploaded_bytes += len(model)
         loaded = self._ask(UploadEnd(), UploadEndReply, slow=True)
         return self._adopt(name, loaded, digest.hexdigest())
 

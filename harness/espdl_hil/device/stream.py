@@ -1,4 +1,4 @@
-"""One stream of chunks: fragments out, result blocks in, many steps on their way at once."""
+"""One stream of chunks: packets of steps out, result blocks in, many on their way at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from espdl_hil.device.errors import RequestError
 from espdl_hil.device.replies import check_size
 from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, VectorUnit, unpack
 from espdl_hil.wire.messages import (
+    LATER_STEP,
+    LATER_UNWRITTEN,
     Chunk,
     ChunkFlag,
     ChunkReply,
@@ -15,16 +17,20 @@ from espdl_hil.wire.messages import (
     ReadResultReply,
     WatchMode,
 )
+from espdl_hil.wire.schema import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from espdl_hil.device.timing import Pending
     from espdl_hil.device.transport import Transport
-    from espdl_hil.wire.messages import StartReply
+    from espdl_hil.wire.messages import LaterUnwritten, StartReply
 
 CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data
 CHUNK_REPLY_FIELDS: Final = 30  # of a ChunkReply
+LATER_STEP_FIELDS: Final = 18  # of a LaterStep and a LaterUnwritten
+MAX_STEPS: Final = 16  # of a packet: more save nothing, and delay what a slow model has given
+PACKET_BYTES: Final = 2048  # the device waits for a whole packet, and the host for its answer
 READ_REPLY_FIELDS: Final = 4  # of a ReadResultReply
 DIGEST_BYTES: Final = 4
 
@@ -77,22 +83,25 @@ class Stream:
             RequestError: A step failed; names its chunk.
         """
         wanted = self._started.input_bytes
-        steps: list[tuple[list[Pending], list[Pending]]] = []
+        for block in blocks:
+            if len(block) != wanted:
+                raise self._transport.failures.broken(
+                    f"model {self._model!r} takes {wanted} bytes a step, "
+                    f"its inputs have {len(block)}"
+                )
         results: list[StepResult] = []
         try:
-            for index, block in enumerate(blocks):
-                if len(block) != wanted:
-                    raise self._transport.failures.broken(
-                        f"model {self._model!r} takes {wanted} bytes a step, "
-                        f"its inputs have {len(block)}"
-                    )
-                steps.append((self._send(index, block), self._request_rest(index)))
-            for sent, rest in steps:
-                results.append(self._collect(sent, rest))
+            many = self._steps_a_packet()
+            packets = [
+                (self._send(at, blocks[at : at + many]), self._request_rest(at))
+                for at in range(0, len(blocks), many)
+            ]
+            for sent, rest in packets:
+                results += self._collect(sent, rest, min(many, len(blocks) - len(results)))
         except RequestError as error:
             self._transport.drain()
             raise RequestError(
-                f"model {self._model!r}, chunk {len(results)}: {error.reason}",
+                f"model {self._model!r}, chunk {len(results) + error.done}: {error.reason}",
                 code=error.code,
                 port=error.port,
                 console_tail=error.console_tail,
@@ -100,19 +109,30 @@ class Stream:
             ) from error
         return results
 
-    def _send(self, index: int, block: bytes) -> list[Pending]:
+    def _steps_a_packet(self) -> int:
+        """As many steps as request and response have room for."""
+        if not self._started.input_bytes:
+            return 1
+        limit = min(self._max_payload, PACKET_BYTES)
+        room = limit - CHUNK_REPLY_FIELDS + LATER_STEP_FIELDS
+        sent = (limit - CHUNK_FIELDS) // self._started.input_bytes
+        received = room // (LATER_STEP_FIELDS + self._started.result_bytes)
+        return max(1, min(MAX_STEPS, sent, received))
+
+    def _send(self, index: int, blocks: Sequence[bytes]) -> list[Pending]:
         piece = self._max_payload - CHUNK_FIELDS
+        data = b"".join(blocks)
         return [
             self._transport.submit(
                 Chunk(
                     stream=self._started.stream,
                     index=index,
                     offset=at,
-                    data=block[at : at + piece],
+                    data=data[at : at + piece],
                 ),
-                self._transport.timing.step_s,
+                self._transport.timing.step_s * len(blocks),
             )
-            for at in range(0, max(1, len(block)), piece)
+            for at in range(0, max(1, len(data)), piece)
         ]
 
     def _request_rest(self, index: int) -> list[Pending]:
@@ -132,7 +152,10 @@ class Stream:
             for at in range(self._max_payload - CHUNK_REPLY_FIELDS, total, piece)
         ]
 
-    def _collect(self, sent: Sequence[Pending], rest: Sequence[Pending]) -> StepResult:
+    def _collect(
+        self, sent: Sequence[Pending], rest: Sequence[Pending], count: int
+    ) -> list[StepResult]:
+        """The results of the *count* steps of a packet."""
         total = self._started.result_bytes
         with self._transport.checking(f"a step of model {self._model!r}"):
             for fragment in sent[:-1]:
@@ -141,22 +164,41 @@ class Stream:
             reply = self._transport.expect(sent[-1], ChunkReply)
             if not reply.flags & ChunkFlag.EXECUTED:
                 raise ValueError("it was not executed")
-            data = bytearray(reply.data)
             check_size("result_bytes", reply.result_bytes, total)
-            check_size("result", len(data), min(self._max_payload - CHUNK_REPLY_FIELDS, total))
+            if count == 1:
+                part = min(self._max_payload - CHUNK_REPLY_FIELDS, total)
+                check_size("result", len(reply.data), part)
+            data = bytearray(reply.data)
             for pending in rest:
                 data += self._transport.expect(pending, ReadResultReply).data
-            check_size("whole result", len(data), total)
-            if reply.flags & ChunkFlag.UNWRITTEN and reply.unwritten_output >= len(self._outputs):
-                raise ValueError(f"output {reply.unwritten_output} is unwritten")
+            return self._results(reply, bytes(data), count)
+
+    def _results(self, reply: ChunkReply, data: bytes, count: int) -> list[StepResult]:
+        """Take apart what the packet of *count* steps has given; raises WireError, ValueError."""
+        total = self._started.result_bytes
+        reader = Reader(data, "the results")
+        results = [self._result(reply.flags, reply.latency_us, reply, reader.take(total))]
+        while len(results) < count:
+            step = LATER_STEP.read(reader)
+            has_more = step.flags & ChunkFlag.UNWRITTEN
+            unwritten = LATER_UNWRITTEN.read(reader) if has_more else None
+            results.append(self._result(step.flags, step.latency_us, unwritten, reader.take(total)))
+        reader.finish()
+        return results
+
+    def _result(
+        self, flags: int, latency_us: int, found: ChunkReply | LaterUnwritten | None, block: bytes
+    ) -> StepResult:
+        if not flags & ChunkFlag.EXECUTED:
+            raise ValueError("it was not executed")
         size = self._started.output_bytes
         return StepResult(
-            outputs=unpack(self._outputs, bytes(data[:size])),
-            latency_us=None if reply.flags & ChunkFlag.NO_TIMING else reply.latency_us,
-            watched=self._split_watched(bytes(data[size:])),
-            unwritten=self._unwritten(reply),
-            suspect=bool(reply.flags & ChunkFlag.SUSPECT),
-            vector_unit=_vector_unit(reply.flags),
+            outputs=unpack(self._outputs, block[:size]),
+            latency_us=None if flags & ChunkFlag.NO_TIMING else latency_us,
+            watched=self._split_watched(block[size:]),
+            unwritten=self._unwritten(found) if found and flags & ChunkFlag.UNWRITTEN else None,
+            suspect=bool(flags & ChunkFlag.SUSPECT),
+            vector_unit=_vector_unit(flags),
         )
 
     def _split_watched(self, data: bytes) -> dict[str, Array | int]:
@@ -172,12 +214,14 @@ class Stream:
             at += size
         return records
 
-    def _unwritten(self, reply: ChunkReply) -> Unwritten | None:
-        if not reply.flags & ChunkFlag.UNWRITTEN:
-            return None
-        name = self._outputs[reply.unwritten_output].name
+    def _unwritten(self, found: ChunkReply | LaterUnwritten) -> Unwritten:
+        if found.unwritten_output >= len(self._outputs):
+            raise ValueError(f"output {found.unwritten_output} is unwritten")
         return Unwritten(
-            reply.unwritten_tensors, name, reply.unwritten_offset, reply.unwritten_bytes
+            found.unwritten_tensors,
+            self._outputs[found.unwritten_output].name,
+            found.unwritten_offset,
+            found.unwritten_bytes,
         )
 
 

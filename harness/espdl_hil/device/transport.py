@@ -26,7 +26,11 @@ from espdl_hil.wire.messages import (
     Hello,
     HelloReply,
     Message,
+    QueryMemory,
+    QueryMemoryReply,
     Reject,
+    SetBaud,
+    SetBaudReply,
     decode,
     encode,
 )
@@ -46,6 +50,9 @@ RESEND_SOON_S: Final = 0.02  # after one packet was lost, those behind it were d
 MAX_REPEAT_S: Final = 1.0  # a first repeat waits no longer, however slow the device usually is
 USUAL_OVER: Final = 8  # replies that an average is made of
 BITS_PER_BYTE: Final = 10  # on a UART: start bit, eight data bits, stop bit
+TRIAL_REPEAT_S: Final = 0.05  # between requests at a rate that is on trial
+LOOK_BACK_S: Final = 0.25  # for an answer at the rate of the boot
+LOOK_BACK_AFTER: Final = 2  # repeats without one
 
 
 class Transport:
@@ -58,7 +65,7 @@ class Transport:
         port: Open pyserial port.
         name: The port as the user names it, for errors.
         console: Takes the text between packets.
-        baud: For the time that packets need on the line; 0 when it is not a UART.
+        baud: Rate of the line as the device boots; 0 when it has none.
         timing: Deadlines.
     """
 
@@ -71,7 +78,7 @@ class Transport:
         self.hello: HelloReply | None = None
         self._port = port
         self._console = console
-        self._baud = baud
+        self._boot_baud = self._baud = baud
         self._decoder = Decoder()
         self.failures = Failures(name, console, self._decoder)
         self._changed = threading.Condition()  # guards everything below
@@ -149,6 +156,8 @@ class Transport:
         with self._changed:
             self.hello = reply
             self._decoder.max_length = reply.max_payload
+            if not reply.max_baud:
+                self._boot_baud = self._baud = 0
             self._next_seq = 1
             if self._boot_nonce not in (None, reply.boot_nonce):
                 self._fail(self.failures.restarted())
@@ -156,15 +165,20 @@ class Transport:
 
     @contextlib.contextmanager
     def checking(self, what: str) -> Iterator[None]:
-        """Turn a ``ValueError`` about what the device said into the session's error.
+        """Turn an error in what the device said into the session's.
 
         Raises:
             TransportError: The device contradicts itself or the protocol.
         """
         try:
             yield
-        except ValueError as error:
+        except (ValueError, WireError) as error:
             raise self.failures.broken(f"{what}: the device contradicts itself: {error}") from None
+
+    @property
+    def baud(self) -> int:
+        """Rate of the line; 0 when it has none."""
+        return self._baud
 
     @property
     def max_payload(self) -> int:
@@ -172,6 +186,70 @@ class Transport:
         if self.hello is None:
             raise ValueError("the transport has not greeted the device")
         return self.hello.max_payload
+
+    def use_boot_baud(self) -> None:
+        """Meet a device that has just restarted at the rate that it has then."""
+        if self._boot_baud:
+            self._set_baud(self._boot_baud)
+
+    def change_baud(self, baud: int) -> bool:
+        """Go on at another rate of the line, or at this one if nothing is heard at that.
+
+        Args:
+            baud: At most ``hello.max_baud``.
+
+        Returns:
+            Whether the line goes on at *baud*.
+
+        Raises:
+            DeviceError: As :meth:`wait`.
+        """
+        self.drain()
+        before = self._baud
+        agreed = self.expect(self.submit(SetBaud(baud=baud), self.timing.reply_s), SetBaudReply)
+        end_s = time.monotonic() + agreed.trial_ms / 1000
+        is_set = self._set_baud(baud)
+        first = self.submit(QueryMemory(), self.timing.reply_s)
+        works = is_set and self._is_answered(first, end_s)
+        if not works:
+            self._set_baud(before)
+        self.expect(first, QueryMemoryReply)
+        if works:  # the device keeps the rate once it sees that it was heard
+            self.expect(self.submit(QueryMemory(), self.timing.reply_s), QueryMemoryReply)
+        return works
+
+    def _set_baud(self, baud: int) -> bool:
+        """Change this end of the line; False if the port or its driver does not have the rate."""
+        self._baud = baud
+        try:
+            self._port.baudrate = baud
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _is_answered(self, pending: Pending, end_s: float) -> bool:
+        """Repeat a request until it is answered or the time is over."""
+        while pending.reply is None and (left_s := end_s - time.monotonic()) > 0:
+            with self._changed:
+                self._check_alive()
+                self._changed.wait_for(
+                    lambda: pending.reply is not None, min(left_s, TRIAL_REPEAT_S + self._line_s())
+                )
+            if pending.reply is None:
+                self._send(pending.frame)
+        return pending.reply is not None
+
+    def _look_back(self, pending: Pending) -> None:
+        """Repeat a request at the rate of the boot, and stay there if that is answered."""
+        fast = self._baud
+        self._set_baud(self._boot_baud)
+        self._send(pending.frame)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: pending.reply is not None or self._restarted, LOOK_BACK_S + self._line_s()
+            )
+        if pending.reply is None and not self._restarted:
+            self._set_baud(fast)
 
     # -- requests ------------------------------------------------------------
 
@@ -235,13 +313,15 @@ class Transport:
                     return
                 self._check_alive()
                 frames = self._overdue()
+                oldest = next(iter(self._in_flight.values()))
                 if not frames:
-                    oldest = next(iter(self._in_flight.values()))
                     until = min(oldest.repeat_at, oldest.deadline)
                     self._changed.wait(max(0.0, until - time.monotonic()))
                     continue
             for frame in frames:
                 self._send(frame)
+            if oldest.repeats == LOOK_BACK_AFTER and self._baud != self._boot_baud:
+                self._look_back(oldest)
 
     def _has_room(self) -> bool:
         """The window begins at the oldest unanswered request: so many replies the device keeps."""

@@ -13,7 +13,6 @@ import functools
 import signal
 import sys
 from typing import TYPE_CHECKING
-from unittest import mock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +56,8 @@ def mortal_manager() -> Iterator[None]:
 
     Tests beside ours have it started. Linux only: elsewhere it is no fork, and inherits nothing.
     """
+    from unittest import mock
+
     from pytest_embedded.log import MessageQueueManager
 
     start = functools.partialmethod(MessageQueueManager.start, initializer=_die_with_parent)

@@ -15,7 +15,15 @@ from espdl_hil.device.claim import LOCK_WAIT_S
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.errors import ConfigError
 from espdl_hil.plugin.worker import worker_count, worker_name
-from espdl_hil.proof.settings import DEVICE_KINDS, SERIAL, SIM, Settings, default_targets
+from espdl_hil.proof.settings import (
+    DEVICE_KINDS,
+    FLASH,
+    MODEL_STORES,
+    SERIAL,
+    SIM,
+    Settings,
+    default_targets,
+)
 from espdl_hil.targets import CHIP_TARGETS, DEVKIT_TARGETS
 
 if TYPE_CHECKING:
@@ -150,6 +158,20 @@ def add_options(parser: pytest.Parser) -> None:
         help="stand in the queue for boards that others use (default: %(default)g)",
     )
     group.addoption(
+        "--hil-model-store",
+        choices=MODEL_STORES,
+        default=FLASH,
+        help="keep models in the flash of a board; upload them into its memory, and write no flash "
+        "(ram); or flash only what neither fits its memory nor lies in flash already (auto; "
+        "default: %(default)s)",
+    )
+    group.addoption(
+        "--hil-max-baud",
+        type=parse_count,
+        metavar="RATE",
+        help="highest baud rate to agree on with the device once it answers (default: 2000000)",
+    )
+    group.addoption(
         "--hil-overwrite",
         action="store_true",
         help="flash a board that was looked for even if it holds another firmware; needed once "
@@ -194,6 +216,8 @@ def read_settings(config: pytest.Config) -> Settings:
         targets=targets or default_targets(device),
         ports=dict(zip(named, ports, strict=False)),
         baud=_baud(option("--baud")),
+        max_baud=option("--hil-max-baud"),
+        model_store=option("--hil-model-store"),
         model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
         report=option("--hil-report"),
         store=option("--hil-store"),

@@ -8,6 +8,7 @@ from espdl_hil.compare import NotComparableError
 from espdl_hil.errors import ConfigError
 from espdl_hil.proof.ledger import CaseLedger
 from espdl_hil.proof.observed import Control
+from espdl_hil.proof.package import streaming_name
 from espdl_hil.proof.run import Role, Run, VerificationError
 from espdl_hil.quantize import NOT_JUDGED
 
@@ -198,6 +199,11 @@ class Hil:
     def dut(self) -> Dut:
         """The device, flashed and booted."""
         return self._rig.dut(self.case.target)
+
+    @property
+    def is_in_flash(self) -> bool:
+        """Whether the streaming model lies in the device's flash, as ``--hil-model-store`` says."""
+        return streaming_name(self.case) in self.dut.stored
 
     @property
     def devkit(self) -> Devkit:

@@ -17,11 +17,12 @@ from espdl_hil.device.machine import MACHINES
 from espdl_hil.device.power import power_cycle
 from espdl_hil.device.recovery import headline
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
+from espdl_hil.espdl import write_package
 from espdl_hil.proof.boards import Boards
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
-from espdl_hil.proof.settings import SERIAL, SIM
-from espdl_hil.report import Incident
+from espdl_hil.proof.settings import AUTO, RAM, SERIAL, SIM
+from espdl_hil.report import Incident, Written
 from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
 from espdl_hil.targets import TARGETS
@@ -254,6 +255,15 @@ class Rig:
         ]
         return (*recoveries, *logs)
 
+    @property
+    def written(self) -> tuple[Written, ...]:
+        """What was sent to each board to be kept, in flash and in memory."""
+        return tuple(
+            Written(target, self.ports[target], dut.flashed_bytes, dut.uploaded_bytes)
+            for target, dut in self._duts.items()
+            if self.settings.device == SERIAL
+        )
+
     def close(self) -> None:
         """Close devices, then the simulated devkits behind them."""
         self._stack.close()
@@ -274,7 +284,7 @@ class Rig:
         return self._power_cycle and functools.partial(self._power_cycle, target, port)
 
     def _bring_up(self, target: str) -> Dut:
-        from espdl_hil.device.dut import DEFAULT_BAUD, Dut, DutConfig
+        from espdl_hil.device.dut import DEFAULT_BAUD, FAST_BAUDS, Dut, DutConfig
 
         port, board = self.ports.get(target), self.boards.get(target)
         if self._runs_simulation(target):
@@ -283,15 +293,18 @@ class Rig:
             folder = self._stack.enter_context(scratch_folder())
             self._build_dirs[target] = build_app(target, folder)
             if port is None or (board is not None and board.is_simulated):
-                devkit = self.devkits[target] = self._stack.enter_context(Devkit(target))
+                devkit = self.devkits[target] = self._stack.enter_context(
+                    Devkit(target, paced=board is not None and board.pace)
+                )
                 port = self.ports[target] = devkit.url
         firmware, machine = self.firmware(target), None
-        package = self.package(target, firmware.models.size // 2)
+        store = self.settings.model_store
+        package = None if store == RAM else self.package(target, firmware.models.size // 2)
         if self.settings.device in MACHINES:
             machine = self._stack.enter_context(
                 MACHINES[self.settings.device](
                     firmware,
-                    package,
+                    package or write_package([]),
                     program=self.settings.emulator,
                     arguments=self.settings.emulator_arguments,
                 )
@@ -303,9 +316,11 @@ class Rig:
             build_dir=firmware.build_dir,
             port=port,
             baud=self.settings.baud or (board and board.baud) or DEFAULT_BAUD,
+            max_baud=self.settings.max_baud or (board and board.max_baud) or FAST_BAUDS[0],
             log_path=self.settings.report / "logs" / log_name,
             time_scale=self.settings.time_scale,
             machine=machine,
+            keep_flash=store == AUTO,
             power_cycle=self._switch(target, str(port)),
             is_claimed=board is not None and not board.is_simulated,
         )

@@ -330,6 +330,7 @@ class RowBook:
             environment=self.environment,
             devices=tuple(self._devices),
             incidents=self.rig.incidents,
+            written=self.rig.written,
             rows=tuple(row for row in rows if row is not None),
         )
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SIM, SERIAL = "sim", "serial"
 DEVICE_KINDS = (SERIAL, SIM, *MACHINES)
+RAM, FLASH, AUTO = "ram", "flash", "auto"
+MODEL_STORES = (RAM, FLASH, AUTO)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Settings:
         targets: Targets to test, each once.
         ports: Target to port URL; one that is missing is looked for (``serial``) or started
             (any other).
-        baud: Baud rate of the session; None means the harness's default.
+        baud: Baud rate of the console; None means the harness's default.
+        max_baud: Highest rate that is agreed on; None means the harness's default.
         model_paths: Model files and folders, in the order given.
         report: Folder of the report.
         store: Folder of the artifact store; None means the user's cache.
@@ -46,6 +49,8 @@ class Settings:
         log_suffix: Tells the device logs of several processes apart.
         boards: Boards to choose from, of a bench file or of ``--port``; best first.
         wait_s: How long to wait for boards that others use.
+        model_store: Where models are kept on a board: uploaded into its memory (``ram``), in its
+            flash, or in memory as far as they fit there and do not lie in flash already (``auto``).
         overwrite: A board that was found may be flashed whatever it holds.
     """
 
@@ -53,6 +58,7 @@ class Settings:
     targets: tuple[str, ...] = DEVKIT_TARGETS
     ports: Mapping[str, str] = field(default_factory=dict)
     baud: int | None = None
+    max_baud: int | None = None
     model_paths: tuple[Path, ...] = ()
     report: Path = Path("hil-report")
     store: Path | None = None
@@ -68,6 +74,7 @@ class Settings:
     log_suffix: str = ""
     boards: tuple[BenchBoard, ...] = ()
     wait_s: float = LOCK_WAIT_S
+    model_store: str = FLASH
     overwrite: bool = False
 
     def __post_init__(self) -> None:

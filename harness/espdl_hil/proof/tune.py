@@ -12,7 +12,7 @@ from espdl_hil.operators.sizes import node_macs
 from espdl_hil.proof.accuracy import measure
 from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
-from espdl_hil.quantize import Recipe, prepare
+from espdl_hil.quantize import Recipe, one_scheduler, prepare
 from espdl_hil.quantize.layers import fits, module_path
 from espdl_hil.streaming import Severity
 
@@ -132,6 +132,10 @@ class Tuner:
         Raises:
             HarnessError: the model cannot be quantized as it is declared.
         """
+        with one_scheduler():
+            return self._run()
+
+    def _run(self) -> Tuned:
         start = self._model.quantization
         self._measure([start], insist=True)
         declared = best = self._found[start]

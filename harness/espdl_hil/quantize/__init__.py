@@ -7,7 +7,7 @@ processes of their own, never in this one.
 from espdl_hil.quantize.artifacts import Artifacts
 from espdl_hil.quantize.foreign import NOT_JUDGED
 from espdl_hil.quantize.log_rules import LogLine, Meaning
-from espdl_hil.quantize.prepare import Progress, prepare
+from espdl_hil.quantize.prepare import Progress, one_scheduler, prepare
 from espdl_hil.quantize.recipe import Recipe
 from espdl_hil.quantize.stimulus import generator
 from espdl_hil.quantize.store import Store
@@ -21,5 +21,6 @@ __all__ = [
     "Recipe",
     "Store",
     "generator",
+    "one_scheduler",
     "prepare",
 ]

@@ -6,22 +6,21 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from espdl_hil.errors import HarnessError, QuantizeError
 from espdl_hil.quantize.artifacts import Artifacts
 from espdl_hil.quantize.foreign import make_foreign
-from espdl_hil.quantize.scheduler import Reply, Request
+from espdl_hil.quantize.scheduler import PROCESS_ENVIRONMENT, Reply, Request
 from espdl_hil.quantize.worker_result import error_from_json
 from espdl_hil.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.quantize.store import Store
 
@@ -41,11 +40,6 @@ if sys.platform == "linux":
 from espdl_hil.quantize.scheduler import main
 main({descriptor}, {parent})
 """
-_ENVIRONMENT = {
-    # One thread a worker: workers run side by side, and small networks are quicker so.
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "PYTHONHASHSEED": "0",  # esp-ppq writes constants in the order of a set
-}
 
 
 def prepare(
@@ -91,9 +85,17 @@ def prepare(
             finish(key, _take_in(recipe, store))
     missing = [recipe for key, recipe in wanted.items() if key not in results]
     if missing:
-        request = Request(missing, store.root, jobs or os.cpu_count() or 1, timeout_s)
+        request = Request(
+            missing,
+            store.root,
+            jobs or os.cpu_count() or 1,
+            timeout_s,
+            path=_import_path(),
+            folder=Path.cwd(),
+            environment=dict(os.environ),
+        )
         try:
-            with closing(_replies(request)) as replies:
+            with one_scheduler() as scheduler, closing(scheduler.replies(request)) as replies:
                 for reply in replies:
                     new = [text for text in reply.discarded if text not in store.discarded]
                     store.discarded += new
@@ -130,71 +132,116 @@ def _result_of(reply: Reply) -> Result:
     return error
 
 
-def _replies(request: Request) -> Generator[Reply, None, None]:
-    """Have a request made, and yield a reply for each of its recipes.
+class _Scheduler:
+    """The process of ``scheduler.main``, started at the first request."""
 
-    Raises:
-        QuantizeError: stage ``build``; the scheduler did not start or ended early.
-    """
-    with tempfile.TemporaryFile() as output, start_scheduler(output) as (process, channel):
+    def __init__(self) -> None:
+        self._resources = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """Kill its workers, and end it."""
+        self._resources.close()
+        self._process = None
+
+    def replies(self, request: Request) -> Generator[Reply, None, None]:
+        """Have a request made, and yield a reply for each of its recipes.
+
+        Raises:
+            QuantizeError: stage ``build``; the scheduler did not start or ended early.
+        """
+        finished = False
         try:
-            channel.send(request)
-            if not channel.poll(START_TIMEOUT_S):
-                raise _broken(f"did not start within {START_TIMEOUT_S:.0f} s", output)
-            failure = channel.recv()
-            if failure is not None:
-                raise _broken(f"did not start: {failure}", output)
+            starting = self._process is None or self._process.poll() is not None
+            if starting:
+                self.close()
+                self._start()
+            self._channel.send(request)
+            if starting:
+                self._await_start()
             for _ in request.recipes:
-                yield channel.recv()
+                yield self._channel.recv()
+            finished = True
         except (EOFError, OSError):
-            raise _broken(f"ended with status {process.wait()}", output) from None
+            assert self._process is not None
+            raise self._broken(f"ended with status {self._process.wait()}") from None
+        finally:
+            if not finished:  # what it still says would be taken for the next request's
+                self.close()
 
-
-@contextmanager
-def start_scheduler(output: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
-    """Start a scheduler; at the end of the block it kills its workers and ends.
-
-    Args:
-        output: Receives what it prints; workers print to their own logs.
-
-    Returns:
-        The process, and the pipe that ``scheduler.main`` describes.
-    """
-    ours, theirs = Pipe()
-    with ours, scratch_folder() as scratch:  # onnxruntime leaves files in TMPDIR
+    def _start(self) -> None:
+        self._output = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        scratch = self._resources.enter_context(scratch_folder())  # onnxruntime leaves files there
+        ours, theirs = Pipe()
         with theirs:
             descriptor = theirs.fileno()
-            # What this process can import, the workers can.
-            path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-c"),
                     _MAIN.format(descriptor=descriptor, parent=os.getpid()),
                 ],
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path, "TMPDIR": str(scratch)},
+                stdout=self._output,  # workers print to their own logs
+                stderr=self._output,
+                env={
+                    **os.environ,
+                    **PROCESS_ENVIRONMENT,
+                    "PYTHONPATH": os.pathsep.join(_import_path()),
+                    "TMPDIR": str(scratch),
+                },
                 start_new_session=True,  # a Ctrl-C is ours to handle
             )
+        self._resources.callback(_end, self._process)
+        self._channel = self._resources.enter_context(ours)
+
+    def _await_start(self) -> None:
+        if not self._channel.poll(START_TIMEOUT_S):
+            raise self._broken(f"did not start within {START_TIMEOUT_S:.0f} s")
+        failure = self._channel.recv()
+        if failure is not None:
+            raise self._broken(f"did not start: {failure}")
+
+    def _broken(self, what: str) -> QuantizeError:
+        self._output.seek(0)
+        tail = self._output.read().decode(errors="replace").strip().splitlines()[-3:]
+        said = f"; it said: {' | '.join(tail)}" if tail else ""
+        return QuantizeError(
+            f"the quantize process {what}{said}",
+            stage="build",
+            hint="check that 'python -c \"import torch, esp_ppq\"' works in this environment",
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a scheduler whose pipe is closed."""
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:  # still importing
+        process.kill()
+        process.wait()
+
+
+def _import_path() -> tuple[str, ...]:
+    """What this process can import, the workers can."""
+    return tuple(entry or str(Path.cwd()) for entry in sys.path)
+
+
+_thread = threading.local()  # its scheduler, within a block
+
+
+@contextmanager
+def one_scheduler() -> Iterator[_Scheduler]:
+    """Share one process among this thread's calls of ``prepare`` in the block.
+
+    It imports for seconds, at the first of them.
+    """
+    shared = getattr(_thread, "scheduler", None)
+    if shared is not None:
+        yield shared
+        return
+    with closing(_Scheduler()) as _thread.scheduler:
         try:
-            yield process, ours
+            yield _thread.scheduler
         finally:
-            ours.close()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:  # still importing
-                process.kill()
-                process.wait()
-
-
-def _broken(what: str, output: IO[bytes]) -> QuantizeError:
-    output.seek(0)
-    tail = output.read().decode(errors="replace").strip().splitlines()[-3:]
-    said = f"; it said: {' | '.join(tail)}" if tail else ""
-    return QuantizeError(
-        f"the quantize process {what}{said}",
-        stage="build",
-        hint="check that 'python -c \"import torch, esp_ppq\"' works in this environment",
-    )
+            _thread.scheduler = None

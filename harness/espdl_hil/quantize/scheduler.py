@@ -40,12 +40,18 @@ from espdl_hil.quantize.worker_result import WorkerResult, crash_error, error_to
 from espdl_hil.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from multiprocessing.context import ForkProcess
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h; the start of this process has set it
 OTHERS_POLL_S = 0.2  # how often to look whether another process has made an entry
 _FORK = multiprocessing.get_context("fork")
+# Of this process and of its workers, whatever the environment of a request is.
+PROCESS_ENVIRONMENT = {
+    # One thread a worker: workers run side by side, and small networks are quicker so.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONHASHSEED": "0",  # esp-ppq writes constants in the order of a set
+}
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,18 @@ class Request:
         store: Root of the store.
         jobs: Workers at once.
         timeout_s: Longest time for one trace or one recipe.
+        path: Where workers look for modules, as ``sys.path`` has it.
+        folder: Workers' working folder.
+        environment: Workers' environment.
     """
 
     recipes: Sequence[Recipe]
     store: Path
     jobs: int
     timeout_s: float
+    path: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -83,10 +95,10 @@ class Reply:
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Make what is asked for, then end; end at once when the parent does.
+    """Make what is asked for, one request after the other; end when the pipe or the parent does.
 
     Args:
-        descriptor: The inherited end of a two-way pipe. In: one ``Request``. Out: None when
+        descriptor: The inherited end of a two-way pipe. In: a ``Request``. Out: once, None when
             the imports are done, or what they raised as text; then a ``Reply`` a recipe.
         parent: Process that started this one; it may have ended already.
     """
@@ -100,13 +112,26 @@ def main(descriptor: int, parent: int) -> None:
             channel.send(f"{type(error).__name__}: {error}")
             return
         channel.send(None)
-        scheduler = _Scheduler(request, channel)
-        try:
-            scheduler.run(handles)
-        except ConfigError as error:  # the store cannot be written
-            channel.send(Reply("", error=error_to_json(error)))
-        finally:
-            scheduler.end_all()
+        while request is not None:
+            scheduler = _Scheduler(request, channel)
+            try:
+                scheduler.run(handles)
+            except ConfigError as error:  # the store cannot be written
+                channel.send(Reply("", error=error_to_json(error)))
+            finally:
+                scheduler.end_all()
+            request = _next_request(channel, handles)
+
+
+def _next_request(channel: Connection, handles: list[Any]) -> Request | None:
+    """Wait for another request; None when there is nobody left to ask."""
+    if channel not in wait(handles):
+        return None
+    try:
+        request: Request = channel.recv()
+    except (EOFError, OSError):
+        return None
+    return request
 
 
 @contextmanager
@@ -221,7 +246,9 @@ class _Scheduler:
             lock.release()
             return entry
         directory = self._store.begin(item)
-        process = _FORK.Process(target=_work, args=(self._channel, item, trace, directory))
+        process = _FORK.Process(
+            target=_work, args=(self._channel, self._request, item, trace, directory)
+        )
         process.start()
         deadline_s = time.monotonic() + self._request.timeout_s
         self._running[item.key] = _Task(item, lock, directory, process, deadline_s)
@@ -289,9 +316,20 @@ class _Scheduler:
             self._channel.send(Reply(recipe.key, error=error, discarded=discarded))
 
 
-def _work(channel: Connection, item: Trace | Recipe, trace: Path | None, directory: Path) -> None:
+def _work(
+    channel: Connection,
+    request: Request,
+    item: Trace | Recipe,
+    trace: Path | None,
+    directory: Path,
+) -> None:
     """Make one item in this fresh process."""
     channel.close()
+    kept = {**PROCESS_ENVIRONMENT, "TMPDIR": os.environ["TMPDIR"]}
+    os.environ.clear()
+    os.environ.update({**request.environment, **kept})
+    os.chdir(request.folder)
+    sys.path[:] = request.path
     threading.Thread(target=_end_with_parent, daemon=True).start()
     log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)

@@ -14,7 +14,7 @@ from espdl_hil.report.node_data import write_node_data
 from espdl_hil.report.pages import render_comparison, render_history
 from espdl_hil.report.provenance import Commit, commit_of, environment
 from espdl_hil.report.repro import Replay, Repro, read_repro, write_repro
-from espdl_hil.report.results import Incident, Results
+from espdl_hil.report.results import Incident, Results, Written
 from espdl_hil.report.row import Allowance, Details, Device, Latency, Row
 from espdl_hil.report.schema import (
     CHECKS,
@@ -49,6 +49,7 @@ __all__ = [
     "Results",
     "ResultsError",
     "Row",
+    "Written",
     "by_target",
     "cause_of",
     "changes",

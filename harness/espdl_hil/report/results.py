@@ -38,6 +38,29 @@ class Incident:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a board was sent to keep.
+
+    Attributes:
+        target: Of the board.
+        port: Where it is.
+        flashed_bytes: Written to its flash, before compression; what was there already is not.
+        uploaded_bytes: Of models, sent into its memory.
+    """
+
+    target: str
+    port: str
+    flashed_bytes: int
+    uploaded_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.target} at {self.port}: {self.flashed_bytes:,} bytes flashed, "
+            f"{self.uploaded_bytes:,} bytes of models uploaded"
+        )
+
+
+@dataclass(frozen=True)
 class Results:
     """All that a run found.
 
@@ -49,6 +72,7 @@ class Results:
         environment: Component to version, for the record.
         devices: Devices that answered, in order of appearance; each boot once.
         incidents: Recoveries, in order.
+        written: What each board was sent to keep; none for devices of this run alone.
         rows: In the order of their first checks.
     """
 
@@ -59,6 +83,7 @@ class Results:
     environment: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    written: tuple[Written, ...] = ()
     rows: tuple[Row, ...] = ()
 
     def merge(self, *others: Results) -> Results:
@@ -79,6 +104,7 @@ class Results:
             environment={name: v for part in parts for name, v in part.environment.items()},
             devices=tuple(dict.fromkeys(device for part in parts for device in part.devices)),
             incidents=tuple(incident for part in parts for incident in part.incidents),
+            written=tuple(written for part in parts for written in part.written),
             rows=tuple(rows.values()),
         )
 
@@ -93,6 +119,7 @@ class Results:
             "environment": dict(self.environment),
             "devices": [asdict(device) for device in self.devices],
             "incidents": [asdict(incident) for incident in self.incidents],
+            "written": [asdict(written) for written in self.written],
             "rows": [row.to_json() for row in self.rows],
         }
 
@@ -111,6 +138,9 @@ class Results:
             devices=tuple(Device(**known(Device, device)) for device in data["devices"]),
             incidents=tuple(
                 Incident(**known(Incident, incident)) for incident in data["incidents"]
+            ),
+            written=tuple(
+                Written(**known(Written, written)) for written in data.get("written", ())
             ),
             rows=tuple(Row.from_json(row) for row in data["rows"]),
         )

@@ -124,6 +124,12 @@ _INCIDENT: dict[str, _Check] = {
     "outcome": _is_text,
     "seconds": _is_number,
 }
+_WRITTEN: dict[str, _Check] = {
+    "target": _is_text,
+    "port": _is_text,
+    "flashed_bytes": _is_count,
+    "uploaded_bytes": _is_count,
+}
 _FIRST: dict[str, _Check] = {
     "chunk": _is_count,
     "frame": _is_count,
@@ -245,6 +251,8 @@ def validate_results(results: Mapping[str, Any]) -> None:
             answered.add((device["target"], device["substrate"]))
     for number, incident in enumerate(results["incidents"]):
         faults += _faults(incident, _INCIDENT, f"incidents[{number}]")
+    for number, written in enumerate(results.get("written", ())):  # older files have none
+        faults += _faults(written, _WRITTEN, f"written[{number}]")
     for number, row in enumerate(results["rows"]):
         where = f"rows[{number}]"
         found = _faults(row, _ROW, where)

@@ -81,6 +81,8 @@ def render_table(results: Results, console: Console) -> None:
         console.print(Text(printable(text), style="yellow"))
     for incident in results.incidents:
         console.print(Text(printable(f"recovery of {incident}")))
+    for written in results.written:
+        console.print(Text(printable(str(written))))
     for note in notes(results.rows):
         console.print(Text(note))
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from espdl_hil.simulator.chips import Chip, ResetReason
 from espdl_hil.simulator.core import Core, DeviceFacts
-from espdl_hil.simulator.faults import BrownoutLoop
+from espdl_hil.simulator.faults import BrownoutLoop, SlowBridge
 from espdl_hil.simulator.image import PROJECT
+from espdl_hil.simulator.line import CONSOLE_BAUD, garbled
 from espdl_hil.simulator.port import MAX_UNREAD_BYTES
 from espdl_hil.simulator.runner import ModelRunner
 from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ESPDL_VERSION = f"{KNOWN_ESPDL_VERSIONS[-1]} (simulated)"  # whose kernels the interpreter computes
 CRASH_PAUSE_S = 0.1  # a chip that crashes for ever must not do it as fast as this host can
 SLOW_SLICE_S = 0.02
+LOOK_S = 0.05  # a port with a rate: whether its trial is over
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,11 @@ def run(hardware: Hardware, app: App, flash: NorFlash) -> ResetReason:
         EnableLow: The client pulled EN low.
         PowerOff: The devkit is being closed.
     """
-    return _Application(hardware, app).run(flash)
+    hardware.port.set_baud(CONSOLE_BAUD)
+    try:
+        return _Application(hardware, app).run(flash)
+    finally:
+        hardware.port.forget_baud()
 
 
 class _Application:
@@ -97,6 +103,7 @@ class _Application:
             chip_revision=self._hardware.revision,
             cpu_mhz=self._hardware.chip.cpu_mhz,
             max_upload=self._hardware.chip.psram_bytes,
+            max_baud=self._hardware.port.max_baud,
         )
 
     def _start(self) -> None:
@@ -130,6 +137,7 @@ class _Application:
     def _serve(self, core: Core, runner: ModelRunner) -> NoReturn:
         """Move bytes between port and core; the chip's thread spends its life here."""
         port, injection = self._hardware.port, self._hardware.injection
+        idle_s = LOOK_S if port.max_baud else None
         pending = b""
         while True:
             pending = core.feed(pending) if pending else b""
@@ -140,7 +148,11 @@ class _Application:
                 self._send(frame)
             if core.reboot_requested:
                 raise _Restart(ResetReason.SOFTWARE)
-            pending += injection.to_device(port.read(0 if busy or pending else None))
+            if core.baud_requested is not None:
+                port.set_baud(core.baud_requested or CONSOLE_BAUD)
+                core.baud_requested = None
+            received = self._bridged(port.read(0 if busy or pending else idle_s))
+            pending += injection.to_device(received)
             pending = pending[:MAX_UNREAD_BYTES]
 
     def _log(self, level: str, tag: str, message: str) -> None:
@@ -155,8 +167,13 @@ class _Application:
             raise _Restart(ResetReason.PANIC)
         self._transmit(data)
 
+    def _bridged(self, data: bytes) -> bytes:
+        limits = [fault.max_baud for fault in self._hardware.injection.active(SlowBridge)]
+        fails = limits and self._hardware.port.client_baud > min(limits)
+        return garbled(data) if fails else data
+
     def _transmit(self, data: bytes) -> None:
-        data = self._hardware.injection.to_host(data)
+        data = self._bridged(self._hardware.injection.to_host(data))
         rate = self._hardware.injection.bytes_per_s
         if rate is None:
             self._hardware.port.write(data)

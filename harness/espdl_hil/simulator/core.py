@@ -43,6 +43,7 @@ class DeviceFacts:
         chip_revision: major * 100 + minor.
         cpu_mhz: Clock of the chip.
         max_upload: Bytes of the largest model that can be uploaded.
+        max_baud: Highest rate of the port; 0 when it has none.
     """
 
     target: str
@@ -54,6 +55,7 @@ class DeviceFacts:
     chip_revision: int
     cpu_mhz: int
     max_upload: int
+    max_baud: int = 0
 
 
 class Core:
@@ -72,7 +74,8 @@ class Core:
     def __init__(self, api: Any, facts: DeviceFacts, models: bytes, runner: ModelRunner) -> None:
         self._api = api
         self.reboot_requested = False
-        self._callbacks = _callbacks(api, runner, self._request_reboot)  # live as long as the core
+        self.baud_requested: int | None = None  # 0 is that of the boot
+        self._callbacks = _callbacks(api, runner, self)  # live as long as the core
         self._models = ffi.from_buffer(models)  # borrowed by the core until it is destroyed
         reason = ffi.new("char[]", REASON_BYTES)
         self._core = api.hil_core_create(
@@ -141,8 +144,13 @@ class Core:
             self._api.hil_core_destroy(self._core)
             self._core = ffi.NULL
 
-    def _request_reboot(self) -> None:
+    def request_reboot(self) -> None:
+        """Note that the client wants the device to restart."""
         self.reboot_requested = True
+
+    def request_baud(self, baud: int) -> None:
+        """Note the rate at which the line goes on."""
+        self.baud_requested = baud
 
 
 def _texts(facts: DeviceFacts) -> dict[str, Any]:
@@ -154,8 +162,8 @@ def _texts(facts: DeviceFacts) -> dict[str, Any]:
     }
 
 
-def _callbacks(api: Any, runner: ModelRunner, reboot: Callable[[], None]) -> dict[str, Any]:
-    """Wrap a runner's methods as the members of ``hil_runner``."""
+def _callbacks(api: Any, runner: ModelRunner, core: Core) -> dict[str, Any]:
+    """Wrap the methods of a runner and its core as the members of ``hil_runner``."""
 
     def load(
         _: object, name: Any, name_size: int, data: Any, size: int, out: Any, _r: object
@@ -204,7 +212,8 @@ def _callbacks(api: Any, runner: ModelRunner, reboot: Callable[[], None]) -> dic
         "run": _guard(run, api, api.HIL_RUN_FAILED),
         "read": _guard(read, api, api.HIL_NOT_RETAINED),
         "memory": memory,
-        "reboot": lambda _: reboot(),
+        "reboot": lambda _: core.request_reboot(),
+        "set_baud": lambda _, baud: core.request_baud(baud),
         "restore_vector_unit": lambda _: _found(api, runner.restore_vector_unit()),
     }  # no now_us: a simulated devkit measures no time
     types = dict(ffi.typeof("hil_runner").fields)

@@ -42,6 +42,7 @@ class Devkit:
         revision: Chip revision, major * 100 + minor; None is the target's usual one.
         mac: MAC of the chip, ``7c:df:a1:00:11:22``; None for the one that all have.
         faults: Faults that are active from the first boot.
+        paced: Let bytes take the time that they take on a UART, which has a rate then.
 
     Attributes:
         target: The target.
@@ -62,6 +63,7 @@ class Devkit:
         revision: int | None = None,
         mac: str | None = None,
         faults: Iterable[Fault] = (),
+        paced: bool = False,
     ) -> None:
         self._chip = chip_for(target)
         self.target = target
@@ -71,6 +73,7 @@ class Devkit:
         if mac is not None:
             mac_words(self._chip, mac)  # refuses what is none
         self._wanted_port = port
+        self._paced = paced
         self._flash_bytes = flash_bytes
         self._flash_file = flash_file
         self._injection = Injection()
@@ -83,7 +86,7 @@ class Devkit:
         self._core_sha256 = app_sha256(self.target)
         self.flash = NorFlash(self._flash_bytes, self._flash_file)
         try:
-            self._port = SerialPort(self._wanted_port)
+            self._port = SerialPort(self._wanted_port, paced=self._paced)
         except BaseException:
             self.flash.close()
             raise

@@ -15,12 +15,22 @@ from typing import NoReturn
 
 from espdl_hil.errors import ConfigError
 from espdl_hil.formats.telnet import Line, TelnetServer, escape
+from espdl_hil.simulator.line import (
+    BITS_PER_BYTE,
+    FIFO_BYTES,
+    MAX_BAUD,
+    SLICE_S,
+    ChipClock,
+    Lane,
+    garbled,
+)
 
 HOST = "127.0.0.1"
 RECEIVE_BYTES = 1 << 16
 MAX_UNREAD_BYTES = 1 << 20  # what comes then is lost, as on a UART
 MAX_UNSENT_ANSWERS_BYTES = 1 << 16  # of a client that asks and does not read
 SIGNATURE = b"espdl-hil simulated devkit"
+AT_ONCE_S = 0.0005  # a wait for bytes that ends so soon found them there
 
 
 class EnableLow(Exception):  # noqa: N818 - an event that unwinds the chip, not an error
@@ -42,14 +52,19 @@ class SerialPort:
     Bytes for a client that is not there are lost, as on a UART. A second
     client waits in the listen queue until the first has left.
 
+    A port that is *paced* has a line: bytes take their time on it, and are garbled unless both ends
+    have the same rate. The client's bytes start as early as they can have been sent: while the chip
+    computes nobody looks, so that is when it looked last.
+
     Args:
         port: TCP port on 127.0.0.1; 0 takes a free one.
+        paced: Let bytes take the time that they take on a UART.
 
     Raises:
         ConfigError: The TCP port is taken.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, paced: bool = False) -> None:
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,6 +86,11 @@ class SerialPort:
         self._client: socket.socket | None = None
         self._telnet = TelnetServer(SIGNATURE)
         self._received = bytearray()
+        self._paced = paced
+        self._baud: int | None = None  # of the chip's end; None is the client's
+        self._to_chip, self._to_client = Lane(), Lane()
+        self._looked_s = 0.0  # when all that had been sent was here
+        self._clock = ChipClock()
         self._unsent = bytearray()
         self._lines = {"dtr": False, "rts": False}
         self._off = False
@@ -104,10 +124,8 @@ class SerialPort:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._pump(_remaining(deadline))
-            if self._received:
-                data = bytes(self._received)
-                self._received.clear()
+            self._pump(self._until_due(_remaining(deadline)))
+            if data := self._arrived():
                 return data
             if deadline is not None and time.monotonic() >= deadline:
                 return b""
@@ -121,10 +139,39 @@ class SerialPort:
         """
         if self._client is None:
             return
+        if self._paced:
+            baud = self._baud or self._telnet.baudrate
+            self._to_client.put(len(data), baud, self._clock.now_s())
+            self.idle(self._to_client.left_s() - FIFO_BYTES * BITS_PER_BYTE / baud)
+            data = self._on_the_line(data)
         self._unsent += escape(data)
         self._flush()
         while self._unsent:
             self._pump(None)
+
+    @property
+    def max_baud(self) -> int:
+        """The highest rate of the chip's end; 0 for a port without pace, which has none."""
+        return MAX_BAUD if self._paced else 0
+
+    @property
+    def client_baud(self) -> int:
+        """The rate of the client's end."""
+        return self._telnet.baudrate
+
+    def forget_baud(self) -> None:
+        """Let the chip's end take the client's rate, as a ROM loader does."""
+        self._baud = None
+
+    def set_baud(self, baud: int) -> None:
+        """Give the chip's end a rate, once all is sent.
+
+        Raises:
+            EnableLow: EN went low meanwhile.
+            PowerOff: The devkit is being closed.
+        """
+        self.idle(self._to_client.left_s())
+        self._baud = baud
 
     def idle(self, seconds: float) -> None:
         """Let time pass; bytes that come meanwhile wait for :meth:`read`.
@@ -168,13 +215,38 @@ class SerialPort:
         """Handle what the sockets have, waiting up to *timeout_s* for something."""
         if self._off:
             raise PowerOff
-        for key, _ in self._selector.select(timeout_s):
+        before_s = time.monotonic()
+        ready = self._selector.select(timeout_s)
+        now_s = time.monotonic()
+        if timeout_s != 0 and (now_s - before_s > AT_ONCE_S or not ready):
+            self._looked_s = now_s
+            self._clock.set(now_s if timeout_s is None else min(now_s, before_s + timeout_s))
+        for key, _ in ready:
             if key.fileobj is self._listener:
                 self._accept()
             elif key.fileobj is self._client:
                 self._serve_client()
+        self._looked_s = now_s
         if self._off:
             raise PowerOff
+
+    def _arrived(self) -> bytes:
+        """Take what has come over the line."""
+        on_line = self._to_chip.left_bytes(self._telnet.baudrate) if self._paced else 0
+        size = max(0, len(self._received) - on_line)
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        return data
+
+    def _until_due(self, timeout_s: float | None) -> float | None:
+        """Limit a wait to the next bytes on the line."""
+        if not self._received or not self._paced:
+            return timeout_s
+        due_s = min(SLICE_S, self._to_chip.left_s())
+        return due_s if timeout_s is None else min(due_s, timeout_s)
+
+    def _on_the_line(self, data: bytes) -> bytes:
+        return data if self._baud in (None, self._telnet.baudrate) else garbled(data)
 
     def _accept(self) -> None:
         try:
@@ -207,7 +279,11 @@ class SerialPort:
             if isinstance(event, Line):
                 went_low |= self._drive(event)
             else:
-                self._received += event[: MAX_UNREAD_BYTES - len(self._received)]
+                event = event[: MAX_UNREAD_BYTES - len(self._received)]
+                if self._paced:
+                    self._to_chip.put(len(event), self._telnet.baudrate, self._looked_s)
+                    event = self._on_the_line(event)
+                self._received += event
         replies = self._telnet.take_replies()
         self._unsent += replies
         self._flush()
@@ -230,6 +306,7 @@ class SerialPort:
             self.enable_low = False
             self._boot_pin_low = self._lines["dtr"]
             self._received.clear()
+            self._to_chip = Lane()
         elif self._lines["rts"] and not self._lines["dtr"] and not self.enable_low:
             self.enable_low = True
             return True

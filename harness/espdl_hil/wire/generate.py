@@ -126,7 +126,7 @@ def _flags(kind: type[IntFlag]) -> str:
 
 def _records() -> list[type[Any]]:
     """The dataclasses inside messages, in the order in which they are first used."""
-    kinds: dict[type[Any], None] = {}
+    kinds: dict[type[Any], None] = {messages.LaterStep: None, messages.LaterUnwritten: None}
     for cls in messages.all_messages():
         for _, codec in schema.fields_of(cls):
             inner = codec.item if isinstance(codec, schema.Counted) else codec

@@ -210,6 +210,7 @@ class HelloReply(Message):
     max_models: U8
     max_payload: U32
     max_upload: U32
+    max_baud: U32
     max_watch: U16
     max_name: U16
     memory: Annotated[Memory, Record(Memory)]
@@ -414,7 +415,7 @@ class StartReply(Message):
 @_message(0x0C)
 @dataclass(frozen=True)
 class Chunk(Message):
-    """The input block of step *index*, or a fragment of it."""
+    """The input blocks of steps from *index* on, or a fragment of one."""
 
     stream: U32
     index: U32
@@ -422,10 +423,32 @@ class Chunk(Message):
     data: Data
 
 
+@dataclass(frozen=True)
+class LaterStep:
+    """Of each step after the packet's first, before its result block; as in ``ChunkReply``."""
+
+    flags: U16
+    latency_us: U32
+
+
+@dataclass(frozen=True)
+class LaterUnwritten:
+    """Follows a ``LaterStep`` whose flags say that output is unwritten; as in ``ChunkReply``."""
+
+    unwritten_tensors: U16
+    unwritten_output: U16
+    unwritten_offset: U32
+    unwritten_bytes: U32
+
+
+LATER_STEP: Final = Record(LaterStep)
+LATER_UNWRITTEN: Final = Record(LaterUnwritten)
+
+
 @_message(0x0C | REPLY)
 @dataclass(frozen=True)
 class ChunkReply(Message):
-    """The start of the result block; *flags* is a ``ChunkFlag``."""
+    """The result block, or its start, then those of later steps; *flags* is a ``ChunkFlag``."""
 
     stream: U32
     index: U32
@@ -522,6 +545,23 @@ class RebootReply(Message):
     """The device restarts now."""
 
 
+@_message(0x12)
+@dataclass(frozen=True)
+class SetBaud(Message):
+    """Go on at another rate of the line."""
+
+    baud: U32
+
+
+@_message(0x12 | REPLY)
+@dataclass(frozen=True)
+class SetBaudReply(Message):
+    """The last packet at the old rate; the new one is on trial for so long."""
+
+    baud: U32
+    trial_ms: U16
+
+
 @_message(0xF0)
 @dataclass(frozen=True)
 class Booted(Message):
@@ -542,10 +582,11 @@ class Reject(Message):
 @_message(0xFF)
 @dataclass(frozen=True)
 class ErrorReply(Message):
-    """The request failed; *code* is an ``ErrorCode``, *request* its type."""
+    """The request failed after *done* of its steps; *code* is an ``ErrorCode``."""
 
     code: U16
     request: U8
+    done: U16
     text: Text
 
 

@@ -7,6 +7,7 @@
 #define HIL_SERVE_PORT_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "runner/platform.h"
 
@@ -16,6 +17,13 @@ class Port : public ByteStream {
  public:
   // Waits until everything written has left the chip, at most half a second.
   virtual void WaitSent() = 0;
+
+  // The highest rate that SetBaud takes; 0 if the port has no rate.
+  virtual uint32_t MaxBaud() const = 0;
+
+  // Sends what was written and goes on at another rate, 0: that of the boot. A rate that
+  // the clock does not give changes nothing, which the host finds out.
+  virtual void SetBaud(uint32_t baud) = 0;
 };
 
 // Takes over the console's port. `receive_bytes` is what the host may send while a model

@@ -14,6 +14,7 @@ namespace {
 constexpr uart_port_t kUart = static_cast<uart_port_t>(CONFIG_ESP_CONSOLE_UART_NUM);
 constexpr TickType_t kReadTicks = pdMS_TO_TICKS(20);
 constexpr TickType_t kSentTicks = pdMS_TO_TICKS(500);
+constexpr uint32_t kMaxBaud = 5000000;  // of all chips
 
 class UartPort final : public Port {
  public:
@@ -36,6 +37,13 @@ class UartPort final : public Port {
   void Write(Bytes frame) override { uart_write_bytes(kUart, frame.data(), frame.size()); }
 
   void WaitSent() override { uart_wait_tx_done(kUart, kSentTicks); }
+
+  uint32_t MaxBaud() const override { return kMaxBaud; }
+
+  void SetBaud(uint32_t baud) override {
+    WaitSent();
+    uart_set_baudrate(kUart, baud == 0 ? CONFIG_ESP_CONSOLE_UART_BAUDRATE : baud);
+  }
 };
 
 }  // namespace

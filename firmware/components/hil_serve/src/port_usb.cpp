@@ -35,6 +35,10 @@ class UsbPort final : public Port {
     vTaskDelay(kSentTicks);  // 5.3 cannot tell when the ring is empty
 #endif
   }
+
+  uint32_t MaxBaud() const override { return 0; }
+
+  void SetBaud(uint32_t) override {}
 };
 
 }  // namespace

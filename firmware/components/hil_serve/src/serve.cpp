@@ -11,6 +11,7 @@
 #include "esp_log.h"
 #include "esp_partition.h"
 #include "esp_system.h"
+#include "esp_timer.h"
 #include "espdl_runner.h"
 #include "port.h"
 #include "runner/session.h"
@@ -58,6 +59,8 @@ class ChipSystem final : public hil::System {
     port_->WaitSent();
     esp_restart();
   }
+  void SetBaud(uint32_t baud) override { port_->SetBaud(baud); }
+  uint32_t NowMs() override { return static_cast<uint32_t>(esp_timer_get_time() / 1000); }
 
  private:
   hil::Port* port_;
@@ -103,8 +106,10 @@ void Serve(Span<const ModelStore::Entry> models) {
     ESP_LOGE(kTag, "no memory for the session");
     abort();
   }
-  static hil::Session session(hil::ReadDeviceFacts(), kLimits,
-                              hil::Platform{port, &runner, &pool, &system, &store}, arena);
+  hil::DeviceFacts facts = hil::ReadDeviceFacts();
+  facts.max_baud = port->MaxBaud();
+  static hil::Session session(facts, kLimits, hil::Platform{port, &runner, &pool, &system, &store},
+                              arena);
   session.Start();
   for (;;) {
     session.Poll();  // waits for bytes inside, so other tasks run

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace hil {
 namespace {
@@ -39,6 +40,7 @@ Session::Session(const DeviceFacts& facts, const Limits& limits, const Platform&
 void Session::Start() { SendUnkept(Type::kBooted, 0, 0, Booted{facts_.boot_nonce}); }
 
 bool Session::Poll() {
+  EndBaudTrial();
   if (unread_.empty()) {
     unread_ = Bytes(received_, platform_.stream->Read(received_));
     if (unread_.empty()) {
@@ -112,6 +114,7 @@ void Session::Execute(const Packet& packet) {
   gap_rejected_ = false;
 
   PayloadWriter writer(PayloadOf(reply));
+  steps_done_ = 0;
   Status status = Dispatch(packet, &writer);
   if (status.ok() && !writer.ok()) {
     status = Status(Code::kTooLarge, "the reply does not fit a packet");
@@ -120,7 +123,8 @@ void Session::Execute(const Packet& packet) {
   if (!status.ok()) {
     reply.type = static_cast<uint8_t>(Type::kError);
     writer.Clear();
-    writer(ErrorReply{static_cast<uint16_t>(status.code()), packet.type, status.text()});
+    writer(
+        ErrorReply{static_cast<uint16_t>(status.code()), packet.type, steps_done_, status.text()});
   }
   reply.used = true;
   reply.session = packet.session;
@@ -130,6 +134,22 @@ void Session::Execute(const Packet& packet) {
   if (reboot_) {
     reboot_ = false;
     platform_.system->Reboot();
+  }
+  if (trial_requests_ != 0) {
+    --trial_requests_;
+  }
+  if (next_baud_ != 0) {
+    platform_.system->SetBaud(std::exchange(next_baud_, 0));
+    trial_requests_ = kBaudTrialRequests;
+    trial_end_ms_ = platform_.system->NowMs() + kBaudTrialMs;
+  }
+}
+
+// Without an end, a host that cannot be heard at the new rate could not be heard at the old one.
+void Session::EndBaudTrial() {
+  if (trial_requests_ != 0 && platform_.system->NowMs() - trial_end_ms_ < 0x80000000u) {
+    trial_requests_ = 0;
+    platform_.system->SetBaud(0);
   }
 }
 
@@ -152,7 +172,7 @@ void Session::SendReject(RejectReason reason) {
 
 void Session::SendError(const Packet& packet, const Status& status) {
   SendUnkept(Type::kError, packet.session, packet.seq,
-             ErrorReply{static_cast<uint16_t>(status.code()), packet.type, status.text()});
+             ErrorReply{static_cast<uint16_t>(status.code()), packet.type, 0, status.text()});
 }
 
 template <typename Message>

@@ -9,6 +9,9 @@ namespace {
 
 constexpr Status kMalformed(Code::kBadRequest, "the payload is not that of its request");
 
+constexpr size_t kChunkReplyBytes = 30;  // of a ChunkReply without data
+constexpr size_t kLaterStepBytes = 18;   // of a LaterStep and a LaterUnwritten
+
 // Writes `count u16` and the items that `append(index)` writes, from `first` up to
 // `total`, until it returns false. `append` tells of errors through *status.
 template <typename Append>
@@ -71,6 +74,8 @@ Status Session::Dispatch(const Packet& packet, PayloadWriter* reply) {
     case Type::kReboot:
       reboot_ = payload.empty();
       return payload.empty() ? Ok() : kMalformed;
+    case Type::kSetBaud:
+      return OnSetBaud(payload, reply);
     default:
       return Status(Code::kUnknownType, "no such request");
   }
@@ -87,6 +92,7 @@ Status Session::OnHello(PayloadWriter* reply) {
   hello.max_models = limits_.max_models;
   hello.max_payload = limits_.max_payload;
   hello.max_upload = limits_.max_upload;
+  hello.max_baud = facts_.max_baud;
   hello.max_watch = limits_.max_watch;
   hello.max_name = kMaxName;
   hello.memory = platform_.runner->Memory();
@@ -324,42 +330,72 @@ Status Session::OnChunk(Bytes payload, PayloadWriter* reply) {
   }
   LoadedModel* model = nullptr;
   HIL_RETURN_IF_ERROR(FindStream(request.stream, &model));
-  bool complete = false;
-  HIL_RETURN_IF_ERROR(model->Feed(request.index, request.offset, request.data, &complete));
-  ChunkReply fields;
-  fields.stream = request.stream;
-  fields.index = request.index;
-  if (complete) {
-    return RunStep(model, &fields, reply);
+  size_t count = 1;
+  if (request.offset == 0 && request.data.size() > model->input_bytes()) {
+    HIL_RETURN_IF_ERROR(CheckSteps(*model, request.data.size(), &count));
   }
-  (*reply)(fields);
+  const size_t part = request.data.size() / count;
+  for (; steps_done_ < count; ++steps_done_) {
+    bool complete = false;
+    HIL_RETURN_IF_ERROR(model->Feed(request.index + steps_done_, request.offset,
+                                    request.data.Sub(steps_done_ * part, part), &complete));
+    if (!complete) {
+      ChunkReply fields;
+      fields.stream = request.stream;
+      fields.index = request.index;
+      (*reply)(fields);
+      return Ok();
+    }
+    HIL_RETURN_IF_ERROR(
+        RunStep(model, request.stream, request.index + steps_done_, steps_done_ == 0, reply));
+  }
   return Ok();
 }
 
-Status Session::RunStep(LoadedModel* model, ChunkReply* fields, PayloadWriter* reply) {
+// How many steps a packet holds that is larger than one, and that their results fit a packet.
+Status Session::CheckSteps(const LoadedModel& model, size_t data_bytes, size_t* count) const {
+  if (model.input_bytes() == 0 || data_bytes % model.input_bytes() != 0) {
+    return Status(Code::kBadRequest, "chunk is larger than the step's input block");
+  }
+  *count = data_bytes / model.input_bytes();
+  const uint64_t later = kLaterStepBytes + uint64_t{model.result_bytes()};
+  if (kChunkReplyBytes + model.result_bytes() + (*count - 1) * later > limits_.max_payload) {
+    return Status(Code::kTooLarge, "the results of so many steps do not fit a packet");
+  }
+  return Ok();
+}
+
+Status Session::RunStep(LoadedModel* model, uint32_t stream, uint32_t index, bool is_first,
+                        PayloadWriter* reply) {
   Unwritten unwritten;
+  uint32_t latency_us = 0;
   uint16_t vector_unit = 0;
-  HIL_RETURN_IF_ERROR(model->Step(&unwritten, &fields->latency_us, &vector_unit));
+  HIL_RETURN_IF_ERROR(model->Step(&unwritten, &latency_us, &vector_unit));
   ++stats_.steps;
-  fields->flags = static_cast<uint16_t>(kChunkExecuted | vector_unit);
+  uint16_t flags = static_cast<uint16_t>(kChunkExecuted | vector_unit);
   if ((facts_.flags & kDeviceMeasuresTime) == 0) {
-    fields->flags |= kChunkNoTiming;
-    fields->latency_us = 0;
+    flags |= kChunkNoTiming;
+    latency_us = 0;
   }
   if (unwritten.tensors != 0) {
-    fields->flags |= kChunkUnwritten;
+    flags |= kChunkUnwritten;
   }
   if (unwritten.suspect) {
-    fields->flags |= kChunkSuspect;
+    flags |= kChunkSuspect;
   }
-  fields->unwritten_tensors = unwritten.tensors;
-  fields->unwritten_output = unwritten.output;
-  fields->unwritten_offset = unwritten.offset;
-  fields->unwritten_bytes = unwritten.bytes;
-  fields->result_bytes = model->result_bytes();
-  (*reply)(*fields);
-  const size_t part = std::min<size_t>(reply->left(), fields->result_bytes);
-  return model->ReadResult(fields->index, 0, MutableBytes(reply->Extend(part), part));
+  const LaterUnwritten found{unwritten.tensors, unwritten.output, unwritten.offset,
+                             unwritten.bytes};
+  const uint32_t size = model->result_bytes();
+  if (is_first) {
+    (*reply)(stream, index, flags, found, latency_us, size);  // ChunkReply without its data
+  } else {
+    (*reply)(LaterStep{flags, latency_us});
+    if (unwritten.tensors != 0) {
+      (*reply)(found);
+    }
+  }
+  const size_t part = std::min<size_t>(reply->left(), size);
+  return model->ReadResult(index, 0, MutableBytes(reply->Extend(part), part));
 }
 
 Status Session::OnReadResult(Bytes payload, PayloadWriter* reply) {
@@ -407,6 +443,22 @@ Status Session::OnUnload(Bytes payload, PayloadWriter* reply) {
   HIL_RETURN_IF_ERROR(FindModel(request.handle, &model));
   model->Unload();
   (*reply)(request);
+  return Ok();
+}
+
+Status Session::OnSetBaud(Bytes payload, PayloadWriter* reply) {
+  SetBaud request;
+  if (!ReadPayload(payload, &request)) {
+    return kMalformed;
+  }
+  if (facts_.max_baud == 0) {
+    return Status(Code::kBadRequest, "the port has no rate");
+  }
+  if (request.baud < kMinBaud || request.baud > facts_.max_baud) {
+    return Status(Code::kBadRequest, "the port does not have this rate");
+  }
+  next_baud_ = request.baud;
+  (*reply)(SetBaudReply{request.baud, kBaudTrialMs});
   return Ok();
 }
 

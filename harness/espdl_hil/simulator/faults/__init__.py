@@ -35,6 +35,7 @@ from espdl_hil.simulator.faults.line import (
     Panic,
     ScatteredFault,
     SilentPort,
+    SlowBridge,
     SlowPort,
     StuckBoot,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "ScatteredFault",
     "ShiftOff",
     "SilentPort",
+    "SlowBridge",
     "SlowPort",
     "StateDropped",
     "StateKept",

@@ -69,6 +69,17 @@ class SlowPort(Fault):
     bytes_per_s: int
 
 
+@dataclass(frozen=True)
+class SlowBridge(Fault):
+    """The bridge between USB and UART garbles what comes faster than it can.
+
+    Attributes:
+        max_baud: The highest rate at which it works.
+    """
+
+    max_baud: int
+
+
 # -- the boot ----------------------------------------------------------------
 
 

@@ -1,5 +1,5 @@
 // What the core needs from the platform that it runs on. The core itself never allocates,
-// reads no clock and knows no port.
+// reads the clock only while a rate of the line is on trial, and knows no port.
 #ifndef RUNNER_PLATFORM_H_
 #define RUNNER_PLATFORM_H_
 
@@ -42,6 +42,13 @@ class System {
 
   // Restarts the device; what was written before is sent first. May return (on a host).
   virtual void Reboot() = 0;
+
+  // Goes on at another rate of the port, once what was written before is sent; 0 is the rate of
+  // the boot. Never called where DeviceFacts::max_baud is 0.
+  virtual void SetBaud(uint32_t baud) = 0;
+
+  // Milliseconds of a monotonic clock; wraps.
+  virtual uint32_t NowMs() = 0;
 };
 
 // Owns one buffer of a pool.

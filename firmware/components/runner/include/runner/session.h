@@ -34,6 +34,9 @@ inline constexpr uint32_t kMaxPayload = 65536;
 inline constexpr uint8_t kMaxWindow = 64;
 inline constexpr uint8_t kMaxModels = 8;
 inline constexpr uint16_t kMaxWatch = 256;
+inline constexpr uint32_t kMinBaud = 9600;
+inline constexpr uint16_t kBaudTrialMs = 500;
+inline constexpr uint8_t kBaudTrialRequests = 2;
 
 // Strings outlive the session.
 struct DeviceFacts {
@@ -45,7 +48,8 @@ struct DeviceFacts {
   uint64_t boot_nonce = 0;
   uint16_t chip_revision = 0;  // major * 100 + minor
   uint16_t cpu_mhz = 0;
-  uint16_t flags = 0;  // kDevice...
+  uint16_t flags = 0;     // kDevice...
+  uint32_t max_baud = 0;  // of the port; 0: it has no rate
 };
 
 // All outlive the session.
@@ -113,6 +117,7 @@ class Session {
   void OpenSession(const Packet& hello);
   void Execute(const Packet& packet);
   void Repeat(const Packet& packet);
+  void EndBaudTrial();
   void SendReject(RejectReason reason);
   void SendError(const Packet& packet, const Status& status);
   void Send(const Reply& reply);
@@ -134,10 +139,13 @@ class Session {
   Status OnWatch(Bytes payload, PayloadWriter* reply);
   Status OnStart(Bytes payload, PayloadWriter* reply);
   Status OnChunk(Bytes payload, PayloadWriter* reply);
-  Status RunStep(LoadedModel* model, ChunkReply* fields, PayloadWriter* reply);
+  Status RunStep(LoadedModel* model, uint32_t stream, uint32_t index, bool is_first,
+                 PayloadWriter* reply);
+  Status CheckSteps(const LoadedModel& model, size_t data_bytes, size_t* count) const;
   Status OnReadResult(Bytes payload, PayloadWriter* reply);
   Status OnReadTensor(Bytes payload, PayloadWriter* reply);
   Status OnUnload(Bytes payload, PayloadWriter* reply);
+  Status OnSetBaud(Bytes payload, PayloadWriter* reply);
   Status LoadInto(std::string_view name, Bytes bytes, PoolBuffer owned, PayloadWriter* reply);
   Status FindModel(uint32_t handle, LoadedModel** model);
   Status FindStream(uint32_t stream, LoadedModel** model);
@@ -158,6 +166,10 @@ class Session {
   uint32_t expected_ = 0;
   bool gap_rejected_ = false;  // REJECT(GAP, expected_) was sent
   bool reboot_ = false;
+  uint16_t steps_done_ = 0;     // of the packet
+  uint32_t next_baud_ = 0;      // to go on at when the reply has left; 0: as before
+  uint8_t trial_requests_ = 0;  // until the rate of the line is no longer on trial
+  uint32_t trial_end_ms_ = 0;
 
   LoadedModel models_[kMaxModels];
   uint32_t last_handle_ = 0;

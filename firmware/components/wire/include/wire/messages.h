@@ -34,6 +34,7 @@ enum class Type : uint8_t {
   kQueryMemory = 0x0F,
   kUnload = 0x10,
   kReboot = 0x11,
+  kSetBaud = 0x12,
   kBooted = 0xF0,
   kReject = 0xF1,
   kError = 0xFF,
@@ -72,6 +73,28 @@ inline constexpr uint16_t kChunkVectorUnitLate = 64;
 
 // `TensorInfo.flags`.
 inline constexpr uint16_t kTensorPerChannel = 1;
+
+// Of each step after the packet's first, before its result block; as in `ChunkReply`.
+struct LaterStep {
+  uint16_t flags = 0;
+  uint32_t latency_us = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(flags, latency_us);
+  }
+};
+
+// Follows a `LaterStep` whose flags say that output is unwritten; as in `ChunkReply`.
+struct LaterUnwritten {
+  uint16_t unwritten_tensors = 0;
+  uint16_t unwritten_output = 0;
+  uint32_t unwritten_offset = 0;
+  uint32_t unwritten_bytes = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(unwritten_tensors, unwritten_output, unwritten_offset, unwritten_bytes);
+  }
+};
 
 // Heap of the device, bytes.
 struct MemoryInfo {
@@ -156,6 +179,7 @@ struct HelloReply {
   uint8_t max_models = 0;
   uint32_t max_payload = 0;
   uint32_t max_upload = 0;
+  uint32_t max_baud = 0;
   uint16_t max_watch = 0;
   uint16_t max_name = 0;
   MemoryInfo memory;
@@ -166,7 +190,7 @@ struct HelloReply {
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive(boot_nonce, app_sha256, chip_revision, cpu_mhz, flags, window, max_models, max_payload,
-            max_upload, max_watch, max_name, memory, target, idf_version, espdl_version,
+            max_upload, max_baud, max_watch, max_name, memory, target, idf_version, espdl_version,
             app_version);
   }
 };
@@ -393,7 +417,7 @@ struct StartReply {
   }
 };
 
-// The input block of step `index`, or a fragment of it.
+// The input blocks of steps from `index` on, or a fragment of one.
 struct Chunk {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -405,7 +429,7 @@ struct Chunk {
   }
 };
 
-// The start of the result block; `flags` is a `ChunkFlag`.
+// The result block, or its start, then those of later steps; `flags` is a `ChunkFlag`.
 struct ChunkReply {
   uint32_t stream = 0;
   uint32_t index = 0;
@@ -520,6 +544,25 @@ struct RebootReply {
   }
 };
 
+// Go on at another rate of the line.
+struct SetBaud {
+  uint32_t baud = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(baud);
+  }
+};
+
+// The last packet at the old rate; the new one is on trial for so long.
+struct SetBaudReply {
+  uint32_t baud = 0;
+  uint16_t trial_ms = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(baud, trial_ms);
+  }
+};
+
 // Event: the app is up.
 struct Booted {
   uint64_t boot_nonce = 0;
@@ -539,14 +582,15 @@ struct Reject {
   }
 };
 
-// The request failed; `code` is an `ErrorCode`, `request` its type.
+// The request failed after `done` of its steps; `code` is an `ErrorCode`.
 struct ErrorReply {
   uint16_t code = 0;
   uint8_t request = 0;
+  uint16_t done = 0;
   std::string_view text;
   template <typename Archive>
   void Serialize(Archive& archive) {
-    archive(code, request, text);
+    archive(code, request, done, text);
   }
 };
 
