@@ -302,7 +302,7 @@ def test_repeats_mend_a_damaged_line(fault, kit, dut, model, streaming):
     stats = dut.session._transport.stats
     before = dict(stats)
     kit.inject(fault)
-    for _ in range(4):
+    for _ in range(40):  # several steps travel in a packet
         assert differing(model.stream(streaming.chunks, reset=True), streaming) == 0
     kit.clear()
     mended = sum(stats[what] - before.get(what, 0) for what in ("repeated", "resent", "rejected"))

@@ -35,7 +35,7 @@ from .conftest import DATE, compare, one_element
 # fmt: off
 RUN_FIELDS = [
     "schema", "date", "duration_s", "command", "commit", "environment", "devices", "incidents",
-    "rows",
+    "written", "rows",
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
