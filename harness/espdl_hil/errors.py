@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
@@ -90,7 +93,13 @@ class ArtifactError(HarnessError):
 
 
 class UnsupportedOpError(ArtifactError):
-    """The graph holds operators, types or attributes that ESP-DL cannot run, or runs wrongly."""
+    """The graph holds operators, types or attributes that ESP-DL cannot run, or runs wrongly.
+
+    Attributes:
+        nodes: Name, operator and reason of each node at fault.
+    """
+
+    nodes: Sequence[tuple[str, str, str]] = ()
 
 
 class StreamingError(HarnessError):
@@ -125,6 +134,16 @@ class StreamingError(HarnessError):
             vars(error).update(state)
             found.append(error)
         return found
+
+    def about(self, chunk_frames: int) -> StreamingError:
+        """What of it holds for one chunk size, which is one of those that are refused."""
+        first, *rest = (
+            fault
+            for fault in self.every
+            if not fault.chunk_frames or chunk_frames in fault.chunk_frames
+        )
+        first.others = [vars(fault) for fault in rest]
+        return first
 
     def __str__(self) -> str:
         if not self.others:

@@ -37,9 +37,10 @@ streaming models on Espressif chips (hardware in the loop):
       artifact store (default: the user's cache)
   --hil-jobs=N
       quantize workers at once (default: one a core)
-  --hil-build-dir=DIR
-      finished ESP-IDF build of the firmware to flash; '{target}' is replaced
-      (default: build it with the ESP-IDF of this environment)
+  --hil-app=DIR
+      your own app with hil_serve in it to flash: an ESP-IDF project, or a
+      finished build; '{target}' is replaced (default: build the firmware with
+      the ESP-IDF of this environment)
   --hil-bench=FILE
       bench file (TOML) with the boards to choose from (default: ESPDL_HIL_BENCH)
   --hil-board=NAME
@@ -49,9 +50,9 @@ streaming models on Espressif chips (hardware in the loop):
   --hil-wait=SECONDS
       stand in the queue for boards that others use (default: 1)
   --hil-model-store={ram,flash,auto}
-      keep models in the flash of a board; upload them into its memory, and write no flash
-      (ram); or flash only what neither fits its memory nor lies in flash already (auto;
-      default: flash)
+      keep models in the flash of a board; upload them into its memory, and write no
+      flash (ram); or flash only what neither fits its memory nor lies in flash already
+      (auto; default: flash)
   --hil-max-baud=RATE
       highest baud rate to agree on with the device once it answers (default: 2000000)
   --hil-overwrite
@@ -83,7 +84,7 @@ def settings(*, worker=None, **options):
         "--hil-metrics": None,
         "--hil-store": None,
         "--hil-jobs": 2,
-        "--hil-build-dir": None,
+        "--hil-app": None,
         "--hil-timeout-scale": None,
         "--hil-bench": None,
         "--hil-board": None,

@@ -102,6 +102,8 @@ def layer(operator, node, tensor, inputs=(), **fields):
         "inputs": list(inputs),
         "frames": 3,
         "keeps": 0,
+        "module": "a",
+        "made_up": False,
         "changes_db": 30.5,
         "clipped": 0.25,
         "saturated": 0.0,

@@ -39,8 +39,9 @@ RUN_FIELDS = [
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "emulator", "board", "real_time_factor",
-    "latency_cycles", "resources", "latency_us", "artifacts", "outputs", "diagnosis", "details",
+    "frames", "checks", "sqnr_db", "cosine", "quantization", "emulator", "board",
+    "real_time_factor", "latency_cycles", "resources", "latency_us", "artifacts", "outputs",
+    "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",
@@ -133,6 +134,17 @@ def test_a_real_time_factor_needs_a_latency(make_row, results):
     with pytest.raises(ResultsError, match="keeps a real time without a latency"):
         validate_results(content)
     assert timed["real_time_factor"] == 0.01
+
+
+def test_quantization_settings_are_kept_and_reports_from_before_have_none(make_row, results):
+    assert make_row(quantization={"batches": 8}).to_json()["quantization"] == {"batches": 8}
+    content = results.to_json()
+    content["rows"][0]["quantization"] = "minmax"
+    with pytest.raises(ResultsError, match="quantization is no object"):
+        validate_results(content)
+    del content["rows"][0]["quantization"]
+    validate_results(content)
+    assert Results.from_json(content).rows[0].quantization is None
 
 
 def test_a_simulated_row_takes_no_latency(make_row):
@@ -378,6 +390,7 @@ def check(row, name, value):
         *(
             (spoil(["rows", 0, name], KeyError), f"rows[0]: {name} is missing")
             for name in ROW_FIELDS[:-1]
+            if name != "quantization"  # which reports from before do not have
         ),
         *((check(0, name, KeyError), "rows[0]: checks is {") for name in CHECK_FIELDS),
         (spoil(["rows", 0, "checks", "reference"], KeyError), "rows[0]: checks is {"),

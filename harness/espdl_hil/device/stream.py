@@ -21,11 +21,13 @@ from espdl_hil.wire.messages import (
 from espdl_hil.wire.schema import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from espdl_hil.device.timing import Pending
     from espdl_hil.device.transport import Transport
     from espdl_hil.wire.messages import LaterUnwritten, StartReply
+
+    Progress = Callable[[int, int], object]
 
 CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data
 CHUNK_REPLY_FIELDS: Final = 30  # of a ChunkReply
@@ -71,11 +73,12 @@ class Stream:
         self._watched = watched
         self._max_payload = transport.max_payload
 
-    def run(self, blocks: Sequence[bytes]) -> list[StepResult]:
+    def run(self, blocks: Sequence[bytes], progress: Progress | None = None) -> list[StepResult]:
         """Run one step per block.
 
         Args:
             blocks: The step's input block each, ``input_bytes`` long.
+            progress: Called with the blocks sent, which waits for room, and all.
 
         Returns:
             One result a block, in order.
@@ -93,10 +96,11 @@ class Stream:
         results: list[StepResult] = []
         try:
             many = self._steps_a_packet()
-            packets = [
-                (self._send(at, blocks[at : at + many]), self._request_rest(at))
-                for at in range(0, len(blocks), many)
-            ]
+            packets = []
+            for at in range(0, len(blocks), many):
+                packets.append((self._send(at, blocks[at : at + many]), self._request_rest(at)))
+                if progress is not None:
+                    progress(min(at + many, len(blocks)), len(blocks))
             for sent, rest in packets:
                 results += self._collect(sent, rest, min(many, len(blocks) - len(results)))
         except DeviceError as error:

@@ -131,16 +131,22 @@ class Observer:
         wanted = [chunks[number] for number in control.order] if control.order else chunks
 
         def work() -> Observation:
-            with self._opened(control) as model, self._neighbour(control) as take_step:
+            watched = self._rig.watch.work(f"streaming {self._case.id}", "chunks")
+            with (
+                self._opened(control) as model,
+                self._neighbour(control) as take_step,
+                watched as progress,
+            ):
                 if control.after:
                     model.stream(chunks[: control.after], reset=True)
                 if take_step is None:
-                    steps = model.stream(wanted, reset=control.reset)
+                    steps = model.stream(wanted, reset=control.reset, progress=progress)
                 else:
                     steps = []
                     for number, chunk in enumerate(wanted):
                         steps.append(model.run(chunk, reset=control.reset and not number))
                         take_step(number)
+                        progress(number + 1, len(wanted))
                 return self._observation(streaming_name(self._case), model, steps)
 
         return self._attempt(work)

@@ -123,11 +123,13 @@ class Record:
         outcomes = [check.outcome for check in (*checks.values(), self.accuracy) if check]
         if self.deviates:
             outcomes = [Outcome.DEVIATES if o is Outcome.FAILED else o for o in outcomes]
+        model = self.case.model
         return Row(
             id=self.case.id,
             target=self.case.target,
-            model=self.case.model.name,
+            model=model.name,
             bits=self.case.bits,
+            quantization=model.quantization.to_json() if model.offline is None else None,
             chunk_frames=self.case.chunk_frames,
             substrate=self.substrate,
             outcome=worst([*outcomes, *([self.outcome] if self.outcome else [])]),

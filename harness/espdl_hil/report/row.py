@@ -28,6 +28,7 @@ class Device:
         port: The port as the user would name it.
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
+        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         espdl_version: ESP-DL that the app was built with.
         idf_version: ESP-IDF that it was built with.
@@ -180,6 +181,7 @@ class Row:
         sqnr_db: Signal to quantization noise against the float model, over all outputs; None if
             undefined.
         cosine: Cosine against the float model; None if undefined.
+        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         board: The lab's name of the board, or its port; empty for a device of this run alone.
         real_time_factor: Median time of a chunk through the time that its frames stand for: below 1
@@ -205,6 +207,7 @@ class Row:
     accuracy: Accuracy | None = None
     sqnr_db: float | None = None
     cosine: float | None = None
+    quantization: Mapping[str, Any] | None = None
     emulator: str = ""
     board: str = ""
     real_time_factor: float | None = None
@@ -247,6 +250,11 @@ class Row:
         """The largest difference of any check, in steps."""
         steps: int | None = largest(*(check.max_lsb for check in self.checks.values()))
         return steps
+
+    @property
+    def metric(self) -> Mapping[str, float] | None:
+        """What the model's own metric gives, by name of ``METRIC``; None without one."""
+        return self.accuracy.metric if self.accuracy else None
 
     @property
     def reason(self) -> str:
@@ -315,7 +323,7 @@ class Row:
         """The row as ``results.json`` keeps it."""
         made = {name: self.checks.get(name) for name in CHECKS} | {ACCURACY: self.accuracy}
         return {
-            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in (*_PLAIN, "quantization")},
             "outcome": str(self.outcome),
             "checks": {name: check and check.to_json() for name, check in made.items()},
             "latency_us": None if self.latency_us is None else asdict(self.latency_us),
@@ -335,6 +343,7 @@ class Row:
         accuracy = checks.pop(ACCURACY, None)
         return cls(
             **{name: data[name] for name in (*_PLAIN, "artifacts", "outputs", "diagnosis")},
+            quantization=data.get("quantization"),
             outcome=Outcome(data["outcome"]),
             checks={name: Check.from_json(check) for name, check in checks.items()},
             accuracy=accuracy and Accuracy.from_json(accuracy),

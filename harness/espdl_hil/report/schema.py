@@ -290,6 +290,7 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         f"{substrate}, but takes of a chip": substrate != SILICON and row["resources"] is not None,
         "keeps a real time without a latency": row["real_time_factor"] and not row["latency_us"],
         f"{substrate}, but names an emulator": substrate != EMULATED and row["emulator"],
+        "quantization is no object": not isinstance(row.get("quantization") or {}, Mapping),
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]
