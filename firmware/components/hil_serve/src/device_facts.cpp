@@ -7,7 +7,6 @@
 #include "esp_chip_info.h"
 #include "esp_err.h"
 #include "esp_heap_caps.h"
-#include "esp_idf_version.h"
 #include "esp_random.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
@@ -46,13 +45,11 @@ MemoryInfo ReadMemory() {
 }
 
 void WatchLeastHeap() {
-#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 4, 0)
   static bool is_watching = false;
   if (is_watching) {
     heap_caps_monitor_local_minimum_free_size_stop();
   }
   is_watching = heap_caps_monitor_local_minimum_free_size_start() == ESP_OK;
-#endif
 }
 
 QueryUsageReply ReadLeast() {

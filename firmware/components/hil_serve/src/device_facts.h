@@ -11,7 +11,7 @@ DeviceFacts ReadDeviceFacts();
 
 MemoryInfo ReadMemory();
 
-// Least free heap from here on; ESP-IDF 5.3 only knows the least since boot.
+// Least free heap from here on.
 void WatchLeastHeap();
 
 // That, and the least free stack of this task.
