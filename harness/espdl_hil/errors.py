@@ -177,6 +177,9 @@ class DeviceError(HarnessError):
         port: The port as the user names it.
         console_tail: The last console lines of the device; empty when there were none.
         hint: What to do next.
+
+    Attributes:
+        where: In a run; empty if that is not known.
     """
 
     def __init__(
@@ -186,3 +189,11 @@ class DeviceError(HarnessError):
         super().__init__(f"{port}: {message}{tail}", hint=hint)
         self.port = port
         self.console_tail = console_tail
+        self.where = ""
+
+    def locate(self, where: str) -> None:
+        """Say in the message where in a run it happened; whoever says it first is right."""
+        if not self.where:
+            self.where = printable(where)
+            start = f"{self.port}: "
+            self.message = f"{start}{self.where}: {self.message.removeprefix(start)}"

@@ -232,6 +232,11 @@ def replayed(data):
     return ("reproduced", "not reproduced", "refused")[code]
 
 
+def warm_up():
+    """Load here, once, what each attack would load in its fork."""
+    replayed(sound_bundle())
+
+
 def mutated(seed, count):
     """Cases of hostile bundles; the first is sound."""
     rng, sound = np.random.default_rng(seed), sound_bundle()

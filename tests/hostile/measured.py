@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -73,6 +74,7 @@ def campaign(cases):
         Plain values for JSON: ``outcomes`` by name, ``faults`` in words, ``slowest`` in seconds,
         ``peak`` in bytes beyond an empty case, ``nearest`` to its bound as a fraction.
     """
+    gc.freeze()  # forks copy what their collector touches
     empty = measure(lambda: "").peak_bytes
     outcomes, faults, slowest, peak, nearest = Counter(), [], 0.0, 0, 0.0
     for name, case, bound in cases:

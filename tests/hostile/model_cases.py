@@ -87,6 +87,13 @@ def quiet():
         yield
 
 
+def warm_up():
+    """Load here, once, what each attack would load in its fork."""
+    sound = mutations.golden_model(mutations.SOURCES[0])
+    for use in (execute, inspect, dump, upload):
+        use(sound, "esp32s3")
+
+
 def case(use, data, target):
     return lambda: use(data, target)
 

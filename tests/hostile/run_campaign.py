@@ -11,5 +11,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 if __name__ == "__main__":
     room, cases = sys.argv[1].split(":")
-    chosen = getattr(import_module(room), cases)(int(sys.argv[2]), int(sys.argv[3]))
+    attacks = import_module(room)
+    attacks.warm_up()
+    chosen = getattr(attacks, cases)(int(sys.argv[2]), int(sys.argv[3]))
     print(json.dumps(import_module("measured").campaign(chosen)))

@@ -28,6 +28,10 @@ def endless():
     time.sleep(60)
 
 
+def warm_up():
+    """There is nothing to load."""
+
+
 def cases(_seed, _count):
     measured.MAX_SECONDS = 1
     for case in (sound, refused, greedy, broken, endless):

@@ -1,7 +1,9 @@
 """Boards are looked for before anything is made; a silent one ends the run."""
 
 import contextlib
+import errno
 import io
+import os
 import socket
 import threading
 from dataclasses import replace
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from espdl_hil.device import build
 from espdl_hil.device.bench import BenchBoard, Quarantine
 from espdl_hil.device.service_record import clear, read_record
 from espdl_hil.errors import BusyError, ConfigError, DeviceError, StreamingError
@@ -80,6 +83,16 @@ def test_a_lab_may_name_the_port(case):
         other = board_rig(case, devkit.url, find_port=lambda target: "rfc2217://127.0.0.1:1")
         other.find_ports()  # a port that was named is not asked for
         assert other.ports == {"esp32s3": devkit.url}
+
+
+def test_a_disk_that_is_full_before_the_build_is_said(case, monkeypatch):
+    def fail(*_, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "esp32s3.log")
+
+    monkeypatch.setattr(build, "build_firmware", fail)
+    full = r"no room to work in: No space left on device \(esp32s3\.log\)"
+    with pytest.raises(ConfigError, match=full):
+        board_rig(case, "rfc2217://127.0.0.1:1").build()
 
 
 def test_simulated_devkits_need_no_port(case):

@@ -16,10 +16,12 @@ from espdl_hil.report import (
     Device,
     Incident,
     Latency,
+    Resources,
     Results,
     ResultsError,
     Row,
     commit_of,
+    render_metrics,
     start_report,
     validate_results,
     worse,
@@ -38,7 +40,8 @@ RUN_FIELDS = [
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
     "frames", "checks", "sqnr_db", "cosine", "quantization", "emulator", "board",
-    "real_time_factor", "latency_us", "artifacts", "outputs", "diagnosis", "details",
+    "real_time_factor", "latency_cycles", "resources", "latency_us", "artifacts", "outputs",
+    "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",
@@ -104,7 +107,22 @@ def without_index(check):
 
 def test_latency(make_row):
     timed = make_row(substrate="silicon", latency_us=Latency.of([100, 101, 150]))
-    assert timed.to_json()["latency_us"] == {"median": 101.0, "p95": 145.1, "max": 150.0}
+    figures = {"median": 101.0, "p95": 145.1, "p99": 149.02, "max": 150.0}
+    assert timed.to_json()["latency_us"] == figures
+    assert timed.to_json()["latency_cycles"] is None  # of a clock that is not known
+
+
+def test_what_is_taken_of_a_chip(make_row, make_results):
+    taken = Resources(240, 5000, 900000, 81000, 1000, 20000, 300000, None, 9000)
+    row = make_row(substrate="silicon", latency_us=Latency(1, 2, 3, 4.5), resources=taken)
+    said = json.loads(json.dumps(row.to_json()))
+    assert said["latency_cycles"] == {"median": 240, "p95": 480, "p99": 720, "max": 1080}
+    assert Row.from_json(said) == row
+    metrics = render_metrics(make_results(row))
+    assert 'of="internal_peak"' in metrics
+    assert 'of="psram_peak"' not in metrics
+    with pytest.raises(ValueError, match="a device that is simulated measures no chip"):
+        make_row(resources=taken)
 
 
 def test_a_real_time_factor_needs_a_latency(make_row, results):
@@ -130,8 +148,8 @@ def test_quantization_settings_are_kept_and_reports_from_before_have_none(make_r
 
 
 def test_a_simulated_row_takes_no_latency(make_row):
-    with pytest.raises(ValueError, match="a device that is simulated has no chip time"):
-        make_row(latency_us=Latency(1, 1, 1))
+    with pytest.raises(ValueError, match="a device that is simulated measures no chip"):
+        make_row(latency_us=Latency(1, 1, 1, 1))
 
 
 def test_infinite_values_stay_json(make_row, make_results, tmp_path):
@@ -405,7 +423,7 @@ def check(row, name, value):
         (check(1, "first", None), "streaming: differs, but first is null"),
         (check(1, "differing", 0), "streaming: first is given, but nothing differs"),
         (
-            spoil(["rows", 0, "latency_us"], {"median": 1, "p95": 1, "max": 1}),
+            spoil(["rows", 0, "latency_us"], {"median": 1, "p95": 1, "p99": 1, "max": 1}),
             "simulated, but has a latency",
         ),
         (spoil(["rows", 0, "target"], "esp32p4"), "no such device is listed"),

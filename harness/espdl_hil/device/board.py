@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from esptool import loader
+from esptool.loader import ESPLoader
 from esptool.reset import HardReset
 from esptool.util import FatalError
 from pytest_embedded_idf.app import FlashFile
@@ -22,10 +22,12 @@ from pytest_embedded_idf.serial import IdfSerial
 
 from espdl_hil.device.console import clean, readable_lines
 from espdl_hil.device.errors import BootError, TransportError
+from espdl_hil.device.patient_esptool import PART_BYTES, patient, quick
 from espdl_hil.device.ports import ESPRESSIF_JTAG, UsbPort, list_usb_ports
 from espdl_hil.device.rfc2217_handler import event_url, register
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError
 from espdl_hil.scratch import scratch_folder
+from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
     from espdl_hil.device.firmware import Firmware
 
 REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
+GONE_S: Final = 0.5  # for one that was waited for already
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
-ATTEMPTS: Final = 5  # a damaged byte ends esptool; what was flashed before it is skipped then
-ATTEMPTS_S: Final = 20.0  # no further attempt after that
+ATTEMPTS: Final = 5  # what was flashed in one is skipped in the next
+ATTEMPTS_S: Final = 12.0  # no further attempt after that
+PROGRESS_BYTES: Final = 2 * PART_BYTES  # after an attempt that has flashed so much both start anew
+LOADER_ATTEMPTS: Final = 2  # of esptool, to hear whether anything answers at all; about 2 s
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
@@ -83,14 +88,15 @@ class Board:
         self._firmware = firmware
         self._baud = baud
         self._usb = _usb_identity(port)
+        self._is_gone = False  # the port, when it was looked for last
         self._output = _Output(console)
         if models is not None:
             self.check(models)
-        self._repeat(lambda: self._connect(models))
+        self._repeat(lambda patiently: self._connect(models, patiently=patiently))
         self.reopen_if_gone()
 
-    def _connect(self, models: bytes | None) -> None:
-        with self._esptool(), self._app(models) as app:
+    def _connect(self, models: bytes | None, *, patiently: bool) -> None:
+        with self._esptool(patiently=patiently), self._app(models, in_parts=patiently) as app:
             self._serial = _Serial(
                 pexpect_proc=None,
                 msg_queue=self._output,
@@ -123,38 +129,53 @@ class Board:
 
         Args:
             models: Models package for the ``models`` partition, as :meth:`check` accepts it.
-            everything: Bootloader, partition table and app as well.
+            everything: Bootloader, partition table and app as well; for a board in trouble.
 
         Raises:
             BootError: No ROM loader answers.
             TransportError: The port went away, or flashing failed.
         """
-        self._repeat(lambda: self._flash(models, base=everything))
+        if everything:
+            self._require_loader()
+        self._repeat(lambda patiently: self._flash(models, base=everything, patiently=patiently))
         self.reopen_if_gone()
 
-    def _flash(self, models: bytes | None, *, base: bool) -> None:
+    def _require_loader(self) -> None:
+        """See that anything answers, which costs less time than to flash in vain."""
+        with self._esptool():
+            self.port.baudrate = self._baud  # esptool forgets to when it fails
+            self._serial.esp.connect(attempts=LOADER_ATTEMPTS)
+
+    def _flash(self, models: bytes | None, *, base: bool, patiently: bool) -> None:
         self.reopen_if_gone()
         self.port.baudrate = self._baud  # esptool forgets to when it fails
-        with self._esptool(), self._app(models, base=base) as app:
+        with (
+            self._esptool(patiently=patiently),
+            self._app(models, base=base, in_parts=patiently) as app,
+        ):
             self._serial.flash(app)
 
-    def _repeat(self, attempt: Callable[[], None]) -> None:
-        """Repeat what a damaged byte may have ended.
+    def _repeat(self, attempt: Callable[[bool], None]) -> None:
+        """Repeat patiently what a damaged byte may have ended.
 
         No answer, another chip and a port that does not open are believed when they come twice:
         the byte that says so may be the damaged one.
         """
-        deadline = time.monotonic() + ATTEMPTS_S
+        self.flashed = []
         seen: list[str] = []
+        left, deadline = ATTEMPTS, time.monotonic() + ATTEMPTS_S
         while True:
             try:
-                return attempt()
+                return attempt(bool(seen))
             except HarnessError as error:
                 final = not isinstance(error, TransportError)
                 if final and str(error) in seen:
                     raise
                 seen.append(str(error))
-                if len(seen) == ATTEMPTS or time.monotonic() > deadline:
+                left -= 1
+                if sum(map(int, _WROTE.findall(self._output.text))) >= PROGRESS_BYTES:
+                    left, deadline = ATTEMPTS, time.monotonic() + ATTEMPTS_S
+                if not left or time.monotonic() > deadline:
                     if isinstance(error, DeviceError):
                         raise
                     raise TransportError(error.message, port=self.name, hint=error.hint) from error
@@ -171,25 +192,32 @@ class Board:
             HardReset(self.port, uses_usb=self.is_usb_jtag)()
         self.reopen_if_gone()
 
-    def reopen_if_gone(self) -> None:
-        """Open the port again if USB or network dropped it.
+    def reopen_if_gone(self, *, is_powered_anew: bool = False) -> None:
+        """Open the port again if USB or network dropped it; waits for it once.
+
+        Args:
+            is_powered_anew: It is worth waiting for again.
 
         Raises:
             TransportError: It did not come back.
         """
         if _is_alive(self.port):
+            self._is_gone = False
             return
+        wait_s = REAPPEAR_S if is_powered_anew or not self._is_gone else min(GONE_S, REAPPEAR_S)
         self.port.close()
         self.port.rts = self.port.dtr = False  # opening must not reset the chip again
-        deadline = time.monotonic() + REAPPEAR_S
+        deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             device = self._find_again()
             if device is not None:
                 with contextlib.suppress(OSError):
                     self.port.port = device
                     self.port.open()
+                    self._is_gone = False
                     return
             time.sleep(REAPPEAR_POLL_S)
+        self._is_gone = True
         raise TransportError(
             f"the port did not come back within {REAPPEAR_S:g} s",
             port=self.name,
@@ -210,7 +238,9 @@ class Board:
         self._serial.close()
 
     @contextlib.contextmanager
-    def _app(self, models: bytes | None, *, base: bool = True) -> Iterator[IdfApp]:
+    def _app(
+        self, models: bytes | None, *, base: bool = True, in_parts: bool = False
+    ) -> Iterator[IdfApp]:
         """The files to flash, as pytest-embedded wants them."""
         app = copy.copy(self._firmware.app)
         arguments = dict(app.flash_args)
@@ -218,15 +248,31 @@ class Board:
         app.flash_args = arguments
         files = list(app.flash_files) if base else []
         with scratch_folder() as folder:
-            if models is not None:
+            if models is not None and self._firmware.models is not None:
                 package = folder / "models.pdl"
                 package.write_bytes(models)
                 files.append(FlashFile(self._firmware.models.offset, str(package)))
+            if in_parts:
+                files = [part for file in files for part in self._parts(file, folder)]
             app.flash_files = files
             yield app
 
+    def _parts(self, file: FlashFile, folder: Path) -> Iterator[FlashFile]:
+        """Pieces of a file, so that what arrived of it need not be sent again.
+
+        The bootloader stays whole: esptool writes the flash's settings and a hash into it.
+        """
+        data = Path(file.file_path).read_bytes()
+        if file.offset == TARGETS[self._firmware.target].bootloader_offset:
+            yield file
+            return
+        for start in range(0, len(data), PART_BYTES):
+            part = folder / f"{file.offset + start:x}.bin"
+            part.write_bytes(data[start : start + PART_BYTES])
+            yield FlashFile(file.offset + start, str(part), file.encrypted)
+
     @contextlib.contextmanager
-    def _esptool(self) -> Iterator[None]:
+    def _esptool(self, *, patiently: bool = False) -> Iterator[None]:
         """Collect esptool's output, and turn its failures into ours."""
         output = self._output
         output.text = ""
@@ -234,7 +280,8 @@ class Board:
             with (
                 contextlib.redirect_stdout(output),
                 contextlib.redirect_stderr(output),
-                _without_hex_dumps(),
+                quick(),
+                patient() if patiently else contextlib.nullcontext(),
             ):
                 yield
         except HarnessError:
@@ -247,8 +294,9 @@ class Board:
             _close_forgotten(error)
             raise self._explain(error) from None
         finally:
-            self.flashed = [int(size) for size in _WROTE.findall(output.text)]
-            self.flashed_bytes += sum(self.flashed)
+            written = [int(size) for size in _WROTE.findall(output.text)]
+            self.flashed += written
+            self.flashed_bytes += sum(written)
 
     def _explain(self, error: Exception) -> HarnessError:
         reason = clean(str(error).encode(errors="replace")).strip() or "no reason given"
@@ -284,35 +332,11 @@ def _close_forgotten(error: Exception) -> None:
     """Close port and files that esptool leaves open when it fails."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         failed = frame.f_locals.get("self")
-        if isinstance(failed, loader.ESPLoader):
+        if isinstance(failed, ESPLoader):
             failed._port.close()  # noqa: SLF001 - esptool has no other way
         params = getattr(failed, "params", None)  # of click's context, for the files
         for _, file in (params.get("addr_filename") or ()) if isinstance(params, dict) else ():
             file.close()
-
-
-class _NoDump:
-    """Stands in for esptool's ``HexFormatter``; prints nothing."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __str__(self) -> str:
-        return ""
-
-
-@contextlib.contextmanager
-def _without_hex_dumps() -> Iterator[None]:
-    """Spare esptool the hex dump of each packet, which it formats even when it traces nothing.
-
-    That is three quarters of the processor time of flashing, more than a second a MiB.
-    """
-    formatter = getattr(loader, "HexFormatter", None)
-    loader.HexFormatter = _NoDump
-    try:
-        yield
-    finally:
-        loader.HexFormatter = formatter
 
 
 class _Output:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import HarnessError, StreamingError
@@ -13,13 +13,15 @@ from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
 from espdl_hil.quantize import Recipe, Store, prepare, result_of
 from espdl_hil.streaming import Severity, finding_of, from_espdl
+from espdl_hil.streaming.findings import find
 from espdl_hil.streaming.names import readable
+from espdl_hil.streaming.rules import CHIP_ROUNDING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from espdl_hil.model import StreamingModel
-    from espdl_hil.quantize import Artifacts, Progress
+    from espdl_hil.quantize import Progress
     from espdl_hil.quantize.prepare import Result
     from espdl_hil.streaming import Finding
 
@@ -77,9 +79,9 @@ def lint_model(
             findings = linted.findings[label] = result.lint[chunk_frames]
             wrong = any(finding.severity is Severity.ERROR for finding in findings)
             if chunk_frames in result.plans and not wrong:
-                linted.facts[label] = describe_stream(
-                    Case(target, model, width, chunk_frames), result
-                )
+                expected = Expected(Case(target, model, width, chunk_frames), result)
+                linted.findings[label] = [*findings, *chip_rounding(expected)]
+                linted.facts[label] = describe_stream(expected)
     return linted
 
 
@@ -101,9 +103,22 @@ def _note_failures(linted: Linted, model: StreamingModel, results: dict[int, Res
             linted.errors[label] = error
 
 
-def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
+def chip_rounding(expected: Expected) -> list[Finding]:
+    """Say which elements of the stream the chip itself makes differ, as the rows will."""
+    made = expected.chip_made
+    if made is None:
+        return []
+    names = from_espdl(expected.offline_graph)
+    node, message = (readable(text, names) for text in (made.nodes[0].node, str(made)))
+    found = find(CHIP_ROUNDING, node, message.removeprefix("chip: "))
+    if expected.case.model.chip_rounding == "accept":
+        return [replace(found, severity=Severity.NOTE, edit=made.edit)]
+    return [replace(found, edit=f'{made.edit}; or chip_rounding="accept"')]
+
+
+def describe_stream(expected: Expected) -> list[str]:
     """Say what there is to know of a model that streams, a line each."""
-    expected = Expected(case, artifacts)
+    case, artifacts = expected.case, expected.artifacts
     plan, graph = expected.plan, expected.streaming_graph
     shapes = check_graph(graph, case.target)
     field_frames = "unbounded" if plan.receptive_field is None else f"{plan.receptive_field} frames"

@@ -5,7 +5,7 @@ processes of their own, never in this one.
 """
 
 from espdl_hil.quantize.artifacts import Artifacts
-from espdl_hil.quantize.foreign import NOT_JUDGED
+from espdl_hil.quantize.foreign import NO_REFERENCE, NOT_JUDGED
 from espdl_hil.quantize.log_rules import LogLine, Meaning
 from espdl_hil.quantize.prepare import Progress, one_scheduler, prepare, result_of
 from espdl_hil.quantize.recipe import Recipe
@@ -14,6 +14,7 @@ from espdl_hil.quantize.store import Store
 
 __all__ = [
     "NOT_JUDGED",
+    "NO_REFERENCE",
     "Artifacts",
     "LogLine",
     "Meaning",
