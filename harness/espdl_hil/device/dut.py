@@ -433,7 +433,7 @@ class Dut:
             self._max_baud = baud - 1
         if silent:
             self.console.log(
-                f"espdl-hil: the line does not answer at {' and '.join(silent)} baud; it goes on "
+                f"\nespdl-hil: the line does not answer at {' and '.join(silent)} baud; it goes on "
                 f"at {transport.baud:,}. A bridge that cannot be faster: max_baud in the bench "
                 "file, or --hil-max-baud\n"
             )
