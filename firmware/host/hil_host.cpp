@@ -317,6 +317,9 @@ struct hil_core {
     facts.cpu_mhz = config.cpu_mhz;
     facts.max_baud = config.max_baud;
     facts.flags = (config.flags & HIL_FLAG_SIMULATED) != 0 ? hil::kDeviceSimulated : uint16_t{0};
+    if ((config.flags & HIL_FLAG_PULSES) != 0) {
+      facts.flags = static_cast<uint16_t>(facts.flags | hil::kDevicePulses);
+    }
     if (callbacks.now_us != nullptr) {
       facts.flags = static_cast<uint16_t>(facts.flags | hil::kDeviceMeasuresTime);
     }

@@ -42,6 +42,7 @@ extern "C" {
 
 // hil_config.flags
 #define HIL_FLAG_SIMULATED 1u  // sent in HELLO; a simulated device must set it
+#define HIL_FLAG_PULSES 2u     // sent in HELLO: in a long poll the caller pulses
 
 // What restore_vector_unit found changed, as in the flags of a step's result.
 #define HIL_ROUNDING_LOST 16u

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
@@ -90,7 +93,13 @@ class ArtifactError(HarnessError):
 
 
 class UnsupportedOpError(ArtifactError):
-    """The graph holds operators, types or attributes that ESP-DL cannot run, or runs wrongly."""
+    """The graph holds operators, types or attributes that ESP-DL cannot run, or runs wrongly.
+
+    Attributes:
+        nodes: Name, operator and reason of each node at fault.
+    """
+
+    nodes: Sequence[tuple[str, str, str]] = ()
 
 
 class StreamingError(HarnessError):
@@ -126,6 +135,16 @@ class StreamingError(HarnessError):
             found.append(error)
         return found
 
+    def about(self, chunk_frames: int) -> StreamingError:
+        """What of it holds for one chunk size, which is one of those that are refused."""
+        first, *rest = (
+            fault
+            for fault in self.every
+            if not fault.chunk_frames or chunk_frames in fault.chunk_frames
+        )
+        first.others = [vars(fault) for fault in rest]
+        return first
+
     def __str__(self) -> str:
         if not self.others:
             return super().__str__()
@@ -158,6 +177,9 @@ class DeviceError(HarnessError):
         port: The port as the user names it.
         console_tail: The last console lines of the device; empty when there were none.
         hint: What to do next.
+
+    Attributes:
+        where: In a run; empty if that is not known.
     """
 
     def __init__(
@@ -167,3 +189,11 @@ class DeviceError(HarnessError):
         super().__init__(f"{port}: {message}{tail}", hint=hint)
         self.port = port
         self.console_tail = console_tail
+        self.where = ""
+
+    def locate(self, where: str) -> None:
+        """Say in the message where in a run it happened; whoever says it first is right."""
+        if not self.where:
+            self.where = printable(where)
+            start = f"{self.port}: "
+            self.message = f"{start}{self.where}: {self.message.removeprefix(start)}"

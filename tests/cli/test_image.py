@@ -34,7 +34,7 @@ def image(build_dir, tmp_path):
     """Runs the command; gives the exit code."""
 
     def run(*arguments):
-        common = ["--target=esp32s3", f"--build-dir={build_dir}", f"-o{tmp_path / 'out.bin'}"]
+        common = ["--target=esp32s3", f"--app={build_dir}", f"-o{tmp_path / 'out.bin'}"]
         return main(["image", *map(str, arguments), *common])
 
     return run

@@ -1,7 +1,10 @@
 """The rate of the line: agreed on upwards, given back when it does not work, lost in a restart."""
 
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import serial
@@ -24,6 +27,7 @@ from espdl_hil.wire.messages import (
 )
 
 BOOT_BAUD = 115200
+REPOSITORY = Path(__file__).parents[2]
 TIMING = Timing(repeat_s=0.1)
 
 
@@ -127,6 +131,15 @@ def test_one_message_tells_of_a_slower_line_and_recovery_does_not_try_it_again(
         "espdl-hil: the line does not answer at 2,000,000 baud; it goes on at 921,600. A bridge "
         "that cannot be faster: max_baud in the bench file, or --hil-max-baud"
     ]
+
+
+@pytest.mark.slow
+def test_a_paced_line_is_used_to_nine_tenths_by_chunks_of_256_bytes_and_more():
+    run = subprocess.run(
+        [sys.executable, REPOSITORY / "benchmarks" / "wire.py"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "reaches 90% from 256 bytes on" in run.stdout
 
 
 def test_a_limit_is_kept_and_a_port_without_a_rate_has_none(devkit, kit, build_dir):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from espdl_hil.device.build import build_firmware, variants_for
+from espdl_hil.device.build import build_firmware, find_app, variants_for
 from espdl_hil.errors import ConfigError
 
 IDF_PY = """
 import os, pathlib, sys, time
 build = pathlib.Path(sys.argv[sys.argv.index("-B") + 1])
 source = pathlib.Path(sys.argv[sys.argv.index("-C") + 1])
-print("compiling for", os.environ["IDF_TARGET"], *sys.argv, flush=True)
+print("compiling for", os.environ.get("IDF_TARGET"), *sys.argv, flush=True)
+if (source / "full").exists():
+    with open("/dev/full", "w") as device:
+        device.write("object code")
 if (source / "broken").exists():
     print("main.cpp:3: error: expected ';'", flush=True)
     sys.exit(2)
@@ -77,7 +81,7 @@ def test_without_idf_the_user_is_told_what_to_do(project, tmp_path, monkeypatch)
         build_firmware("esp32s3", project, tmp_path / "out")
     assert "IDF_PATH names no ESP-IDF" in str(caught.value)
     assert "export.sh" in str(caught.value)
-    assert "--hil-build-dir" in str(caught.value)
+    assert "--hil-app" in str(caught.value)
 
 
 def test_a_folder_without_a_project_is_refused(idf, tmp_path):
@@ -108,6 +112,43 @@ def test_a_change_builds_again(idf, project, tmp_path):
     assert builds() == 3
     (tmp_path / "out" / "esp32s3" / "flasher_args.json").unlink()
     assert builds() == 4
+
+
+def test_a_users_project_is_built_where_it_lies(idf, project, tmp_path):
+    """With its own settings, as often as ESP-IDF finds something to do, and without a trace."""
+    (project / "sdkconfig").write_text('CONFIG_IDF_TARGET="esp32s3"\nCONFIG_MINE=y\n')
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    out = tmp_path / "out"
+    built = find_app(project, "esp32s3", out)
+    assert built.parent == out
+    assert built.name.startswith("firmware-")
+    assert find_app(project, "esp32s3", out) == built
+    assert count(built) == 2
+    command = (out / f"{built.name}.log").read_text().split()
+    assert command[command.index("-C") + 1] == str(project)
+    assert {"-DIDF_TARGET=esp32s3", f"-DSDKCONFIG={built / 'sdkconfig'}"} < set(command)
+    assert (built / "sdkconfig").read_bytes() == (project / "sdkconfig").read_bytes()
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    other = find_app(project, "esp32p4", out)  # whose settings these are not
+    assert other != built
+    assert not (other / "sdkconfig").exists()
+
+
+def test_a_finished_build_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("IDF_PATH", raising=False)
+    (tmp_path / "flasher_args.json").touch()
+    assert find_app(tmp_path, "esp32s3", tmp_path / "out") == tmp_path
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_neither_a_project_nor_a_build_is_refused(idf, project, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"--hil-app .*main: neither a finished build nor a proje"
+    ):
+        find_app(project / "main", "esp32s3", tmp_path / "out")
+    (project / "broken").touch()
+    with pytest.raises(ConfigError, match=r"main\.cpp:3: error: expected ';'"):
+        find_app(project, "esp32s3", tmp_path / "out")
 
 
 def test_a_variant_adds_its_settings_and_has_a_folder_of_its_own(idf, project, tmp_path):
@@ -143,6 +184,16 @@ def test_a_failed_build_shows_its_last_lines_and_its_log(idf, project, tmp_path)
     assert text.startswith(f"building the firmware in {tmp_path / 'out' / 'esp32p4'} failed (exit ")
     assert "main.cpp:3: error: expected ';'" in text
     assert str(tmp_path / "out" / "esp32p4.log") in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_fills_up_while_building_is_named(idf, project, tmp_path):
+    (project / "full").touch()
+    with pytest.raises(ConfigError) as caught:
+        build_firmware("esp32s3", project, tmp_path / "out")
+    assert re.search(r"failed \(exit \d+\): no space left on device\n", str(caught.value))
+    (project / "full").unlink()
+    assert count(build_firmware("esp32s3", project, tmp_path / "out")) == 1  # nothing is in the way
 
 
 def test_a_killed_parent_takes_the_build_with_it(idf, project, tmp_path):

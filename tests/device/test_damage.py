@@ -214,7 +214,7 @@ def test_pytest_runs_through_the_proxy(rate, share, build_dir, tmp_path, capsys)
 
     def run(seed):
         with Devkit("esp32s3") as kit, Proxy(kit.port, rate, seed) as proxy:
-            options = ("--port", proxy.url, f"--hil-build-dir={build_dir}")
+            options = ("--port", proxy.url, f"--hil-app={build_dir}")
             options += ("--hil-report", tmp_path / str(seed))
             started = time.monotonic()
             done = subprocess.run(

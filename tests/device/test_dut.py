@@ -234,6 +234,8 @@ def test_an_app_that_is_not_the_built_one_is_refused(config, monkeypatch):
         with pytest.raises(HandshakeError):
             dut.recover("wrong app")
         assert [incident.action for incident in dut.incidents] == ["soft reset"]  # no retry helps
+    with Dut(config) as dut:  # a run after it flashes what is meant
+        dut.session.memory()
 
 
 def test_a_stale_model_in_flash_never_passes(config, devkit, package):

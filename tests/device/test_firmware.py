@@ -28,6 +28,30 @@ def test_a_build_says_what_goes_where(build_dir):
     assert [file.offset for file in firmware.app.flash_files] == [0x0, 0x8000, 0x10000]
 
 
+def test_an_app_of_its_own_partitions_and_baud_rate(copy):
+    (copy / "partition_table" / "partition-table.bin").write_bytes(NO_MODELS)
+    settings = json.loads((copy / "config" / "sdkconfig.json").read_text())
+    settings["ESP_CONSOLE_UART_BAUDRATE"] = 921600
+    (copy / "config" / "sdkconfig.json").write_text(json.dumps(settings))
+    firmware = Firmware.read(copy, "esp32s3")
+    assert (firmware.models, firmware.baud) == (None, 921600)
+    with pytest.raises(ConfigError, match="has no partition 'models' for a models package"):
+        firmware.require_fit(b"x")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "why"),
+    [
+        ("project_description.json", "build_components", ["main"], "hil_serve is not in it"),
+        ("config/sdkconfig.json", "HIL_SERVE", False, "built with CONFIG_HIL_SERVE=n"),
+    ],
+)
+def test_an_app_that_cannot_answer_is_refused(copy, file, key, value, why):
+    (copy / file).write_text(json.dumps({**json.loads((copy / file).read_text()), key: value}))
+    with pytest.raises(ConfigError, match=why):
+        Firmware.read(copy, "esp32s3")
+
+
 def test_another_target_is_refused(build_dir):
     with pytest.raises(
         ConfigError, match="was built for esp32s3, the device is an esp32p4"
@@ -50,7 +74,6 @@ def test_an_unfinished_build_is_refused(copy):
         ("flasher_args.json", b"{}", r"pytest-embedded cannot read the build \(KeyError"),
         ("partition_table/partition-table.bin", b"\0" * 64, "partition 0 invalid magic number 0x0"),
         ("partition_table/partition-table.bin", b"\xff" * 32, "invalid magic number 0xffff"),
-        ("partition_table/partition-table.bin", NO_MODELS, "no partition 'models'"),
         ("espdl_hil_sim.bin", b"\0" * 300, "app description starts with 0x00000000"),
     ],
 )

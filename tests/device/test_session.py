@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espdl_hil.device import stream
 from espdl_hil.device.dut import Dut, DutConfig
 from espdl_hil.device.errors import RequestError, StaleArtifactError, TransportError
 from espdl_hil.device.session import edl_bytes, model_digest
 from espdl_hil.errors import ArtifactError
 from espdl_hil.simulator.devkit import Devkit
-from espdl_hil.simulator.faults import CorruptBytes, DropBytes, DuplicateBytes
+from espdl_hil.simulator.faults import CorruptBytes, DropBytes, DuplicateBytes, StepFault
+from espdl_hil.simulator.runner import RunnerError
 
 from .conftest import QUICK, Golden
 
@@ -92,6 +94,34 @@ def test_a_stream_equals_espdls_kernels(model, streaming):
     assert differing(results, streaming) == 0
     assert all(result.latency_us is None for result in results)
     assert not any(result.unwritten or result.suspect for result in results)
+
+
+def test_packets_of_several_steps_give_what_single_ones_give(dut, model, streaming, monkeypatch):
+    def packets():
+        before = dut.session._transport._next_seq
+        results = model.stream(streaming.chunks, reset=True)
+        assert differing(results, streaming) == 0
+        return dut.session._transport._next_seq - before - 1  # START
+
+    together = packets()
+    monkeypatch.setattr(stream, "MAX_STEPS", 1)
+    assert packets() == len(streaming.chunks) > together * 2
+
+
+class FailsInItsFourthStep(StepFault):
+    def arrived(self, step, inputs, before):
+        if step == 3:
+            raise RunnerError("RUN_FAILED", "on purpose")
+
+
+def test_a_step_that_fails_within_a_packet_is_named(kit, dut, streaming):
+    kit.inject(FailsInItsFourthStep())
+    model = dut.session.load("streaming")
+    with pytest.raises(
+        RequestError, match=r"chunk 3: Chunk was refused: RUN_FAILED \(on purpose\)"
+    ):
+        model.stream(streaming.chunks, reset=True)
+    model.unload()
 
 
 def test_a_wrong_chunk_is_seen(model, streaming):
@@ -302,7 +332,7 @@ def test_repeats_mend_a_damaged_line(fault, kit, dut, model, streaming):
     stats = dut.session._transport.stats
     before = dict(stats)
     kit.inject(fault)
-    for _ in range(4):
+    for _ in range(16):  # enough bytes that each fault hits some
         assert differing(model.stream(streaming.chunks, reset=True), streaming) == 0
     kit.clear()
     mended = sum(stats[what] - before.get(what, 0) for what in ("repeated", "resent", "rejected"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
+import tty
 import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import serial
 
 from espdl_hil.device.console import Console
 from espdl_hil.device.errors import BootError, HandshakeError, RequestError, TransportError
@@ -19,6 +22,7 @@ from espdl_hil.device.transport import Transport
 from espdl_hil.wire.framing import Decoder, Packet, cobs_decode, cobs_encode, encode_packet
 from espdl_hil.wire.messages import (
     Booted,
+    DeviceFlag,
     ErrorCode,
     ErrorReply,
     Hello,
@@ -431,6 +435,28 @@ def test_an_unplugged_port_ends_a_wait_at_once(connect):
     timer.join()
 
 
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_a_device_file_that_vanishes_ends_a_wait_at_once(way):
+    """pyserial raises what the kernel says: EIO, or a read of nothing."""
+    main, side = os.openpty()
+    tty.setraw(side)
+    port = serial.Serial(os.ttyname(side), timeout=5)
+    os.close(side)
+    transport = Transport(port, "port", Console(), baud=115200, timing=TIMING)
+    if way == "read":
+        threading.Timer(0.1, os.close, (main,)).start()
+    else:
+        os.close(main)
+    started = time.monotonic()
+    with pytest.raises(TransportError, match="the port failed: "):
+        transport.greet(10)
+    assert time.monotonic() - started < 2
+    with pytest.raises(TransportError, match="the port failed: "):
+        transport.submit(QueryMemory(), 1)  # it stands
+    transport.stop()
+    port.close()
+
+
 def test_a_stopped_transport_says_so(connect):
     transport, _ = connect(Device())
     transport.stop()
@@ -527,3 +553,61 @@ def body_of(frame: bytes) -> bytes:
 
 def reframe(body: bytes) -> bytes:
     return b"\0" + cobs_encode(body + zlib.crc32(body).to_bytes(4, "little")) + b"\0"
+
+
+# -- silence ------------------------------------------------------------------------------
+
+
+@dataclass
+class Busy(Device):
+    """Answers no reset at all, and pulses meanwhile or not."""
+
+    def answer(self, request: Message) -> Message:
+        if isinstance(request, Reset):
+            self.lose = lambda _way, _count: True
+        return super().answer(request)
+
+
+PULSING = replace(HELLO, flags=HELLO.flags | DeviceFlag.PULSES)
+
+
+def test_a_device_that_pulses_and_falls_silent_is_given_up_long_before_its_deadline(connect):
+    transport, _ = connect(Busy(hello=PULSING))
+    transport.timing = replace(TIMING, quiet_s=0.3)
+    started = time.monotonic()
+    with pytest.raises(TransportError, match=r"silent: not a byte came within 0\.3 s of Reset"):
+        transport.wait(transport.submit(Reset(handle=1), 30))
+    assert 0.3 <= time.monotonic() - started < 5
+
+
+def test_a_device_that_pulses_has_the_time_of_its_deadline(connect):
+    transport, port = connect(Busy(hello=PULSING))
+    transport.timing = replace(TIMING, quiet_s=0.4)
+    over = threading.Event()
+
+    def pulse():
+        while not over.wait(0.05):
+            port.say(b"\0")
+
+    thread = threading.Thread(target=pulse)
+    thread.start()
+    with pytest.raises(TransportError, match="no reply to Reset within 1 s"):
+        transport.wait(transport.submit(Reset(handle=1), 1))
+    over.set()
+    thread.join()
+
+
+def test_one_that_does_not_pulse_is_waited_for(connect):
+    transport, _ = connect(Busy())
+    transport.timing = replace(TIMING, quiet_s=0.1)
+    with pytest.raises(TransportError, match=r"no reply to Reset within 0\.5 s"):
+        transport.wait(transport.submit(Reset(handle=1), 0.5))
+
+
+def test_a_boot_without_a_byte_is_given_up_early(connect):
+    transport, _ = connect(Device(lose=lambda _way, _count: True), greet=False)
+    transport.timing = replace(TIMING, boot_s=30, quiet_s=0.3)
+    started = time.monotonic()
+    with pytest.raises(BootError, match=r"no answer to HELLO within 0\.[345] s; nothing came"):
+        transport.greet(30)
+    assert time.monotonic() - started < 5

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 
 from espdl_hil.diagnosis import Cause, Diagnosis
 from espdl_hil.diagnosis.cause import NEXT_STEP, Explanation, Place
+from espdl_hil.espdl import Node
 
-PLACE = Place(2, 7, 5, "Conv", "/block/Conv", "/block/Conv_output_0")
+PLACE = Place(2, 7, 5, "Conv", "/block/Conv", "/block/Conv_output_0", "block")
 
 
 def diagnosis(**changes):
@@ -44,14 +47,19 @@ def test_a_frame_of_the_output_is_told_from_one_of_a_tensor():
 @pytest.mark.parametrize(
     ("operator", "node", "module"),
     [
-        ("Conv", "/blocks.1/point/Conv", "blocks.1.point"),
+        ("Conv", "/blocks/blocks.1/point/Conv", "blocks.1.point"),
+        ("Swish", "/gate/Sigmoid/Swish", "gate"),
         ("Add", "/Add", ""),
         ("Gemm", "PPQ_Operation_3", ""),
+        ("Gemm", "Gemm_1", "mask"),
+        ("Transpose", "/a/Conv.front", ""),
         ("StreamingCache", "/a/Relu_output_0_/b/Conv_0_cache", ""),
     ],
 )
 def test_the_authors_module_of_a_node(operator, node, module):
-    assert Place(operator=operator, node=node).module == module
+    graph = SimpleNamespace(initializers={"onnx::MatMul_54": None, "mask.bias": None})
+    of = Node(node, operator, ("x", *graph.initializers), ("y",))
+    assert Place.at(graph, of, "y", 3) == Place(3, None, None, operator, node, "y", module)
 
 
 def test_text_is_a_dozen_lines_at_most():

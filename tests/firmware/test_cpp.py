@@ -95,6 +95,35 @@ def test_library_builds_from_the_plain_source_list(tmp_path: Path) -> None:
     assert library.stat().st_size > 0
 
 
+CROSS = "arm-none-eabi-g++"  # its C library has the types of Espressif's
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-fno-exceptions")
+
+
+@pytest.mark.skipif(shutil.which(CROSS) is None, reason=f"{CROSS} is not installed")
+def test_portable_sources_compile_where_uint32_t_is_long(tmp_path: Path) -> None:
+    """On the chips ``uint32_t`` is ``unsigned long``, and ``size_t`` another type."""
+    command = (CROSS, "-std=c++17", "-fsyntax-only", "-fno-rtti", *WARNINGS)
+    components = ROOT / "firmware" / "components"
+    folders = [components / name for name in ("espdl_stream", "wire", "runner")]
+    sources = [
+        str(path)
+        for folder in folders
+        for path in sorted(folder.glob("src/*.cpp"))
+        if path.name != "dl_engine.cpp"  # ESP-DL's
+    ]
+    assert len(sources) > 10
+    run(*command, *(f"-I{folder / 'include'}" for folder in folders), *sources)
+
+    twin = tmp_path / "twin.cpp"
+    twin.write_text(
+        "#include <algorithm>\n#include <cstdint>\n"
+        "std::size_t Least(std::size_t a, uint32_t b) { return std::min(a, b - a); }\n"
+    )
+    run("c++", "-std=c++17", "-fsyntax-only", *WARNINGS, str(twin))
+    with pytest.raises(pytest.fail.Exception, match="no matching function for call to"):
+        run(*command, str(twin))
+
+
 def test_sources_are_formatted() -> None:
     formatter = tool("clang-format")
     sources = [

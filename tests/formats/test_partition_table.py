@@ -11,7 +11,6 @@ from espdl_hil.formats.partition_table import (
     Partition,
     PartitionTableError,
     build_table,
-    find_partition,
     parse_csv,
     read_table,
 )
@@ -149,13 +148,3 @@ def test_damage_is_located(data, why):
 def test_a_size_that_is_not_known_is_not_checked():
     big = (Partition("big", 1, 2, 0x9000, FLASH_BYTES),)
     assert read_table(build_table(big)) == big
-
-
-def test_a_partition_is_found_by_its_label():
-    assert find_partition(PARTITIONS, "models", path="t").offset == 0x200000
-    with pytest.raises(ArtifactError) as error:
-        find_partition(PARTITIONS[:2], "models", path="t")
-    assert str(error.value) == (
-        "t: no partition 'models', there are: nvs, phy_init\n"
-        "  hint: the firmware's partitions.csv must have a models partition"
-    )

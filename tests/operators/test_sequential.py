@@ -66,11 +66,10 @@ class Layer:
         self.bits = 8 * self.dtype.itemsize
         self.depthwise = kind == "depthwise"
         deep = load_of == "full"
-        self.most = int(rng.choice([3, 8, 24]))  # rows of a Gemm, windows of a line of a Conv
         if kind in ("gemm", "matmul"):
             self.kernel = self.strides = self.dilations = (1, 1)
             self.pads = (0, 0, 0, 0)
-            height, width = 1, int(rng.integers(1, self.most))
+            height, width = 1, int(rng.integers(1, rng.choice([3, 24, 200])))
             depth = int(rng.choice([777, 1100] if deep else [3, 33, 64, 130, 260]))
         else:
             self.kernel = tuple(int(v) for v in rng.integers(1, 4, 2))
@@ -80,7 +79,8 @@ class Layer:
             self.strides = tuple(int(v) for v in rng.integers(1, 4, 2))
             self.dilations = tuple(int(v) for v in rng.integers(1, 3, 2))
             spans = [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True)]
-            height, width = (span + int(rng.integers(0, self.most)) for span in spans)
+            most = rng.choice([3, 8, 24])
+            height, width = (span + int(rng.integers(0, most)) for span in spans)
             pads = [int(rng.integers(0, min(span, 3))) for span in spans]
             self.pads = (*pads, *pads)
             depth = int(rng.choice([3, 8, 17, 32, 48]))

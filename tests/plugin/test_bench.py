@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from espdl_hil.simulator import Devkit
+from espdl_hil.simulator import Devkit, build_app
+
+from .conftest import REPOSITORY
 
 BOARDS_UNAVAILABLE = 75
 TEST = """
@@ -63,7 +65,7 @@ def test_each_worker_has_a_board_and_each_row_names_it(project, bench):
     project.write("mine.py", (project.folder / "mine.py").read_text().replace("(3,)", "(3, 6)"))
     project.write("other.py", (project.folder / "mine.py").read_text().replace("mine", "other"))
     options = (*bench("esp32s3", "esp32s3"), "--hil-models=other.py")
-    run = project.pytest(*options, "-n2")
+    run = project.pytest(*options, "--hil-boards=2")
     assert run.returncode == 0, run.stdout + run.stderr
     found = {row["id"]: row["board"] for row in rows(project)}
     assert len(found) == 4
@@ -71,6 +73,20 @@ def test_each_worker_has_a_board_and_each_row_names_it(project, bench):
     for model in ("mine", "other"):  # a recipe stays on the board that holds it
         assert len({board for case, board in found.items() if f"-{model}-" in case}) == 1
     assert "hil: 4 cases on esp32s3 on board-1 (rfc2217://" in run.stdout
+
+
+@pytest.mark.bench
+def test_two_ports_of_one_target_are_both_used(project, tmp_path):
+    build = build_app("esp32s3", tmp_path / "build")
+    project.write("mine.py", (project.folder / "mine.py").read_text().replace("(3,)", "(3, 6)"))
+    project.write("other.py", (project.folder / "mine.py").read_text().replace("mine", "other"))
+    with Devkit("esp32s3", mac="7c:df:a1:00:11:01") as a, Devkit("esp32s3") as b:
+        run = project.pytest(
+            *("--hil-models=mine.py", "--hil-models=other.py", f"--hil-app={build}"),
+            *("--target=esp32s3|esp32s3", f"--port={a.url}|{b.url}", "--hil-boards=2"),
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert {row["board"] for row in rows(project)} == {a.url, b.url}
 
 
 def test_a_busy_bench_has_an_exit_code_of_its_own(project, bench):
@@ -177,13 +193,102 @@ def test_a_killed_run_frees_its_board_at_once(project, bench):
         assert time.monotonic() - killed_s < 1.0
 
 
+@pytest.fixture
+def served(project):
+    """Serves devkits in processes of their own; returns the options that name their bench."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(*targets, pace=False):
+            tables = []
+            for number, target in enumerate(targets, 1):
+                mac = f"7c:df:a1:00:22:{number:02x}"
+                command = [sys.executable, "-m", "espdl_hil", "simulate", "--target", target]
+                process = stack.enter_context(
+                    subprocess.Popen(
+                        [*command, "--mac", mac, *(["--pace"] if pace else [])],
+                        stdin=subprocess.PIPE,  # it ends when this closes
+                        stdout=subprocess.PIPE,
+                        text=True,
+                    )
+                )
+                url = process.stdout.readline().strip()
+                tables.append(
+                    f'[[board]]\nname = "board-{number}"\ntarget = "{target}"\nport = "{url}"\n'
+                    f'mac = "{mac}"\nfirmware = "simulated"\nmax_baud = 921600\n'
+                )
+            project.write("bench.toml", "\n".join(tables))
+            return ("--hil-bench=bench.toml",)
+
+        yield serve
+
+
+def written(project):
+    """Bytes that were flashed, and bytes that were uploaded, in the last run."""
+    boards = json.loads((project.folder / "hil-report" / "results.json").read_text())["written"]
+    return tuple(sum(board[f"{way}_bytes"] for board in boards) for way in ("flashed", "uploaded"))
+
+
+def artifacts(project):
+    """Every file of the store with the time at which it was made, and its size."""
+    files = (path for path in project.store.rglob("*.espdl"))
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+
+@pytest.mark.bench
+def test_a_second_run_makes_and_writes_nothing(project, served):
+    options = (*served("esp32s3"), "--hil-models=mine.py")
+    first = project.pytest(*options)
+    assert first.returncode == 0, first.stdout + first.stderr
+    flashed, uploaded = written(project)
+    assert flashed > 0
+    assert uploaded == 0
+    made = artifacts(project)
+    (project.folder / "order.txt").unlink()
+    started_s = time.time()
+    second = project.pytest(*options, fresh=True)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert written(project) == (0, 0)
+    assert "0 bytes flashed, 0 bytes of models uploaded" in " ".join(second.stdout.split())
+    assert artifacts(project) == made
+    verdict_s = (project.folder / "order.txt").stat().st_mtime - started_s
+    print(f"first verdict after {verdict_s:.1f} s, {os.getloadavg()[0] / os.cpu_count():.1f} busy")
+    assert verdict_s < 5 * max(1.0, os.getloadavg()[0] / os.cpu_count())
+
+
+@pytest.mark.bench
+def test_a_new_model_on_a_running_bench_writes_its_own_bytes(project, served):
+    options = (*served("esp32s3"), "--hil-models=mine.py")
+    assert project.pytest(*options).returncode == 0
+    made = artifacts(project)
+    text = (project.folder / "mine.py").read_text()
+    project.write("other.py", text.replace("mine", "other").replace("Conv1d(4, 4", "Conv1d(4, 6"))
+    run = project.pytest(*options, "--hil-models=other.py", "--hil-model-store=auto")
+    assert run.returncode == 0, run.stdout + run.stderr
+    new = [size for path, (_, size) in artifacts(project).items() if path not in made]
+    assert written(project) == (0, sum(new))
+    run = project.pytest(*options, "--hil-models=other.py", "--hil-model-store=ram")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert written(project) == (0, sum(size for _, size in artifacts(project).values()))
+
+
 @pytest.mark.bench
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processors")
-def test_four_boards_give_the_rows_of_one(project, bench):
-    alone = project.pytest(*bench("esp32s3", "esp32p4"))
-    assert alone.returncode == 0, alone.stdout + alone.stderr
-    expected = {row["id"]: row["checks"] for row in rows(project)}
-    several = project.pytest(*bench("esp32s3", "esp32s3", "esp32p4", "esp32p4"), "-n4")
-    assert several.returncode == 0, several.stdout + several.stderr
-    assert {row["id"]: row["checks"] for row in rows(project)} == expected
-    assert not re.search("in use by another process", several.stdout + several.stderr)
+def test_four_paced_boards_run_the_zoo_as_one_does_in_a_third_of_its_time(project, served):
+    """Where the line is what takes the time, which it is with few or slow processors alone."""
+    zoo = (f"--hil-models={REPOSITORY / 'models'}", "--hil-model-store=ram", "-kint8")
+    took_s, found, boards = {}, {}, {}
+    prepared = project.pytest(*zoo, "--hil-device=sim", timeout_s=1800)  # quantized
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+    for workers, targets in ((0, ("esp32s3", "esp32p4")), (4, ("esp32s3", "esp32p4") * 2)):
+        options = (*served(*targets, pace=True), *zoo, *([f"-n{workers}"] if workers else []))
+        started_s = time.monotonic()
+        run = project.pytest(*options, timeout_s=1800, fresh=True)
+        took_s[workers] = time.monotonic() - started_s
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert not re.search("in use by another process", run.stdout + run.stderr)
+        found[workers] = {row["id"]: row["checks"] for row in rows(project)}
+        boards[workers] = {row["board"] for row in rows(project)}
+    assert found[4] == found[0]
+    assert boards[4] == {f"board-{number}" for number in range(1, 5)}
+    print(f"one board a target {took_s[0]:.1f} s, two {took_s[4]:.1f} s")
+    assert took_s[4] <= took_s[0] / 3

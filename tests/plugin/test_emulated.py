@@ -49,7 +49,7 @@ def emulated(project, build_dir):
     program.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
     program.chmod(0o755)
     project.environment["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    project.arguments = ["--hil-models=mine.py", "--target=esp32s3", f"--hil-build-dir={build_dir}"]
+    project.arguments = ["--hil-models=mine.py", "--target=esp32s3", f"--hil-app={build_dir}"]
     return project
 
 

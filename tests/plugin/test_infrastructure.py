@@ -4,8 +4,6 @@ import json
 import textwrap
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).parents[2]
 
 SETUP = """
@@ -60,7 +58,6 @@ def test_damaged_bytes_are_sent_again(project):
     assert row["outcome"] == "passed"
 
 
-@pytest.mark.slow  # a minute of deadlines, one after the other
 def test_a_port_that_goes_silent_is_an_error_and_no_hang(project):
     result, (row,) = run(
         project,
@@ -72,6 +69,7 @@ def test_a_port_that_goes_silent_is_an_error_and_no_hang(project):
         def test_afterwards(hil):
             hil.verify()
         """,
+        "--hil-timeout-scale=0.2",
     )
     assert result.returncode == 1
     assert "2 errors" in result.stdout, result.stdout

@@ -8,6 +8,7 @@ import pytest
 from espdl_hil.errors import ConfigError
 from espdl_hil.plugin.dealing import deal
 from espdl_hil.plugin.options import read_settings
+from espdl_hil.plugin.worker import _start_worker_a_board
 from espdl_hil.proof.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,15 +37,24 @@ streaming models on Espressif chips (hardware in the loop):
       artifact store (default: the user's cache)
   --hil-jobs=N
       quantize workers at once (default: one a core)
-  --hil-build-dir=DIR
-      finished ESP-IDF build of the firmware to flash; '{target}' is replaced
-      (default: build it with the ESP-IDF of this environment)
+  --hil-app=DIR
+      your own app with hil_serve in it to flash: an ESP-IDF project, or a
+      finished build; '{target}' is replaced (default: build the firmware with
+      the ESP-IDF of this environment)
   --hil-bench=FILE
       bench file (TOML) with the boards to choose from (default: ESPDL_HIL_BENCH)
   --hil-board=NAME
       use boards of the bench with this name or tag only; repeatable
+  --hil-boards=N
+      use N boards side by side, each with a worker of pytest-xdist (the same as -n N)
   --hil-wait=SECONDS
       stand in the queue for boards that others use (default: 1)
+  --hil-model-store={ram,flash,auto}
+      keep models in the flash of a board; upload them into its memory, and write no
+      flash (ram); or flash only what neither fits its memory nor lies in flash already
+      (auto; default: flash)
+  --hil-max-baud=RATE
+      highest baud rate to agree on with the device once it answers (default: 2000000)
   --hil-overwrite
       flash a board that was looked for even if it holds another firmware; needed once for
       each board
@@ -74,10 +84,11 @@ def settings(*, worker=None, **options):
         "--hil-metrics": None,
         "--hil-store": None,
         "--hil-jobs": 2,
-        "--hil-build-dir": None,
+        "--hil-app": None,
         "--hil-timeout-scale": None,
         "--hil-bench": None,
         "--hil-board": None,
+        "--hil-boards": None,
         "--hil-wait": 1.0,
         "--hil-overwrite": False,
         "--hil-max-baud": None,
@@ -208,3 +219,28 @@ def test_boards_are_dealt_to_workers(bench):
     assert dealt == [("esp32s3",), ("esp32p4",), ("esp32p4",)]
     assert deal(found, targets, 0, 1) == tuple(targets)
     assert deal(settings(), targets, 3, 4) == tuple(targets)  # simulated ones are no scarce thing
+
+
+class Line(SimpleNamespace):
+    """A command line, in the controller or in a worker."""
+
+    def getoption(self, name):
+        return self.boards
+
+
+def test_a_worker_a_board_without_typing_n():
+    line = Line(boards=4, option=SimpleNamespace(numprocesses=None))
+    _start_worker_a_board(line)
+    assert line.option.numprocesses == 4
+    _start_worker_a_board(line)  # the same is said twice
+    line.boards = 3
+    with pytest.raises(pytest.UsageError, match="--hil-boards 3 and -n 4 both say"):
+        _start_worker_a_board(line)
+    worker = Line(
+        boards=4, option=SimpleNamespace(numprocesses=None), workerinput={"workerid": "gw0"}
+    )
+    _start_worker_a_board(worker)
+    assert worker.option.numprocesses is None
+    with pytest.raises(pytest.UsageError, match="pip install pytest-xdist"):
+        _start_worker_a_board(Line(boards=2, option=SimpleNamespace()))
+    _start_worker_a_board(Line(boards=None, option=SimpleNamespace()))

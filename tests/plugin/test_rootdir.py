@@ -75,7 +75,7 @@ def configured(project):
 
 
 @pytest.mark.parametrize(
-    "option", ["--hil-report", "--hil-store", "--hil-build-dir", "--build-dir", "--app-path"]
+    "option", ["--hil-report", "--hil-store", "--hil-app", "--build-dir", "--app-path"]
 )
 def test_every_path_leaves_the_projects_configuration_in_force(configured, elsewhere, option):
     run = configured.pytest("--hil-models=mine.py", option, str(elsewhere), "--collect-only")

@@ -190,8 +190,8 @@ def test_a_silent_board_is_one_message_before_anything_is_made(
     [
         ([], "ERROR: the firmware cannot be built: IDF_PATH names no ESP-IDF"),
         (
-            ["--hil-build-dir=build-{target}"],
-            "ERROR: --hil-build-dir build-esp32s3: no such folder",
+            ["--hil-app=build-{target}"],
+            "ERROR: --hil-app build-esp32s3: no such folder",
         ),
     ],
 )

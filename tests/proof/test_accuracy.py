@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espdl_hil import StreamingModel, verify
+from espdl_hil import Quantization, StreamingModel, verify
 from espdl_hil.compare import NotComparableError
 from espdl_hil.espdl import Node, pack_filter
 from espdl_hil.proof.accuracy import measure
@@ -63,6 +63,9 @@ def test_every_layer_has_its_rung(proof):
     operators = [node.op_type for node in proof.expected.offline_graph.nodes]
     assert [rung.operator for rung in rungs] == ["Input", *operators]
     assert all(rung.changes_db > 3 for rung in rungs)
+    modules = {rung.module: rung.node for rung in rungs}
+    assert modules["conv"] == "/conv/Conv"
+    assert modules[""] == "/Add"  # of forward itself
     assert rungs[-1].changes_db == pytest.approx(proof.accuracy().changes_db["output"], abs=0.1)
 
 
@@ -82,6 +85,9 @@ def test_garbage_fails_and_the_layer_is_named(verified, factor, cause):
     assert cause in row.reason
     assert "try: " in result.explanations[row.id]
     data = json.loads(result.report.read_text())["rows"][0]
+    assert data["quantization"] == Quantization().to_json()
+    layers = {layer["node"]: layer["module"] for layer in data["details"]["pictures"]["layers"]}
+    assert (layers["/2/Conv"], layers["input"]) == ("2", "")
     assert data["checks"]["accuracy"]["outcome"] == "failed"
     assert f"accuracy: {row.accuracy.sqnr_db:.1f} dB kept" in str(result)
 

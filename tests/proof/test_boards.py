@@ -1,7 +1,9 @@
 """Boards are claimed and asked who they are before anything is written to them."""
 
+import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from espdl_hil.proof.settings import Settings
 from espdl_hil.simulator import Devkit
 
 MAC, OTHER_MAC = "7c:df:a1:00:11:22", "7c:df:a1:00:11:33"
+NOBODY = 65534
 CLOSED = "rfc2217://127.0.0.1:1"
 
 
@@ -81,6 +84,7 @@ def test_another_board_than_the_bench_says_is_refused_before_any_write(
     with pytest.raises(ConfigError, match=message):
         choose(board(devkit.url, **options))
     assert devkit.flash.read(0, 1 << 16) == before
+    choose(board(devkit.url))  # once the bench file is right
 
 
 def test_a_silent_board_is_put_out_and_the_next_one_taken(choose, devkit):
@@ -97,9 +101,10 @@ def test_a_silent_board_is_put_out_and_the_next_one_taken(choose, devkit):
         choose(silent)
 
 
-def test_the_only_board_that_is_silent_is_a_devices_error(choose):
+def test_the_only_board_that_is_silent_is_a_devices_error(choose, devkit):
     with pytest.raises(DeviceError, match="no ESP32-S3 answers"):
         choose(board(CLOSED))
+    choose(board(devkit.url))  # it has kept no claim
 
 
 @pytest.mark.parametrize(
@@ -120,6 +125,24 @@ def test_a_port_that_this_user_cannot_open_says_nothing_of_the_board(
     with pytest.raises(kind, match=message):
         choose(shut, board(CLOSED))
     assert read_record(shut.identity).out == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes a right away from itself, as root alone may")
+def test_a_device_file_without_permission(choose, devkit):
+    main, side = os.openpty()
+    path = os.ttyname(side)
+    Path(path).chmod(0)
+    identify(devkit.url, "esp32s3")  # imports what another user may not read
+    os.seteuid(NOBODY)
+    try:
+        with pytest.raises(ConfigError) as caught:
+            identify(path, "esp32s3")
+    finally:
+        os.seteuid(0)
+        os.close(main)
+        os.close(side)
+    assert f"port {path}: permission denied; add yourself to the group dialout" in str(caught.value)
+    choose(board(devkit.url))
 
 
 def test_a_board_that_is_not_attached_is_passed_over(choose, devkit):

@@ -10,12 +10,14 @@ from espdl_hil.plugin.summary import properties
 from espdl_hil.proof.case import make_cases
 from espdl_hil.proof.chip_made import OtherCode, predict
 from espdl_hil.proof.hil import Hil
+from espdl_hil.proof.lint import chip_rounding, lint_model
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
 from espdl_hil.proof.settings import Settings
 from espdl_hil.proof.tolerances import PREDICTED
 from espdl_hil.simulator import faults
+from espdl_hil.streaming import Severity
 from espdl_hil.targets import DEVKIT_TARGETS
 
 MODEL = """
@@ -132,6 +134,31 @@ def test_the_model_may_accept_it_and_the_row_says_so(prove):
     (entry,) = [e for e in row.details.tolerances if e.allowed == PREDICTED]
     assert entry.kind == "declared"
     assert entry.used.startswith("chip: ")
+
+
+@pytest.mark.parametrize("policy", ["refuse", "accept"])
+def test_the_lint_says_it_beforehand(prove, policy):
+    expected = prove(1, policy).expected
+    (finding,) = chip_rounding(expected)
+    count = str(expected.chip_made).removeprefix("chip: ").split()[0]
+    assert (finding.rule, finding.severity) == (
+        "S305",
+        Severity.ERROR if policy == "refuse" else Severity.NOTE,
+    )
+    assert finding.message == (
+        f"the chip rounds otherwise in a chunk: {count} elements, 1 LSB, forward (Mul), SIMD only "
+        "offline"
+    )
+    assert ('or chip_rounding="accept"' in finding.edit) == (policy == "refuse")
+    assert chip_rounding(prove(2, policy).expected) == []
+
+
+def test_lint_model_fails_for_it(rig):
+    (path,) = {case.model.source for case in rig.cases}
+    found = lint_model(path, "esp32s3", store=rig.settings.store).findings
+    rules = {label: [(f.rule, f.severity) for f in findings] for label, findings in found.items()}
+    assert ("S305", Severity.ERROR) in rules["gate int16 chunk1"]
+    assert "S305" not in [rule for rule, _ in rules["gate int16 chunk2"]]
 
 
 def test_the_edit_that_is_suggested_helps(prove):

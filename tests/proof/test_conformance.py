@@ -337,7 +337,7 @@ def emulator(tmp_path):
         program.chmod(0o755)
         build_dir = build_app("esp32s3", tmp_path / "build")
         return ["--target=esp32s3", "--device=qemu", f"--emulator={program}"], [
-            f"--build-dir={build_dir}",
+            f"--app={build_dir}",
             "--vectors",
             *(str(TESTS / "golden" / f"{name}.esp32s3.int8.npz") for name in ("pc_conv1d", "mul")),
         ]

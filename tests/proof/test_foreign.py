@@ -7,21 +7,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from espdl_hil.cli import main
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_models
+from espdl_hil.model.declaration import MIN_SQNR_DB
 from espdl_hil.proof.case import cross, make_cases
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.settings import Settings
-from espdl_hil.proof.verify import prove, verify
-from espdl_hil.quantize import NOT_JUDGED, Recipe, Store, prepare
+from espdl_hil.proof.verify import VerificationError, prove, verify
+from espdl_hil.quantize import NO_REFERENCE, NOT_JUDGED, Recipe, Store, prepare
+from espdl_hil.quantize.foreign_float import run_float
+from espdl_hil.simulator import faults
 from espdl_hil.targets import DEVKIT_TARGETS
 
 ZOO = Path(__file__).parents[2] / "models"
@@ -150,6 +157,7 @@ def test_one_flipped_weight_is_not_one_calibration(foreign, tmp_path):
     assert result.rows[0].outcome is Outcome.FAILED
     assert "is not the offline network" in str(result)
     assert "quantizing twice may give two models" in str(result)
+    assert f"{EXAMPLE}does not match" in str(result)
 
 
 def test_what_was_not_judged_cannot_be_asked_for(foreign, tmp_path):
@@ -161,6 +169,61 @@ def test_what_was_not_judged_cannot_be_asked_for(foreign, tmp_path):
         for ask in (hil.reference, hil.accuracy):
             with pytest.raises(ConfigError, match="neither its reference nor the accuracy"):
                 ask()
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+def test_the_onnx_file_that_they_were_made_of_measures_them(foreign, faithful, tmp_path):
+    (model,) = load_models([ZOO / "tcn.py"]).values()
+    trace = Store().get(Recipe.of(model, "esp32s3", 8).trace)
+    proto = onnx.load(trace / "float.onnx")
+    if not faithful:
+        weight = max(proto.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+        weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    onnx.save(proto, tmp_path / "float.onnx")
+    foreign.write_text(foreign.read_text().replace("offline=", 'onnx="float.onnx", offline='))
+    result = verify(foreign, report=tmp_path / "report")
+    (row,) = result.rows
+    assert NO_REFERENCE in row.details.notes
+    assert set(row.checks) == {"streaming", "interpreter"}
+    assert (row.outcome is Outcome.PASSED) == (row.accuracy.sqnr_db > MIN_SQNR_DB[8]) == faithful
+    assert ("of the float model, at least 10 dB are asked for" in str(result)) != faithful
+
+
+def tiny(inputs, outputs, nodes):
+    """An ONNX file of Identity nodes."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [a], [b]) for a, b in nodes],
+        "g",
+        *([value(name, 1, shape) for name, shape in side.items()] for side in (inputs, outputs)),
+    )
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def test_an_onnx_file_is_turned_to_the_files_layout_or_refused():
+    def info(name, shape):
+        return SimpleNamespace(name=name, shape=shape)
+
+    offline = SimpleNamespace(inputs=[info("x", (1, 6, 4))], outputs=[info("y", (1, 6, 4))])
+    real = np.arange(24, dtype=np.float32).reshape(1, 6, 4)
+    for shape in ((1, 4, 6), (1, 6, 4), (1, 4, "frames")):
+        data = tiny({"a": shape}, {"b": shape}, [("a", "b")])
+        np.testing.assert_array_equal(run_float(data, "f", offline, {"x": real})["y"], real)
+    square = SimpleNamespace(inputs=[info("x", (1, 4, 4))], outputs=[info("y", (1, 4, 4))])
+    for data, of, message in [
+        (b"no", offline, "f cannot be run"),
+        (tiny({"a": (1, 4, 5)}, {"b": (1, 4, 5)}, [("a", "b")]), offline, r"shape \(1, 4, 5\)"),
+        (tiny({"a": (1, 4, 4)}, {"b": (1, 4, 4)}, [("a", "b")]), square, "which is which"),
+        (
+            tiny({"a": (1, 4)}, {"b": (1, 4), "c": (1, 4)}, [("a", "b"), ("a", "c")]),
+            offline,
+            "f has the outputs b, c, the exported file y",
+        ),
+    ]:
+        given = {"x": real if of is offline else real[:, :4]}
+        with pytest.raises(ConfigError, match=message):
+            run_float(data, "f", of, given)
 
 
 EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, would say: "
@@ -193,8 +256,28 @@ def test_what_the_exporter_converts_wrongly_is_refused_as_foreign(tmp_path):
 
 
 def test_what_the_example_would_say(foreign, tmp_path):
-    result = verify(foreign, report=tmp_path / "report")
-    assert f"{EXAMPLE}matches" in result.rows[0].details.notes
+    """Also where it would be wrong: a state that is lost in the second step is over at the last."""
+    (case,) = make_cases([foreign], ["esp32s3"])
+    rig = Rig(Settings(targets=("esp32s3",), report=tmp_path), [case])
+    book = RowBook(rig)
+    with contextlib.closing(rig):
+        rig.prepare()
+        assert prove(case, book) == ""
+        rig.devkits["esp32s3"].inject(faults.StateDropped(step=1))
+        hil = Hil(case, book)
+        hil.forget()
+        with pytest.raises(VerificationError):
+            hil.verify()
+        assert hil.stream().outputs[-1]["output"].tobytes() == last_frames(hil)
+    (row,) = book.results.rows
+    assert row.outcome is Outcome.FAILED
+    assert f"{EXAMPLE}matches" in row.details.notes
+
+
+def last_frames(hil):
+    """What the example compares with: the end of the offline output."""
+    step = hil.stream().outputs[-1]["output"]
+    return hil.offline().outputs[0]["output"].tobytes()[-step.nbytes :]
 
 
 @pytest.mark.slow

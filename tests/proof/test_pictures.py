@@ -53,10 +53,20 @@ def test_one_step_is_one_cell_one_bar_and_one_place():
     assert (found["first"]["frame"], found["first"]["channel"]) == (13, 3)
     assert found["first"]["observed"] == found["first"]["expected"] - 2
     assert found["worst"] == {"column": 4, "channel": 3, "size": 2}
-    assert found["histogram"] == {"first": -2, "step": 1, "counts": [1, 0, 119]}
+    assert found["histogram"] == {"first": -2, "step": 1, "counts": [1]}
     (wave,) = found["waves"]  # the other channels have nothing to show
     assert wave["channel"] == 3
     assert np.flatnonzero(unpack(wave["difference"])).tolist() == [13]
+
+
+def test_a_histogram_counts_what_differs_and_nothing_else():
+    def spoil(observed):
+        for chunk, off in enumerate((25, -1, 1, -25)):
+            observed[chunk]["y"][0, 1, 2] += off
+
+    found = picture(spoil)["histogram"]
+    assert (found["first"], found["step"]) == (-25, 2)
+    assert sum(found["counts"]) == 4  # and not the 116 equal elements that share a bin with -1
 
 
 def test_equal_runs_draw_the_liveliest_channels_and_no_histogram():

@@ -1,16 +1,20 @@
 """Boards are looked for before anything is made; a silent one ends the run."""
 
 import contextlib
+import errno
 import io
+import os
 import socket
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from espdl_hil.device import build
 from espdl_hil.device.bench import BenchBoard, Quarantine
 from espdl_hil.device.service_record import clear, read_record
-from espdl_hil.errors import BusyError, ConfigError, DeviceError
+from espdl_hil.errors import BusyError, ConfigError, DeviceError, StreamingError
 from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.settings import Settings
@@ -81,6 +85,16 @@ def test_a_lab_may_name_the_port(case):
         assert other.ports == {"esp32s3": devkit.url}
 
 
+def test_a_disk_that_is_full_before_the_build_is_said(case, monkeypatch):
+    def fail(*_, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "esp32s3.log")
+
+    monkeypatch.setattr(build, "build_firmware", fail)
+    full = r"no room to work in: No space left on device \(esp32s3\.log\)"
+    with pytest.raises(ConfigError, match=full):
+        board_rig(case, "rfc2217://127.0.0.1:1").build()
+
+
 def test_simulated_devkits_need_no_port(case):
     Rig(Settings(), [case]).find_ports()
 
@@ -110,6 +124,34 @@ def test_what_settings_have_done_is_said_once_a_recipe(case, monkeypatch):
     assert said.getvalue() == "quantization: residual int8 esp32s3: weights are coarser\n"
     notes.clear()
     assert rig.notes == ()
+
+
+def refusal(text, *chunks):
+    error = StreamingError(text, rule="S120", node="conv")
+    error.chunk_frames = list(chunks)
+    return error
+
+
+def test_a_refused_chunk_size_fails_its_own_rows_only(case):
+    model = replace(case.model, chunk_frames=(3, 4, 6))
+    three, four, six = (replace(case, model=model, chunk_frames=n) for n in (3, 4, 6))
+    rig = Rig(Settings(), [three, four, six])
+    error = refusal("3 slips", 3)
+    error.others = [vars(refusal("6 slips", 6))]
+    recipe = rig._recipe(four)
+    made = SimpleNamespace(lint={4: []})
+    rig._results = {recipe.key: error, replace(recipe, chunk_frames=(4,)).key: made}
+
+    assert rig.expected(four).artifacts is made
+    for refused in (three, six):
+        with pytest.raises(StreamingError) as raised:
+            rig.expected(refused)
+        assert str(raised.value) == f"[S120] conv: {refused.chunk_frames} slips"
+
+    error.others.append(vars(refusal("all slip")))  # then nothing is left to be made
+    rig._expected.clear()
+    with pytest.raises(StreamingError, match="all slip"):
+        rig.expected(four)
 
 
 def test_a_board_that_needed_recovery_too_often_is_put_out_and_said(case, tmp_path, monkeypatch):

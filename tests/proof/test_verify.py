@@ -10,6 +10,7 @@ import espdl_hil
 from espdl_hil import StreamingModel, verify
 from espdl_hil.errors import ConfigError
 from espdl_hil.proof import rig as rig_module
+from espdl_hil.report import History
 from espdl_hil.simulator import faults
 
 
@@ -54,12 +55,15 @@ def test_a_difference_is_in_the_result_with_its_explanation(model_file, tmp_path
         rig.devkits["esp32s3"].inject(faults.StateDropped(step=2))
 
     monkeypatch.setattr(rig_module.Rig, "bring_up", wrong)
-    result = verify(model_file, "esp32s3", report=tmp_path)
+    result = verify(model_file, "esp32s3", report=tmp_path, history=tmp_path / "history")
     assert not result
     (row,) = result.rows
     assert (row.outcome, row.reason) == ("failed", "state dropped")
     assert "cause     state dropped" in result.explanations[row.id]
     assert "cause     state dropped" in str(result)
+    with History(tmp_path / "history") as history:
+        (run,) = history.runs(9)
+    assert (run["passed"], run["total"], run["command"]) == (0, 1, result.results.command)
     assert "replay    espdl-hil replay " in str(result)
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from espdl_hil.model import importing_from, load_model
 
 HEAD_FRAMES = 3  # of tcn: the frames that its head reads
+torch.set_num_threads(1)  # as many as make the file, and no fight for cores
 
 
 def export(source: Path, target: str, chunk: int, folder: Path) -> None:

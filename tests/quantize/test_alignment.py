@@ -70,7 +70,7 @@ MODELS = {
             network(
                 ["return self.n(x)"],
                 declared=", input_shape=(1, 4, 12, 8), "
-                "stimulus=lambda r: 1e-3 * r.standard_normal((1, 4, 12, 8))",
+                "stimulus=lambda r: 8e-3 * r.standard_normal((1, 4, 12, 8))",
                 n="nn.BatchNorm2d(4)",
             ),
             "nn.init.normal_(self.n.bias)",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from written_models import network, prepared
 
-from espdl_hil.errors import HarnessError
+from espdl_hil.errors import HarnessError, StreamingError
 from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
 from espdl_hil.operators import check_graph, find_detours
@@ -169,6 +169,6 @@ def test_the_stream_equals_the_offline_run(made, name):
 def test_a_chunk_that_meets_it_is_refused_by_its_rule_where_no_way_is_known(made):
     """The whole sequence does not: the streaming file is looked at, too."""
     refusal = made["refused"]
-    assert isinstance(refusal, HarnessError)
-    assert "streaming-11.espdl: ESP-DL cannot run 1 node of this graph" in str(refusal)
+    assert isinstance(refusal, StreamingError)
+    assert (refusal.rule, refusal.chunk_frames) == ("S114", [11])
     assert "the chip never writes the last 8 of the 88 outputs, which is 16 n + 8" in str(refusal)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from espdl_hil.errors import QuantizeError
-from espdl_hil.quantize.layers import choose_bits, module_path, share_bits
+from espdl_hil.quantize.layers import choose_bits, share_bits
+from espdl_hil.streaming.names import module_of
 
 QUANTIZED = ("Conv", "Relu", "Add", "Sigmoid")
 
@@ -55,7 +56,7 @@ GRAPH = chain(
 def test_nodes_are_found_by_their_module(
     name: str, op_type: str, parameters: list[str], path: str
 ) -> None:
-    assert module_path(name, op_type, parameters) == path
+    assert module_of(name, op_type, parameters) == path
 
 
 @pytest.mark.parametrize(

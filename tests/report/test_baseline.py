@@ -34,7 +34,9 @@ def run(outputs="a" * 64, latency_us=100.0, *, sqnr_db=31.0, esp_ppq="1.3.12", r
             outputs={"tcn-int8-offline": outputs},
             accuracy=Accuracy(Outcome.PASSED, sqnr_db, 0.0, 10.0, {"output": sqnr_db}),
             sqnr_db=sqnr_db,
-            latency_us=Latency(latency_us, latency_us, latency_us) if latency_us else None,
+            latency_us=Latency(latency_us, latency_us, latency_us, latency_us)
+            if latency_us
+            else None,
         )
         for case in rows
     ]

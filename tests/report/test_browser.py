@@ -7,16 +7,19 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from espdl_hil.cli.demo import KINDS, MODEL, faults
+from espdl_hil.compare import Outcome
+from espdl_hil.diagnosis.cause import Cause, Diagnosis, Explanation, Place
 from espdl_hil.proof.case import make_cases
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
 from espdl_hil.proof.run import VerificationError
 from espdl_hil.proof.settings import Settings
-from espdl_hil.report import Results, write_report
+from espdl_hil.report import Accuracy, Latency, Results, write_report
 
 pytestmark = pytest.mark.browser
 
@@ -62,6 +65,27 @@ def visit(browser):
         context.close()
 
 
+def more_faults():
+    """What ``espdl-hil demo`` does not break, by the cause that it makes."""
+    from espdl_hil.simulator.faults import ReluLeftOut
+    from espdl_hil.simulator.faults.arithmetic import ResultFault
+
+    class EverySecondNegated(ResultFault):
+        def mapped(self, values, low, high):
+            odd = np.arange(values.size).reshape(values.shape) % 2
+            return np.where(odd, -values, values)
+
+    def nodes(hil):
+        return hil.expected.streaming_graph.nodes
+
+    return {
+        Cause.SATURATION: lambda hil: ReluLeftOut(
+            tuple(n.name for n in nodes(hil) if n.attributes.get("activation") == "Relu")
+        ),
+        Cause.UNEXPLAINED: lambda hil: EverySecondNegated(nodes(hil)[-1].name),
+    }
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A function that proves the demo's model with a fault, and writes its report; None is well."""
@@ -83,7 +107,7 @@ def demo(tmp_path_factory):
             devkit = rig.devkits["esp32s3"]
             devkit.clear()
             if kind:
-                devkit.inject(faults()[kind](hil))
+                devkit.inject({**faults(), **more_faults()}[kind](hil))
             with contextlib.suppress(VerificationError):
                 hil.verify()
             report = write_report(book.results, folder / str(kind))
@@ -110,9 +134,8 @@ def contrast(page):
 
 def hot_pixels(page):
     """Pixels of the heat map that show a difference: far more red than blue."""
-    return page.evaluate(
-        """() => {
-        const canvas = document.querySelector('#room .chart canvas');
+    return page.locator("#room .chart canvas").first.evaluate(
+        """canvas => {
         const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
         let hot = 0;
         for (let i = 0; i < all.length; i += 4) hot += all[i] > all[i + 2] + 60;
@@ -182,7 +205,7 @@ def test_from_cell_to_row_to_bundle_by_keyboard(demo, visit):
     "kind",
     [
         kind if kind in ("weight", "cache") else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in KINDS
+        for kind in (*KINDS, Cause.SATURATION, Cause.UNEXPLAINED)
     ],
 )
 def test_chunk_channel_and_layer_stand_beside_the_pictures(demo, visit, kind):
@@ -198,6 +221,8 @@ def test_chunk_channel_and_layer_stand_beside_the_pictures(demo, visit, kind):
     label = page.locator("#room .chart[role=img]").first.get_attribute("aria-label")
     assert said[0] in label
     found = row.diagnosis
+    if kind not in KINDS:
+        assert found["cause"] == kind
     layer = next(text for text in said if text.startswith("First divergence: "))
     assert (found["node"] or found["tensor"]) in layer
     marked = page.locator(".layers tr.diverges")
@@ -213,6 +238,88 @@ def test_equal_runs_show_no_hot_pixel(demo, visit):
     assert hot_pixels(page) == 0
     assert page.locator(".layers tr.diverges").count() == 0
     assert page.locator("#room .said").first.inner_text() == "All 384 elements equal."
+
+
+@pytest.fixture(scope="module")
+def every_cause(tmp_path_factory):
+    """A page with a row of each cause that a diagnosis can name, on two targets."""
+    from espdl_hil.report.html import render_html
+
+    from .large import make_row
+
+    bad = make_row(8, wrong=(3, 7))
+    place = Place(3, 10, 7, "Conv", "/blocks.1/point/Conv", "/blocks.1/point/Conv_output_0")
+    rows = []
+    for number, cause in enumerate(Cause):
+        target = ("esp32s3", "esp32p4")[number % 2]
+        found = Explanation(cause, ("reproduces all 768 elements in 8 chunks",))
+        diagnosis = Diagnosis(bad.model, target, 8, "1 of 768 differ", place, found).to_json()
+        fields = {"target": target, "diagnosis": diagnosis, "id": f"{target}-model-chunk{number}"}
+        if cause is Cause.EMULATOR:
+            fields |= {"outcome": Outcome.DEVIATES, "substrate": "emulated", "emulator": "QEMU 9"}
+        rows.append(replace(bad, **fields))
+    path = tmp_path_factory.mktemp("causes") / "report.html"
+    path.write_text(render_html(Results("2026-11-25T12:00:00+00:00", rows=tuple(rows))))
+    return path, rows
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(390, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)],
+)
+def test_rows_of_every_cause_on_two_targets_open_one_after_the_other(
+    every_cause, visit, width, scheme
+):
+    path, rows = every_cause
+    page = visit(path, width=width, scheme=scheme)
+    for row in rows:
+        page.goto(f"{path.as_uri()}#row={row.id}")
+        page.wait_for_function(
+            "id => document.querySelector('#room h2')?.textContent.startsWith(id)", arg=f"{row.id} "
+        )
+        text = page.locator("#room").inner_text()
+        for told in (row.diagnosis["cause"], row.diagnosis["next_step"], "blocks.1.point"):
+            assert told in text
+        assert overflow(page) <= 0
+    opened(page)
+    assert contrast(page) == []
+    causes = page.locator(".causes strong").all_inner_texts()
+    assert sorted(causes) == sorted(Cause)
+    columns = {cell.get_attribute("data-target") for cell in page.locator(".cell").all()}
+    assert columns == {"esp32s3", "esp32p4"}
+
+
+@pytest.mark.parametrize("factor", [0.5, None])
+def test_time_is_drawn_against_its_deadline_and_the_metric_stands_on_the_page(
+    tmp_path, visit, factor
+):
+    from espdl_hil.report.html import render_html
+
+    from .large import make_row
+
+    row, times = make_row(20), [100.0] * 19 + [300.0]
+    kept = Accuracy(Outcome.PASSED, 40.0, 40.0, 10.0, {"y": 40.0})
+    metric = {"float": 0.95, "offline": 0.9, "streamed": 0.8125}
+    silicon = replace(
+        row,
+        substrate="silicon",
+        latency_us=Latency.of(times),
+        real_time_factor=factor,
+        accuracy=replace(kept, metric=metric),
+        details=replace(row.details, pictures={**row.details.pictures, "latency_us": times}),
+    )
+    path = tmp_path / "report.html"
+    path.write_text(render_html(Results("2026-11-25T12:00:00+00:00", rows=(silicon,))))
+    page = opened(visit(path, "#row=id&figure=metric"))
+    text = page.locator("#room").inner_text()
+    assert "0.8125 streamed, 0.9000 offline, 0.9500 float model" in text
+    assert page.locator(".cell span").inner_text() == "0.812"
+    chart = page.locator("#room .chart[aria-label^='Time of each chunk']")
+    chart.locator("canvas").first.wait_for()
+    told = "1 chunk of 20 later than the deadline" in chart.get_attribute("aria-label")
+    assert told == bool(factor)
+    assert ("200 µs, the time that its frames stand for; 1 chunk of 20 later" in text) == told
+    assert ("none: the model declares no frame_seconds" in text) != told
 
 
 def many(row, count):
@@ -286,8 +393,12 @@ def test_filters_hide_rows_and_stand_in_the_url(large, visit):
 
 def test_print_leaves_out_what_only_a_screen_can_do(demo, visit):
     path, row = demo("state")
-    page = opened(visit(path, f"#row={row.id}"))
+    page = opened(visit(path, f"#row={row.id}", scheme="dark"))
     page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(24, 32, 44)"
+    assert "invert" in page.locator("#room .chart").first.evaluate(
+        "c => getComputedStyle(c).filter"
+    )
     assert page.locator("#filter").is_hidden()
     assert page.locator("#room .doings").is_hidden()
     assert page.locator("#room .said").first.is_visible()

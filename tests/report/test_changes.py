@@ -116,7 +116,7 @@ def test_a_version_and_a_board(base):
 @pytest.mark.parametrize(("median", "worse"), [(104, False), (106, True), (50, False)])
 def test_time(make_row, make_results, median, worse):
     def timed(us):
-        return make_results(make_row(substrate="silicon", latency_us=Latency(us, us, us)))
+        return make_results(make_row(substrate="silicon", latency_us=Latency(us, us, us, us)))
 
     (change,) = changes(timed(100), timed(median))
     assert (change.what, change.regression) == ("µs a chunk, median", worse)

@@ -84,7 +84,7 @@ def test_metrics_are_gauges_with_their_labels(results):
 
 
 def test_metrics_of_a_board_have_time_in_seconds(make_row, make_results):
-    row = make_row(substrate="silicon", latency_us=Latency(812.0, 820.0, 900.0))
+    row = make_row(substrate="silicon", latency_us=Latency(812.0, 820.0, 900.0, 900.0))
     text = render_metrics(make_results(row))
     assert 'statistic="median"} 0.000812\n' in text
 
@@ -102,6 +102,8 @@ def layer(operator, node, tensor, inputs=(), **fields):
         "inputs": list(inputs),
         "frames": 3,
         "keeps": 0,
+        "module": "a",
+        "made_up": False,
         "changes_db": 30.5,
         "clipped": 0.25,
         "saturated": 0.0,

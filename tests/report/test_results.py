@@ -16,10 +16,12 @@ from espdl_hil.report import (
     Device,
     Incident,
     Latency,
+    Resources,
     Results,
     ResultsError,
     Row,
     commit_of,
+    render_metrics,
     start_report,
     validate_results,
     worse,
@@ -33,12 +35,13 @@ from .conftest import DATE, compare, one_element
 # fmt: off
 RUN_FIELDS = [
     "schema", "date", "duration_s", "command", "commit", "environment", "devices", "incidents",
-    "rows",
+    "written", "rows",
 ]
 ROW_FIELDS = [
     "id", "target", "model", "bits", "chunk_frames", "substrate", "outcome", "chunks",
-    "frames", "checks", "sqnr_db", "cosine", "emulator", "board", "real_time_factor",
-    "latency_us", "artifacts", "outputs", "diagnosis", "details",
+    "frames", "checks", "sqnr_db", "cosine", "quantization", "emulator", "board",
+    "real_time_factor", "latency_cycles", "resources", "latency_us", "artifacts", "outputs",
+    "diagnosis", "details",
 ]
 CHECK_FIELDS = [
     "outcome", "elements", "compared", "differing", "max_lsb", "max_relative", "first",
@@ -104,7 +107,22 @@ def without_index(check):
 
 def test_latency(make_row):
     timed = make_row(substrate="silicon", latency_us=Latency.of([100, 101, 150]))
-    assert timed.to_json()["latency_us"] == {"median": 101.0, "p95": 145.1, "max": 150.0}
+    figures = {"median": 101.0, "p95": 145.1, "p99": 149.02, "max": 150.0}
+    assert timed.to_json()["latency_us"] == figures
+    assert timed.to_json()["latency_cycles"] is None  # of a clock that is not known
+
+
+def test_what_is_taken_of_a_chip(make_row, make_results):
+    taken = Resources(240, 5000, 900000, 81000, 1000, 20000, 300000, None, 9000)
+    row = make_row(substrate="silicon", latency_us=Latency(1, 2, 3, 4.5), resources=taken)
+    said = json.loads(json.dumps(row.to_json()))
+    assert said["latency_cycles"] == {"median": 240, "p95": 480, "p99": 720, "max": 1080}
+    assert Row.from_json(said) == row
+    metrics = render_metrics(make_results(row))
+    assert 'of="internal_peak"' in metrics
+    assert 'of="psram_peak"' not in metrics
+    with pytest.raises(ValueError, match="a device that is simulated measures no chip"):
+        make_row(resources=taken)
 
 
 def test_a_real_time_factor_needs_a_latency(make_row, results):
@@ -118,9 +136,20 @@ def test_a_real_time_factor_needs_a_latency(make_row, results):
     assert timed["real_time_factor"] == 0.01
 
 
+def test_quantization_settings_are_kept_and_reports_from_before_have_none(make_row, results):
+    assert make_row(quantization={"batches": 8}).to_json()["quantization"] == {"batches": 8}
+    content = results.to_json()
+    content["rows"][0]["quantization"] = "minmax"
+    with pytest.raises(ResultsError, match="quantization is no object"):
+        validate_results(content)
+    del content["rows"][0]["quantization"]
+    validate_results(content)
+    assert Results.from_json(content).rows[0].quantization is None
+
+
 def test_a_simulated_row_takes_no_latency(make_row):
-    with pytest.raises(ValueError, match="a device that is simulated has no chip time"):
-        make_row(latency_us=Latency(1, 1, 1))
+    with pytest.raises(ValueError, match="a device that is simulated measures no chip"):
+        make_row(latency_us=Latency(1, 1, 1, 1))
 
 
 def test_infinite_values_stay_json(make_row, make_results, tmp_path):
@@ -361,6 +390,7 @@ def check(row, name, value):
         *(
             (spoil(["rows", 0, name], KeyError), f"rows[0]: {name} is missing")
             for name in ROW_FIELDS[:-1]
+            if name != "quantization"  # which reports from before do not have
         ),
         *((check(0, name, KeyError), "rows[0]: checks is {") for name in CHECK_FIELDS),
         (spoil(["rows", 0, "checks", "reference"], KeyError), "rows[0]: checks is {"),
@@ -393,7 +423,7 @@ def check(row, name, value):
         (check(1, "first", None), "streaming: differs, but first is null"),
         (check(1, "differing", 0), "streaming: first is given, but nothing differs"),
         (
-            spoil(["rows", 0, "latency_us"], {"median": 1, "p95": 1, "max": 1}),
+            spoil(["rows", 0, "latency_us"], {"median": 1, "p95": 1, "p99": 1, "max": 1}),
             "simulated, but has a latency",
         ),
         (spoil(["rows", 0, "target"], "esp32p4"), "no such device is listed"),

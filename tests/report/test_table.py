@@ -57,6 +57,17 @@ def test_fits_any_width_and_marks_every_group(results, width):
         assert all("simulated" in group for group in groups)
 
 
+def test_the_metric_of_the_task_is_a_column_where_a_model_has_one(make_row, make_results):
+    kept = Accuracy(Outcome.PASSED, 40.0, 40.0, 10.0, {"y": 40.0})
+    metric = {"float": 0.95, "offline": 0.9, "streamed": 0.8125}
+    rows = make_row(accuracy=replace(kept, metric=metric)), make_row(model="gru", accuracy=kept)
+    _, head, tcn, gru, *_ = render(make_results(*rows), 80).splitlines()
+    assert head.split() == ["model", "rows", "outcome", "device", "SQNR", "dB", "metric"]
+    assert tcn.split()[-2:] == ["40.0", "0.812"]
+    assert gru.split()[-1] == "40.0"
+    assert "metric" not in render(make_results(rows[1]), 80)
+
+
 def test_no_name_is_broken_at_eighty_columns(make_row, make_results):
     name = "a_model_whose_name_is_longer_than_most"
     text = render(make_results(make_row(one_element, model=name), make_row(model=name)), 80)
@@ -75,7 +86,7 @@ def test_no_colour_off_a_terminal_and_colour_on_one(results):
 
 
 def test_a_board_shows_time_and_no_simulated_mark(make_row):
-    row = make_row(substrate="silicon", latency_us=Latency(812, 820, 900))
+    row = make_row(substrate="silicon", latency_us=Latency(812, 820, 900, 900))
     text = render(Results(DATE, rows=(row,)), 130)
     assert "µs/chunk" in text
     assert " 812" in text

@@ -33,7 +33,8 @@ def test_hello_tells_the_facts(case):
     assert hello.boot_nonce == 0x1122334455667788
     assert hello.app_sha256 == bytes(range(32))
     assert (hello.idf_version, hello.espdl_version, hello.app_version) == ("idf", "espdl", "app")
-    assert messages.DeviceFlag(hello.flags) is messages.DeviceFlag.SIMULATED  # and measures nothing
+    flags = messages.DeviceFlag
+    assert flags(hello.flags) == flags.SIMULATED | flags.PULSES  # and it measures nothing
 
 
 def test_every_chunk_is_what_esp_dl_computes(case):

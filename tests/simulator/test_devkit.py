@@ -110,7 +110,7 @@ def test_hello_describes_the_flashed_application(target, make_flash, builds, con
     assert hello.idf_version == "none (simulated)"
     assert hello.espdl_version == "3.3.9 (simulated)"
     assert hello.chip_revision == {"esp32s3": 2, "esp32p4": 301}[target]
-    assert hello.flags == messages.DeviceFlag.SIMULATED
+    assert hello.flags == messages.DeviceFlag.SIMULATED | messages.DeviceFlag.PULSES
 
 
 def test_every_boot_draws_a_nonce(devkit, connect, talk, reset):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from export_bench import Request
 from stream_compare import compare
 
 from espdl_hil.espdl import load_graph
 from espdl_hil.streaming import Finding, Severity, StreamingPlan, lint
+from espdl_hil.streaming.examples import EXAMPLES
 
 FRAMES = [[1, 4, 24]]
 WITH_STATE = [[1, 4, 24], [1, 1, 8]]
+
+
+def embeds(example):
+    """Whether an example of the exporter's call gives it values to embed."""
+    return re.search(r"values_for_test=(\w*)", example)[1] != "None"
+
 
 # What auto_streaming makes of it: network, request, rule, node; then what the planner does.
 FAULTS = {
@@ -65,7 +74,7 @@ FAULTS = {
     "two rates": (Request("Fusion", [[1, 4, 12], [1, 4, 24]], [2, 2]), "S203", "/b/Conv", "equal"),
     "GRU state": (Request("Recurrent", WITH_STATE, [2, None]), "S130", "/gru/GRU", "S130"),
     "embedded values": (
-        Request("Plain", FRAMES, [2], options={"test_values": True}),
+        Request("Plain", FRAMES, [2], options={"test_values": embeds(EXAMPLES["S214"].before)}),
         "S214",
         "",
         "equal",
@@ -128,7 +137,8 @@ def test_the_planner_streams_it_or_refuses(export, case):
 
 
 def test_lint_accepts_what_auto_streaming_gets_right(export):
-    exported = export(Request("Plain", FRAMES, [2], [4], auto=[4]))
+    values = embeds(EXAMPLES["S214"].after[0])
+    exported = export(Request("Plain", FRAMES, [2], [4], auto=[4], options={"test_values": values}))
 
     findings = lint(load_graph(exported.auto[4]), load_graph(exported.offline))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from export_bench import Request
 from espdl_hil.errors import ConfigError
 from espdl_hil.espdl import Node, Tensor, TensorInfo, load_graph
 from espdl_hil.streaming import Severity, lint, lint_offline
+from espdl_hil.streaming.examples import EXAMPLES
 
 FRAMES = [[1, 4, 24]]
 
@@ -208,26 +210,36 @@ def test_frames_that_warm_up_are_announced(files):
     assert [(f.rule, f.frames_affected) for f in findings] == [("S304", "first 2"), ("S303", "")]
 
 
+def chained(graph, text):
+    """The nodes of a file in the order in which a rule's example has them."""
+    given = {
+        "input": graph.inputs[0].name,
+        **{node.name.split("/")[1]: node for node in graph.nodes if "/" in node.name},
+    }
+    given |= {node.op_type: node for node in graph.nodes if node.op_type == "StreamingCache"}
+    names = re.findall(r"(\w+)(?: \(Conv, \d\))?(?: >|$)", text.partition(": ")[2])
+    before, *rest = [given[name] for name in names]
+    assert len(rest) == len(graph.nodes)
+    nodes = []
+    for node in rest:
+        last = node is rest[-1]
+        outputs = (graph.outputs[0].name,) if last else (f"{before}.{len(nodes)}",)
+        nodes.append(replace(node, inputs=(before, *node.inputs[1:]), outputs=outputs))
+        before = outputs[0]
+    return replace(graph, nodes=tuple(nodes))
+
+
 def test_history_that_earlier_layers_computed_from_zeros(files):
     """A cache two layers too early: the frames are right, but the first ones are cold."""
     streaming, offline = files("Plain")
-    cache = next(node for node in streaming.nodes if node.op_type == "StreamingCache")
-    first = streaming.nodes[0]
-    moved = []
-    for node in streaming.nodes:
-        if node is first:
-            early = replace(cache, inputs=(first.inputs[0],), outputs=("early",))
-            moved += [early, replace(first, inputs=("early", *first.inputs[1:]))]
-        elif node is not cache:
-            source = {cache.outputs[0]: cache.inputs[0]}
-            inputs = tuple(source.get(name, name) for name in node.inputs)
-            moved.append(replace(node, inputs=inputs))
+    example = EXAMPLES["S212"]
 
-    findings = lint(replace(streaming, nodes=tuple(moved)), offline)
+    findings = lint(chained(streaming, example.before), offline)
 
     assert [(f.rule, f.severity, f.frames_affected) for f in findings] == [
         ("S212", Severity.WARNING, "first 2")
     ]
+    assert lint(chained(streaming, example.after[0]), offline) == []
 
 
 @pytest.mark.parametrize("network", ["Transposed", "ManyOutputs", "Chomp"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hand_graphs import Builder, plan_of
 from espdl_hil.errors import ConfigError, StreamingError
 from espdl_hil.operators import OPERATORS
 from espdl_hil.streaming import RULES, Clock, StreamingPlan, analyze
+from espdl_hil.streaming.examples import EXAMPLES
 from espdl_hil.streaming.state import find_state
 from espdl_hil.streaming.transfer import HANDLERS, WHOLE
 from espdl_hil.streaming.transfer.pointwise import UNARY
@@ -415,8 +417,12 @@ def recurrent(rule):
         late = b.node("Transpose", b.conv(rows, 3, pads=(0, 0)), perm=(1, 0, 2))
         return b.graph(*gru(b, late, "h0")), {"h0": "gru.1"}
     if rule == "S131":
-        b.exponents = {"h0": (-7,), "gru.1": (-6,)}
-        return b.graph(*gru(b, "x", "h0")), {"h0": "gru.1"}
+        steps = re.findall(r"2\*\*(-\d)", EXAMPLES[rule].before)
+        written, read, left = ((int(step),) for step in steps)
+        b.exponents = {"h0": written, "gru.1": left}
+        inner = b.node("RequantizeLinear", "h0", name="inner")
+        b.exponents[inner] = read
+        return b.graph(*gru(b, "x", inner)), {"h0": "gru.1"}
     return b.graph(*gru(b, "x", "h0")), {}
 
 

@@ -72,6 +72,8 @@ MESSAGES: dict[str, m.Message] = {
     "read tensor reply": m.ReadTensorReply(48, 0, b"\x01\x02"),
     "memory": m.QueryMemory(),
     "memory reply": m.QueryMemoryReply(MEMORY),
+    "usage": m.QueryUsage(),
+    "usage reply": m.QueryUsageReply(81234, 0x12345, 0x6789AB, 7000),
     "unload": m.Unload(1),
     "unload reply": m.UnloadReply(1),
     "reboot": m.Reboot(),

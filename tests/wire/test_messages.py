@@ -78,7 +78,7 @@ def test_vectors_cover_every_message_and_fault() -> None:
 
 def test_requests_and_replies_pair_up() -> None:
     requests = {kind for kind in m._CLASSES if not kind & m.REPLY}
-    assert requests == set(range(0x01, 0x13))
+    assert requests == set(range(0x01, 0x14))
     for kind in requests:
         request, reply = m._CLASSES[kind][0], m._CLASSES[kind | m.REPLY][0]
         assert reply.__name__ == f"{request.__name__}Reply"

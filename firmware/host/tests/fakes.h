@@ -109,6 +109,7 @@ class FakeRunner final : public ModelRunner {
     vector_unit.pop_front();
     return found;
   }
+  QueryUsageReply Usage() override { return QueryUsageReply{81000, 1, 2, 3}; }
   MemoryInfo Memory() override {
     MemoryInfo info;
     info.psram_free = 1000000 - 5000 * static_cast<uint32_t>(cache_.size());

@@ -158,7 +158,7 @@ void FuzzSession(Fuzzer* fuzzer) {
   Bench bench;
   bench.Hello();
   for (int request = 0; request < 40; ++request) {
-    uint8_t type = static_cast<uint8_t>(2 + fuzzer->Below(0x11));
+    uint8_t type = static_cast<uint8_t>(2 + fuzzer->Below(0x13));
     if (type == static_cast<uint8_t>(Type::kUnload) && fuzzer->Below(4) != 0) {
       type = static_cast<uint8_t>(Type::kStart);
     }

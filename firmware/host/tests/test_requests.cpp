@@ -764,6 +764,16 @@ TEST(MemoryAndReboot) {
   CHECK_EQ(bench.system.reboots, 1);
 }
 
+TEST(UsageIsTheRunners) {
+  Bench bench;
+  bench.Hello();
+  const QueryUsageReply usage =
+      bench.Ask(Type::kQueryUsage, QueryUsage()).ReplyTo<QueryUsageReply>(Type::kQueryUsage);
+  CHECK_EQ(usage.load_us, 81000u);
+  CHECK_EQ(usage.stack_least, 3u);
+  CHECK_EQ(bench.Ask(Type::kQueryUsage, Reset{1}).Error(), Code::kBadRequest);
+}
+
 TEST(ANewRateHoldsOnceTwoRequestsWereExecutedAtIt) {
   Bench bench;
   CHECK_EQ(bench.Hello().ReplyTo<HelloReply>(Type::kHello).max_baud, 2000000u);
@@ -846,7 +856,7 @@ TEST(EveryRequestRefusesAPayloadOfAnotherSize) {
   Bench bench;
   bench.Hello();
   const uint8_t seven[] = {0, 0, 0, 0, 1, 2, 3};  // what no request looks like
-  for (uint8_t type = 1; type <= 0x12; ++type) {
+  for (uint8_t type = 1; type <= 0x13; ++type) {
     CHECK(bench.Ask(static_cast<Type>(type), UploadData{0, seven}).Error() != Code::kOk);
   }
   CHECK_EQ(bench.runner.loads, 0);

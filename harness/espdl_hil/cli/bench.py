@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.device.bench import BENCH_VARIABLE, read_bench
+from espdl_hil.device.bench import BENCH_VARIABLE, LABGRID_SCHEME, read_bench
 from espdl_hil.errors import BusyError, ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -140,7 +140,12 @@ def _look(board: BenchBoard) -> BoardState:
     except ConfigError as error:
         return BoardState(board, "", error.message)
     try:
-        with Claim([[board.candidate(port)]]).acquire():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(Claim([[board.candidate(port)]]).acquire())
+            if port.startswith(LABGRID_SCHEME):
+                from espdl_hil.device.labgrid_place import Place
+
+                port = stack.enter_context(Place(port, 0.0, print)).port
             if board.is_simulated or port.startswith(REMOTE_UART):
                 return BoardState(board, port, "free")
             facts = identify_chip(event_url(port), PROBE_DEADLINE_S, read_app=True)

@@ -43,7 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--emulator", metavar="PATH", help="the emulator's program (default: look on PATH)"
     )
-    parser.add_argument("--build-dir", help="finished ESP-IDF build of the firmware")
+    parser.add_argument(
+        "--app", metavar="DIR", help="ESP-IDF project or finished build of your app"
+    )
     parser.add_argument(
         "--vectors",
         type=Path,
@@ -99,7 +101,7 @@ def _run_on_device(
         targets=(options.target,),
         ports={options.target: options.port} if options.port else {},
         baud=options.baud,
-        build_dir=options.build_dir,
+        app=options.app,
         emulator=options.emulator,
     )
     vectors = [read_vector(path) for path in paths]

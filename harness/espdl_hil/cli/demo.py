@@ -116,6 +116,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="DIR",
         help="default: %(default)s",
     )
+    parser.add_argument("--history", type=Path, metavar="FILE", help="append the run to FILE")
     parser.set_defaults(func=run)
 
 
@@ -133,6 +134,7 @@ def run(options: argparse.Namespace) -> int:
     from espdl_hil.model import load_model
     from espdl_hil.proof.case import cross
     from espdl_hil.proof.hil import Hil
+    from espdl_hil.proof.outlets import export
     from espdl_hil.proof.ready import make_ready
     from espdl_hil.proof.rig import Rig
     from espdl_hil.proof.rows import RowBook
@@ -145,7 +147,8 @@ def run(options: argparse.Namespace) -> int:
         file = folder / "demo.py"
         file.write_text(MODEL)
         cases = cross([load_model(file)], ("esp32s3",))
-        rig = Rig(Settings(targets=("esp32s3",), report=options.report), cases)
+        settings = Settings(targets=("esp32s3",), report=options.report, history=options.history)
+        rig = Rig(settings, cases)
         book = RowBook(rig, command=" ".join(["espdl-hil", *sys.argv[1:]]))
         explanations = []
         with contextlib.closing(rig):
@@ -161,5 +164,7 @@ def run(options: argparse.Namespace) -> int:
     written = write_report(results, options.report)
     print("\n\n".join(filter(None, explanations)))
     render_table(results, Console())
+    for line in export(results, settings):
+        print(line)
     print(f"report: {written.with_name('report.html')}  data: {written}")
     return 1 if any(explanations) else 0

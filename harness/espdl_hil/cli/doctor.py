@@ -162,7 +162,7 @@ def check_idf() -> Iterator[Finding]:
     install = "install ESP-IDF 5.3 or later, then: . $IDF_PATH/export.sh"
     named = os.environ.get("IDF_PATH")
     if not named:
-        mend = f"{install}; or flash a finished build with --hil-build-dir"
+        mend = f"{install}; or flash a finished build with --hil-app"
         detail = "IDF_PATH is not set: firmware for boards cannot be built here"
         yield Finding("ESP-IDF", Severity.WARNING, detail, mend)
         return
@@ -205,14 +205,15 @@ def check_espdl() -> Iterator[Finding]:
     from espdl_hil.simulator.sources import firmware_dir
     from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
-    text = (firmware_dir() / "main" / "idf_component.yml").read_text(encoding="utf-8")
+    folder = firmware_dir()
+    text = (folder / "main" / "idf_component.yml").read_text(encoding="utf-8")
     pinned = re.search(r'espressif/esp-dl:\s*"?==([\d.]+)"?', text)
     known = ", ".join(KNOWN_ESPDL_VERSIONS)
     if pinned and pinned[1] in KNOWN_ESPDL_VERSIONS:
-        yield Finding("ESP-DL", Severity.OK, f"the firmware is built with {pinned[1]}")
+        yield Finding("ESP-DL", Severity.OK, f"the firmware in {folder} is built with {pinned[1]}")
     else:
         version = pinned[1] if pinned else "any version"
-        detail = f"the firmware is built with {version}; arithmetic is known of {known}"
+        detail = f"the firmware in {folder} is built with {version}; arithmetic is known of {known}"
         yield Finding(
             "ESP-DL", Severity.WARNING, detail, 'espressif/esp-dl: "==…" in idf_component.yml'
         )

@@ -37,9 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE")
     parser.add_argument("--package", action="store_true", help="write the models package alone")
     parser.add_argument(
-        "--build-dir",
+        "--app",
         metavar="DIR",
-        help="finished ESP-IDF build of the firmware (default: build it for --device)",
+        help="ESP-IDF project or finished build of your app (default: the firmware, for --device)",
     )
     parser.add_argument(
         "--device",
@@ -63,9 +63,7 @@ def run(options: argparse.Namespace) -> int:
         MACHINES[options.device].require(target)
     sources = [path for path in options.models if path.suffix != EXPORTED]
     cases = make_cases(sources, (target,)) if sources else []
-    rig = Rig(
-        Settings(options.device, (target,), build_dir=options.build_dir), cases, targets=(target,)
-    )
+    rig = Rig(Settings(options.device, (target,), app=options.app), cases, targets=(target,))
     if not options.package:
         rig.build()
     rig.prepare()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 BENCH_VARIABLE: Final = "ESPDL_HIL_BENCH"
 SIMULATED_PORT: Final = "simulated"
-PORT_SCHEMES: Final = ("rfc2217://", "socket://")
+LABGRID_SCHEME: Final = "labgrid://"
+PORT_SCHEMES: Final = ("rfc2217://", "socket://", LABGRID_SCHEME)
 REVISION_DIGITS: Final = 100  # major * 100 + minor, as the chips report it
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -64,7 +65,8 @@ class BenchBoard:
     Attributes:
         name: What the lab calls it.
         target: ESP-IDF target name.
-        port: Device path, pyserial URL, or ``simulated``; empty if *serial_number* finds it.
+        port: Device path, pyserial URL, ``labgrid://place``, or ``simulated``; empty if
+            *serial_number* finds it.
         serial_number: Of its USB device.
         mac: Of the chip, lower case with colons; empty if that is not known.
         baud: Of its console; None for the run's.
@@ -279,7 +281,7 @@ class _Reader:
             self._fail(f"{key} is {value!r}: a board has one port, not a pattern", key)
         if "://" in port and not port.startswith(PORT_SCHEMES):
             self._fail(
-                f"{key} is {value!r}: expected a device path, {' or '.join(PORT_SCHEMES)}…, "
+                f"{key} is {value!r}: expected a device path, {'…, '.join(PORT_SCHEMES)}…, "
                 f"or {SIMULATED_PORT}",
                 key,
             )

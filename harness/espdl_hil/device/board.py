@@ -38,11 +38,13 @@ if TYPE_CHECKING:
     from espdl_hil.device.firmware import Firmware
 
 REAPPEAR_S: Final = 5.0  # a port that vanished is back by then, or never
+GONE_S: Final = 0.5  # for one that was waited for already
 REAPPEAR_POLL_S: Final = 0.1  # the operating systems share no event for it
 SKIP_UNCHANGED = "--skip-flashed"  # esptool compares MD5 sums on the device, file by file
 ATTEMPTS: Final = 5  # what was flashed in one is skipped in the next
 ATTEMPTS_S: Final = 12.0  # no further attempt after that
 PROGRESS_BYTES: Final = 2 * PART_BYTES  # after an attempt that has flashed so much both start anew
+LOADER_ATTEMPTS: Final = 2  # of esptool, to hear whether anything answers at all; about 2 s
 
 _WROTE = re.compile(r"Wrote\s+(\d+)\s+bytes")
 
@@ -86,6 +88,7 @@ class Board:
         self._firmware = firmware
         self._baud = baud
         self._usb = _usb_identity(port)
+        self._is_gone = False  # the port, when it was looked for last
         self._output = _Output(console)
         if models is not None:
             self.check(models)
@@ -126,14 +129,22 @@ class Board:
 
         Args:
             models: Models package for the ``models`` partition, as :meth:`check` accepts it.
-            everything: Bootloader, partition table and app as well.
+            everything: Bootloader, partition table and app as well; for a board in trouble.
 
         Raises:
             BootError: No ROM loader answers.
             TransportError: The port went away, or flashing failed.
         """
+        if everything:
+            self._require_loader()
         self._repeat(lambda patiently: self._flash(models, base=everything, patiently=patiently))
         self.reopen_if_gone()
+
+    def _require_loader(self) -> None:
+        """See that anything answers, which costs less time than to flash in vain."""
+        with self._esptool():
+            self.port.baudrate = self._baud  # esptool forgets to when it fails
+            self._serial.esp.connect(attempts=LOADER_ATTEMPTS)
 
     def _flash(self, models: bytes | None, *, base: bool, patiently: bool) -> None:
         self.reopen_if_gone()
@@ -181,25 +192,32 @@ class Board:
             HardReset(self.port, uses_usb=self.is_usb_jtag)()
         self.reopen_if_gone()
 
-    def reopen_if_gone(self) -> None:
-        """Open the port again if USB or network dropped it.
+    def reopen_if_gone(self, *, is_powered_anew: bool = False) -> None:
+        """Open the port again if USB or network dropped it; waits for it once.
+
+        Args:
+            is_powered_anew: It is worth waiting for again.
 
         Raises:
             TransportError: It did not come back.
         """
         if _is_alive(self.port):
+            self._is_gone = False
             return
+        wait_s = REAPPEAR_S if is_powered_anew or not self._is_gone else min(GONE_S, REAPPEAR_S)
         self.port.close()
         self.port.rts = self.port.dtr = False  # opening must not reset the chip again
-        deadline = time.monotonic() + REAPPEAR_S
+        deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             device = self._find_again()
             if device is not None:
                 with contextlib.suppress(OSError):
                     self.port.port = device
                     self.port.open()
+                    self._is_gone = False
                     return
             time.sleep(REAPPEAR_POLL_S)
+        self._is_gone = True
         raise TransportError(
             f"the port did not come back within {REAPPEAR_S:g} s",
             port=self.name,
@@ -230,7 +248,7 @@ class Board:
         app.flash_args = arguments
         files = list(app.flash_files) if base else []
         with scratch_folder() as folder:
-            if models is not None:
+            if models is not None and self._firmware.models is not None:
                 package = folder / "models.pdl"
                 package.write_bytes(models)
                 files.append(FlashFile(self._firmware.models.offset, str(package)))
@@ -276,9 +294,9 @@ class Board:
             _close_forgotten(error)
             raise self._explain(error) from None
         finally:
-            sizes = [int(size) for size in _WROTE.findall(output.text)]
-            self.flashed += sizes
-            self.flashed_bytes += sum(sizes)
+            written = [int(size) for size in _WROTE.findall(output.text)]
+            self.flashed += written
+            self.flashed_bytes += sum(written)
 
     def _explain(self, error: Exception) -> HarnessError:
         reason = clean(str(error).encode(errors="replace")).strip() or "no reason given"

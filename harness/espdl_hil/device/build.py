@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
 
+from espdl_hil.device.idf_launcher import IDF_PY
 from espdl_hil.device.ports import ESPRESSIF_JTAG, list_usb_ports
 from espdl_hil.errors import ConfigError
 
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 BUILD_TIMEOUT_S: Final = 1800.0
 TAIL_LINES: Final = 15
 USB_VARIANT: Final = "sdkconfig.usb"  # console and protocol on USB-Serial/JTAG
+DISK_FULL: Final = os.strerror(errno.ENOSPC)
 KEY_FILE: Final = ".espdl-hil-key"
+FINISHED: Final = "flasher_args.json"  # what a build that is done has
 _GENERATED = frozenset({"build", "managed_components", "sdkconfig", "dependencies.lock"})
 
 
@@ -51,31 +56,80 @@ def build_firmware(
     Raises:
         ConfigError: No ESP-IDF in this environment, no project, or the build failed; names the log.
     """
-    idf_path = os.environ.get("IDF_PATH")
-    if not idf_path or not Path(idf_path).is_dir():
-        raise ConfigError(
-            "the firmware cannot be built: IDF_PATH names no ESP-IDF",
-            hint="install ESP-IDF 5.3 or later and run `. $IDF_PATH/export.sh`, or name a finished "
-            "build with --hil-build-dir; on a simulated devkit none of this is needed",
-        )
+    idf_path = _find_idf()
     if not (source_dir / "CMakeLists.txt").is_file():
         raise ConfigError(f"{source_dir} is no ESP-IDF project: it has no CMakeLists.txt")
     out.mkdir(parents=True, exist_ok=True)
     name = "-".join((target, *(variant.removeprefix("sdkconfig.") for variant in variants)))
     build_dir = out / name
-    key = _content_key(target, source_dir, Path(idf_path))
+    key = _content_key(target, source_dir, idf_path)
     command = ["build", "-v", "--target", target, "--paths", str(source_dir)]
     command += ["--build-dir", str(build_dir)]
     command += ["--work-dir", str(out / f"{name}-sources")]  # keeps the sources clean
     if variants:
         command += ["--sdkconfig-defaults", ";".join(("sdkconfig.defaults", *variants))]
     with FileLock(out / f"{name}.lock", timeout=BUILD_TIMEOUT_S):
-        if _read_key(build_dir) == key and (build_dir / "flasher_args.json").is_file():
+        if _read_key(build_dir) == key and (build_dir / FINISHED).is_file():
             return build_dir
         (build_dir / KEY_FILE).unlink(missing_ok=True)
         _run_build(command, build_dir, out / f"{name}.log", progress)
         (build_dir / KEY_FILE).write_text(key, encoding="ascii")
     return build_dir
+
+
+def find_app(folder: Path, target: str, out: Path) -> Path:
+    """Return the build of a user's own app; a project is built as ``idf.py build`` would.
+
+    Unlike :func:`build_firmware` each call asks ESP-IDF, which builds what has changed: components
+    outside of the project belong to the app, too.
+
+    Args:
+        folder: A finished build, or an ESP-IDF project. A ``sdkconfig`` in it counts, if it is of
+            this target, and stays as it is.
+        target: ESP-IDF target name.
+        out: Folder for builds and logs.
+
+    Raises:
+        ConfigError: It is neither, there is no ESP-IDF in this environment, or the build failed.
+    """
+    if (folder / FINISHED).is_file():
+        return folder
+    if not (folder / "CMakeLists.txt").is_file():
+        what = "neither a finished build nor a project" if folder.is_dir() else "no such folder"
+        raise ConfigError(
+            f"--hil-app {folder}: {what}",
+            hint="name an ESP-IDF project with hil_serve in it, or the build folder that idf.py "
+            "wrote for this target",
+        )
+    idf_path = _find_idf()
+    source = folder.resolve()
+    name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}-{target}"
+    build_dir = out / name
+    build_dir.mkdir(parents=True, exist_ok=True)
+    sdkconfig = build_dir / "sdkconfig"
+    command = [IDF_PY, str(idf_path / "tools" / "idf.py"), "-C", str(source), "-B", str(build_dir)]
+    command += [f"-DIDF_TARGET={target}", f"-DSDKCONFIG={sdkconfig}", "build"]
+    with FileLock(out / f"{name}.lock", timeout=BUILD_TIMEOUT_S):
+        sdkconfig.unlink(missing_ok=True)  # it would outlive a change of the defaults
+        if _is_for(source / "sdkconfig", target):
+            shutil.copyfile(source / "sdkconfig", sdkconfig)
+        _run_build(command, build_dir, out / f"{name}.log", None)
+    return build_dir
+
+
+def _is_for(sdkconfig: Path, target: str) -> bool:
+    return sdkconfig.is_file() and f'CONFIG_IDF_TARGET="{target}"' in sdkconfig.read_text("utf-8")
+
+
+def _find_idf() -> Path:
+    idf_path = os.environ.get("IDF_PATH")
+    if not idf_path or not Path(idf_path).is_dir():
+        raise ConfigError(
+            "the firmware cannot be built: IDF_PATH names no ESP-IDF",
+            hint="install ESP-IDF 5.3 or later and run `. $IDF_PATH/export.sh`, or name a finished "
+            "build with --hil-app; on a simulated devkit none of this is needed",
+        )
+    return Path(idf_path)
 
 
 def variants_for(port: str, comports: ListPorts | None = None) -> tuple[str, ...]:
@@ -123,13 +177,16 @@ def _run_build(
         finally:
             timer.cancel()
             process.stdin.close()
-    if process.returncode != 0 or not (build_dir / "flasher_args.json").is_file():
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+    if process.returncode != 0 or not (build_dir / FINISHED).is_file():
+        output = log.read_text(encoding="utf-8", errors="replace")
+        tail = output.splitlines()[-TAIL_LINES:]
         how = (
             f"took longer than {BUILD_TIMEOUT_S:g} s"
             if overdue.is_set()
             else f"failed (exit {process.returncode})"
         )
+        if DISK_FULL in output:
+            how += f": {DISK_FULL.lower()}"
         raise ConfigError(
             "\n  ".join((f"building the firmware in {build_dir} {how}", *tail)),
             hint=f"the whole output is in {log}",

@@ -15,7 +15,7 @@ from espdl_hil.device.errors import (
     TransportError,
     is_retryable,
 )
-from espdl_hil.device.firmware import Firmware
+from espdl_hil.device.firmware import DEFAULT_BAUD, Firmware
 from espdl_hil.device.ports import find_port
 from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, Recovery, Rung, headline
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from espdl_hil.device.emulator import Emulator
     from espdl_hil.device.machine import Machine
 
-DEFAULT_BAUD: Final = 115200
 FAST_BAUDS: Final = (2_000_000, 921_600)  # tried in this order; bridges differ
 SOFT_GREETING_S: Final = 1.0  # a device that is well answers HELLO at once
 SOCKET_SCHEME: Final = "socket://"
@@ -381,7 +380,7 @@ class Dut:
         if self._board is None:
             self._connect()
         else:
-            self._board.reopen_if_gone()
+            self._board.reopen_if_gone(is_powered_anew=True)
         self._begin_session(self._timing.boot_s)
         return True
 

@@ -76,13 +76,22 @@ class Failures:
 
     def timed_out(self, request: Message, deadline_s: float, repeats: int) -> DeviceError:
         """*request* was never answered."""
-        failure = self.crash()
-        if failure is not None:
-            return self.crashed(failure)
-        return self.broken(
+        return self._unanswered(
             f"no reply to {type(request).__name__} within {deadline_s:g} s ({repeats} repeats)",
-            hint="reset the board; if it happens again, check cable and baud rate",
+            "reset the board; if it happens again, check cable and baud rate",
         )
+
+    def quiet(self, request: Message, quiet_s: float, repeats: int) -> DeviceError:
+        """Not a byte came while *request* was to be answered, though the device would pulse."""
+        return self._unanswered(
+            f"the port is silent: not a byte came within {quiet_s:g} s of {type(request).__name__} "
+            f"({repeats} repeats)",
+            "check cable and supply, and that the chip has not hung: press EN (RST)",
+        )
+
+    def _unanswered(self, message: str, hint: str) -> DeviceError:
+        failure = self.crash()
+        return self.broken(message, hint) if failure is None else self.crashed(failure)
 
     def broken(self, message: str, hint: str | None = None) -> TransportError:
         """Packets do not get through; counts those that were damaged."""

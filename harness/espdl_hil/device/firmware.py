@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from espdl_hil.errors import ArtifactError, ConfigError
-from espdl_hil.formats.partition_table import Partition, find_partition, read_table
+from espdl_hil.formats.partition_table import read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_embedded_idf.app import IdfApp
 
+    from espdl_hil.formats.partition_table import Partition
+
 MODELS_PARTITION: Final = "models"
+SERVE: Final = "hil_serve"  # the component that answers, firmware/components
+DEFAULT_BAUD: Final = 115200
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,18 @@ class Firmware:
         target: ESP-IDF target it was built for.
         app: pytest-embedded's view of it.
         app_sha256: SHA-256 of the ELF file that the app reports, hex.
-        models: The partition that takes the models package.
+        app_bytes: Size of the app's image.
+        models: The partition that takes the models package; None: all are uploaded to RAM.
+        baud: Baud rate of its console.
     """
 
     build_dir: Path
     target: str
     app: IdfApp
     app_sha256: str
-    models: Partition
+    app_bytes: int
+    models: Partition | None
+    baud: int
 
     @classmethod
     def read(cls, build_dir: Path, target: str) -> Firmware:
@@ -46,32 +54,41 @@ class Firmware:
             target: The target that it must be for.
 
         Raises:
-            ConfigError: There is no build, or it is for another target.
-            ArtifactError: A file of it is damaged, or it has no ``models`` partition.
+            ConfigError: There is no build, it is for another target, or it cannot answer.
+            ArtifactError: A file of it is damaged.
         """
         arguments = _read_flasher_args(build_dir)
         app = _parse(build_dir)
         if app.target != target:
             raise ConfigError(
                 f"{build_dir} was built for {app.target}, the device is an {target}",
-                hint=f"idf.py set-target {target} && idf.py build, or name another --hil-build-dir",
+                hint=f"idf.py set-target {target} && idf.py build, or name another --hil-app",
             )
+        _require_serve(build_dir, app)
+        image = _file(build_dir, arguments, "app")
         table_file = _file(build_dir, arguments, "partition-table", "partition_table")
         table = read_table(table_file.read_bytes(), path=str(table_file))
         return cls(
             build_dir=build_dir,
             target=target,
             app=app,
-            app_sha256=_elf_sha256(_file(build_dir, arguments, "app")),
-            models=find_partition(table, MODELS_PARTITION, path=str(table_file)),
+            app_sha256=_elf_sha256(image),
+            app_bytes=image.stat().st_size,
+            models=next((found for found in table if found.label == MODELS_PARTITION), None),
+            baud=int(app.sdkconfig.get("ESP_CONSOLE_UART_BAUDRATE") or DEFAULT_BAUD),
         )
 
     def require_fit(self, models: bytes) -> None:
         """Refuse a models package that its partition cannot take.
 
         Raises:
-            ConfigError: It is too large.
+            ConfigError: It is too large, or there is no such partition.
         """
+        if self.models is None:
+            raise ConfigError(
+                f"{self.build_dir} has no partition {MODELS_PARTITION!r} for a models package",
+                hint=f"add `{MODELS_PARTITION}, data, 0x40, , 1M` to the app's partitions.csv",
+            )
         if len(models) > self.models.size:
             raise ConfigError(
                 f"the models package has {len(models)} bytes, the partition "
@@ -80,9 +97,32 @@ class Firmware:
             )
 
 
+def _require_serve(build_dir: Path, app: IdfApp) -> None:
+    """Refuse an app that will not answer, as far as its build says so.
+
+    Raises:
+        ConfigError: the component is not in it, or is switched off.
+    """
+    try:
+        description = json.loads((build_dir / "project_description.json").read_text("utf-8"))
+        components = description.get("build_components")
+    except (OSError, ValueError, AttributeError):
+        components = None
+    if isinstance(components, list) and SERVE not in components:
+        raise ConfigError(
+            f"the app in {build_dir} cannot answer the harness: the component {SERVE} is not in it",
+            hint="add it to your app's REQUIRES and call hil::Serve(): `espdl-hil docs firmware`",
+        )
+    if app.sdkconfig.get("HIL_SERVE") is False:
+        raise ConfigError(
+            f"the app in {build_dir} was built with CONFIG_HIL_SERVE=n, so it does not answer",
+            hint="set CONFIG_HIL_SERVE=y for the build that is to be proven",
+        )
+
+
 def _read_flasher_args(build_dir: Path) -> dict[str, Any]:
     path = build_dir / "flasher_args.json"
-    hint = "build the firmware with idf.py build, and name its build folder with --hil-build-dir"
+    hint = "build it with idf.py build, and name the build folder or the project with --hil-app"
     try:
         arguments = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 ERASED = b"\xff"
 
 
-def write_image(firmware: Firmware, models: bytes, path: Path) -> None:
+def write_image(firmware: Firmware, models: bytes | None, path: Path) -> None:
     """Merge bootloader, partition table, app and models package with esptool.
 
     Args:
         firmware: The build.
-        models: Models package.
+        models: Models package; None leaves the partition erased.
         path: The image; as large as the flash that the build is for, erased between its parts.
 
     Raises:
@@ -32,7 +32,8 @@ def write_image(firmware: Firmware, models: bytes, path: Path) -> None:
     import esptool
     from esptool.util import FatalError
 
-    firmware.require_fit(models)
+    if models is not None:
+        firmware.require_fit(models)
     settings = firmware.app.flash_settings
     size = str(settings.get("flash_size", "")).partition("-")[0]
     if not re.fullmatch(r"\d+MB", size):
@@ -43,11 +44,13 @@ def write_image(firmware: Firmware, models: bytes, path: Path) -> None:
     parts: list[tuple[int, str | bytes]] = [
         (file.offset, str(file.file_path)) for file in firmware.app.flash_files
     ]
+    if firmware.models is not None and models is not None:
+        parts.append((firmware.models.offset, models))
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
             esptool.merge_bin(
-                [*parts, (firmware.models.offset, models)],
+                parts,
                 firmware.target,
                 output=str(path),
                 flash_freq=settings.get("flash_freq", "keep"),
@@ -70,6 +73,8 @@ def replace_models(firmware: Firmware, models: bytes, path: Path) -> None:
         ConfigError: The package does not fit.
     """
     firmware.require_fit(models)
+    if firmware.models is None:
+        raise AssertionError("require_fit has refused it")
     with path.open("r+b") as image:
         image.seek(firmware.models.offset)
         image.write(models.ljust(firmware.models.size, ERASED))

@@ -1,6 +1,7 @@
-"""Runs ``idf-build-apps`` in a process of its own that cannot outlive the one that started it.
+"""Runs a build in a process of its own that cannot outlive the one that started it.
 
-``python -m espdl_hil.device.idf_launcher ARGUMENTS``. Its standard input is a
+``python -m espdl_hil.device.idf_launcher ARGUMENTS``: of ``idf-build-apps``; or ``idf.py``, the
+path of that script, and its arguments. Its standard input is a
 pipe that the parent holds open: when that closes, because the build is over, was
 interrupted or the parent was killed, the whole process group ends.
 """
@@ -9,9 +10,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Final
+
+IDF_PY: Final = "idf.py"
 
 
 def main() -> None:
@@ -22,6 +27,8 @@ def main() -> None:
         for name in ("bin/python", "Scripts/python.exe"):
             if (Path(environment) / name).is_file():
                 sys.executable = str(Path(environment) / name)  # idf-build-apps runs idf.py with it
+    if sys.argv[1:2] == [IDF_PY]:
+        sys.exit(subprocess.call([sys.executable, *sys.argv[2:]]))
     from idf_build_apps.main import main as build
 
     build()

@@ -45,7 +45,7 @@ class Machine(ABC):
 
     Args:
         firmware: The build that boots.
-        models: Models package in flash.
+        models: Models package in flash, if any.
         program: Path of the emulator; None looks for it on ``PATH``.
         arguments: Added to its command line.
 
@@ -61,7 +61,7 @@ class Machine(ABC):
     def __init__(
         self,
         firmware: Firmware,
-        models: bytes,
+        models: bytes | None,
         *,
         program: str | None = None,
         arguments: Sequence[str] = (),

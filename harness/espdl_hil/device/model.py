@@ -37,6 +37,7 @@ from espdl_hil.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from espdl_hil.device.stream import Progress
     from espdl_hil.device.transport import Transport
     from espdl_hil.wire.messages import LoadReply, UploadEndReply
 
@@ -165,7 +166,12 @@ class Model:
     # -- running -------------------------------------------------------------------
 
     def stream(
-        self, chunks: Sequence[Mapping[str, Array]], *, reset: bool = False, retain: bool = False
+        self,
+        chunks: Sequence[Mapping[str, Array]],
+        *,
+        reset: bool = False,
+        retain: bool = False,
+        progress: Progress | None = None,
     ) -> list[StepResult]:
         """Run one step per chunk, pipelined.
 
@@ -173,6 +179,7 @@ class Model:
             chunks: Arrays by graph input, each exactly of the described type and shape.
             reset: Zero the state first; otherwise it goes on from the step before.
             retain: Keep every node output for :meth:`read` (slow).
+            progress: Called with the chunks sent so far, and all.
 
         Returns:
             One result a chunk, in order.
@@ -194,7 +201,7 @@ class Model:
             check_size("output_bytes", started.output_bytes, size)
             check_size("result_bytes", started.result_bytes, size + watched_bytes(self._watched))
         stream = Stream(self._transport, self.name, started, described.outputs, self._watched)
-        return stream.run(blocks)
+        return stream.run(blocks, progress)
 
     def run(self, inputs: Mapping[str, Array], *, reset: bool = False) -> StepResult:
         """Run one step; arguments and errors as :meth:`stream`."""

@@ -15,6 +15,7 @@ from espdl_hil.errors import ArtifactError
 from espdl_hil.targets import TARGETS
 from espdl_hil.wire.messages import (
     DeviceFlag,
+    ErrorCode,
     HelloReply,
     ListModels,
     ListModelsReply,
@@ -24,6 +25,8 @@ from espdl_hil.wire.messages import (
     Message,
     QueryMemory,
     QueryMemoryReply,
+    QueryUsage,
+    QueryUsageReply,
     Reboot,
     RebootReply,
     UploadBegin,
@@ -261,6 +264,15 @@ class Session:
     def memory(self) -> Memory:
         """The heap now, bytes."""
         return self._ask(QueryMemory(), QueryMemoryReply).memory
+
+    def usage(self) -> QueryUsageReply | None:
+        """What the model that was loaded last has cost so far; None from a firmware without it."""
+        try:
+            return self._ask(QueryUsage(), QueryUsageReply)
+        except RequestError as error:
+            if error.code != ErrorCode.UNKNOWN_TYPE.name:
+                raise
+            return None
 
     def reboot(self) -> None:
         """Ask the firmware to restart; the session ends with it."""

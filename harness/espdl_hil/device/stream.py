@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from espdl_hil.device.errors import RequestError
 from espdl_hil.device.replies import check_size
 from espdl_hil.device.tensors import Array, StepResult, TensorSpec, Unwritten, VectorUnit, unpack
+from espdl_hil.errors import DeviceError
 from espdl_hil.wire.messages import (
     LATER_STEP,
     LATER_UNWRITTEN,
@@ -20,11 +21,13 @@ from espdl_hil.wire.messages import (
 from espdl_hil.wire.schema import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from espdl_hil.device.timing import Pending
     from espdl_hil.device.transport import Transport
     from espdl_hil.wire.messages import LaterUnwritten, StartReply
+
+    Progress = Callable[[int, int], object]
 
 CHUNK_FIELDS: Final = 12  # bytes of a Chunk before its data
 CHUNK_REPLY_FIELDS: Final = 30  # of a ChunkReply
@@ -70,17 +73,18 @@ class Stream:
         self._watched = watched
         self._max_payload = transport.max_payload
 
-    def run(self, blocks: Sequence[bytes]) -> list[StepResult]:
+    def run(self, blocks: Sequence[bytes], progress: Progress | None = None) -> list[StepResult]:
         """Run one step per block.
 
         Args:
             blocks: The step's input block each, ``input_bytes`` long.
+            progress: Called with the blocks sent, which waits for room, and all.
 
         Returns:
             One result a block, in order.
 
         Raises:
-            RequestError: A step failed; names its chunk.
+            DeviceError: A step failed, or the device did; names the first chunk without a result.
         """
         wanted = self._started.input_bytes
         for block in blocks:
@@ -92,21 +96,19 @@ class Stream:
         results: list[StepResult] = []
         try:
             many = self._steps_a_packet()
-            packets = [
-                (self._send(at, blocks[at : at + many]), self._request_rest(at))
-                for at in range(0, len(blocks), many)
-            ]
+            packets = []
+            for at in range(0, len(blocks), many):
+                packets.append((self._send(at, blocks[at : at + many]), self._request_rest(at)))
+                if progress is not None:
+                    progress(min(at + many, len(blocks)), len(blocks))
             for sent, rest in packets:
                 results += self._collect(sent, rest, min(many, len(blocks) - len(results)))
-        except RequestError as error:
-            self._transport.drain()
-            raise RequestError(
-                f"model {self._model!r}, chunk {len(results) + error.done}: {error.reason}",
-                code=error.code,
-                port=error.port,
-                console_tail=error.console_tail,
-                hint=error.hint,
-            ) from error
+        except DeviceError as error:
+            if isinstance(error, RequestError):
+                self._transport.drain()
+            done = error.done if isinstance(error, RequestError) else 0
+            error.locate(f"model {self._model!r}, chunk {len(results) + done}")
+            raise
         return results
 
     def _steps_a_packet(self) -> int:

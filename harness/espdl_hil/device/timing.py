@@ -24,6 +24,7 @@ class Timing:
         list_s: The same for a whole list, of models or tensors.
         step_s: The same for one model step.
         write_s: Until the port must have taken a packet.
+        quiet_s: Without a byte from a device that boots, or that pulses while it works.
     """
 
     boot_s: float = 10.0
@@ -34,6 +35,7 @@ class Timing:
     list_s: float = 60.0
     step_s: float = 30.0
     write_s: float = 10.0
+    quiet_s: float = 4.0
 
     def scaled(self, factor: float) -> Timing:
         """The same deadlines for a device that is *factor* times as slow."""

@@ -21,6 +21,7 @@ from espdl_hil.errors import DeviceError, WireError
 from espdl_hil.wire.framing import DamagedFrame, Decoder, Event, Packet
 from espdl_hil.wire.messages import (
     Booted,
+    DeviceFlag,
     ErrorCode,
     ErrorReply,
     Hello,
@@ -95,6 +96,7 @@ class Transport:
         self._booted = False  # the app has just said that it is up
         self._boot_nonce: int | None = None  # and with which nonce
         self._console_seen = console.mark()
+        self._heard_s = time.monotonic()  # when the last byte came
         self._stopping = False
         self._thread = threading.Thread(target=self._read_loop, name=f"dut {name}", daemon=True)
         port.timeout = READ_TIMEOUT_S
@@ -134,6 +136,7 @@ class Transport:
             self._session = session
             self._in_flight = {0: pending}
         deadline = time.monotonic() + timeout_s
+        quiet_s = self.timing.quiet_s * max(1.0, timeout_s / self.timing.boot_s)
         while pending.reply is None:
             self._send(frame)
             with self._changed:
@@ -144,8 +147,11 @@ class Transport:
                 self._booted = False
                 if pending.reply is None:
                     self._check_alive(booting=True)
-                    over = time.monotonic() >= deadline
-                    failure = self.failures.boot_failure(timeout_s if over else None)
+                    now = time.monotonic()
+                    over_s = timeout_s if now >= deadline else None
+                    if now - self._heard_s >= quiet_s:
+                        over_s = over_s or round(timeout_s - (deadline - now), 1)
+                    failure = self.failures.boot_failure(over_s)
                     if failure is not None:
                         self._fail(failure)
         reply = self.expect(pending, HelloReply)
@@ -315,7 +321,7 @@ class Transport:
                 frames = self._overdue()
                 oldest = next(iter(self._in_flight.values()))
                 if not frames:
-                    until = min(oldest.repeat_at, oldest.deadline)
+                    until = min(oldest.repeat_at, oldest.deadline, self._quiet_at(oldest))
                     self._changed.wait(max(0.0, until - time.monotonic()))
                     continue
             for frame in frames:
@@ -334,6 +340,8 @@ class Transport:
         now = time.monotonic()
         if now >= oldest.deadline:
             self._fail(self.failures.timed_out(oldest.request, oldest.deadline_s, oldest.repeats))
+        if now >= self._quiet_at(oldest):
+            self._fail(self.failures.quiet(oldest.request, self.timing.quiet_s, oldest.repeats))
         if self._resend_from is not None:
             start, self._resend_from = self._resend_from, None
             again = [p for p in self._in_flight.values() if (p.seq - start) % 2**32 < 2**31]
@@ -345,6 +353,12 @@ class Transport:
         oldest.repeat_at = now + self._patience() * 2**oldest.repeats
         self.stats["repeated"] += 1
         return [oldest.frame]
+
+    def _quiet_at(self, oldest: Pending) -> float:
+        """When a device that pulses has said nothing for too long; never for another one."""
+        if self.hello is None or not self.hello.flags & DeviceFlag.PULSES:
+            return oldest.deadline
+        return max(oldest.started, self._heard_s) + self.timing.quiet_s
 
     def _start_clock(self, pending: Pending) -> None:
         pending.started = now = time.monotonic()
@@ -425,6 +439,7 @@ class Transport:
             while not self._stopping:
                 data = self._port.read(1)
                 if data:
+                    self._heard_s = time.monotonic()
                     data += self._port.read(self._port.in_waiting)
                     events = self._decoder.feed(data)
                 else:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-GENERATED = "PPQ_Variable_"  # names that the exporter counts out anew for each file
+from espdl_hil.streaming.names import is_made_up, module_of
+
+if TYPE_CHECKING:
+    from espdl_hil.espdl import Graph, Node
+
 FACT_LINES = 5  # with the five other lines, a dozen at most
 
 
@@ -105,6 +109,7 @@ class Place:
         operator: Operator that computed the tensor; empty if no operator is at fault.
         node: The operator's name.
         tensor: The tensor's name.
+        module: Path of the author's module that the node is of; empty where it is of none.
     """
 
     chunk: int | None = None
@@ -113,6 +118,22 @@ class Place:
     operator: str = ""
     node: str = ""
     tensor: str = ""
+    module: str = ""
+
+    @classmethod
+    def at(
+        cls,
+        graph: Graph,
+        node: Node,
+        tensor: str,
+        chunk: int,
+        frame: int | None = None,
+        channel: int | None = None,
+    ) -> Place:
+        """A place at a node of a file."""
+        weights = [name for name in node.inputs if name in graph.initializers]
+        module = module_of(node.name, node.op_type, weights)
+        return cls(chunk, frame, channel, node.op_type, node.name, tensor, module)
 
     def __str__(self) -> str:
         of = {"frame": " of the tensor" if self.tensor else " of the output"}
@@ -122,13 +143,6 @@ class Place:
             if (value := getattr(self, name)) is not None
         ]
         return ", ".join(parts) or "everywhere"
-
-    @property
-    def module(self) -> str:
-        """Path of the author's module that the node is of; empty where its name has none."""
-        if self.operator == "StreamingCache" or "/" not in self.node:
-            return ""
-        return ".".join(self.node.strip("/").split("/")[:-1])
 
 
 @dataclass(frozen=True)
@@ -167,7 +181,7 @@ class Diagnosis:
         place, found = self.place, self.explanation
         operator = f"{place.operator} {place.node}" if place.node else "none: outside the graph"
         operator += f", module {place.module}" if place.module else ""
-        is_named = place.tensor and GENERATED not in place.tensor
+        is_named = place.tensor and not is_made_up(place.tensor)
         lines = [
             f"{self.model} on {self.target}, int{self.bits}: {self.summary}",
             f"cause     {self.cause}",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.diagnosis.cause import GENERATED, Cause, Explanation, Place, counted
+from espdl_hil.diagnosis.cause import Cause, Explanation, Place, counted
 from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.operators import code_by_size
+from espdl_hil.streaming.names import is_made_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ class Timeline:
         found: Array = np.flatnonzero(wrong) + latency
         return found
 
-    def place(self, node: Node, frame: int) -> Place:
+    def place(self, graph: Graph, node: Node, frame: int) -> Place:
         """Where *frame* differs, as the place of a fault."""
         stream = np.moveaxis(self.stream, self.axis, 0)[frame]
         offline = np.moveaxis(self.offline, self.axis, 0)
@@ -58,7 +59,7 @@ class Timeline:
         differs = stream.reshape(-1, stream.shape[-1]) != right.reshape(-1, stream.shape[-1])
         channel = int(np.argmax(differs.any(0)))
         chunk = frame // self.per_chunk
-        return Place(chunk, frame, channel, node.op_type, node.name, self.name)
+        return Place.at(graph, node, self.name, chunk, frame, channel)
 
 
 def explain_export(mismatch: Mismatch, offline: Offline) -> tuple[Place, Explanation]:
@@ -79,7 +80,7 @@ def explain_export(mismatch: Mismatch, offline: Offline) -> tuple[Place, Explana
                 *_differences(mismatch.graph, offline.graph, node),
                 _sliced(checked, " before it"),
             )
-            return line.place(node, int(wrong[0])), Explanation(Cause.EXPORT, facts)
+            return line.place(mismatch.graph, node, int(wrong[0])), Explanation(Cause.EXPORT, facts)
         checked.append(line.name)
     first = mismatch.verdict.first
     where = Place() if first is None else Place(first.chunk, first.frame, first.channel)
@@ -97,7 +98,7 @@ def _timelines(mismatch: Mismatch, offline: Offline) -> Iterator[tuple[Node, Tim
     steps = host.trace(mismatch.chunks)
     for node in mismatch.graph.nodes:
         for name in node.outputs:
-            if name in whole and name in steps[0] and GENERATED not in name:
+            if name in whole and name in steps[0] and not is_made_up(name):
                 line = _timeline(name, [step[name] for step in steps], whole[name])
                 if line is not None:
                     yield node, line

@@ -112,7 +112,7 @@ def _in_rerun(mismatch: Mismatch, seen: Rerun, chunk: int, name: str) -> Found:
     fact = f"{counted(before, 'tensor')} before it in this chunk {are} right"
     at = replay.numbers.index(chunk)
     node = replay.node
-    place = Place(chunk, None, None, node.op_type, node.name, name)
+    place = Place.at(mismatch.graph, node, name, chunk)
     place = _place_of(replay.expected[at], replay.observed[at], chunk, place)
     return place, replace(found, facts=(*found.facts, fact))
 
@@ -149,7 +149,7 @@ def _output_place(mismatch: Mismatch, expected: Sequence[Tensors], chunk: int) -
         values = crop(expected[chunk][name], observed)
         if not same(values, observed):
             node = maker(mismatch.graph, name)
-            place = Place(chunk, None, None, node.op_type, node.name, name)
+            place = Place.at(mismatch.graph, node, name, chunk)
             axis = mismatch.frame_axes.get(name, 1)
             return _place_of(values, observed, chunk, place, axis)
     return Place(chunk)

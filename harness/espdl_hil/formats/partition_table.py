@@ -202,20 +202,3 @@ def read_table(
     raise PartitionTableError(
         "partition table has no terminating entry, not valid", len(whole) // ENTRY.size, path
     )
-
-
-def find_partition(table: tuple[Partition, ...], label: str, *, path: str) -> Partition:
-    """The partition called *label*.
-
-    Raises:
-        ArtifactError: There is none; lists those there are.
-    """
-    for partition in table:
-        if partition.label == label:
-            return partition
-    labels = ", ".join(partition.label for partition in table) or "none"
-    raise ArtifactError(
-        f"no partition {label!r}, there are: {labels}",
-        path=path,
-        hint=f"the firmware's partitions.csv must have a {label} partition",
-    )

@@ -50,7 +50,8 @@ class StreamingModel:
         state: Graph input to graph output for recurrent models: the output of a step is the
             input of the next, and zero before the first.
         onnx: A float ONNX file, relative to the model file, with fixed shapes. It is quantized and
-            exported as a module is.
+            exported as a module is. Beside *offline* it is the float network that the files were
+            made of, and their accuracy is measured by it.
         offline: An exported ``.espdl`` file of any pipeline, relative to the model file;
             ``{target}`` and ``{bits}`` in the path are replaced. Nothing is quantized: *streaming*
             maps each chunk size to its file, and shapes and axes are declared as the file has them.
@@ -183,16 +184,20 @@ def _check_source(model: StreamingModel) -> None:
             "write build=build, without parentheses",
         )
         return
-    _require(
-        model, len(given) == 1, f"{' and '.join(given)} are given: what the model is, is said once"
-    )
-    path: Any = getattr(model, given[0])
+    of_files = given == ["onnx", "offline"]
     _require(
         model,
-        isinstance(path, str) and bool(path),
-        f"{given[0]} = {path!r}: expected a path, relative to the model file",
+        len(given) == 1 or of_files,
+        f"{' and '.join(given)} are given: what the model is, is said once",
     )
-    if given == ["offline"]:
+    for name in given:
+        path: Any = getattr(model, name)
+        _require(
+            model,
+            isinstance(path, str) and bool(path),
+            f"{name} = {path!r}: expected a path, relative to the model file",
+        )
+    if "offline" in given:
         _require(
             model,
             _is_file_table(model.streaming),

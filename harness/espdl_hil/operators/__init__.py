@@ -9,7 +9,7 @@ functions are given, ``numeric``, ``accumulate``, ``lanes``, ``saturation``, ``t
 where the size of a node decides, ``detour`` what means the same as what a chip computes wrongly.
 """
 
-from espdl_hil.operators.check import check_graph
+from espdl_hil.operators.check import check_graph, limits_of
 from espdl_hil.operators.inference import infer_shapes, output_shapes
 from espdl_hil.operators.precision import float_step_lsb
 from espdl_hil.operators.problem import NodeProblem
@@ -24,5 +24,6 @@ __all__ = [
     "find_detours",
     "float_step_lsb",
     "infer_shapes",
+    "limits_of",
     "output_shapes",
 ]

@@ -194,14 +194,17 @@ def _is_index(role: Role) -> bool:
     return all(name in ("int32", "int64") for names in role.dtypes.values() for name in names)
 
 
+def limits_of(name: str) -> str:
+    """What ESP-DL takes of one of its operators."""
+    operator = OPERATORS[name]
+    types = ", ".join(WIDTHS[width] for width in operator.widths)
+    return f"{name}: {types}" + (f"; {operator.limits}" if operator.limits else "")
+
+
 def _supported(problems: list[tuple[Node, str]]) -> str:
     """What ESP-DL offers in place of what *problems* name."""
-    lines = []
-    for name in sorted({node.op_type for node, _ in problems}):
-        operator = OPERATORS.get(name)
-        if operator is not None:
-            types = ", ".join(WIDTHS[width] for width in operator.widths)
-            lines.append(f"{name}: {types}" + (f"; {operator.limits}" if operator.limits else ""))
+    names = sorted({node.op_type for node, _ in problems})
+    lines = [limits_of(name) for name in names if name in OPERATORS]
     if any(node.op_type not in OPERATORS for node, _ in problems):
         lines.append(f"operators of ESP-DL 3.3: {', '.join(sorted(OPERATORS))}")
     return "supported: " + "\n    ".join(lines)

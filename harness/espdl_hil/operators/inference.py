@@ -96,9 +96,11 @@ def refusal(
         lines += f"\n  and {len(problems) - MAX_REASONS} more"
     count = len({node.name for node, _ in problems})
     nodes = "1 node" if count == 1 else f"{count} nodes"
-    return UnsupportedOpError(
+    error = UnsupportedOpError(
         f"ESP-DL cannot run {nodes} of this graph:{lines}", path=graph.path, hint=supported
     )
+    error.nodes = [(node.name, node.op_type, reason) for node, reason in problems[:MAX_REASONS]]
+    return error
 
 
 def try_shapes(

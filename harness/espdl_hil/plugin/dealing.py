@@ -55,7 +55,7 @@ def deal(settings: Settings, targets: Sequence[str], seat: int, workers: int) ->
             )
         raise ConfigError(
             f"{workers} workers cannot share {len(seats)} boards of {', '.join(targets)}",
-            hint=f"use -n {len(seats)}",
+            hint=f"use --hil-boards {len(seats)}",
         )
     return (seats[seat],)
 
@@ -67,7 +67,7 @@ def _require_worker_a_board(settings: Settings, targets: Sequence[str]) -> None:
     if several is not None:
         raise ConfigError(
             f"--port names {named.count(several)} boards of {several}, and one process uses one",
-            hint=f"use them side by side: add -n {len(named)}",
+            hint=f"use them side by side: add --hil-boards {len(named)}",
         )
 
 

@@ -132,10 +132,10 @@ def add_options(parser: pytest.Parser) -> None:
         help="quantize workers at once (default: one a core)",
     )
     group.addoption(
-        "--hil-build-dir",
+        "--hil-app",
         metavar="DIR",
-        help="finished ESP-IDF build of the firmware to flash; '{target}' is replaced "
-        "(default: build it with the ESP-IDF of this environment)",
+        help="your own app with hil_serve in it to flash: an ESP-IDF project, or a finished build; "
+        "'{target}' is replaced (default: build the firmware with the ESP-IDF of this environment)",
     )
 
     group.addoption(
@@ -149,6 +149,12 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="use boards of the bench with this name or tag only; repeatable",
+    )
+    group.addoption(
+        "--hil-boards",
+        type=parse_count,
+        metavar="N",
+        help="use N boards side by side, each with a worker of pytest-xdist (the same as -n N)",
     )
     group.addoption(
         "--hil-wait",
@@ -226,7 +232,7 @@ def read_settings(config: pytest.Config) -> Settings:
         node_data=option("--hil-node-data"),
         metrics=option("--hil-metrics"),
         jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
-        build_dir=option("--hil-build-dir"),
+        app=option("--hil-app"),
         time_scale=option("--hil-timeout-scale"),
         emulator=option(f"--{device}-prog-path") if device in MACHINES else None,
         emulator_arguments=tuple(

@@ -26,6 +26,7 @@ from espdl_hil.errors import (
     printable,
 )
 from espdl_hil.plugin.guest import leave_out_embedded, mortal_manager
+from espdl_hil.plugin.progress import make_watch
 from espdl_hil.plugin.summary import attach, headline, properties
 from espdl_hil.plugin.worker import command_of, refuse, worker_name
 from espdl_hil.proof.hil import Hil
@@ -96,6 +97,7 @@ class HilSession:
                 hook.pytest_espdl_hil_power_cycle(target=target, port=port)
             ),
         )
+        self._rig.watch = make_watch(config)
         self._book = RowBook(self._rig, command=command_of(config))
         self._explanation: list[str] = []  # of the comparison that failed last
 

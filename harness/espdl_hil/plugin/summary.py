@@ -7,9 +7,7 @@ home with each report of its tests, so that a worker that crashes loses none tha
 from __future__ import annotations
 
 import json
-import os
 import re
-import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,21 +17,16 @@ import pytest
 from espdl_hil.compare import Outcome
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.diagnosis.cause import Cause
-from espdl_hil.errors import HarnessError
 from espdl_hil.plugin.worker import BOARDS_UNAVAILABLE, command_of
+from espdl_hil.proof.outlets import export
 from espdl_hil.proof.settings import SERIAL, SIM
 from espdl_hil.report import (
     Details,
-    History,
     Results,
     Row,
     cause_of,
-    render_markdown,
-    render_metrics,
     render_table,
     start_report,
-    write_atomically,
-    write_node_data,
     write_report,
 )
 
@@ -100,6 +93,7 @@ def headline(
 def properties(row: Row) -> list[tuple[str, object]]:
     """Return what JUnit XML says of a test beside its outcome."""
     times = vars(row.latency_us) if row.latency_us else {}  # only a chip's time counts
+    cycles, taken = row.latency_cycles or {}, vars(row.resources) if row.resources else {}
     told: list[tuple[str, object]] = [
         ("target", row.target),
         ("model", row.model),
@@ -127,50 +121,16 @@ def properties(row: Row) -> list[tuple[str, object]]:
             for figure in ("outcome", "sqnr_db", "changes_db", "min_sqnr_db")
             if row.accuracy
         ),
+        *((f"metric_{run}", value) for run, value in (row.metric or {}).items()),
         *((f"latency_us_{name}", us) for name, us in times.items()),
+        *((f"latency_cycles_{name}", count) for name, count in cycles.items()),
+        *((name, figure) for name, figure in taken.items() if figure is not None),
         *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
         *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),
         ("findings", "; ".join(row.details.findings)),
     ]
     # pytest-xdist carries plain types only
     return [(name, str(value) if isinstance(value, str) else value) for name, value in told]
-
-
-def export(results: Results, settings: Settings) -> list[str]:
-    """Write what else was asked for: history, summary, node data, metrics.
-
-    None of it decides over a run, so what cannot be written is said and no more.
-
-    Args:
-        results: Of the whole run.
-        settings: The command line.
-
-    Returns:
-        Lines for the terminal.
-    """
-    lines: list[str] = []
-    before: Results | None = None
-    try:
-        if settings.history:
-            with History(settings.history) as history:
-                if history.set_aside:
-                    lines.append(f"the history was damaged and is now {history.set_aside}")
-                before = history.before(results) if settings.summary else None
-                lines.append(f"history: run {history.append(results)} in {settings.history}")
-    except (HarnessError, sqlite3.Error) as error:
-        lines.append(f"the history is not kept: {error}")
-    try:
-        if settings.summary:
-            is_shared = str(settings.summary) == os.environ.get("GITHUB_STEP_SUMMARY")
-            with settings.summary.open("a" if is_shared else "w", encoding="utf-8") as file:
-                file.write(render_markdown(results, before))
-        if settings.metrics:
-            write_atomically(settings.metrics, render_metrics(results).encode())
-        if settings.node_data:
-            write_node_data(results, settings.node_data)
-    except (HarnessError, OSError) as error:
-        lines.append(f"not written: {error}")
-    return lines
 
 
 class Summary:

@@ -100,9 +100,29 @@ def pytest_testnodedown(node: Any) -> None:
         raise pytest.UsageError(mistake)
 
 
+def _start_worker_a_board(config: pytest.Config) -> None:
+    """Do as ``-n`` would, before pytest-xdist looks at it."""
+    boards, option = config.getoption("--hil-boards"), config.option
+    if not boards or worker_name(config):
+        return
+    if not hasattr(option, "numprocesses"):
+        raise pytest.UsageError("--hil-boards needs pytest-xdist\n  hint: pip install pytest-xdist")
+    if option.numprocesses not in (None, boards):
+        raise pytest.UsageError(
+            f"--hil-boards {boards} and -n {option.numprocesses} both say how many workers there "
+            "are\n  hint: leave one of them out"
+        )
+    option.numprocesses = boards
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
-    """Say that boards are busy or silent as a usage error is said, with an exit code of its own."""
+    """Start a worker a board; give busy or silent boards an exit code of their own.
+
+    Raises:
+        pytest.UsageError: there is no pytest-xdist, or -n says something else.
+    """
+    _start_worker_a_board(config)
     try:
         return (yield)
     except pytest.UsageError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from espdl_hil.device.bench import BenchBoard
+from espdl_hil.device.bench import LABGRID_SCHEME, BenchBoard, Power
 from espdl_hil.device.claim import Claim
 from espdl_hil.device.service_record import note_ours, note_recovery, read_record
 from espdl_hil.errors import BusyError, ConfigError, DeviceError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from espdl_hil.device.claim import Candidate
+    from espdl_hil.device.labgrid_place import Place
     from espdl_hil.device.ports import ChipFacts
     from espdl_hil.proof.settings import Settings
 
@@ -48,6 +50,7 @@ class Boards:
         self._find_port = find_port
         self._tell = tell
         self._claims: list[Claim] = []
+        self._places: dict[str, Place] = {}  # of labgrid, by target
 
     def choose(self, targets: Sequence[str]) -> None:
         """Claim a board for each target, and see that it is the one that is meant.
@@ -78,6 +81,8 @@ class Boards:
     def release(self) -> None:
         """Give all boards back."""
         self.chosen.clear()
+        while self._places:
+            self._places.popitem()[1].release()
         while self._claims:
             self._claims.pop().release()
 
@@ -108,22 +113,50 @@ class Boards:
         for target, boards in named.items():
             if boards:
                 slots[target] = self._present(target, boards, silent)
+        end_s = time.monotonic() + wait_s
         claim = Claim([list(slot) for slot in slots.values()]).acquire(wait_s, self._tell)
         self._claims.append(claim)
         for (target, slot), held in zip(slots.items(), claim.held, strict=True):
-            board, port = slot[held]
+            board, port = listed, _ = slot[held]
             try:
+                if port.startswith(LABGRID_SCHEME):
+                    left_s = 0.0 if len(slot) > 1 else max(0.0, end_s - time.monotonic())
+                    board, port = self._acquire(target, board, left_s)
                 self._require(board, port)
+            except BusyError:  # a labgrid place that another host has, or a port that is open
+                if len(slot) == 1:
+                    raise
+                named[target].remove(listed)
+                self.release()
+                return
             except DeviceError as error:
                 if len(slot) == 1 and not silent:
                     raise
                 silent.append(error)
                 self._tell(f"{board.name} is out of service: {error.message}")
                 note_recovery(board.identity, error.message, board.quarantine, failed=True)
-                named[target].remove(board)
+                named[target].remove(listed)
                 self.release()
                 return
             self.chosen[target] = replace(board, port=port)
+
+    def _acquire(self, target: str, board: BenchBoard, wait_s: float) -> tuple[BenchBoard, str]:
+        """Acquire the labgrid place that a board is, and say where its port is."""
+        from espdl_hil.device.labgrid_place import Place
+
+        place = self._places[target] = Place(board.port, wait_s, self._tell)
+        return replace(board, baud=board.baud or place.baud), place.port
+
+    def switch(self, target: str) -> Callable[[], bool] | None:
+        """What cuts the power of a target's board: the bench's command, labgrid, or nothing."""
+        from espdl_hil.device.power import power_cycle
+
+        board = self.chosen.get(target)
+        if board is not None and board.power != Power():
+            return functools.partial(power_cycle, board)
+        if place := self._places.get(target):
+            return place.power_cycle
+        return None
 
     def _present(
         self, target: str, boards: Sequence[BenchBoard], silent: Sequence[DeviceError]

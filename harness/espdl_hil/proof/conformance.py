@@ -17,8 +17,8 @@ from espdl_hil.diagnosis.mismatch import Look
 from espdl_hil.errors import DeviceError
 from espdl_hil.operators import float_step_lsb
 from espdl_hil.proof.findings import arithmetic_findings, vector_unit_findings
+from espdl_hil.proof.observed import substrate_of
 from espdl_hil.proof.probe import BATCH
-from espdl_hil.proof.rows import substrate_of
 from espdl_hil.report import environment
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def run_vector(session: Session, vector: Vector) -> VectorVerdict:
         finally:
             model.unload()
     except RequestError as error:
-        return VectorVerdict(vector.name, vector.settles, (), error.reason)
+        told = ": ".join(filter(None, (error.where, error.reason)))
+        return VectorVerdict(vector.name, vector.settles, (), told)
     pairs = [
         pair
         for stream, steps in zip(vector.streams, seen, strict=True)

@@ -96,7 +96,7 @@ class Hil:
 
     @property
     def has_float_model(self) -> bool:
-        """Whether there is a float model to measure by; files from elsewhere have none."""
+        """Whether there is a float model to measure by; files from elsewhere need an ONNX file."""
         return bool(self.expected.artifacts.float_outputs)
 
     def reference(self) -> Run:

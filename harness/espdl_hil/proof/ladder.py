@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.espdl import Node
 from espdl_hil.proof.loss import Layer, explain_loss
+from espdl_hil.streaming.names import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ class Rung:
         node: Name of the node that gives it; of the graph input.
         operator: The node's operator, or ``Input``.
         tensor: Its name.
+        module: Path of the author's module that the node is of; empty where it is of none.
         changes_db: SQNR of what changes along time; at most ``EXACT_DB``.
         clipped: Share of the float network's values that lie beyond the tensor's range.
         saturated: Share of the tensor's values at either end of its range.
@@ -37,6 +39,7 @@ class Rung:
     node: str
     operator: str
     tensor: str
+    module: str
     changes_db: float
     clipped: float = 0.0
     saturated: float = 0.0
@@ -59,9 +62,11 @@ class Loss:
     advice: str
 
     def __str__(self) -> str:
+        rung = self.rung
+        module = f" of module {rung.module}" if rung.module else ""
         return (
-            f"{self.rung.operator} {self.rung.node!r}, {self.before_db:.1f} dB before it and "
-            f"{self.rung.changes_db:.1f} dB after it: {self.cause}"
+            f"{rung.operator} {rung.node!r}{module}, {self.before_db:.1f} dB before it and "
+            f"{rung.changes_db:.1f} dB after it: {self.cause}"
         )
 
 
@@ -114,6 +119,7 @@ def climb(graph: Graph, target: str, run: Execution, artifacts: Artifacts) -> La
             node.name,
             node.op_type,
             name,
+            module_of(node.name, node.op_type, [i for i in node.inputs if i in graph.initializers]),
             levels[name],
             float(found[name].clipped.mean()),
             found[name].saturated,

@@ -11,16 +11,17 @@ from espdl_hil.operators import check_graph
 from espdl_hil.operators.sizes import node_macs
 from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
-from espdl_hil.quantize import Recipe, Store, prepare
+from espdl_hil.quantize import Recipe, Store, prepare, result_of
 from espdl_hil.streaming import Severity, finding_of, from_espdl
+from espdl_hil.streaming.findings import find
 from espdl_hil.streaming.names import readable
+from espdl_hil.streaming.rules import CHIP_ROUNDING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from espdl_hil.model import StreamingModel
-    from espdl_hil.quantize import Artifacts, Progress
+    from espdl_hil.quantize import Progress
     from espdl_hil.quantize.prepare import Result
     from espdl_hil.streaming import Finding
 
@@ -65,48 +66,23 @@ def lint_model(
     model = load_model(path)
     target = target or model.targets[0]
     widths = model.bits if bits is None else (bits,)
-    results = _prepared(model, target, widths, Store(store), progress)
+    recipes = {width: Recipe.of(model, target, width) for width in widths}
+    results = prepare(list(recipes.values()), Store(store), progress=progress)
     linted = Linted()
-    _note_failures(linted, model, results)
-    for width, result in results.items():
-        if isinstance(result, StreamingError):
-            fine = _fine_chunks(model, result)
-            if not fine:
+    _note_failures(linted, model, {width: results[r.key] for width, r in recipes.items()})
+    for width, recipe in recipes.items():
+        for chunk_frames in model.chunk_frames:
+            result = result_of(results, recipe, chunk_frames)
+            if isinstance(result, HarnessError):
                 continue
-            rest = replace(model, chunk_frames=fine)
-            result = _prepared(rest, target, (width,), Store(store), progress)[width]
-        if isinstance(result, HarnessError):
-            continue
-        for chunk_frames, findings in result.lint.items():
             label = f"{model.name} int{width} chunk{chunk_frames}"
-            linted.findings[label] = findings
+            findings = linted.findings[label] = result.lint[chunk_frames]
             wrong = any(finding.severity is Severity.ERROR for finding in findings)
             if chunk_frames in result.plans and not wrong:
-                linted.facts[label] = describe_stream(
-                    Case(target, model, width, chunk_frames), result
-                )
+                expected = Expected(Case(target, model, width, chunk_frames), result)
+                linted.findings[label] = [*findings, *chip_rounding(expected)]
+                linted.facts[label] = describe_stream(expected)
     return linted
-
-
-def _prepared(
-    model: StreamingModel,
-    target: str,
-    widths: Sequence[int],
-    store: Store,
-    progress: Progress | None,
-) -> dict[int, Result]:
-    recipes = {width: Recipe.of(model, target, width) for width in widths}
-    results = prepare(list(recipes.values()), store, progress=progress)
-    return {width: results[recipe.key] for width, recipe in recipes.items()}
-
-
-def _fine_chunks(model: StreamingModel, refusal: StreamingError) -> tuple[int, ...]:
-    """The chunk sizes that no fault is about."""
-    faults = refusal.every
-    if not all(fault.chunk_frames for fault in faults):
-        return ()
-    refused = {chunk for fault in faults for chunk in fault.chunk_frames}
-    return tuple(chunk for chunk in model.chunk_frames if chunk not in refused)
 
 
 def _note_failures(linted: Linted, model: StreamingModel, results: dict[int, Result]) -> None:
@@ -127,9 +103,22 @@ def _note_failures(linted: Linted, model: StreamingModel, results: dict[int, Res
             linted.errors[label] = error
 
 
-def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
+def chip_rounding(expected: Expected) -> list[Finding]:
+    """Say which elements of the stream the chip itself makes differ, as the rows will."""
+    made = expected.chip_made
+    if made is None:
+        return []
+    names = from_espdl(expected.offline_graph)
+    node, message = (readable(text, names) for text in (made.nodes[0].node, str(made)))
+    found = find(CHIP_ROUNDING, node, message.removeprefix("chip: "))
+    if expected.case.model.chip_rounding == "accept":
+        return [replace(found, severity=Severity.NOTE, edit=made.edit)]
+    return [replace(found, edit=f'{made.edit}; or chip_rounding="accept"')]
+
+
+def describe_stream(expected: Expected) -> list[str]:
     """Say what there is to know of a model that streams, a line each."""
-    expected = Expected(case, artifacts)
+    case, artifacts = expected.case, expected.artifacts
     plan, graph = expected.plan, expected.streaming_graph
     shapes = check_graph(graph, case.target)
     field_frames = "unbounded" if plan.receptive_field is None else f"{plan.receptive_field} frames"
@@ -141,7 +130,9 @@ def describe_stream(case: Case, artifacts: Artifacts) -> list[str]:
         f"{sum(node_macs(node, shapes) for node in graph.nodes):,} MACs a chunk",
     ]
     lines += artifacts.notes(case.chunk_frames)
-    losses = expected.ladder.losses.items()
-    lines += [f"weakest layer for {name}: {loss}" for name, loss in losses]
     names = from_espdl(expected.offline_graph)
-    return [readable(line, names) for line in lines]
+    losses = expected.ladder.losses.items()
+    return [
+        *(readable(line, names) for line in lines),
+        *(f"weakest layer for {name}: {loss}" for name, loss in losses),
+    ]

@@ -114,7 +114,8 @@ def _clipped(layer: Layer) -> tuple[str, str] | None:
     return (
         f"its range is clipped: {beyond.mean():.1%} of its values lie beyond {low:g} to {high:g}, "
         f"the largest is {largest:g}",
-        "a calibration with values as large as the stimulus has; where the layer feeds an addition "
+        "a calibration with values as large as the stimulus has, and more of it "
+        "(Quantization(batches=64)); where the layer feeds an addition "
         "or a difference, whose operands share the step of the result, let a convolution or a "
         "factor bring the operands to the size of the result first",
     )

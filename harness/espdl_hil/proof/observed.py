@@ -11,6 +11,7 @@ import numpy as np
 
 from espdl_hil.errors import ConfigError, DeviceError
 from espdl_hil.proof.package import PACKAGE_BYTES, offline_name, streaming_name
+from espdl_hil.report import EMULATED, SILICON, SIMULATED, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.device.model import Model
+    from espdl_hil.device.session import DeviceInfo
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.rig import Rig
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, NDArray[Any]]
 
 _Result = TypeVar("_Result")
+
+
+def substrate_of(info: DeviceInfo) -> str:
+    """What the device that answered is made of."""
+    return info.kind if info.kind in (SIMULATED, EMULATED) else SILICON
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,14 @@ class Observation:
         model: Name of the model on the device.
         sha256: Of the model's bytes, as the device computed it.
         latency_us: Time of each step on the chip; empty on a device that measures none.
+        resources: What the model takes of the chip; None where there is none.
     """
 
     steps: Sequence[StepResult]
     model: str
     sha256: str
     latency_us: tuple[int, ...]
+    resources: Resources | None = None
 
     @property
     def outputs(self) -> list[Tensors]:
@@ -122,16 +131,22 @@ class Observer:
         wanted = [chunks[number] for number in control.order] if control.order else chunks
 
         def work() -> Observation:
-            with self._opened(control) as model, self._neighbour(control) as take_step:
+            watched = self._rig.watch.work(f"streaming {self._case.id}", "chunks")
+            with (
+                self._opened(control) as model,
+                self._neighbour(control) as take_step,
+                watched as progress,
+            ):
                 if control.after:
                     model.stream(chunks[: control.after], reset=True)
                 if take_step is None:
-                    steps = model.stream(wanted, reset=control.reset)
+                    steps = model.stream(wanted, reset=control.reset, progress=progress)
                 else:
                     steps = []
                     for number, chunk in enumerate(wanted):
                         steps.append(model.run(chunk, reset=control.reset and not number))
                         take_step(number)
+                        progress(number + 1, len(wanted))
                 return self._observation(streaming_name(self._case), model, steps)
 
         return self._attempt(work)
@@ -190,7 +205,28 @@ class Observer:
     def _observation(self, name: str, model: Model, steps: Sequence[StepResult]) -> Observation:
         latencies = [step.latency_us for step in steps if step.latency_us is not None]
         timed = self._rig.dut(self._case.target).info.measures_time
-        return Observation(steps, name, model.sha256, tuple(latencies) if timed else ())
+        taken = self._resources(model)
+        return Observation(steps, name, model.sha256, tuple(latencies) if timed else (), taken)
+
+    def _resources(self, model: Model) -> Resources | None:
+        """What the model that has just run takes of the chip; None where there is none."""
+        dut = self._rig.dut(self._case.target)
+        info = dut.info
+        if substrate_of(info) != SILICON:
+            return None
+        usage, heap = dut.session.usage(), info.memory
+        internal, psram = (usage.internal_least, usage.psram_least) if usage else (0, 0)
+        return Resources(
+            cpu_mhz=info.cpu_mhz,
+            model_bytes=model.size,
+            app_bytes=self._rig.firmware(self._case.target).app_bytes,
+            load_us=(usage and usage.load_us) or None,
+            internal_bytes=model.internal_bytes or None,
+            psram_bytes=model.psram_bytes or None,
+            internal_peak_bytes=max(0, heap.internal_total - internal) if internal else None,
+            psram_peak_bytes=max(0, heap.psram_total - psram) if psram else None,
+            stack_free_bytes=(usage and usage.stack_least) or None,
+        )
 
     def _attempt(self, work: Callable[[], _Result]) -> _Result:
         """Do *work*; after an infrastructure fault bring the device back and do it once more."""
@@ -199,9 +235,8 @@ class Observer:
         try:
             return work()
         except DeviceError as error:
-            if not is_retryable(error):
+            if not is_retryable(error) or not self._rig.recover(self._case.target, error.message):
                 raise
-            self._rig.recover(self._case.target, error.message)
             return work()
 
 

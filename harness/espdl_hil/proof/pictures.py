@@ -220,17 +220,18 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _histogram(difference: NDArray[Any]) -> Picture | None:
-    """How often each difference occurs; None where nothing differs."""
-    if not difference.any():
+    """How often each difference occurs, but that of equal elements; None where nothing differs."""
+    off = difference[difference != 0]
+    if not off.size:
         return None
-    low, high = difference.min().item(), difference.max().item()
-    if difference.dtype.kind == "f":
-        counts, edges = np.histogram(difference, MAX_BINS)
+    if off.dtype.kind == "f":
+        counts, edges = np.histogram(off, MAX_BINS)
         return {
             "first": float(edges[0]),
             "step": float(edges[1] - edges[0]),
             "counts": [*map(int, counts)],
         }
+    low, high = off.min().item(), off.max().item()
     step = -(-(high - low + 1) // MAX_BINS)
-    counts = np.bincount((difference.ravel() - low) // step)
+    counts = np.bincount((off - low) // step)
     return {"first": low, "step": step, "counts": [*map(int, counts)]}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espdl_hil.streaming.names import is_made_up, module_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -98,11 +100,14 @@ def draw_layers(expected: Expected) -> list[Picture]:
     layers: list[Picture] = []
 
     def add(operator: str, name: str, tensor: str, reads: Sequence[str], keeps: int = 0) -> None:
+        weights = [source for source in reads if source in graph.initializers]
         rung, shape, axis = rungs.get(tensor), plan.shapes.get(tensor), axes.get(tensor)
         layers.append(
             {
                 "operator": operator,
                 "node": name,
+                "module": module_of(name, operator, weights),
+                "made_up": is_made_up(name),
                 "tensor": tensor,
                 "inputs": sorted({made[source] for source in reads if source in made}),
                 "frames": shape[axis] if shape and axis is not None and axis < len(shape) else None,

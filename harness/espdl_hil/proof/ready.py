@@ -10,45 +10,28 @@ if TYPE_CHECKING:
 
 
 def make_ready(rig: Rig, stream: TextIO, *, devices: bool = True) -> None:
-    """Make firmware and artifacts, with a progress bar where somebody watches; flash.
+    """Make firmware and artifacts, and flash, while the rig's watch shows how far it is.
 
     Args:
         rig: Its ports have been found.
-        stream: Gets progress, and what took its time.
+        stream: Gets what took its time, and what is to be known of the files.
         devices: Flash and boot all devices now; otherwise each when it is asked for.
 
     Raises:
         HarnessError: the user must act first: no firmware, a silent board, an unwritable folder.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(file=stream)
-    with console.status("building the firmware"):
+    with rig.watch.work("building the firmware", at_once=True):
         rig.build()
     start_s = time.monotonic()
-    columns = (
-        TextColumn("quantizing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=None)
-        rig.prepare(
-            lambda done, total, label: bar.update(
-                task, completed=done, total=total, description=label
-            )
-        )
+    with rig.watch.work("quantizing", "recipes", at_once=True) as progress:
+        rig.prepare(progress)
     elapsed_s = time.monotonic() - start_s
-    if elapsed_s > 1 and not console.is_terminal:
+    if elapsed_s > 1:
         print(f"quantized {len(rig.cases)} cases in {elapsed_s:.1f} s", file=stream)
     for text in rig.discarded:
         print(f"artifact store: {text}", file=stream)
     for text in rig.notes:
         print(f"quantization: {text}", file=stream)
     if devices:
-        with console.status("flashing"):
+        with rig.watch.work("flashing", at_once=True):
             rig.bring_up()

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from espdl_hil.device.bench import Power
 from espdl_hil.device.machine import MACHINES
-from espdl_hil.device.power import power_cycle
 from espdl_hil.device.recovery import headline
 from espdl_hil.errors import ConfigError, DeviceError, HarnessError, StreamingError
 from espdl_hil.espdl import write_package
@@ -22,6 +20,7 @@ from espdl_hil.proof.boards import Boards
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import AUTO, RAM, SERIAL, SIM
+from espdl_hil.proof.watch import Watch
 from espdl_hil.report import Incident, Written
 from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
@@ -69,6 +68,7 @@ class Rig:
         cases: As given.
         ports: Target to port URL, those found included.
         devkits: The simulated devkits of this run, by target.
+        watch: Shows what takes its time.
         discarded: What ``prepare`` found damaged in the store and made anew.
     """
 
@@ -87,6 +87,7 @@ class Rig:
         self.ports = dict(settings.ports)
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
+        self.watch = Watch()
         self._targets = tuple(dict.fromkeys([*(case.target for case in cases), *targets]))
         self._power_cycle = power_cycle
         self._results: dict[str, Artifacts | HarnessError] = {}
@@ -125,12 +126,19 @@ class Rig:
         """Build or find the firmware; simulated devkits make theirs at boot.
 
         Raises:
-            ConfigError: there is no ESP-IDF and no finished build, or the build fails.
+            ConfigError: there is no ESP-IDF and no finished build, or the build fails; an app is
+                given, and a devkit that runs none.
         """
+        if self.settings.app is not None and any(map(self._runs_simulation, self._targets)):
+            raise ConfigError(
+                f"--hil-app {self.settings.app}: a simulated devkit does not run your app",
+                hint="--port or --target names a board, --hil-device qemu or espemu an emulator",
+            )
         if self.settings.device != SIM:
             for target in self._targets:
                 if not self._runs_simulation(target):
-                    self._build_dirs[target] = self._build(target)
+                    with _using_the_host():
+                        self._build_dirs[target] = self._build(target)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Make or find the artifacts of every case; a failure belongs to its own cases.
@@ -175,7 +183,7 @@ class Rig:
         """
         found = self._expected.get(case.id)
         if found is None:
-            result = self._results[self._recipe(case).key]
+            result = self._result(case)
             if isinstance(result, HarnessError):
                 raise result
             found = Expected(case, result)
@@ -229,16 +237,24 @@ class Rig:
         """The devices that came up, in this order."""
         return tuple(self._duts.values())
 
-    def recover(self, target: str, reason: str) -> None:
-        """Bring a device back after an infrastructure fault; a failure is final."""
+    def recover(self, target: str, reason: str) -> bool:
+        """Bring a device back after an infrastructure fault.
+
+        Returns:
+            Whether it is back; a failure is final.
+        """
         try:
             with _tolerating_libraries(), _using_the_host():
                 self._duts[target].recover(reason)
         except HarnessError as error:
-            self._dead[target] = error
+            self._dead[target] = HarnessError(
+                f"{headline(reason)}; nothing helped, at last: {headline(error.message)}",
+                hint=error.hint,
+            )
         out = self._boards.note_recovery(target, headline(reason), failed=target in self._dead)
         if out:
             self._tell(f"{self.boards[target].name} is out of service from now on: {out}")
+        return target not in self._dead
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -277,14 +293,12 @@ class Rig:
         return self.settings.device == SIM or is_bench
 
     def _switch(self, target: str, port: str) -> Callable[[], bool] | None:
-        """What cuts the power of a board: the bench's command, or a hook of the lab."""
-        board = self.boards.get(target)
-        if board is not None and board.power != Power():
-            return functools.partial(power_cycle, board)
-        return self._power_cycle and functools.partial(self._power_cycle, target, port)
+        """What cuts the power of a board: what the bench says, or a hook of the lab."""
+        hook = self._power_cycle and functools.partial(self._power_cycle, target, port)
+        return self._boards.switch(target) or hook
 
     def _bring_up(self, target: str) -> Dut:
-        from espdl_hil.device.dut import DEFAULT_BAUD, FAST_BAUDS, Dut, DutConfig
+        from espdl_hil.device.dut import FAST_BAUDS, Dut, DutConfig
 
         port, board = self.ports.get(target), self.boards.get(target)
         if self._runs_simulation(target):
@@ -298,8 +312,9 @@ class Rig:
                 )
                 port = self.ports[target] = devkit.url
         firmware, machine = self.firmware(target), None
-        store = self.settings.model_store
-        package = None if store == RAM else self.package(target, firmware.models.size // 2)
+        partition, package = firmware.models, None
+        if partition is not None and self.settings.model_store != RAM:
+            package = self.package(target, partition.size // 2)
         if self.settings.device in MACHINES:
             machine = self._stack.enter_context(
                 MACHINES[self.settings.device](
@@ -315,33 +330,27 @@ class Rig:
             target=target,
             build_dir=firmware.build_dir,
             port=port,
-            baud=self.settings.baud or (board and board.baud) or DEFAULT_BAUD,
+            baud=self.settings.baud or (board and board.baud) or firmware.baud,
             max_baud=self.settings.max_baud or (board and board.max_baud) or FAST_BAUDS[0],
             log_path=self.settings.report / "logs" / log_name,
             time_scale=self.settings.time_scale,
             machine=machine,
-            keep_flash=store == AUTO,
+            keep_flash=self.settings.model_store == AUTO,
             power_cycle=self._switch(target, str(port)),
             is_claimed=board is not None and not board.is_simulated,
         )
         return self._stack.enter_context(Dut(config, models=package))
 
     def _build(self, target: str) -> Path:
-        from espdl_hil.device.build import build_firmware, variants_for
+        from espdl_hil.device.build import build_firmware, find_app, variants_for
         from espdl_hil.simulator.sources import firmware_dir
 
-        if self.settings.build_dir is None:
-            cache = user_cache_path("espdl-hil") / "firmware"
+        cache = user_cache_path("espdl-hil") / "firmware"
+        if self.settings.app is None:
             kind = MACHINES.get(self.settings.device)
             variants = kind.variants if kind else variants_for(self.ports.get(target, ""))
             return build_firmware(target, firmware_dir(), cache, variants=variants)
-        build_dir = Path(self.settings.build_dir.replace("{target}", target))
-        if not build_dir.is_dir():
-            raise ConfigError(
-                f"--hil-build-dir {build_dir}: no such folder",
-                hint="name the build folder of firmware/ that idf.py wrote for this target",
-            )
-        return build_dir
+        return find_app(Path(self.settings.app.replace("{target}", target)), target, cache)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -357,10 +366,15 @@ class Rig:
     def _artifacts(self, target: str) -> list[tuple[Case, Artifacts]]:
         found = []
         for case in self.cases:
-            result = self._results[self._recipe(case).key]
+            result = self._result(case)
             if case.target == target and not isinstance(result, HarnessError):
                 found.append((case, result))
         return found
+
+    def _result(self, case: Case) -> Artifacts | HarnessError:
+        from espdl_hil.quantize import result_of
+
+        return result_of(self._results, self._recipe(case), case.chunk_frames)
 
     @functools.cache  # noqa: B019 - one rig lives as long as the process
     def _recipe(self, case: Case) -> Recipe:
@@ -375,13 +389,14 @@ def _require_sound(artifacts: Artifacts, case: Case) -> None:
     Raises:
         StreamingError: of the first error among the findings.
     """
-    from espdl_hil.quantize import NOT_JUDGED
+    from espdl_hil.quantize import NO_REFERENCE, NOT_JUDGED
 
     try:
         require_sound(artifacts.lint[case.chunk_frames])
     except StreamingError as error:
         if case.model.offline is not None:
-            notes = [note for note in artifacts.notes(case.chunk_frames) if note != NOT_JUDGED]
+            said = {NOT_JUDGED, NO_REFERENCE}
+            notes = [note for note in artifacts.notes(case.chunk_frames) if note not in said]
             error.hint = "; ".join(filter(None, [error.hint, *notes]))
         raise
 

@@ -16,14 +16,12 @@ from espdl_hil.proof.findings import (
     model_findings,
     vector_unit_findings,
 )
+from espdl_hil.proof.observed import substrate_of
 from espdl_hil.proof.package import streaming_name
 from espdl_hil.proof.pictures import draw
 from espdl_hil.proof.quality import draw_layers, error_budget
 from espdl_hil.report import (
     CHECKS,
-    EMULATED,
-    SILICON,
-    SIMULATED,
     Accuracy,
     Check,
     Details,
@@ -51,11 +49,6 @@ if TYPE_CHECKING:
     from espdl_hil.proof.rig import Rig
     from espdl_hil.proof.run import Match, Run
     from espdl_hil.report import Allowance
-
-
-def substrate_of(info: DeviceInfo) -> str:
-    """What the device that answered is made of."""
-    return info.kind if info.kind in (SIMULATED, EMULATED) else SILICON
 
 
 @dataclass
@@ -130,11 +123,13 @@ class Record:
         outcomes = [check.outcome for check in (*checks.values(), self.accuracy) if check]
         if self.deviates:
             outcomes = [Outcome.DEVIATES if o is Outcome.FAILED else o for o in outcomes]
+        model = self.case.model
         return Row(
             id=self.case.id,
             target=self.case.target,
-            model=self.case.model.name,
+            model=model.name,
             bits=self.case.bits,
+            quantization=model.quantization.to_json() if model.offline is None else None,
             chunk_frames=self.case.chunk_frames,
             substrate=self.substrate,
             outcome=worst([*outcomes, *([self.outcome] if self.outcome else [])]),
@@ -230,6 +225,8 @@ class RowBook:
         record.facts["artifacts"] = {**known, **files}
         given: Mapping[str, str] = record.facts.get("outputs", {})
         record.facts["outputs"] = {**given, observation.model: observation.outputs_sha256}
+        if observation.model == streaming_name(case):
+            record.facts["resources"] = observation.resources
         if observation.latency_us and observation.model == streaming_name(case):
             record.latency_us = observation.latency_us
             latency = record.facts["latency_us"] = Latency.of(observation.latency_us)

@@ -42,7 +42,8 @@ class Settings:
         node_data: Folder for the layers' quality; None for none.
         metrics: File for OpenMetrics text; None for none.
         jobs: Quantize workers at once; None means one a processor.
-        build_dir: Finished ESP-IDF build to flash; ``{target}`` in it is replaced.
+        app: App to flash instead of this project's firmware: an ESP-IDF project, or a finished
+            build; ``{target}`` in it is replaced.
         time_scale: Multiplies the deadlines of the devices; None measures emulators.
         emulator: Path of the emulator; None looks for it on ``PATH``.
         emulator_arguments: Added to its command line.
@@ -67,7 +68,7 @@ class Settings:
     node_data: Path | None = None
     metrics: Path | None = None
     jobs: int | None = None
-    build_dir: str | None = None
+    app: str | None = None
     time_scale: float | None = None
     emulator: str | None = None
     emulator_arguments: tuple[str, ...] = ()

@@ -13,8 +13,9 @@ from espdl_hil.proof.accuracy import measure
 from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
 from espdl_hil.quantize import Recipe, one_scheduler, prepare
-from espdl_hil.quantize.layers import fits, module_path
+from espdl_hil.quantize.layers import fits
 from espdl_hil.streaming import Severity
+from espdl_hil.streaming.names import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -263,7 +264,7 @@ def _names(graph: Graph) -> dict[str, str]:
         for node in graph.nodes
     }
     paths = {
-        node.name: module_path(node.name, node.op_type, weights[node.name])
+        node.name: module_of(node.name, node.op_type, weights[node.name])
         for node in graph.nodes
         if node.op_type in WEIGHTED and weights[node.name]
     }

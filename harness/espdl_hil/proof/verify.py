@@ -14,6 +14,7 @@ from espdl_hil.errors import ConfigError, HarnessError, StreamingError
 from espdl_hil.model import StreamingModel, load_model
 from espdl_hil.proof.case import cross
 from espdl_hil.proof.hil import Hil
+from espdl_hil.proof.outlets import export
 from espdl_hil.proof.ready import make_ready
 from espdl_hil.proof.rig import Rig
 from espdl_hil.proof.rows import RowBook
@@ -82,7 +83,8 @@ def verify(
     device: str | None = None,
     report: Path | str = FOLDER,
     store: Path | None = None,
-    build_dir: str | None = None,
+    history: Path | str | None = None,
+    app: str | None = None,
 ) -> Verification:
     """Prove a model: each streaming chunk equals what the whole model gives, on the device.
 
@@ -99,7 +101,9 @@ def verify(
             ``qemu`` or ``espemu`` (the firmware in an emulator).
         report: Folder of the report; what an earlier run left there is removed.
         store: Folder of the artifact store; None means the user's cache.
-        build_dir: Finished ESP-IDF build to flash.
+        history: File that the run is appended to, as by ``--hil-history``; None for none.
+        app: App to flash instead of this project's firmware: an ESP-IDF project that includes
+            `hil_serve`, or a finished build of one.
 
     Returns:
         Rows and explanations; ``str()`` is a table.
@@ -124,7 +128,8 @@ def verify(
         ports=_ports(port, targets),
         report=Path(report),
         store=store,
-        build_dir=build_dir,
+        history=Path(history) if history else None,
+        app=app,
     )
     cases = [case for case in cross([wanted], targets) if case.chunk_frames in chunks]
     start_report(settings.report)
@@ -135,7 +140,10 @@ def verify(
         make_ready(rig, sys.stderr)
         explanations = {case.id: text for case in cases if (text := prove(case, book))}
         results = book.results
-    return Verification(results, explanations, write_report(results, settings.report))
+    written = write_report(results, settings.report)
+    for line in export(results, settings):
+        print(line, file=sys.stderr)
+    return Verification(results, explanations, written)
 
 
 def prove(case: Case, book: RowBook) -> str:

@@ -5,15 +5,16 @@ processes of their own, never in this one.
 """
 
 from espdl_hil.quantize.artifacts import Artifacts
-from espdl_hil.quantize.foreign import NOT_JUDGED
+from espdl_hil.quantize.foreign import NO_REFERENCE, NOT_JUDGED
 from espdl_hil.quantize.log_rules import LogLine, Meaning
-from espdl_hil.quantize.prepare import Progress, one_scheduler, prepare
+from espdl_hil.quantize.prepare import Progress, one_scheduler, prepare, result_of
 from espdl_hil.quantize.recipe import Recipe
 from espdl_hil.quantize.stimulus import generator
 from espdl_hil.quantize.store import Store
 
 __all__ = [
     "NOT_JUDGED",
+    "NO_REFERENCE",
     "Artifacts",
     "LogLine",
     "Meaning",
@@ -23,4 +24,5 @@ __all__ = [
     "generator",
     "one_scheduler",
     "prepare",
+    "result_of",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import esp_ppq.parser.espdl_exporter
 import esp_ppq.quantization.quantizer.base
 import torch
+from esp_ppq.core import QuantizationStates
 from esp_ppq.IR import OperationExporter
 from esp_ppq.IR.quantize import QuantableOperation
 from esp_ppq.parser.espdl.espdl_graph_utils import insert_requantize_node
@@ -23,12 +24,14 @@ from esp_ppq.quantization.optim import QuantAlignmentPass
 from espdl_hil.quantize.states import align_state, set_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SUMS = ("Add", "Sub")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 _GAIN = 4.0  # how much smaller the squared error must be for esp-ppq's own choice to be left
 _MAX_SHIFT = 16
+_BATCHES = 8  # of the calibration, that errors are computed on
+_MAX_WIDER = 4  # esp-ppq rounds to the nearest power of two; kl clips more
 
 
 def install(state: Mapping[str, str]) -> None:
@@ -43,7 +46,7 @@ def install(state: Mapping[str, str]) -> None:
 
 
 class Alignment(QuantAlignmentPass):
-    """Exponents of sums, of recurrent states, and of weights whose bias would not fit."""
+    """Steps of activations, of sums, of recurrent states, and of weights whose bias is large."""
 
     def __init__(self, state: Mapping[str, str], **settings: Any) -> None:
         super().__init__(**settings)
@@ -54,10 +57,11 @@ class Alignment(QuantAlignmentPass):
     ) -> None:
         quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
         found = {c: _Found.of(c) for op in quantized for c in op.output_quant_config}
-        sums = {_last_of_chain(op): None for op in quantized if op.type in _SUMS and _may_clip(op)}
-        if sums:
-            values = _run_float(graph, executor, list(dataloader)[-1])
-            for op in sums:
+        values = [_run_float(graph, executor, batch) for batch in list(dataloader)[-_BATCHES:]]
+        for config, variable in _free(quantized):
+            _widen(config, [batch[variable.name] for batch in values])
+        for op in dict.fromkeys(_last_of_chain(op) for op in quantized if op.type in _SUMS):
+            if _may_clip(op):
                 _choose(op, values)
         super().optimize(graph)
         for config, before in found.items():
@@ -142,6 +146,37 @@ def written_config(graph: Any, variable: Any) -> Any:
     return max(readers, key=lambda config: float(config.scale.max()), default=None)
 
 
+# -- one tensor
+
+
+def _free(quantized: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Activations whose step nothing but the calibration decides."""
+    for op in quantized:
+        for config, variable in op.config_with_variable:
+            active = config.state == QuantizationStates.ACTIVATED and config.dominated_by is config
+            if active and not variable.is_parameter and config.scale.numel() == 1:
+                yield config, variable
+
+
+def _widen(config: Any, values: Sequence[Any]) -> None:
+    """Give a tensor a larger step where that much reduces what clipping loses.
+
+    esp-ppq rounds the step that it finds to the nearest power of two: down to 0.7 of what the
+    values need.
+    """
+    errors = []
+    for shift in range(_MAX_WIDER):
+        scale = config.scale * 2**shift
+        error = 0.0
+        for value in values:
+            steps = torch.round(value / scale).clamp(config.quant_min, config.quant_max)
+            error += float(((steps * scale - value) ** 2).mean())
+        errors.append(error)
+    best = errors.index(min(errors))
+    if errors[best] * _GAIN < errors[0]:
+        set_step(config, config.scale * 2**best)
+
+
 # -- sums
 
 
@@ -166,12 +201,10 @@ def _chained(op: Any, reader: Any) -> bool:
 
 
 def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Operands of all sums, in float."""
-    operands = {
-        v.name: v for op in graph.operations.values() if op.type in _SUMS for v in op.inputs
-    }
-    made = [name for name, variable in operands.items() if variable.source_op is not None]
+    """What quantized nodes read and give, in float."""
     quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
+    found = {v.name: v for op in quantized for v in (*op.inputs, *op.outputs) if v.name}
+    made = [name for name, variable in found.items() if variable.source_op is not None]
     for op in quantized:
         op.dequantize()
     try:
@@ -179,29 +212,29 @@ def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str,
     finally:
         for op in quantized:
             op.restore_quantize_state()
-    constants = {n: v.value for n, v in operands.items() if v.is_parameter}
+    constants = {n: v.value for n, v in found.items() if v.is_parameter}
     return {**batch, **constants, **dict(zip(made, values, strict=True))}
 
 
-def _choose(op: Any, values: Mapping[str, Any]) -> None:
+def _choose(op: Any, values: Sequence[Mapping[str, Any]]) -> None:
     """Give a sum, and with it its operands, the step with the smallest error.
 
     Add and Sub take integers as they are, so operands and result share one exponent. esp-ppq
     takes that of the result, at which a larger operand (the 1 of ``1 - gate``) is clipped.
     """
     config = op.output_quant_config[0].dominated_by
-    wanted = _sum(op, values, None, config)
     reader = op.outputs[0].dest_ops
     rectified = len(reader) == 1 and reader[0].type in ("Relu", "Clip")
     errors = []
     for shift in range(_MAX_SHIFT):
         scale = config.scale * 2**shift
-        difference = _sum(op, values, scale, config) * scale
-        if rectified:  # what is clipped below zero is nothing lost
-            difference, exact = difference.clamp(min=0), wanted.clamp(min=0)
-        else:
-            exact = wanted
-        errors.append(float(((difference - exact) ** 2).mean()))
+        error = 0.0
+        for batch in values:
+            found, exact = _sum(op, batch, scale, config) * scale, _sum(op, batch, None, config)
+            if rectified:  # what is clipped below zero is nothing lost
+                found, exact = found.clamp(min=0), exact.clamp(min=0)
+            error += float(((found - exact) ** 2).mean())
+        errors.append(error)
     best = errors.index(min(errors))
     if errors[best] * _GAIN < errors[0]:
         set_step(config, config.scale * 2**best)

@@ -32,6 +32,7 @@ from espdl_hil.quantize.alive import Output, check_alive, check_range
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
 from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.detour_pass import take_detours
+from espdl_hil.quantize.float_faults import refuse_nodes
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.streaming import Flow, Severity, check_export, from_espdl, rules
@@ -265,7 +266,7 @@ class Conversion:
             found = check_export(self._analyses[chunk], streaming)
             findings[chunk] = with_user_names(found, from_espdl(streaming)) + quality
             if all(finding.severity is not Severity.ERROR for finding in findings[chunk]):
-                self._check_operators(streaming_name(chunk))  # else lint says more
+                self._check_operators(streaming_name(chunk), chunk)  # else lint says more
         return findings
 
     def _check_quality(self, offline: Graph, arrays: dict[str, Arrays]) -> list[Finding]:
@@ -286,9 +287,15 @@ class Conversion:
         stimulus, bits = arrays["stimulus"], self._recipe.bits
         return check_alive(outputs) + check_range(stimulus, self._trace.batches, inputs, bits)
 
-    def _check_operators(self, name: str) -> None:
+    def _check_operators(self, name: str, *chunk_frames: int) -> None:
         """Insist that ESP-DL runs every node of a file rightly, at the sizes of that very file."""
-        check_graph(replace(self._load(name), path=name), self._recipe.target)
+        graph = self._load(name)
+        try:
+            check_graph(replace(graph, path=name), self._recipe.target)
+        except UnsupportedOpError as error:
+            if not error.nodes:
+                raise
+            raise refuse_nodes(error, from_espdl(graph), chunk_frames) from None
 
     @property
     def _files(self) -> list[str]:

@@ -75,14 +75,21 @@ def check_trace(
         QuantizeError: stage ``build``; the module is not a function of its inputs.
     """
     run = _runner(path, model.outputs)
-    other = {  # of another level and order
-        name: np.ascontiguousarray(2 * np.flip(array, model.frame_axes[name]))
-        if name in model.frame_axes
-        else states[name]
-        for name, array in stimulus.items()
-    }
-    with _Watch(other) as watch:
-        values = run_module(module, other, model.outputs)
+
+    def of_another_order(level: int) -> tuple[Arrays, Arrays, _Watch]:
+        inputs = {
+            name: np.ascontiguousarray(level * np.flip(array, model.frame_axes[name]))
+            if name in model.frame_axes
+            else states[name]
+            for name, array in stimulus.items()
+        }
+        with _Watch(inputs) as watch:
+            return inputs, run_module(module, inputs, model.outputs), watch
+
+    try:
+        other, values, watch = of_another_order(level=2)
+    except QuantizeError:  # it takes certain values only, such as indices
+        other, values, watch = of_another_order(level=1)
     places = watch.places or warned
     for inputs, wanted in ((stimulus, outputs), (other, values)):
         different = _difference(wanted, run(inputs))

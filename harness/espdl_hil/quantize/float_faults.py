@@ -14,16 +14,17 @@ import onnx
 
 from espdl_hil.errors import StreamingError
 from espdl_hil.espdl import Node
-from espdl_hil.operators import OPERATORS
+from espdl_hil.operators import OPERATORS, limits_of
 from espdl_hil.streaming import Clock, NeutralGraph, analyze, refuse, rules
 from espdl_hil.streaming.names import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from espdl_hil.errors import UnsupportedOpError
     from espdl_hil.model import StreamingModel
 
 _SPATIAL = ("Conv", "AveragePool", "MaxPool", "GlobalAveragePool", "Resize")
@@ -31,9 +32,25 @@ _AS_TABLE = frozenset(  # the exporter makes look-up tables of them
     ("Abs", "Ceil", "Cos", "Floor", "Not", "Round", "Sin", "Softplus", "Tan")
 )
 _WRONG_AXIS = frozenset(rule.id for rule in (rules.ATTENTION, rules.FOLDED, rules.NOT_TIME))
+_NODE = frozenset((rules.UNKNOWN.id, rules.UNRUNNABLE.id))
 NO_OPERATOR = "ESP-DL has no operator"
 _GROUPS = "GroupNormalization"
-_GELU = 'use nn.GELU(approximate="tanh"): its operators are there'
+# What to write in place of an operator.
+EDITS = {
+    "Abs": "write F.relu(x) + F.relu(-x)",
+    "Cast": "compute with floats throughout; in place of nn.Embedding, nn.Linear(bias=False) of "
+    "one-hot vectors",
+    "CumSum": "take a window of fixed length, such as F.avg_pool1d(F.pad(x, (n - 1, 0)), n, 1), or "
+    "a recurrent layer",
+    "Einsum": "write it as nn.Linear, or as a convolution whose kernel_size is 1",
+    "Erf": 'use nn.GELU(approximate="tanh"): its operators are there',
+    "Max": "write a + F.relu(b - a) for the larger of a and b",
+    "Min": "write a - F.relu(a - b) for the smaller of a and b",
+    "PRelu": "write F.relu(x) - slope * F.relu(-x) with a slope of shape (channels, 1), or use "
+    "nn.LeakyReLU",
+    "Selu": "use nn.ELU",
+    "Softplus": "use nn.ELU and add 1, or nn.ReLU; for nn.Mish nn.SiLU",
+}
 
 
 def find_faults(path: Path, model: StreamingModel) -> list[StreamingError]:
@@ -69,14 +86,42 @@ def find_faults(path: Path, model: StreamingModel) -> list[StreamingError]:
 def _worded(refusal: StreamingError, graph: NeutralGraph, other_axes: str) -> StreamingError:
     """The refusal with module paths, and with the edit that fits its operator."""
     node = next((node for node in graph.nodes if node.name == refusal.node), None)
-    hint = _GELU if node is not None and node.op_type == "Erf" else refusal.hint
+    hint = refusal.hint
     if refusal.rule in _WRONG_AXIS and other_axes:
         hint = f"did you mean {other_axes}? Else {hint}"
     where = readable(refusal.node, graph)
-    if refusal.rule == rules.UNKNOWN.id and node is not None and node.op_type not in OPERATORS:
-        return refuse(rules.UNRUNNABLE, where, f"{NO_OPERATOR} {node.op_type}")
+    if refusal.rule in _NODE and node is not None and node.op_type not in OPERATORS:
+        return _unrunnable(where, node.op_type, f"{NO_OPERATOR} {node.op_type}")
     reason = readable(refusal.reason, graph)
     return StreamingError(reason, rule=refusal.rule, node=where, hint=hint)
+
+
+def refuse_nodes(
+    error: UnsupportedOpError, graph: NeutralGraph, chunk_frames: Sequence[int] = ()
+) -> StreamingError:
+    """Say of each node that ESP-DL cannot run what its author may write instead.
+
+    Args:
+        error: What ``check_graph`` raised, with the nodes.
+        graph: Their graph.
+        chunk_frames: The chunk size that it is for; empty for all.
+    """
+    faults = []
+    for name, operator, reason in error.nodes:
+        known = operator in OPERATORS
+        text = f"{operator}: {reason}" if known else f"{NO_OPERATOR} {operator}"
+        hint = f"supported: {limits_of(operator)}" if known else None
+        fault = _unrunnable(readable(name, graph), operator, text, hint)
+        fault.chunk_frames = [*chunk_frames]
+        faults.append(fault)
+    faults[0].others = [vars(fault) for fault in faults[1:]]
+    return faults[0]
+
+
+def _unrunnable(where: str, operator: str, reason: str, hint: str | None = None) -> StreamingError:
+    fault = refuse(rules.UNRUNNABLE, where, reason)
+    fault.hint = EDITS.get(operator) or hint or fault.hint
+    return fault
 
 
 def _better_axes(graph: NeutralGraph, model: StreamingModel) -> str:

@@ -15,6 +15,7 @@ from espdl_hil.model import load_model
 from espdl_hil.operators import check_graph
 from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
 from espdl_hil.quantize.check import check_same_calibration, check_state
+from espdl_hil.quantize.foreign_float import run_float
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.quantize.stimulus import make_stimulus
 from espdl_hil.streaming import Clock, Flow, Severity, analyze, check_export, from_espdl
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 NOT_JUDGED = (
     "the files come from elsewhere: without the exporter's calibrated graph neither its reference "
     "nor the accuracy against a float model was judged"
+)
+NO_REFERENCE = (
+    "the files come from elsewhere: without the exporter's calibrated graph its reference was not "
+    "judged"
 )
 
 _EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, would say"
@@ -69,7 +74,13 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     inputs = {
         info.name: quantize(stimulus[info.name], info, recipe.target) for info in offline.inputs
     }
-    write_arrays(directory, {"stimulus": stimulus, "inputs_q": inputs})
+    arrays = {"stimulus": stimulus, "inputs_q": inputs}
+    folder, judged = recipe.source.parent, NOT_JUDGED
+    if model.onnx is not None:
+        paths[model.onnx], judged = folder / model.onnx, NO_REFERENCE
+        data, where = _read(paths[model.onnx], model), f"model {model.name!r}: {model.onnx}"
+        arrays["float_outputs"] = run_float(data, where, offline, stimulus)
+    write_arrays(directory, arrays)
     lint: dict[int, list[Finding]] = {}
     notes: dict[int, list[str]] = {}
     for chunk in recipe.chunk_frames:
@@ -77,15 +88,14 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         frames = _chunk_frames(model, offline, streaming, axes, chunk)
         analysis = analyze(from_espdl(offline), Clock.of(axes, frames, model.state))
         lint[chunk] = check_export(analysis, streaming)
+        last = _last_step(offline, streaming, inputs, axes, recipe.target)
         if all(finding.severity is not Severity.ERROR for finding in lint[chunk]):
-            _require_one_calibration(offline, streaming, chunk, model)
+            _require_one_calibration(offline, streaming, chunk, model, last)
             check_graph(streaming, recipe.target)
         if analysis.planned is not None:
             (directory / plan_name(chunk)).write_text(analysis.planned.to_json())
-        last = _last_step(offline, streaming, inputs, axes, recipe.target)
-        notes[chunk] = [NOT_JUDGED, *last]
-    _write_meta(recipe, directory, analysis, lint, notes)
-    folder = recipe.source.parent
+        notes[chunk] = [judged, *last]
+    _write_meta(recipe, directory, offline, analysis, lint, notes)
     return {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
 
 
@@ -200,7 +210,7 @@ def _chunk_frames(
 
 
 def _require_one_calibration(
-    offline: Graph, streaming: Graph, chunk: int, model: StreamingModel
+    offline: Graph, streaming: Graph, chunk: int, model: StreamingModel, notes: list[str]
 ) -> None:
     try:
         check_same_calibration(offline, streaming, chunk)
@@ -209,7 +219,9 @@ def _require_one_calibration(
             error.message,
             rule="S000",
             node=model.name,
-            hint="quantizing twice may give two models: export both from one calibrated graph",
+            hint="; ".join(
+                ["quantizing twice may give two models: export both from one graph", *notes]
+            ),
         ) from None
 
 
@@ -247,6 +259,7 @@ def _last_step(
 def _write_meta(
     recipe: Recipe,
     directory: Path,
+    offline: Graph,
     analysis: Analysis,
     lint: Mapping[int, list[Finding]],
     notes: Mapping[int, list[str]],
@@ -257,6 +270,7 @@ def _write_meta(
         "frame_axes": {
             name: found.axis for name, found in analysis.timing.items() if isinstance(found, Flow)
         },
+        "layouts": {info.name: list(range(len(info.shape))) for info in offline.outputs},
         "log": [],
         "lint": {chunk: [finding.to_json() for finding in found] for chunk, found in lint.items()},
         "notes": notes,

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.errors import QuantizeError
+from espdl_hil.streaming.names import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -36,7 +37,7 @@ def choose_bits(
     """
     operations = [op for op in graph.operations.values() if op.type in quantized]
     paths = {
-        op.name: module_path(op.name, op.type, [v.name for v in op.inputs[1:] if v.is_parameter])
+        op.name: module_of(op.name, op.type, [v.name for v in op.inputs[1:] if v.is_parameter])
         for op in operations
     }
     unknown = [key for key in layer_bits if not any(fits(key, name, paths[name]) for name in paths)]
@@ -66,29 +67,6 @@ def share_bits(chosen: dict[str, int], groups: Iterable[Collection[str]]) -> Non
     for group in groups:
         given = [chosen[name] for name in group if name in chosen]
         chosen.update(dict.fromkeys(group, given[0]) if given else {})
-
-
-def module_path(name: str, op_type: str, parameters: Iterable[str]) -> str:
-    """The module that a node comes from, as ``named_modules`` says; empty for the network itself.
-
-    The ONNX exporter names a node by its modules (``/blocks/blocks.1/point/Conv``). Where it has
-    put two nodes together, or several into one, the name of a weight says it.
-
-    >>> module_path("/blocks/blocks.1/point/Conv", "Conv", [])
-    'blocks.1.point'
-    >>> module_path("Gemm_1", "Gemm", ["onnx::MatMul_54", "mask.bias"])
-    'mask'
-    """
-    if not name.startswith("/"):
-        named = (each for each in parameters if "::" not in each and "." in each)
-        return next((each.rpartition(".")[0] for each in named), "")
-    fused = 2 if op_type == "Swish" else 1  # it carries the whole name of the node before
-    path: list[str] = []
-    for part in filter(None, name.split("/")[:-fused]):
-        if path and part.startswith(f"{path[-1]}."):
-            path.pop()  # an element of a Sequential carries the name of that
-        path.append(part)
-    return ".".join(path)
 
 
 def fits(key: str, name: str, path: str) -> bool:

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espdl_hil.errors import HarnessError, QuantizeError
+from espdl_hil.errors import HarnessError, QuantizeError, StreamingError
 from espdl_hil.quantize.artifacts import Artifacts
 from espdl_hil.quantize.foreign import make_foreign
 from espdl_hil.quantize.scheduler import PROCESS_ENVIRONMENT, Reply, Request
@@ -64,7 +64,8 @@ def prepare(
 
     Returns:
         By ``Recipe.key``: the artifacts, or the error, so that one bad model does not hide
-        the others.
+        the others; also of what is left of a recipe that refuses some chunk sizes only, which
+        ``result_of`` finds.
 
     Raises:
         ConfigError: the store cannot be written.
@@ -105,7 +106,23 @@ def prepare(
                 if recipe.key not in results:
                     finish(recipe.key, error)
     store.prune()
-    return {key: results[key] for key in wanted}
+    refused = [(r, e) for key, r in wanted.items() if isinstance(e := results[key], HarnessError)]
+    rests = [rest for recipe, error in refused if (rest := recipe.without(error)) is not None]
+    if rests:
+        results |= prepare(rests, store, jobs=jobs, progress=progress, timeout_s=timeout_s)
+    return results
+
+
+def result_of(results: Mapping[str, Result], recipe: Recipe, chunk_frames: int) -> Result:
+    """What ``prepare`` made of one chunk size of a recipe, whatever became of the others."""
+    result = results[recipe.key]
+    if isinstance(result, HarnessError):
+        rest = recipe.without(result)
+        if rest is not None and chunk_frames in rest.chunk_frames:
+            return result_of(results, rest, chunk_frames)
+        if isinstance(result, StreamingError):
+            return result.about(chunk_frames)
+    return result
 
 
 def _take_in(recipe: Recipe, store: Store) -> Result:

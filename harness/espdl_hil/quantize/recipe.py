@@ -8,13 +8,14 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.errors import ConfigError
+from espdl_hil.errors import ConfigError, StreamingError
 
 if TYPE_CHECKING:
+    from espdl_hil.errors import HarnessError
     from espdl_hil.model import Quantization, StreamingModel
 
     Environment = tuple[tuple[str, str], ...]
@@ -153,6 +154,17 @@ class Recipe(Keyed):
     def label(self) -> str:
         """What people call it: ``tcn int8 esp32s3``."""
         return f"{self.name} int{self.bits} {self.target}"
+
+    def without(self, refusal: HarnessError) -> Recipe | None:
+        """What is left without the chunk sizes that alone are refused; None if nothing is."""
+        if not isinstance(refusal, StreamingError):
+            return None
+        faults = refusal.every
+        if not all(fault.chunk_frames for fault in faults):
+            return None
+        refused = {chunk for fault in faults for chunk in fault.chunk_frames}
+        fine = tuple(chunk for chunk in self.chunk_frames if chunk not in refused)
+        return replace(self, chunk_frames=fine) if fine else None
 
     @functools.cached_property
     def trace(self) -> Trace:

@@ -166,6 +166,9 @@ def _carry_state(module: Any, model: StreamingModel, batches: list[Arrays]) -> N
                     f"state output {sink!r} has the shape {outputs[sink].shape}, its input "
                     f"{source!r} {after[source].shape}",
                     stage="build",
+                    hint="forward runs the whole sequence: return the state after its last frame, "
+                    "as nn.GRU and nn.LSTM do; a smoother that keeps its own state is a window, "
+                    "such as F.avg_pool1d(F.pad(x, (n - 1, 0)), n, 1)",
                 )
             after[source] = outputs[sink]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from espdl_hil.errors import HarnessError, QuantizeError, StreamingError, UnsupportedOpError
+from espdl_hil.errors import HarnessError, QuantizeError, StreamingError
 from espdl_hil.model import describe_error, load_model
 from espdl_hil.operators import OPERATORS
 from espdl_hil.quantize import float_graph
@@ -96,9 +96,12 @@ def _explained(error: HarnessError, task: Trace | Recipe, directory: Path) -> Ha
     except Exception:  # noqa: BLE001 - then the error has to say it all
         traceback.print_exc()
         return error
-    if isinstance(error, UnsupportedOpError):  # it says more of operators that there are
-        faults = [f for f in faults if f.rule != rules.UNRUNNABLE.id or NO_OPERATOR in f.reason]
-    if isinstance(error, StreamingError):
+    if isinstance(error, StreamingError) and error.rule == rules.UNRUNNABLE.id:
+        # The files say more of operators that there are.
+        faults = [f for f in faults if f.rule != error.rule or NO_OPERATOR in f.reason]
+        told = {fault.node for fault in faults}
+        faults += [fault for fault in error.every if fault.node not in told]
+    elif isinstance(error, StreamingError):
         mine = isinstance(task, Trace) or error.rule in _QUANTIZED
         faults = [fault for fault in faults if not mine or fault.node != error.node]
         if mine or not faults:

@@ -15,7 +15,7 @@ from espdl_hil.report.pages import render_comparison, render_history
 from espdl_hil.report.provenance import Commit, commit_of, environment
 from espdl_hil.report.repro import Replay, Repro, read_repro, write_repro
 from espdl_hil.report.results import Incident, Results, Written
-from espdl_hil.report.row import Allowance, Details, Device, Latency, Row
+from espdl_hil.report.row import Allowance, Details, Device, Latency, Resources, Row
 from espdl_hil.report.schema import (
     CHECKS,
     EMULATED,
@@ -46,6 +46,7 @@ __all__ = [
     "Latency",
     "Replay",
     "Repro",
+    "Resources",
     "Results",
     "ResultsError",
     "Row",

@@ -8,7 +8,8 @@ import re
 import zlib
 from collections import Counter
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -33,6 +34,14 @@ _BUNDLE = re.compile(r"(?:^|[\\/ ])(repro[\\/][^\\/ ]+\.zip)$")
 def asset(name: str) -> str:
     """A file of the page's folder, as text."""
     return resources.files("espdl_hil.report").joinpath("page", name).read_text("utf-8")
+
+
+@cache
+def bokeh() -> str:
+    """BokehJS with its interface for scripts, packed; from the package, which is not imported."""
+    folder = Path(str(metadata.distribution("bokeh").locate_file("bokeh/server/static/js")))
+    code = [(folder / f"{name}.min.js").read_text("utf-8") for name in ("bokeh", "bokeh-api")]
+    return base64.b64encode(zlib.compress("\n".join(code).encode())).decode()
 
 
 @cache
@@ -78,7 +87,9 @@ def render_html(results: Results) -> str:
         breakable=breakable,
         letters={str(outcome): letter for outcome, letter in LETTERS.items()},
         rooms=[room(row) for row in rows],
+        bokeh=bokeh() if any(row.details.pictures for row in rows) else "",
         timed=any(row.latency_us for row in rows),
+        judged=any(row.metric for row in rows),
     )
 
 

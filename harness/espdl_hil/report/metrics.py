@@ -21,7 +21,9 @@ _HELP = {
     "differing_elements": "Compared elements that are not the same.",
     "max_difference_lsb": "Largest difference of a check in quantization steps.",
     "sqnr_db": "Signal to quantization noise against the float model.",
+    "task_metric": "What the model's own metric gives of a run.",
     "chunk_latency_seconds": "Time of a chunk on the chip; on silicon only.",
+    "chip_bytes": "What a model takes of the chip; on silicon only.",
     "run_duration_seconds": "How long the run took.",
     "run_timestamp_seconds": "When the run began.",
 }
@@ -63,9 +65,14 @@ def _of_row(row: Row) -> Iterable[tuple[str, dict[str, str], float]]:
             yield "max_difference_lsb", {"check": name}, check.max_lsb
     if row.sqnr_db is not None:
         yield "sqnr_db", {}, row.sqnr_db
+    for run, value in (row.metric or {}).items():
+        yield "task_metric", {"run": run}, value
     if row.latency_us is not None:
         for name, value in vars(row.latency_us).items():
             yield "chunk_latency_seconds", {"statistic": name}, value / 1e6
+    for name, value in vars(row.resources).items() if row.resources else ():
+        if name.endswith("_bytes") and value is not None:
+            yield "chip_bytes", {"of": name.removesuffix("_bytes")}, value
 
 
 def _labels(row: Row) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_hil.compare import Outcome
 from espdl_hil.report.changes import changes, describe
-from espdl_hil.report.html import breakable, packed, template
+from espdl_hil.report.html import bokeh, breakable, packed, template
 from espdl_hil.report.matrix import LETTERS, weakest_figure
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def render_history(model: str, found: Sequence[Trend]) -> str:
         model=model,
         trends=found,
         series=packed(series),
+        bokeh=bokeh(),
         well=all(trend.outcomes[-1] == Outcome.PASSED for trend in found),
         runs=len({run for trend in found for run in trend.runs}),
     )

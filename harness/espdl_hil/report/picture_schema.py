@@ -89,10 +89,19 @@ _LAYER: dict[str, _Check] = {
     **dict.fromkeys(("changes_db", "clipped", "saturated"), _or_null(_is_number)),
     "output": lambda value: isinstance(value, bool),
 }
+_LATER: dict[str, _Check] = {  # reports from before it have none
+    "module": _is_text,
+    "made_up": lambda value: isinstance(value, bool),
+}
 _PICTURES: dict[str, _Check] = {
     "comparisons": _list_of(_has(_COMPARISON)),
     "budget": _list_of(_has(_BUDGET)),
-    "layers": _list_of(_has(_LAYER)),
+    "layers": _list_of(
+        lambda layer: (
+            _has(_LAYER)(layer)
+            and all(check(layer[name]) for name, check in _LATER.items() if name in layer)
+        )
+    ),
     "latency_us": _or_null(_list_of(_is_number)),
 }
 

@@ -28,6 +28,7 @@ class Device:
         port: The port as the user would name it.
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
+        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         espdl_version: ESP-DL that the app was built with.
         idf_version: ESP-IDF that it was built with.
@@ -51,6 +52,7 @@ class Latency:
 
     median: float
     p95: float
+    p99: float
     max: float
 
     @classmethod
@@ -58,10 +60,37 @@ class Latency:
         """Summarize one sample a chunk; at least one.
 
         >>> Latency.of([10, 11, 30])
-        Latency(median=11.0, p95=28.1, max=30.0)
+        Latency(median=11.0, p95=28.1, p99=29.62, max=30.0)
         """
-        median, p95 = (round(float(np.percentile(samples_us, q)), 3) for q in (50, 95))
-        return cls(median, p95, float(max(samples_us)))
+        median, p95, p99 = (round(float(np.percentile(samples_us, q)), 3) for q in (50, 95, 99))
+        return cls(median, p95, p99, float(max(samples_us)))
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a streaming model takes of its chip; None for what the firmware does not know.
+
+    Attributes:
+        cpu_mhz: Clock of the CPU, which turns times into cycles.
+        model_bytes: Size of the model's file.
+        app_bytes: Size of the app's image.
+        load_us: Time that loading took.
+        internal_bytes: Internal RAM that was taken by loading.
+        psram_bytes: PSRAM that was.
+        internal_peak_bytes: Most internal RAM in use since then, the app's own included.
+        psram_peak_bytes: Most PSRAM.
+        stack_free_bytes: Least that was ever free of the stack of the task that runs models.
+    """
+
+    cpu_mhz: int
+    model_bytes: int
+    app_bytes: int
+    load_us: int | None
+    internal_bytes: int | None
+    psram_bytes: int | None
+    internal_peak_bytes: int | None
+    psram_peak_bytes: int | None
+    stack_free_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -152,11 +181,13 @@ class Row:
         sqnr_db: Signal to quantization noise against the float model, over all outputs; None if
             undefined.
         cosine: Cosine against the float model; None if undefined.
+        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         board: The lab's name of the board, or its port; empty for a device of this run alone.
         real_time_factor: Median time of a chunk through the time that its frames stand for: below 1
             the chip keeps up. None without a chip, or where frames have no rate.
         latency_us: None where there is no chip, whose time alone counts.
+        resources: What the model takes of the chip; None where there is none.
         artifacts: File name to sha256.
         outputs: Model on the device to sha256 of all that its plain run gave.
         diagnosis: What ``Diagnosis.to_json`` gives; None if there was nothing to diagnose.
@@ -176,18 +207,28 @@ class Row:
     accuracy: Accuracy | None = None
     sqnr_db: float | None = None
     cosine: float | None = None
+    quantization: Mapping[str, Any] | None = None
     emulator: str = ""
     board: str = ""
     real_time_factor: float | None = None
     latency_us: Latency | None = None
+    resources: Resources | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] | None = None
     details: Details = Details()
 
     def __post_init__(self) -> None:
-        if self.substrate != SILICON and self.latency_us is not None:
-            raise ValueError(f"row {self.id}: a device that is {self.substrate} has no chip time")
+        if self.substrate != SILICON and (self.latency_us or self.resources):
+            raise ValueError(f"row {self.id}: a device that is {self.substrate} measures no chip")
+
+    @property
+    def latency_cycles(self) -> dict[str, int] | None:
+        """The latency in cycles of the CPU, whose clock is fixed."""
+        if self.latency_us is None or self.resources is None:
+            return None
+        mhz = self.resources.cpu_mhz
+        return {name: round(us * mhz) for name, us in vars(self.latency_us).items()}
 
     @property
     def device(self) -> str:
@@ -209,6 +250,11 @@ class Row:
         """The largest difference of any check, in steps."""
         steps: int | None = largest(*(check.max_lsb for check in self.checks.values()))
         return steps
+
+    @property
+    def metric(self) -> Mapping[str, float] | None:
+        """What the model's own metric gives, by name of ``METRIC``; None without one."""
+        return self.accuracy.metric if self.accuracy else None
 
     @property
     def reason(self) -> str:
@@ -267,6 +313,7 @@ class Row:
             artifacts={**self.artifacts, **other.artifacts},
             outputs={**self.outputs, **other.outputs},
             latency_us=self.latency_us or other.latency_us,
+            resources=self.resources or other.resources,
             real_time_factor=self.real_time_factor or other.real_time_factor,
             diagnosis=self.diagnosis or other.diagnosis,
             details=details,
@@ -276,10 +323,12 @@ class Row:
         """The row as ``results.json`` keeps it."""
         made = {name: self.checks.get(name) for name in CHECKS} | {ACCURACY: self.accuracy}
         return {
-            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in (*_PLAIN, "quantization")},
             "outcome": str(self.outcome),
             "checks": {name: check and check.to_json() for name, check in made.items()},
             "latency_us": None if self.latency_us is None else asdict(self.latency_us),
+            "latency_cycles": self.latency_cycles,
+            "resources": None if self.resources is None else asdict(self.resources),
             "artifacts": dict(self.artifacts),
             "outputs": dict(self.outputs),
             "diagnosis": None if self.diagnosis is None else dict(self.diagnosis),
@@ -289,15 +338,17 @@ class Row:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what ``to_json`` wrote."""
-        latency = data["latency_us"]
+        latency, resources = data["latency_us"], data.get("resources")
         checks = {name: check for name, check in data["checks"].items() if check is not None}
         accuracy = checks.pop(ACCURACY, None)
         return cls(
             **{name: data[name] for name in (*_PLAIN, "artifacts", "outputs", "diagnosis")},
+            quantization=data.get("quantization"),
             outcome=Outcome(data["outcome"]),
             checks={name: Check.from_json(check) for name, check in checks.items()},
             accuracy=accuracy and Accuracy.from_json(accuracy),
             latency_us=None if latency is None else Latency(**known(Latency, latency)),
+            resources=None if resources is None else Resources(**known(Resources, resources)),
             details=Details.from_json(data["details"]),
         )
 

@@ -157,7 +157,15 @@ _ACCURACY: dict[str, _Check] = {
     "outputs": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
     "error": _is_text,
 }
-_LATENCY: dict[str, _Check] = {"median": _is_number, "p95": _is_number, "max": _is_number}
+_LATENCY: dict[str, _Check] = dict.fromkeys(("median", "p95", "p99", "max"), _is_number)
+_RESOURCES: dict[str, _Check] = {
+    **dict.fromkeys(("cpu_mhz", "model_bytes", "app_bytes"), _is_count),
+    **dict.fromkeys(
+        ("load_us", "internal_bytes", "psram_bytes", "internal_peak_bytes", "psram_peak_bytes"),
+        _or_null(_is_count),
+    ),
+    "stack_free_bytes": _or_null(_is_count),
+}
 _DIAGNOSIS: dict[str, _Check] = {"cause": _is_text, "text": _is_text}
 _ROW: dict[str, _Check] = {
     "id": _is_text,
@@ -178,6 +186,8 @@ _ROW: dict[str, _Check] = {
     "sqnr_db": _or_null(_is_number),
     "cosine": _or_null(_is_number),
     "latency_us": _or_null(_has(_LATENCY)),
+    "latency_cycles": _or_null(_has(_LATENCY)),
+    "resources": _or_null(_has(_RESOURCES)),
     "artifacts": _is_texts,
     "outputs": _is_texts,
     "diagnosis": _or_null(_has(_DIAGNOSIS)),
@@ -277,8 +287,10 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
         "better than its worst check": OUTCOMES.index(row["outcome"]) < worst and not known,
         f"{row['outcome']}, but nothing says why": row["outcome"] != "passed" and not explained,
         f"{substrate}, but has a latency": substrate != SILICON and row["latency_us"] is not None,
+        f"{substrate}, but takes of a chip": substrate != SILICON and row["resources"] is not None,
         "keeps a real time without a latency": row["real_time_factor"] and not row["latency_us"],
         f"{substrate}, but names an emulator": substrate != EMULATED and row["emulator"],
+        "quantization is no object": not isinstance(row.get("quantization") or {}, Mapping),
         "no such device is listed": compared and (row["target"], row["substrate"]) not in answered,
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]

@@ -115,6 +115,7 @@ def revision_text(revision: int) -> str:
 def _table(rows: Sequence[Row]) -> Table:
     """A line for all rows of a model that came to the same on the same kind of device."""
     timed = any(row.latency_us for row in rows)
+    judged = any(row.metric for row in rows)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for title in (
         "model",
@@ -122,9 +123,10 @@ def _table(rows: Sequence[Row]) -> Table:
         "outcome",
         "device",
         "SQNR dB",
+        *(["metric"] if judged else []),
         *(["µs/chunk"] if timed else []),
     ):
-        right = title in ("rows", "SQNR dB", "µs/chunk")
+        right = title in ("rows", "SQNR dB", "metric", "µs/chunk")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
     groups: dict[tuple[str, Outcome, str], list[Row]] = {}
     for row in rows:
@@ -133,8 +135,10 @@ def _table(rows: Sequence[Row]) -> Table:
         decibels = [row.sqnr_db for row in found if row.sqnr_db is not None]
         times = [row.latency_us.median for row in found if row.latency_us]
         cells = [model, str(len(found)), str(outcome), device, _range(decibels, ".1f")]
+        tasks = [row.metric["streamed"] for row in found if row.metric]
+        cells += [_range(tasks, ".3g")] if judged else []
         cells += [_range(times, ".0f")] if timed else []
-        styles = ("", "", _STYLES[outcome], "", "", "")
+        styles = ("", "", _STYLES[outcome], "", "", "", "")
         table.add_row(*map(Text, map(printable, cells), styles[: len(cells)]))
     return table
 

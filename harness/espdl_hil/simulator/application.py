@@ -11,6 +11,7 @@ from espdl_hil.simulator.faults import BrownoutLoop, SlowBridge
 from espdl_hil.simulator.image import PROJECT
 from espdl_hil.simulator.line import CONSOLE_BAUD, garbled
 from espdl_hil.simulator.port import MAX_UNREAD_BYTES
+from espdl_hil.simulator.pulse import Pulse
 from espdl_hil.simulator.runner import ModelRunner
 from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
@@ -84,10 +85,13 @@ class _Application:
             models = self._app.models
             contents = b"" if models is None else flash.read(models.offset, models.size)
             runner = ModelRunner(self._hardware.chip, self._hardware.injection)
-            with Core(self._hardware.core_api, self._facts(), contents, runner) as core:
+            with (
+                Pulse(self._beat) as pulse,
+                Core(self._hardware.core_api, self._facts(), contents, runner) as core,
+            ):
                 if core.store_error:
                     self._log("W", "hil", f"models partition: {core.store_error}")
-                self._serve(core, runner)
+                self._serve(core, runner, pulse)
         except _Restart as restart:
             return restart.reason
 
@@ -134,14 +138,14 @@ class _Application:
             self._hardware.port.idle(CRASH_PAUSE_S)
             raise _Restart(ResetReason.SOFTWARE)
 
-    def _serve(self, core: Core, runner: ModelRunner) -> NoReturn:
+    def _serve(self, core: Core, runner: ModelRunner, pulse: Pulse) -> NoReturn:
         """Move bytes between port and core; the chip's thread spends its life here."""
         port, injection = self._hardware.port, self._hardware.injection
         idle_s = LOOK_S if port.max_baud else None
         pending = b""
         while True:
             pending = core.feed(pending) if pending else b""
-            busy = core.poll()
+            busy = pulse.during(core.poll)
             while runner.notes:
                 self._log("W", "simulator", runner.notes.pop(0))
             while frame := core.drain():
@@ -154,6 +158,10 @@ class _Application:
             received = self._bridged(port.read(0 if busy or pending else idle_s))
             pending += injection.to_device(received)
             pending = pending[:MAX_UNREAD_BYTES]
+
+    def _beat(self) -> None:
+        if self._hardware.injection.to_host(b"\0"):
+            self._hardware.port.pulse()
 
     def _log(self, level: str, tag: str, message: str) -> None:
         self._send(f"{level} (0) {tag}: {message}\r\n".encode())

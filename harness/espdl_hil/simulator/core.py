@@ -94,7 +94,7 @@ class Core:
             | texts
             | {
                 "abi_version": self._api.HIL_ABI_VERSION,
-                "flags": self._api.HIL_FLAG_SIMULATED,
+                "flags": self._api.HIL_FLAG_SIMULATED | self._api.HIL_FLAG_PULSES,
                 "models": self._models if len(self._models) else ffi.NULL,
                 "models_size": len(self._models),
                 "max_payload": MAX_PAYLOAD_BYTES,

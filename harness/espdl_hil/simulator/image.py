@@ -154,6 +154,7 @@ def _project_description(chip: Chip, out: Path) -> dict[str, Any]:
         "app_bin": f"{PROJECT}.bin",
         "git_revision": IDF_VERSION,
         "target": chip.name,
+        "build_components": ["main", "hil_serve", "runner", "wire", "espdl_stream"],
         "monitor_baud": "115200",
     }
 

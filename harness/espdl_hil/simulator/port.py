@@ -149,6 +149,11 @@ class SerialPort:
         while self._unsent:
             self._pump(None)
 
+    def pulse(self) -> None:
+        """Say that the chip is there, while its thread is busy elsewhere; from any thread then."""
+        self._unsent += b"\0"
+        self._flush()
+
     @property
     def max_baud(self) -> int:
         """The highest rate of the chip's end; 0 for a port without pace, which has none."""

@@ -214,6 +214,11 @@ EXAMPLES: dict[str, Example] = {
         _CAUSAL + "last = nn.Conv1d(8, 8, 3)\nreturn last(F.pad(conv(x), (2, 0)))",
         _CAUSAL + "last = nn.Conv1d(8, 8, 3)\nreturn last(F.pad(conv(F.pad(x, (2, 0))), (2, 0)))",
     ),
+    "S305": _example(
+        "return x * x\nStreamingModel(bits=(16,), chunk_frames=(1,))",
+        "return x * x\nStreamingModel(bits=(16,), chunk_frames=(2,))",
+        'return x * x\nStreamingModel(bits=(16,), chunk_frames=(1,), chip_rounding="accept")',
+    ),
     "S401": _example(
         _CONV + "y = conv(x)\nreturn y - y.mean().item()",
         _CONV + "y = conv(x)\nreturn y - y.mean(1, keepdim=True)",

@@ -12,15 +12,47 @@ if TYPE_CHECKING:
     from espdl_hil.streaming.findings import Finding
     from espdl_hil.streaming.graph import NeutralGraph
 
-_MADE_UP = re.compile(r"PPQ_Operation_\d+|\.(front|back)$")
+_MADE_UP = re.compile(r"PPQ_(Operation|Variable)_\d+|\.(front|back)$")
+_BEHIND_ANOTHER = {"Swish": 2}  # parts of a name that are no module: it carries its Sigmoid's
 _QUOTED = re.compile(r"\b\w+ '(/[^']+)'")  # Conv '/c/Conv'
 
 
-def module_path(node: str) -> str:
-    """Read the module's path out of a traced node's name.
+def is_made_up(name: str) -> bool:
+    """Whether a node or tensor has a name that a converter has counted out, anew in each file."""
+    return _MADE_UP.search(name) is not None
+
+
+def module_of(node: str, operator: str, parameters: Iterable[str] = ()) -> str:
+    """The module that a node comes from, as ``named_modules`` says; empty for the network itself.
 
     Args:
-        node: ``/scope/scope/Operator``; the children of a Sequential repeat its name.
+        node: ``/scope/scope/Operator`` as traced; the children of a Sequential repeat its name.
+        operator: The node's operator.
+        parameters: Constants that it reads: where the tracer has put two nodes together, or
+            several into one, the name of a weight says it.
+
+    >>> module_of("/blocks/blocks.1/point/Conv", "Conv")
+    'blocks.1.point'
+    >>> module_of("Gemm_1", "Gemm", ["onnx::MatMul_54", "mask.bias"])
+    'mask'
+    >>> module_of("/a/Relu_output_0_/b/Conv_0_cache", "StreamingCache")
+    ''
+    """
+    if operator == "StreamingCache" or is_made_up(node):
+        return ""
+    if not node.startswith("/"):
+        named = (each for each in parameters if "::" not in each and "." in each)
+        return next((each.rpartition(".")[0] for each in named), "")
+    path: list[str] = []
+    for scope in filter(None, node.split("/")[: -_BEHIND_ANOTHER.get(operator, 1)]):
+        if path and scope.startswith(f"{path[-1]}."):
+            path.pop()
+        path.append(scope)
+    return ".".join(path)
+
+
+def module_path(node: str) -> str:
+    """Write a traced node's name as its module's path and its operator.
 
     >>> module_path("/blocks/blocks.1/blocks.1.0/point/Conv")
     'blocks.1.0.point (Conv)'
@@ -31,16 +63,8 @@ def module_path(node: str) -> str:
     """
     if not node.startswith("/"):
         return node
-    *scopes, operator = node[1:].split("/")
-    path: list[str] = []
-    before = ""
-    for scope in scopes:
-        if before and scope.startswith(f"{before}."):
-            path[-1] += scope[len(before) :]
-        else:
-            path.append(scope)
-        before = scope
-    return f"{'.'.join(path) or 'forward'} ({operator})"
+    operator = node.rpartition("/")[2]
+    return f"{module_of(node, operator) or 'forward'} ({operator})"
 
 
 def readable(text: str, graph: NeutralGraph) -> str:
@@ -78,13 +102,13 @@ def _node_name(name: str, graph: NeutralGraph) -> str:
     """A node's module path; one that a converter has added is named by what it stands behind."""
     by_name = {node.name: node for node in graph.nodes}
     node = by_name[name]
-    while _MADE_UP.search(node.name):
+    while is_made_up(node.name):
         source = next((graph.producers[i] for i in node.inputs if i in graph.producers), None)
         if source is None:
             return next(iter(node.inputs), name)
         node = source
     if not node.name.startswith("/"):  # a Linear that the optimizer has put together
-        owners = [i.rpartition(".")[0] for i in node.inputs if i in graph.constants]
-        owner = next((o for o in owners if o and o != node.name and ":" not in o), None)
-        return node.name if owner is None else f"{owner} ({node.op_type})"
+        weights = [name for name in node.inputs if name in graph.constants]
+        owner = module_of(node.name, node.op_type, weights)
+        return f"{owner} ({node.op_type})" if owner not in ("", node.name) else node.name
     return module_path(node.name)

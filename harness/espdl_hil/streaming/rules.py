@@ -93,7 +93,8 @@ ALONG_TIME = Rule(
     _E,
     "concat, split or scatter along time",
     "Joining or cutting tensors along the frame axis depends on the length of the sequence.",
-    "work along the channel axis; to pad, use F.pad(x, (frames, 0)) instead of joining zeros",
+    "work along the channel axis; to pad, or for frames of the chunk before, use "
+    "F.pad(x, (frames, 0)): a cache is put there",
 )
 REVERSED = Rule(
     "S111",
@@ -308,6 +309,15 @@ WARMUP = Rule(
     "The first frames of an output may differ from the offline model, because a cache is zero "
     "where the offline model saw something else.",
     "use left padding of zeros directly in front of each window",
+)
+CHIP_ROUNDING = Rule(
+    "S305",
+    _E,
+    "the chip rounds otherwise in a chunk",
+    "By the size of a node the chip takes another kernel for a chunk than for the whole sequence, "
+    "and the two round differently: the stimulus has elements in which the stream is not the "
+    "offline run, though both files are right. Accepted, it is a note.",
+    'take chunks that get the kernel of the whole, or declare chip_rounding="accept"',
 )
 
 BAKED_DATA = Rule(

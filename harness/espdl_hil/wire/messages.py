@@ -93,6 +93,7 @@ class DeviceFlag(IntFlag):
 
     SIMULATED = 1
     MEASURES_TIME = 2
+    PULSES = 4
 
 
 class StartFlag(IntFlag):
@@ -560,6 +561,27 @@ class SetBaudReply(Message):
 
     baud: U32
     trial_ms: U16
+
+
+@_message(0x13)
+@dataclass(frozen=True)
+class QueryUsage(Message):
+    """``USAGE``."""
+
+
+@_message(0x13 | REPLY)
+@dataclass(frozen=True)
+class QueryUsageReply(Message):
+    """What the model that was loaded last has cost so far; 0 for what is not known.
+
+    ``load_us`` is the time of loading. ``internal_least`` and ``psram_least`` are the least free
+    heap since then, ``stack_least`` the least free stack of the task that runs models, bytes.
+    """
+
+    load_us: U32
+    internal_least: U32
+    psram_least: U32
+    stack_least: U32
 
 
 @_message(0xF0)

@@ -42,7 +42,7 @@ size_t Feeder::Write(const void* frames, size_t count) {
   const size_t room = capacity_ - Waiting(written, read_.load(std::memory_order_acquire));
   const size_t taken = std::min(room, count);
   const size_t at = written % capacity_;
-  const size_t first = std::min(taken, capacity_ - at);
+  const size_t first = std::min<size_t>(taken, capacity_ - at);  // uint32_t is long on chips
   const uint8_t* source = static_cast<const uint8_t*>(frames);
   if (taken != 0) {
     std::memcpy(ring_.data() + at * frame_bytes_, source, first * frame_bytes_);

@@ -5,9 +5,12 @@
 
 #include "esp_app_desc.h"
 #include "esp_chip_info.h"
+#include "esp_err.h"
 #include "esp_heap_caps.h"
 #include "esp_idf_version.h"
 #include "esp_random.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/task.h"
 #include "sdkconfig.h"
 
 namespace hil {
@@ -26,7 +29,7 @@ DeviceFacts ReadDeviceFacts() {
   esp_fill_random(&facts.boot_nonce, sizeof facts.boot_nonce);
   facts.chip_revision = chip.revision;
   facts.cpu_mhz = CONFIG_ESP_DEFAULT_CPU_FREQ_MHZ;
-  facts.flags = kDeviceMeasuresTime;
+  facts.flags = kDeviceMeasuresTime | kDevicePulses;
   return facts;
 }
 
@@ -40,6 +43,25 @@ MemoryInfo ReadMemory() {
   memory.psram_total = static_cast<uint32_t>(heap_caps_get_total_size(MALLOC_CAP_SPIRAM));
   memory.psram_largest = static_cast<uint32_t>(heap_caps_get_largest_free_block(MALLOC_CAP_SPIRAM));
   return memory;
+}
+
+void WatchLeastHeap() {
+#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 4, 0)
+  static bool is_watching = false;
+  if (is_watching) {
+    heap_caps_monitor_local_minimum_free_size_stop();
+  }
+  is_watching = heap_caps_monitor_local_minimum_free_size_start() == ESP_OK;
+#endif
+}
+
+QueryUsageReply ReadLeast() {
+  QueryUsageReply least;
+  least.internal_least =
+      static_cast<uint32_t>(heap_caps_get_minimum_free_size(MALLOC_CAP_INTERNAL));
+  least.psram_least = static_cast<uint32_t>(heap_caps_get_minimum_free_size(MALLOC_CAP_SPIRAM));
+  least.stack_least = static_cast<uint32_t>(uxTaskGetStackHighWaterMark(nullptr));
+  return least;
 }
 
 }  // namespace hil

@@ -11,6 +11,12 @@ DeviceFacts ReadDeviceFacts();
 
 MemoryInfo ReadMemory();
 
+// Least free heap from here on; ESP-IDF 5.3 only knows the least since boot.
+void WatchLeastHeap();
+
+// That, and the least free stack of this task.
+QueryUsageReply ReadLeast();
+
 }  // namespace hil
 
 #endif  // HIL_SERVE_DEVICE_FACTS_H_

@@ -54,10 +54,13 @@ EspDlRunner::EspDlRunner(BufferPool* pool) : pool_(pool) { espdl::RestoreVectorU
 EspDlRunner::~EspDlRunner() = default;
 
 Status EspDlRunner::Load(std::string_view, Bytes model, uint32_t* id) {
+  WatchLeastHeap();
+  const int64_t start_us = esp_timer_get_time();
   auto loaded = std::make_unique<Loaded>();
   loaded->engine.set_dual_core(kDualCore);
   HIL_RETURN_IF_ERROR(
       StatusOf(loaded->engine.LoadAddress(model.data(), CONFIG_HIL_INTERNAL_KB * 1024)));
+  load_us_ = static_cast<uint32_t>(esp_timer_get_time() - start_us);
   HIL_RETURN_IF_ERROR(CollectNodes(loaded.get()));
   *id = ++last_id_;
   loaded_[*id] = std::move(loaded);
@@ -216,6 +219,12 @@ Status EspDlRunner::Read(uint32_t id, uint32_t index, uint32_t offset, MutableBy
 }
 
 MemoryInfo EspDlRunner::Memory() { return ReadMemory(); }
+
+QueryUsageReply EspDlRunner::Usage() {
+  QueryUsageReply usage = ReadLeast();
+  usage.load_us = load_us_;
+  return usage;
+}
 
 // This is the core of the task that runs models; the other one, which a dual-core build uses
 // besides, cannot be reached from here.

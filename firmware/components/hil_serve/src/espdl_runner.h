@@ -35,6 +35,7 @@ class EspDlRunner final : public ModelRunner {
              Span<const Capture> captures, uint32_t* latency_us) override;
   Status Read(uint32_t id, uint32_t index, uint32_t offset, MutableBytes out) override;
   MemoryInfo Memory() override;
+  QueryUsageReply Usage() override;
   uint16_t RestoreVectorUnit() override;
 
  private:
@@ -52,6 +53,7 @@ class EspDlRunner final : public ModelRunner {
 
   BufferPool* pool_;
   uint32_t last_id_ = 0;
+  uint32_t load_us_ = 0;  // of the model that was loaded last
   std::map<uint32_t, std::unique_ptr<Loaded>> loaded_;
 };
 

@@ -8,6 +8,10 @@
 #include "port.h"
 #include "sdkconfig.h"
 
+#if CONFIG_HIL_SERVE && CONFIG_ESP_CONSOLE_UART_NUM < 0
+#error "hil_serve talks on the console: set ESP_CONSOLE_UART_* or ESP_CONSOLE_USB_SERIAL_JTAG"
+#endif
+
 namespace hil {
 namespace {
 

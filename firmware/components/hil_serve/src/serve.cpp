@@ -13,6 +13,8 @@
 #include "esp_system.h"
 #include "esp_timer.h"
 #include "espdl_runner.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/task.h"
 #include "port.h"
 #include "runner/session.h"
 
@@ -21,6 +23,9 @@ namespace {
 
 constexpr char kTag[] = "hil";
 constexpr char kModelsPartition[] = "models";
+constexpr TickType_t kPulseTicks = pdMS_TO_TICKS(1000);
+constexpr uint32_t kPulseStackBytes = 2048;
+constexpr int64_t kPauseEveryUs = 1000000;
 
 constexpr hil::Limits MakeLimits() {
   hil::Limits limits;
@@ -66,12 +71,22 @@ class ChipSystem final : public hil::System {
   hil::Port* port_;
 };
 
+// Tells the host each second that the chip is there, though a step may take long: a zero byte
+// is no console text, and part of no frame.
+void Pulse(void* port) {
+  const uint8_t zero = 0;
+  for (;;) {
+    vTaskDelay(kPulseTicks);
+    static_cast<hil::Port*>(port)->Write(hil::Bytes(&zero, sizeof zero));
+  }
+}
+
 // The models partition, mapped for as long as the app runs; empty if there is none.
 hil::Bytes MapModels() {
   const esp_partition_t* partition = esp_partition_find_first(
       ESP_PARTITION_TYPE_DATA, ESP_PARTITION_SUBTYPE_ANY, kModelsPartition);
   if (partition == nullptr) {
-    ESP_LOGE(kTag, "no partition is named \"%s\"", kModelsPartition);
+    ESP_LOGI(kTag, "no partition is named \"%s\": models are uploaded", kModelsPartition);
     return hil::Bytes();
   }
   const void* address = nullptr;
@@ -90,6 +105,12 @@ hil::Bytes MapModels() {
 void Serve(Span<const ModelStore::Entry> models) {
   hil::Port* port =
       hil::OpenPort(hil::Session::ReceiveBytes(kLimits), hil::MaxFrameBytes(kLimits.max_payload));
+  // Above this task, which a step keeps busy; failing is only for want of memory.
+  if (xTaskCreate(Pulse, "hil pulse", kPulseStackBytes, port, uxTaskPriorityGet(nullptr) + 1,
+                  nullptr) != pdPASS) {
+    ESP_LOGE(kTag, "no memory for the pulse");
+    abort();
+  }
   static HeapPool pool;
   static ChipSystem system(port);
   static hil::EspDlRunner runner(&pool);
@@ -111,8 +132,14 @@ void Serve(Span<const ModelStore::Entry> models) {
   static hil::Session session(facts, kLimits, hil::Platform{port, &runner, &pool, &system, &store},
                               arena);
   session.Start();
+  int64_t paused_us = esp_timer_get_time();
   for (;;) {
     session.Poll();  // waits for bytes inside, so other tasks run
+    // A host that never lets it wait would starve the idle task, and wake that task's watchdog.
+    if (esp_timer_get_time() - paused_us >= kPauseEveryUs) {
+      vTaskDelay(1);
+      paused_us = esp_timer_get_time();
+    }
   }
 }
 

@@ -69,6 +69,9 @@ Status Session::Dispatch(const Packet& packet, PayloadWriter* reply) {
     case Type::kQueryMemory:
       (*reply)(platform_.runner->Memory());
       return payload.empty() ? Ok() : kMalformed;
+    case Type::kQueryUsage:
+      (*reply)(platform_.runner->Usage());
+      return payload.empty() ? Ok() : kMalformed;
     case Type::kUnload:
       return OnUnload(payload, reply);
     case Type::kReboot:

@@ -1,5 +1,5 @@
 "use strict";
-// Pictures of arrays, drawn by uPlot. Knows numbers and axes, not rows.
+// Pictures of arrays, drawn by BokehJS, which is expanded for the first of them. Knows numbers and axes, not rows.
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const TYPES = { "|i1": Int8Array, "<i2": Int16Array, "<i4": Int32Array, "<u2": Uint16Array, "<f4": Float32Array };
@@ -10,138 +10,163 @@ async function inflate(text) {
 }
 const unpack = async packed => new TYPES[packed.dtype](await (await inflate(packed.zlib)).arrayBuffer());
 
-const redraws = new Set();  // charts that a change of width or colours makes anew
-function chart(place, height, options, data) {
-  const make = () => {
-    place.replaceChildren();
-    const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1 }, font: "11px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", labelSize: 18, labelGap: 0 };
-    const given = options();
-    given.axes = given.axes.map(own => ({ ...axis, ...own }));
-    new uPlot({ width: Math.max(200, place.clientWidth), height, legend: { show: false }, cursor: { drag: { x: true, y: false }, points: { show: false } }, ...given }, data, place);
-  };
-  let width = place.clientWidth;
-  make();
-  redraws.add({ place, make: force => { if (force || place.clientWidth !== width) { width = place.clientWidth; make(); } } });
-}
-function redraw(force) {
-  for (const entry of redraws) entry.place.isConnected ? entry.make(force) : redraws.delete(entry);
-}
-addEventListener("resize", () => redraw(false));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw(true));
-
-const whole = (u, splits) => splits.map(v => Number.isInteger(v) ? String(v) : "");
-const wholes = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
-
-function mixed(a, b, t) {
-  const [p, q] = [a, b].map(c => [1, 3, 5].map(i => parseInt(c.slice(i, i + 2), 16)));
-  return p.map((v, i) => Math.round(v + (q[i] - v) * t));
-}
-const full = c => c.length === 4 ? "#" + [...c.slice(1)].map(x => x + x).join("") : c;
-function heatColour(value, most) {  // logarithmic: one step is seen beside a thousand
-  if (!value) return mixed(full(css("--zero")), full(css("--zero")), 0);
-  const least = Math.min(1, most), t = most > least ? Math.log(Math.max(value, least) / least) / Math.log(most / least) : 0.35;
-  return t < 0.5 ? mixed(css("--hot0"), css("--hot1"), t * 2) : mixed(css("--hot1"), css("--hot2"), t * 2 - 1);
+let library;
+async function load() {
+  const script = document.createElement("script");
+  script.textContent = await (await inflate(document.getElementById("bokeh").textContent)).text();
+  document.head.append(script);
+  Bokeh.logger.set_level("warn");
 }
 
-function hatch(ctx, x, y, w, h, colour, gap) {
-  ctx.save(); ctx.beginPath(); ctx.rect(x, y, w, h); ctx.clip(); ctx.strokeStyle = colour; ctx.lineWidth = devicePixelRatio;
-  ctx.beginPath();
-  for (let at = x - h; at < x + w; at += gap * devicePixelRatio) { ctx.moveTo(at, y + h); ctx.lineTo(at + h, y); }
-  ctx.stroke(); ctx.restore();
+const drawn = new Set();  // charts that a change of colours makes anew
+async function chart(place, make) {
+  await (library ??= load());
+  if (!place.isConnected) return;
+  const figures = [make()].flat();
+  for (const f of figures) f.on_event("doubletap", () => figures.forEach(other => [other.x_range, other.y_range].forEach(range => range.reset())));
+  place.replaceChildren();
+  await Bokeh.Plotting.show(figures, place);
+  for (const part of place.querySelectorAll("*")) unfocus(part);
+  drawn.add({ place, make, close: () => figures[0].document?.clear() });
 }
+function unfocus(part) {  // a picture has a label and no controls, so the keyboard has nothing to do in it
+  if (part.tabIndex === 0) part.tabIndex = -1;
+  part.shadowRoot?.querySelectorAll("*").forEach(unfocus);
+}
+function tidy(again) {
+  for (const entry of drawn) {
+    if (entry.place.isConnected && !again) continue;
+    drawn.delete(entry);
+    entry.close();
+    if (entry.place.isConnected) chart(entry.place, entry.make);
+  }
+}
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
+const shade = () => document.documentElement.classList.toggle("dark", dark.matches);
+shade();
+dark.addEventListener("change", () => { if (!matchMedia("print").matches) { shade(); tidy(true); } });
+const PAPER = 700;  // CSS pixels that a sheet is wide
+addEventListener("beforeprint", () => drawn.forEach(({ place }) => place.style.setProperty("--fits", Math.min(1, PAPER / place.clientWidth))));
+
+// A figure that is as wide as its place. x, y: [label, first, last, {step, places} or null for whole numbers]
+function figure(height, x, y) {
+  const range = ([, start, end]) => new Bokeh.Range1d({ start, end, bounds: [start, end] });
+  const f = Bokeh.Plotting.figure({
+    height, sizing_mode: "stretch_width", toolbar_location: null, x_range: range(x), y_range: range(y), tools: [],
+    x_axis_label: x[0], y_axis_label: y[0], background_fill_color: null, border_fill_color: null, min_border_left: 62, min_border_right: 8, min_border_top: 6, outline_line_color: css("--grid"), lod_threshold: null,
+  });
+  const box = new Bokeh.BoxZoomTool({ dimensions: "width" });
+  f.add_tools(box);
+  f.toolbar.active_drag = matchMedia("(pointer: coarse)").matches ? null : box;  // a finger scrolls the page
+  for (const [axes, grid, [, , , fractions]] of [[f.xaxis, f.xgrid, x], [f.yaxis, f.ygrid, y]]) {
+    grid.grid_line_color = css("--grid");
+    axes.axis_line_color = axes.major_tick_line_color = css("--grid");
+    axes.minor_tick_line_color = null;
+    axes.major_label_text_color = axes.axis_label_text_color = css("--soft");
+    axes.major_label_text_font = axes.axis_label_text_font = getComputedStyle(document.body).fontFamily;
+    axes.major_label_text_font_size = "11px"; axes.axis_label_text_font_size = "12px"; axes.axis_label_text_font_style = "normal"; axes.axis_label_standoff = 2;
+    if (fractions) continue;
+    axes.ticker = grid.ticker = new Bokeh.AdaptiveTicker({ base: 10, mantissas: [1, 2, 5], min_interval: 1, num_minor_ticks: 0 });
+    axes.formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
+  }
+  return f;
+}
+const tips = (renderers, tooltips, mode) => new Bokeh.HoverTool({ renderers, tooltips, mode: mode || "mouse", point_policy: "follow_mouse" });
+const marker = (f, shape, x, y) => {  // dark inside light, so that it is seen on any colour
+  for (const [color, width] of [["#fff", 4], ["#000", 2]]) f.scatter([x], [y], { marker: shape, size: 13, fill_color: null, line_color: color, line_width: width });
+};
+
+const STEPS = 32;
+function hot(share) {  // of the way from the smallest difference to the largest
+  const full = c => c.length === 4 ? "#" + [...c.slice(1)].map(x => x + x).join("") : c;
+  const [from, to] = (share < 0.5 ? ["--hot0", "--hot1"] : ["--hot1", "--hot2"]).map(name => full(css(name)));
+  const t = share < 0.5 ? share * 2 : share * 2 - 1;
+  return "#" + [1, 3, 5].map(i => parseInt(from.slice(i, i + 2), 16)).map((v, i) => Math.round(v + (parseInt(to.slice(1 + 2 * i, 3 + 2 * i), 16) - v) * t).toString(16).padStart(2, "0")).join("");
+}
+const hottest = most => most > 1 ? hot(1) : hot(0.35);  // where all that differ are one step off, red and not black
 
 // heat: columns x channels, row by row; p: the picture
 function heatMap(place, heat, p) {
-  const [columns, channels] = p.shape, [perColumn, perChannel] = p.bin;
-  const across = Math.ceil(columns / perColumn), up = Math.ceil(channels / perChannel), most = p.worst ? p.worst.size : 0;
-  const perFrame = p.columns === "chunk" && p.chunk_frames ? 1 / p.chunk_frames : 1;
-  const paint = u => {
-    const { ctx } = u, image = new ImageData(across, up), memo = new Map();
-    for (let c = 0; c < across; c++) for (let k = 0; k < up; k++) {
-      const value = heat[c * up + k];
-      if (!memo.has(value)) memo.set(value, heatColour(value, most));
-      image.data.set([...memo.get(value), 255], ((up - 1 - k) * across + c) * 4);
-    }
-    const canvas = new OffscreenCanvas(across, up);
-    canvas.getContext("2d").putImageData(image, 0, 0);
-    const X = v => u.valToPos(v, "x", true), Y = v => u.valToPos(v, "y", true);
-    const left = X(-0.5), right = X(across * perColumn - 0.5), top = Y(up * perChannel - 0.5), bottom = Y(-0.5);
-    ctx.save();
-    ctx.beginPath(); ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height); ctx.clip();
-    ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(canvas, left, top, right - left, bottom - top);
+  const [columns, channels] = p.shape, [perColumn, perChannel] = p.bin, up = Math.ceil(channels / perChannel), most = p.worst ? p.worst.size : 0;
+  const perFrame = p.columns === "chunk" && p.chunk_frames ? 1 / p.chunk_frames : 1, noun = p.columns;
+  const cells = { column: [], channel: [], size: [], left: [], right: [], bottom: [], top: [] };
+  heat.forEach((size, i) => {
+    if (!size) return;
+    const c = Math.floor(i / up) * perColumn, k = i % up * perChannel;
+    const cell = { column: c, channel: k, size, left: c - 0.5, right: Math.min(c + perColumn, columns) - 0.5, bottom: k - 0.5, top: Math.min(k + perChannel, channels) - 0.5 };
+    for (const name in cells) cells[name].push(cell[name]);
+  });
+  return chart(place, () => {
+    const f = figure(Math.min(300, Math.max(130, 64 + channels * 12)), [noun, -0.5, columns - 0.5], ["channel", -0.5, channels - 0.5]);
+    f.background_fill_color = css("--zero");
+    f.outline_line_color = f.xaxis.axis_line_color = f.yaxis.axis_line_color = css("--soft");
+    f.xgrid.grid_line_color = f.ygrid.grid_line_color = null;
+    const palette = most > 1 ? Array.from({ length: STEPS }, (_, i) => hot(i / (STEPS - 1))) : [hottest(most)];
+    const colour = { field: "size", transform: new Bokeh.LogColorMapper({ palette, low: most > 1 ? 1 : 1e-9, high: Math.max(most, 1) }) };
+    const source = new Bokeh.ColumnDataSource({ data: cells });
+    const [left, right, bottom, top] = ["left", "right", "bottom", "top"].map(field => ({ field }));
+    const quads = f.quad(left, right, bottom, top, { source, fill_color: colour, line_color: colour, line_width: 0.5 });
+    const box = (from, to, style) => f.add_layout(new Bokeh.BoxAnnotation({ left: from - 0.5, right: to - 0.5, fill_alpha: 0, line_color: null, ...style }));
     const skip = p.skipped_frames * perFrame, warm = p.warmup_frames * perFrame;
-    if (skip) { ctx.fillStyle = css("--skipped"); ctx.fillRect(left, top, X(skip - 0.5) - left, bottom - top); }
-    if (warm) hatch(ctx, X(skip - 0.5), top, X(skip + warm - 0.5) - X(skip - 0.5), bottom - top, css("--soft"), 6);
-    for (const c of p.broken) hatch(ctx, X(c - 0.5), top, X(c + 0.5) - X(c - 0.5), bottom - top, css("--error"), 4);
-    if (p.worst) mark(ctx, X(p.worst.column), Y(p.worst.channel), false);
-    if (p.first) mark(ctx, X(p.first.column), Y(p.first.channel), true);
-    ctx.restore();
-    ctx.strokeStyle = css("--soft"); ctx.lineWidth = devicePixelRatio; ctx.strokeRect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
-  };
-  const noun = p.columns;
-  chart(place, Math.min(300, Math.max(130, 64 + channels * 12)), () => ({
-    scales: { x: { time: false, range: (u, a, b) => a == null || b - a < 1e-9 ? [-0.5, columns - 0.5] : [Math.max(-0.5, a), Math.min(columns - 0.5, b)] }, y: { range: [-0.5, channels - 0.5] } },
-    series: [{}, { show: true, stroke: "transparent", points: { show: false } }],
-    axes: [{ label: noun, incrs: wholes, values: whole, grid: { show: false }, size: 30 }, { label: "channel", incrs: wholes, values: whole, grid: { show: false }, size: 42 }],
-    hooks: { draw: [paint], setCursor: [u => {
-      const c = Math.round(u.posToVal(u.cursor.left, "x")), k = Math.round(u.posToVal(u.cursor.top, "y"));
-      const value = heat[Math.floor(c / perColumn) * up + Math.floor(k / perChannel)];
-      place.title = u.cursor.left >= 0 && value !== undefined ? `${noun} ${c}, channel ${k}: ${+value.toPrecision(4)} ${p.unit}` : "";
-    }] },
-  }), [[-0.5, columns - 0.5], [0, channels - 1]]);
-}
-function mark(ctx, x, y, round) {  // dark inside light, so that it is seen on any colour
-  const r = 6 * devicePixelRatio;
-  for (const [colour, width] of [["#fff", 4], ["#000", 2]]) {
-    ctx.strokeStyle = colour; ctx.lineWidth = width * devicePixelRatio;
-    ctx.beginPath(); round ? ctx.arc(x, y, r, 0, 7) : ctx.rect(x - r, y - r, 2 * r, 2 * r); ctx.stroke();
-  }
+    if (skip) box(0, skip, { fill_color: css("--skipped"), fill_alpha: 1 });
+    if (warm) box(skip, skip + warm, { hatch_pattern: "/", hatch_scale: 8, hatch_weight: 1, hatch_color: css("--soft") });
+    for (const c of p.broken) box(c, c + 1, { hatch_pattern: "/", hatch_scale: 6, hatch_weight: 2, hatch_color: css("--error") });
+    if (p.worst) marker(f, "square", p.worst.column, p.worst.channel);
+    if (p.first) marker(f, "circle", p.first.column, p.first.channel);
+    f.add_tools(tips([quads], [[noun, "@column"], ["channel", "@channel"], ["difference", `@size{0.[0000]} ${p.unit}`]]));
+    return f;
+  });
 }
 
-function borders(p) {  // vertical lines between chunks, as many as can be told apart
-  return u => {
-    if (!p.chunk_frames) return;
-    const { ctx } = u, { min, max } = u.scales.x, every = Math.ceil((max - min) / p.chunk_frames / 60) * p.chunk_frames;
-    ctx.save(); ctx.strokeStyle = css("--line"); ctx.lineWidth = devicePixelRatio; ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
-    ctx.beginPath();
-    for (let f = Math.ceil((min + 0.5) / every) * every; f <= max; f += every) { const x = u.valToPos(f - 0.5, "x", true); ctx.moveTo(x, u.bbox.top); ctx.lineTo(x, u.bbox.top + u.bbox.height); }
-    ctx.stroke(); ctx.restore();
-  };
-}
-function waves(place, below, wave, expected, difference, p) {
-  const frames = Array.from(expected, (_, i) => wave.first_frame + i);
-  const observed = Array.from(expected, (v, i) => v + difference[i]);
-  const range = [frames[0] - 0.5, frames.at(-1) + 0.5], size = Math.max(1, ...Array.from(difference, Math.abs));
-  const scale = { time: false, range: (u, a, b) => a == null || b - a < 1e-9 || (a === frames[0] && b === frames.at(-1)) ? range : [a, b] };
-  const sync = { key: `wave${Math.random()}` }, dots = frames.length <= 80;
-  const clear = [borders(p)];
-  chart(place, 150, () => ({
-    cursor: { sync, drag: { x: true, y: false } }, scales: { x: scale },
-    series: [{}, { stroke: css("--expected"), width: 3, points: { show: dots, size: 6, fill: css("--expected") } }, { stroke: css("--observed"), width: dots ? 1.25 : 1, dash: dots ? [4, 3] : undefined, points: { show: dots, size: 3.5, fill: css("--observed") } }],
-    axes: [{ incrs: wholes, values: whole, size: 24 }, { label: "value", size: 50 }], hooks: { drawClear: clear },
-  }), [frames, Array.from(expected), observed]);
-  chart(below, 110, () => ({
-    cursor: { sync, drag: { x: true, y: false } }, scales: { x: scale, y: { range: [-size * 1.15, size * 1.15] } },
-    series: [{}, { stroke: css("--mark"), fill: css("--mark"), width: 1, paths: uPlot.paths.bars({ size: [0.8, 24, 2] }), points: { show: false } }],
-    axes: [{ label: "frame of the output", incrs: wholes, values: whole, size: 26 }, { label: p.unit ? `diff., ${p.unit}` : "diff.", size: 50, space: 18, incrs: p.unit ? wholes : undefined, values: p.unit ? whole : undefined }], hooks: { drawClear: clear },
-  }), [frames, Array.from(difference)]);
+const DOTS = 80;  // frames that can be told apart one by one
+function waves(place, wave, expected, difference, p) {
+  const frames = Array.from(expected, (_, i) => wave.first_frame + i), observed = frames.map((_, i) => expected[i] + difference[i]);
+  const ends = [frames[0] - 0.5, frames.at(-1) + 0.5], size = 1.15 * Math.max(1, ...Array.from(difference, Math.abs));
+  const [low, high] = [Math.min(...expected, ...observed), Math.max(...expected, ...observed)], room = 0.06 * (high - low || 1), dots = frames.length <= DOTS;
+  return chart(place, () => {
+    const above = figure(150, ["", ...ends], ["value", low - room, high + room, true]);
+    const below = figure(120, ["frame of the output", ...ends], [p.unit ? `diff., ${p.unit}` : "difference", -size, size, !p.unit]);
+    below.x_range = above.x_range;
+    const source = new Bokeh.ColumnDataSource({ data: { frames, expected: Array.from(expected), observed, difference: Array.from(difference) } });
+    const [x, wanted, found, off] = ["frames", "expected", "observed", "difference"].map(field => ({ field }));
+    const line = above.line(x, wanted, { source, line_color: css("--expected"), line_width: 3 });
+    above.line(x, found, { source, line_color: css("--observed"), line_width: dots ? 1.25 : 1, line_dash: dots ? [4, 3] : [] });
+    if (dots) for (const [field, size, color] of [[wanted, 6, "--expected"], [found, 3.5, "--observed"]]) above.scatter(x, field, { source, size, color: css(color) });
+    const bars = below.vbar(x, 0.8, off, 0, { source, fill_color: css("--mark"), line_color: null });
+    const rows = [["frame", "@frames"], ["expected", "@expected"], ["observed", "@observed"], ["difference", "@difference"]];
+    above.add_tools(tips([line], rows, "vline"));
+    below.add_tools(tips([bars], rows, "vline"));
+    if (p.chunk_frames) {  // borders of chunks, as many as can be told apart
+      const every = Math.ceil(frames.length / p.chunk_frames / 60) * p.chunk_frames, ticks = [];
+      for (let f = Math.ceil(frames[0] / every) * every; f <= ends[1]; f += every) ticks.push(f - 0.5);
+      for (const f of [above, below]) { f.xgrid.ticker = new Bokeh.FixedTicker({ ticks }); f.xgrid.grid_line_color = css("--line"); f.xgrid.grid_line_dash = [3, 3]; }
+    }
+    return [above, below];
+  });
 }
 function histogram(place, h, unit) {
-  const at = h.counts.map((_, i) => h.first + (i + (h.step > 1 ? 0.5 : 0)) * h.step);
-  const shown = h.counts.map((n, i) => at[i] === 0 && h.step === 1 ? null : n);
-  const half = h.step / 2, last = at.at(-1);
-  chart(place, 170, () => ({
-    scales: { x: { time: false, range: [at[0] - half - h.step, last + half + h.step] }, y: { range: (u, a, b) => [0, (b || 1) * 1.1] } },
-    series: [{}, { stroke: css("--mark"), fill: css("--mark"), paths: uPlot.paths.bars({ size: [0.9, 40] }), points: { show: false } }],
-    axes: [{ label: unit ? `observed less expected, ${unit}` : "observed less expected", incrs: unit ? wholes : undefined, size: 26 }, { label: "elements", size: 50, incrs: wholes, values: whole }],
-  }), [at, shown]);
+  const middle = unit ? (h.step - 1) / 2 : h.step / 2, at = h.counts.map((_, i) => h.first + i * h.step + middle);
+  return chart(place, () => {
+    const f = figure(180, [`observed less expected${unit ? `, ${unit}` : ""}`, at[0] - h.step, at.at(-1) + h.step, !unit], ["elements", 0, 1.1 * Math.max(...h.counts)]);
+    const bars = f.vbar(at, 0.9 * h.step, h.counts, 0, { fill_color: css("--mark"), line_color: null });
+    f.add_tools(tips([bars], [["difference", "@x"], ["elements", "@top"]]));
+    return f;
+  });
 }
-function latencies(place, samples, deadline) {
-  const numbers = samples.map((_, i) => i);
-  chart(place, 150, () => ({
-    scales: { x: { time: false }, y: { range: (u, a, b) => [0, Math.max(b, deadline || 0) * 1.1] } },
-    series: [{}, { stroke: css("--expected"), width: 1.5, points: { show: samples.length < 80, size: 4 } }, { show: !!deadline, stroke: css("--mark"), dash: [6, 4], width: 1.5, points: { show: false } }],
-    axes: [{ label: "chunk", incrs: wholes, values: whole, size: 26 }, { label: "µs", size: 54 }],
-  }), [numbers, samples, samples.map(() => deadline || null)]);
+// A figure over numbered things; bad: what is marked of it; limit: {value, label} or null
+function curve(place, numbers, values, x, y, { bad, limit, least }) {
+  const known = values.filter(v => v !== null), [low, high] = [Math.min(...known, least ?? Infinity), Math.max(...known, limit?.value ?? -Infinity)], room = 0.08 * (high - low || 1);
+  return chart(place, () => {
+    const f = figure(160, [x, numbers[0] - 0.5, numbers.at(-1) + 0.5], [y, least ?? low - room, high + room, true]);
+    const gaps = values.map(v => v ?? NaN), line = f.line(numbers, gaps, { color: css("--expected"), line_width: 1.5 });
+    if (numbers.length < DOTS) f.scatter(numbers, gaps, { color: css("--expected"), size: 4 });
+    if (bad) f.scatter(numbers, values.map((v, i) => bad[i] ? v ?? NaN : NaN), { marker: "diamond", color: css("--failed"), size: 9 });
+    if (limit) {
+      const above = limit.value < low + 0.5 * (high - low);
+      f.add_layout(new Bokeh.Span({ location: limit.value, dimension: "width", line_color: css("--mark"), line_dash: [6, 4], line_width: 1.5 }));
+      f.add_layout(new Bokeh.Label({ x: numbers[0], y: limit.value, text: limit.label, text_color: css("--mark"), text_font_size: "12px", text_baseline: above ? "bottom" : "top", y_offset: above ? 3 : -3, x_offset: 4 }));
+    }
+    f.add_tools(tips([line], [[x, "@x"], [y, "@y{0.[00]}"]], "vline"));
+    return f;
+  });
 }

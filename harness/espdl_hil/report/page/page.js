@@ -25,7 +25,7 @@
       shown += !cell.hidden;
     }
     for (const row of document.querySelectorAll("#matrix tbody tr")) row.hidden = !row.querySelector(".cell:not([hidden])");
-    document.getElementById("shown").textContent = shown === cells.length ? `${shown} rows` : `${shown} of ${cells.length} rows`;
+    document.getElementById("shown").textContent = shown === cells.length ? plural(shown, "row") : `${shown} of ${cells.length} rows`;
     document.getElementById("none").hidden = shown > 0;
   };
   const open = async (id, focus) => {

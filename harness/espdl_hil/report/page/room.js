@@ -36,19 +36,22 @@ function placeText(p) {
 }
 const key = (style, text, line) => el("span", {}, el("i", { style, class: line ? "line" : "" }), text);
 
+async function inTurn(draw) {
+  for (const one of draw) await one();
+}
 function folded(title, rows, draw) {  // a chart needs a width, so it is drawn when it is opened
   const made = el("details", { class: "wide" }, el("summary", {}, title), el("div", { class: "grid" }, rows));
-  made.addEventListener("toggle", () => { draw.forEach(one => one()); draw = []; });
+  made.addEventListener("toggle", () => { inTurn(draw); draw = []; });
   return made;
 }
 
 async function comparison(p, main) {
   const heat = await unpack(p.heat), most = p.worst ? p.worst.size : 0;
   const title = `${AGAINST[p.against]}${p.part === "offline" ? ", whole run" : ""}: ${p.output}`;
-  const text = placeText(p), rgb = v => `background: rgb(${heatColour(v, most)})`;
+  const text = placeText(p);
   const map = el("div", { class: "chart", role: "img", "aria-label": `Heat map of differences, ${p.columns} by channel. ${text}` });
   const keys = el("p", { class: "keys" }, key("background: var(--zero)", "equal"),
-    most ? key(rgb(Math.min(1, most)), most > 1 && p.unit ? `1 ${p.unit}` : `${+most.toPrecision(3)} ${p.unit}`) : null, most > 1 ? key(rgb(most), `${+most.toPrecision(4)} ${p.unit}`) : null,
+    most > 1 ? key(`background: ${hot(0)}`, `1 ${p.unit}`.trim()) : null, most ? key(`background: ${hottest(most)}`, `${+most.toPrecision(4)} ${p.unit}`.trim()) : null,
     p.first ? el("span", {}, "○ first difference") : null, p.worst ? el("span", {}, "□ largest") : null,
     p.skipped_frames ? key("background: var(--skipped)", `skipped, ${plural(p.skipped_frames, "frame")}: no counterpart`) : null,
     p.warmup_frames ? key("background: repeating-linear-gradient(135deg, var(--soft) 0 1px, transparent 1px 4px)", `warm-up, ${plural(p.warmup_frames, "frame")}: predicted values`) : null,
@@ -63,10 +66,9 @@ async function comparison(p, main) {
     const name = `channel ${wave.channel}${wave.other ? `, element ${wave.other} of its frame` : ""}`;
     const window = expected.length < p.frames ? `, frames ${wave.first_frame} to ${wave.first_frame + expected.length - 1} of ${p.frames}` : "";
     const said = differs ? `${plural(differs, "frame")} of ${expected.length} differ${differs === 1 ? "s" : ""}, first frame ${wave.first_frame + at}${p.chunk_frames ? ` (chunk ${Math.floor((wave.first_frame + at) / p.chunk_frames)})` : ""}` : "equal in every frame";
-    const label = `Waveform of ${name}: ${said}`;
-    const [above, below] = [el("div", { class: "chart", role: "img", "aria-label": label }), el("div", { class: "chart", role: "img", "aria-label": `Difference of ${name}: ${said}` })];
-    rows.push(el("figure", { class: p.waves.length === 1 ? "wide" : "" }, el("h3", {}, `Waveform of ${name}${window}`), el("p", { class: "keys" }, key("border-color: var(--expected)", "expected", true), key("border-color: var(--observed); border-top-style: dashed", "observed", true), p.chunk_frames ? el("span", {}, "┆ border of a chunk") : null), above, below, el("figcaption", {}, said[0].toUpperCase() + said.slice(1) + ".")));
-    later.push(() => waves(above, below, wave, expected, difference, p));
+    const place = el("div", { class: "chart", role: "img", "aria-label": `Waveform of ${name}, and its difference below: ${said}` });
+    rows.push(el("figure", { class: p.waves.length === 1 ? "wide" : "" }, el("h3", {}, `Waveform of ${name}${window}`), el("p", { class: "keys" }, key("border-color: var(--expected)", "expected", true), key("border-color: var(--observed); border-top-style: dashed", "observed", true), p.chunk_frames ? el("span", {}, "┆ border of a chunk") : null), place, el("figcaption", {}, said[0].toUpperCase() + said.slice(1) + ".")));
+    later.push(() => waves(place, wave, expected, difference, p));
   }
   if (p.histogram) {
     const h = p.histogram, equal = p.elements - p.differing, place = el("div", { class: "chart", role: "img", "aria-label": `Histogram of ${p.differing} differences` });
@@ -87,7 +89,6 @@ function budget(b) {
     el("figcaption", {}, `Mean squares add up to the total${decibels}.`));
 }
 
-const modulePath = (node, operator) => node.includes("/") && operator !== "StreamingCache" ? node.replace(/^\//, "").split("/").slice(0, -1).join(".") : "";
 function layers(found, diagnosis) {
   const readers = found.map(() => 0), lanes = [], laneOf = [];
   found.forEach(layer => layer.inputs.forEach(i => readers[i]++));
@@ -113,10 +114,10 @@ function layers(found, diagnosis) {
   const share = v => v === null ? "" : v === 0 ? "0" : v < 0.0005 ? "<0.1%" : `${(100 * v).toFixed(1)}%`;
   const body = rows.map((r, i) => {
     const l = r.layer, before = l.inputs.map(j => found[j].changes_db).filter(v => v !== null), drop = l.changes_db !== null && before.length ? Math.min(...before) - l.changes_db : 0;
-    const diverges = i === wrong, path = modulePath(l.node, l.operator);
+    const diverges = i === wrong;
     return el("tr", { class: [diverges ? "diverges" : "", l.keeps ? "cache" : ""].join(" ").trim() || null },
       el("td", { class: "rail" }, svg(r)),
-      el("td", { class: "name" }, el("strong", {}, l.operator), " ", l.node.startsWith("PPQ_Operation_") ? el("small", {}, "inserted by the exporter") : l.node, path && path !== l.node ? el("small", {}, ` module ${path}`) : null, l.keeps ? el("small", {}, ` keeps ${plural(l.keeps, "frame")} between chunks`) : null, l.output ? el("small", {}, " graph output, compared") : null,
+      el("td", { class: "name" }, el("strong", {}, l.operator), " ", l.made_up ? el("small", {}, "inserted by the exporter") : l.node, l.module ? el("small", {}, ` module ${l.module}`) : null, l.keeps ? el("small", {}, ` keeps ${plural(l.keeps, "frame")} between chunks`) : null, l.output ? el("small", {}, " graph output, compared") : null,
         diverges ? el("strong", { class: "failed" }, ` differs first${diagnosis.chunk !== null && diagnosis.chunk !== undefined ? `: chunk ${diagnosis.chunk}` : ""}${diagnosis.frame !== null && diagnosis.frame !== undefined ? `, frame ${diagnosis.frame} of this tensor` : ""}${diagnosis.channel !== null && diagnosis.channel !== undefined ? `, channel ${diagnosis.channel}` : ""}`) : null),
       el("td", { class: "n wideonly" }, l.frames === null ? "" : String(l.frames)),
       el("td", { class: "n" }, l.changes_db === null ? "" : [el("span", { class: "meter" }, el("i", { style: `width: ${Math.max(0, Math.min(100, l.changes_db))}%` })), " ", l.changes_db.toFixed(1), drop >= 6 ? el("span", { class: "drop" }, ` −${drop.toFixed(0)}`) : null]),
@@ -124,7 +125,7 @@ function layers(found, diagnosis) {
   });
   const heads = [["", ""], ["layer", ""], ["frames a chunk", "n wideonly"], ["SQNR, dB", "n"], ["clipped", "n wideonly"], ["saturated", "n wideonly"]];
   return el("figure", { class: "wide" }, el("h3", {}, "Layers of the streaming file, from input to output"),
-    wrong >= 0 && wrong !== null && wrong !== undefined && diagnosis ? el("p", { class: "said" }, `First divergence: ${found[wrong].operator} ${found[wrong].node}, ${found[wrong].tensor === found[wrong].node || found[wrong].tensor.startsWith("PPQ_Variable_") ? "" : `tensor ${found[wrong].tensor}, `}layer ${wrong} of ${found.length - 1}.`) : null,
+    wrong >= 0 && wrong !== null && wrong !== undefined && diagnosis ? el("p", { class: "said" }, `First divergence: ${found[wrong].operator} ${found[wrong].node}, ${found[wrong].module ? `module ${found[wrong].module}, ` : ""}layer ${wrong} of ${found.length - 1}.`) : null,
     el("div", { class: "layers", tabindex: 0, role: "region", "aria-label": "Layers" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(([t, c]) => el("th", { scope: "col", class: c || null }, t || el("span", { "aria-hidden": "true" }, ""))))), el("tbody", {}, body))),
     el("figcaption", {}, "A square is a cache that the plan inserted. SQNR: what changes along time, float network against the quantized one; a red figure is what a layer loses (6 dB or more). Clipped: float values beyond the range; saturated: values at its ends."));
 }
@@ -138,9 +139,9 @@ function checks(row) {
       row.checks.accuracy ? el("tr", {}, el("td", {}, "offline run against the float model"), el("td", { class: row.checks.accuracy.outcome, "data-name": "outcome" }, row.checks.accuracy.outcome), el("td", { "data-name": "outputs" }, Object.entries(row.checks.accuracy.outputs).map(([n, v]) => `${n} ${v.toFixed(1)} dB`).join(", ")), el("td", { "data-name": "keeps" }, `keeps ${row.checks.accuracy.sqnr_db.toFixed(1)} dB, of the changes ${row.checks.accuracy.changes_db.toFixed(1)} dB`), el("td", { "data-name": "tolerance" }, `at least ${row.checks.accuracy.min_sqnr_db} dB`)) : null)));
 }
 
-function tolerances(found) {
+function tolerances(found, quantization) {
   const heads = ["check", "where", "allowed", "used", "kind", "reason"];
-  return el("section", { class: "wide" }, el("h3", {}, "Ledger of tolerances"), el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map(t => el("th", { scope: "col" }, t)))),
+  return el("section", { class: "wide" }, el("h3", {}, "Ledger of tolerances"), quantization ? el("p", { class: "soft" }, `Quantized with ${Object.entries(quantization).filter(([, v]) => v && JSON.stringify(v) !== "{}").map(([n, v]) => `${n} ${JSON.stringify(v)}`).join(", ")}.`) : null, el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map(t => el("th", { scope: "col" }, t)))),
     el("tbody", {}, found.map(t => el("tr", {}, heads.map(name => el("td", { "data-name": name }, t[name] || "–")))))));
 }
 
@@ -158,20 +159,25 @@ async function fillRoom(place, row, around) {
     const made = await comparison(p, p === worstFirst[0]);
     (p === worstFirst[0] ? first : drawn).push(...made.rows); later.push(...made.later);
   }
-  const timed = pictures.latency_us, timing = timed && el("div", { class: "chart", role: "img", "aria-label": "Time of each chunk" });
-  if (timed) later.push(() => latencies(timing, timed, row.deadline_us));
-  const l = row.latency_us;
+  const timed = pictures.latency_us, deadline = row.real_time_factor ? row.latency_us.median / row.real_time_factor : null;
+  const late = timed && deadline ? timed.reduce((n, us) => n + (us > deadline), 0) : 0;
+  const limit = deadline && { value: deadline, label: `deadline ${+deadline.toPrecision(4)} µs` };
+  const timing = timed && el("div", { class: "chart", role: "img", "aria-label": `Time of each chunk${deadline ? `; ${plural(late, "chunk")} of ${timed.length} later than the deadline` : ""}` });
+  if (timed) later.push(() => curve(timing, timed.map((_, i) => i), timed, "chunk", "µs", { least: 0, limit }));
+  const l = row.latency_us, task = row.checks.accuracy?.metric, none = `None: the device is ${row.substrate}${row.emulator ? ` (${row.emulator})` : ""}, and only a chip's own figures count.`;
   const grid = el("div", { class: "grid" }, diagnosed(row),
     row.rules.map(rule => el("section", { class: "wide" }, el("h3", {}, `Rule ${rule.id}: ${rule.title}`), el("p", {}, rule.text), el("p", {}, el("strong", {}, "Edit: "), rule.edit))),
-    first, (pictures.budget || []).map(budget), some(pictures.layers, found => layers(found, row.diagnosis)), drawn, checks(row), some(row.details.tolerances, tolerances),
-    el("section", {}, el("h3", {}, "Time of a chunk on the chip"), l ? figures([["Median", `${l.median} µs`], ["95%", `${l.p95} µs`], ["Longest", `${l.max} µs`]]) : el("p", { class: "soft" }, `None: the device is ${row.substrate}${row.emulator ? ` (${row.emulator})` : ""}, and only a chip's own time counts.`), timing),
+    first, (pictures.budget || []).map(budget), some(pictures.layers, found => layers(found, row.diagnosis)), drawn, checks(row), some(row.details.tolerances, found => tolerances(found, row.quantization)),
+    el("section", {}, el("h3", {}, "Time of a chunk on the chip"), l ? figures([["Median", `${l.median} µs`], ["95%", `${l.p95} µs`], ["99%", `${l.p99} µs`], ["Longest", `${l.max} µs`], ["Deadline", deadline ? `${+deadline.toPrecision(4)} µs, the time that its frames stand for; ${plural(late, "chunk")} of ${(timed?.length ?? row.chunks).toLocaleString("en")} later` : "none: the model declares no frame_seconds"], ["Real-time factor", row.real_time_factor]]) : el("p", { class: "soft" }, none), timing),
+    part("What it takes of the chip", row.resources ? figures(Object.entries(row.resources).map(([name, value]) => [name.replaceAll("_", " "), value === null ? "not measured" : value.toLocaleString("en")])) : el("p", { class: "soft" }, row.substrate === "silicon" ? "Not measured." : none)),
     some(row.details.alignment, found => part("What is compared with what", list(found))),
-    part("Fidelity to the float model", figures([["SQNR", row.sqnr_db === null ? "–" : `${row.sqnr_db.toFixed(2)} dB`], ["Cosine", row.cosine === null ? "–" : row.cosine.toFixed(6)]])),
+    part("Fidelity to the float model", figures([["Metric", task && `${task.streamed.toPrecision(4)} streamed, ${task.offline.toPrecision(4)} offline, ${task.float.toPrecision(4)} float model`], ["SQNR", row.sqnr_db === null ? "–" : `${row.sqnr_db.toFixed(2)} dB`], ["Cosine", row.cosine === null ? "–" : row.cosine.toFixed(6)]])),
     some(row.details.findings, found => part("Findings", list(found))), some(row.details.lane_warnings, found => part("20-bit lanes of the S3", list(found))), some(row.details.notes, found => part("Notes", list(found))),
     part("Files", list([...row.bundles.map(path => el("a", { href: path, class: "bundle" }, path)), el("a", { href: "logs/" }, "logs of the devices"), el("a", { href: "results.json" }, "results.json")]), some(Object.entries(row.artifacts), found => figures(found.map(([name, digest]) => [name, el("code", { title: digest }, digest.slice(0, 16))])))),
     some(row.details.replay, found => el("section", { class: "wide" }, el("h3", {}, "Replay"), found.map(text => el("pre", {}, text)))));
   place.replaceChildren(el("header", {}, el("h2", {}, row.id, " ", el("span", { class: row.outcome }, row.outcome), " ", el("span", { class: `tag ${row.substrate}` }, row.substrate)),
     el("div", { class: "doings" }, some(row.details.replay, found => copyButton(found[0])), around)), grid);
   place.hidden = false;
-  later.forEach(make => make());
+  tidy();
+  inTurn(later);
 }

@@ -51,6 +51,9 @@ class ModelRunner {
 
   virtual MemoryInfo Memory() = 0;
 
+  // What the model that was loaded last has cost so far; zeros for what is not known.
+  virtual QueryUsageReply Usage() { return QueryUsageReply(); }
+
   // Puts back what a vector unit's kernels rely on and other code of this core may have changed.
   // Called in Run's task right before and right after it. Returns what was found changed:
   // kChunkRoundingLost, kChunkMisaligned; 0 on chips without such a mode.

@@ -35,6 +35,7 @@ enum class Type : uint8_t {
   kUnload = 0x10,
   kReboot = 0x11,
   kSetBaud = 0x12,
+  kQueryUsage = 0x13,
   kBooted = 0xF0,
   kReject = 0xF1,
   kError = 0xFF,
@@ -57,6 +58,7 @@ enum class RejectReason : uint8_t { kGap = 1, kCorrupt = 2 };
 // `HelloReply.flags`.
 inline constexpr uint16_t kDeviceSimulated = 1;
 inline constexpr uint16_t kDeviceMeasuresTime = 2;
+inline constexpr uint16_t kDevicePulses = 4;
 
 // `Start.flags`.
 inline constexpr uint16_t kStartReset = 1;
@@ -560,6 +562,26 @@ struct SetBaudReply {
   template <typename Archive>
   void Serialize(Archive& archive) {
     archive(baud, trial_ms);
+  }
+};
+
+// `USAGE`.
+struct QueryUsage {
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive();
+  }
+};
+
+// What the model that was loaded last has cost so far; 0 for what is not known.
+struct QueryUsageReply {
+  uint32_t load_us = 0;
+  uint32_t internal_least = 0;
+  uint32_t psram_least = 0;
+  uint32_t stack_least = 0;
+  template <typename Archive>
+  void Serialize(Archive& archive) {
+    archive(load_us, internal_least, psram_least, stack_least);
   }
 };
 
