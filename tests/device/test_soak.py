@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 
 from espdl_hil.device.dut import Dut, DutConfig
-from espdl_hil.interpreter import load
 
 ROOT = Path(__file__).parents[2]
 BATCH = 500  # chunks of one stream
 MAX_GROWTH_BYTES = 8 << 20
 MAX_DRIFT = 0.05
-YARDSTICK_TURNS = 4
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -30,15 +28,6 @@ def processor_s(pid):
     """Processor seconds of this process and of *pid*: others use this machine as well."""
     clock = ~pid << 3 | 2  # what clock_getcpuclockid(3) makes of a process
     return time.process_time() + time.clock_gettime(clock)
-
-
-def yardstick_s(golden):
-    """Processor seconds of a fixed piece of like work: how slow the machine is just now."""
-    session = load(golden.model, "esp32s3")
-    started = time.process_time()
-    for chunk in golden.chunks * YARDSTICK_TURNS:
-        session.step(chunk)
-    return time.process_time() - started
 
 
 @pytest.fixture
@@ -61,7 +50,7 @@ def test_a_soak_leaves_memory_and_latency_flat(
     chunks = int(os.environ.get("HIL_SOAK_CHUNKS", "1000000"))
     pid, url = devkit_process
     batch = (streaming.chunks * (BATCH // len(streaming.chunks) + 1))[:BATCH]
-    seconds, busy_s, shares, host, devkit = [], [], [], [], []
+    seconds, busy_s, host, devkit = [], [], [], []
     with Dut(DutConfig("esp32s3", build_dir, port=url), models=package) as dut:
         model = dut.session.load("streaming")
         wanted = [result.outputs for result in model.stream(batch, reset=True)]
@@ -69,9 +58,7 @@ def test_a_soak_leaves_memory_and_latency_flat(
             started, busy = time.perf_counter(), processor_s(pid)
             results = model.stream(batch, reset=True)
             seconds.append((time.perf_counter() - started) / BATCH)
-            busy = (processor_s(pid) - busy) / BATCH
-            busy_s.append(busy)
-            shares.append(busy / yardstick_s(streaming))
+            busy_s.append((processor_s(pid) - busy) / BATCH)
             assert all(
                 np.array_equal(result.outputs[name], array)
                 for result, outputs in zip(results, wanted, strict=True)
@@ -81,9 +68,9 @@ def test_a_soak_leaves_memory_and_latency_flat(
             devkit.append(resident_bytes(pid))
         stats = dict(dut.session._transport.stats)
     tenth = max(1, len(seconds) // 10)
-    first, last, first_busy, last_busy, first_share, last_share = (
+    first, last, first_busy, last_busy = (
         1e3 * float(np.median(part))
-        for all_ in (seconds, busy_s, shares)
+        for all_ in (seconds, busy_s)
         for part in (all_[:tenth], all_[-tenth:])
     )
     grown = {
@@ -93,7 +80,6 @@ def test_a_soak_leaves_memory_and_latency_flat(
     with capsys.disabled():
         print(f"\nmedian ms a chunk, first and last tenth: {first:.3f}, {last:.3f}")
         print(f"of the processor: {first_busy:.3f}, {last_busy:.3f}")
-        print(f"in yardsticks: {first_share:.1f}, {last_share:.1f}")
         print(f"{chunks} chunks; memory grew by bytes: {grown}; {stats}")
     assert max(grown.values()) < MAX_GROWTH_BYTES
-    assert last_share / first_share - 1 < MAX_DRIFT
+    assert last_busy / first_busy - 1 < MAX_DRIFT
