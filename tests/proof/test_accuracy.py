@@ -61,6 +61,7 @@ def test_every_layer_has_its_rung(proof):
     rungs = proof.expected.ladder.rungs
 
     operators = [node.op_type for node in proof.expected.offline_graph.nodes]
+    operators.remove("RequantizeLinear")  # the float network has no such layer
     assert [rung.operator for rung in rungs] == ["Input", *operators]
     assert all(rung.changes_db > 3 for rung in rungs)
     modules = {rung.module: rung.node for rung in rungs}
@@ -71,7 +72,7 @@ def test_every_layer_has_its_rung(proof):
 
 @pytest.mark.parametrize(
     ("factor", "cause"),
-    [(0.05, "its range is clipped: 9"), (200.0, "it uses few of its 256 levels")],
+    [(0.01, "its range is clipped: 9"), (150.0, "it uses few of its 256 levels")],
 )
 def test_garbage_fails_and_the_layer_is_named(verified, factor, cause):
     result = verified(factor)

@@ -96,10 +96,10 @@ def once_streaming(monkeypatch):
         acts = [act] * times
         run = Stream.run
 
-        def act_and_run(stream, blocks):
+        def act_and_run(stream, blocks, progress=None):
             if len(blocks) > 1 and acts:
                 acts.pop()()
-            return run(stream, blocks)
+            return run(stream, blocks, progress)
 
         monkeypatch.setattr(Stream, "run", act_and_run)
         monkeypatch.setattr(stream_module, "MAX_STEPS", 1)  # a packet, so that each has a reply

@@ -43,7 +43,7 @@ def test_a_script_proves_a_model_without_pytest(model_file, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("SIMULATED ESP32-S3 v0.2 at rfc2217://")
-    assert lines[2].split() == ["residual", "1", "passed", "simulated", "22.8"]
+    assert lines[2].split() == ["residual", "1", "passed", "simulated", "40.9"]
     assert "1 row: 1 passed; 192 elements compared, 0 differ" in done.stdout
 
 

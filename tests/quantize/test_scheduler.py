@@ -205,7 +205,7 @@ def test_requests_share_a_process_that_is_replaced_when_it_has_died(
     second = seen("second")
     assert second == [first[0], str(tmp_path / "below"), "there", str(tmp_path / "below")]
     os.kill(int(first[0]), signal.SIGKILL)
-    wait_for(lambda: not alive(int(first[0])))
+    wait_for(lambda: scheduler._process.poll() is not None)  # all its threads
     assert seen("third")[0] != first[0]
 
 

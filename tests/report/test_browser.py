@@ -248,7 +248,8 @@ def every_cause(tmp_path_factory):
     from .large import make_row
 
     bad = make_row(8, wrong=(3, 7))
-    place = Place(3, 10, 7, "Conv", "/blocks.1/point/Conv", "/blocks.1/point/Conv_output_0")
+    names = ("/blocks.1/point/Conv", "/blocks.1/point/Conv_output_0", "blocks.1.point")
+    place = Place(3, 10, 7, "Conv", *names)
     rows = []
     for number, cause in enumerate(Cause):
         target = ("esp32s3", "esp32p4")[number % 2]

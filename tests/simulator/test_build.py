@@ -147,7 +147,7 @@ def test_a_library_of_another_abi(cache, one_file):
     with pytest.raises(ConfigError) as error:
         abi.bind(library)
     assert str(error.value) == (
-        f"the firmware core has ABI version 99, host/hil_host.h is of 3\n  hint: delete {library}"
+        f"the firmware core has ABI version 99, host/hil_host.h is of 4\n  hint: delete {library}"
     )
 
 
