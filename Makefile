@@ -14,7 +14,7 @@ QUICK := $(SLOW_ROOMS:%=--ignore=tests/%) $(SLOW_FILES:%=--ignore-glob='*/%') \
          -p no:espdl_hil.plugin -p no:pytest_embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test lint setup clean
+.PHONY: help demo quick test tests lint setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -26,9 +26,12 @@ quick: lint ## before each commit, under a minute: linters, types, quick tests, 
 	$(BIN)/pytest -q -x -n auto --dist loadfile $(QUICK) tests
 	$(BIN)/pytest -q -k '[esp32s3-tcn-int8-chunk3]' test_cases
 
-test: lint ## everything: linters, types, all tests with C++ sanitizers, the zoo
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --junitxml=$(JUNIT)/tests.xml tests
+test: setup ## everything: linters, types, all tests with C++ sanitizers, the zoo
+	$(MAKE) --jobs=2 lint tests
 	$(BIN)/pytest -q -n auto --junitxml=$(JUNIT)/zoo.xml test_cases
+
+tests: setup
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --junitxml=$(JUNIT)/tests.xml tests
 
 lint: setup ## format, lint, types, imports between rooms, CI files
 	$(BIN)/ruff format --check .
@@ -43,7 +46,7 @@ setup: $(VENV)/.ready ## the virtual environment
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean: ## remove the virtual environment, builds and reports

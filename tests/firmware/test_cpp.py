@@ -78,6 +78,7 @@ def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         tool("cmake")
 
 
+@pytest.mark.slow  # each simulated devkit is built from that list, in several calls
 def test_library_builds_from_the_plain_source_list(tmp_path: Path) -> None:
     """What ``sources.txt`` promises: one plain compiler call makes the shared library."""
     entries = [

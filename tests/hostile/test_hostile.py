@@ -49,7 +49,7 @@ def run(kind, seed, count):
 
 
 def test_mutated_files(sources):
-    outcomes = run("model_cases:mutated", 20260617, 600)
+    outcomes = run("model_cases:mutated", 20260617, 400)
     assert outcomes["ArtifactError"] + outcomes["refused"] > 150
     assert outcomes["ran"] > 15
     assert outcomes["uploaded"] > 6

@@ -20,7 +20,11 @@ def test_streams(hil):
 
 
 @pytest.mark.parametrize("mode", ["rewrite", "plain"])
-@pytest.mark.parametrize("processes", [(), ("-n1",)], ids=["alone", "worker"])
+@pytest.mark.parametrize(
+    "processes",
+    [(), pytest.param(("-n1",), marks=pytest.mark.slow)],
+    ids=["alone", "worker"],
+)
 def test_the_diagnosis_is_printed_whole_and_once(project, mode, processes):
     project.write("test_mine.py", DROPPED)
     run = project.pytest(*SIM, f"--assert={mode}", *processes)

@@ -120,6 +120,7 @@ def test_the_wheel_holds_every_page_as_it_is(reader, package):
     assert (shipped / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
 
 
+@pytest.mark.slow  # tests/proof/test_foreign.py has the tutorial's own script
 def test_of_the_tutorials_models_the_exporter_converts_the_tcn_wrongly():
     """The command of the page, from a checkout; `-m slow` lints all four."""
     page = (ROOT / "docs" / "from-the-tutorial.md").read_text(encoding="utf-8")

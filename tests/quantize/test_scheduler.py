@@ -136,7 +136,7 @@ print(os.environ == before, multiprocessing.get_start_method(allow_none=True),
 )
 
 
-@pytest.mark.parametrize("how", ["script", "standard input"])
+@pytest.mark.parametrize("how", ["script", pytest.param("standard input", marks=pytest.mark.slow)])
 def test_a_script_without_a_guard_runs_once_and_keeps_its_settings(
     tmp_path: Path, how: str
 ) -> None:
