@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 JUNIT := build/junit
 WORKERS ?= 4 # half of the tests' time is waiting for devices and deadlines
+# Hundreds of processes import the same modules: they are compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
 # Rooms whose tests start processes, compilers, exporters or whole devkits, random campaigns, and sweeps of all int16:
@@ -46,7 +48,7 @@ setup: $(VENV)/.ready ## the virtual environment
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean: ## remove the virtual environment, builds and reports
