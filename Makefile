@@ -49,6 +49,7 @@ setup: $(VENV)/.ready ## the virtual environment
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m compileall -q harness
 	touch $@
 
 clean: ## remove the virtual environment, builds and reports
