@@ -33,7 +33,7 @@ TIMING = Timing(repeat_s=0.1)
 
 @pytest.fixture
 def kit(tmp_path, flashed):
-    file = shutil.copy(flashed, tmp_path / "flash.bin")
+    file = shutil.copy(flashed, tmp_path / "paced.bin")  # that of `devkit` is in use
     with Devkit("esp32s3", flash_file=file, paced=True) as kit:
         yield kit
 

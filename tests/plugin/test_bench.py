@@ -252,8 +252,8 @@ def test_a_second_run_makes_and_writes_nothing(project, served):
     assert "0 bytes flashed, 0 bytes of models uploaded" in " ".join(second.stdout.split())
     assert artifacts(project) == made
     verdict_s = (project.folder / "order.txt").stat().st_mtime - started_s
-    print(f"first verdict after {verdict_s:.1f} s, {os.getloadavg()[0] / os.cpu_count():.1f} busy")
-    assert verdict_s < 5 * max(1.0, os.getloadavg()[0] / os.cpu_count())
+    print(f"first verdict after {verdict_s:.1f} s")
+    assert verdict_s < 5
 
 
 @pytest.mark.bench

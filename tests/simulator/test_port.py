@@ -27,11 +27,18 @@ def port():
     port.close()
 
 
-@pytest.fixture
-def client(port):
+@contextlib.contextmanager
+def connected(port):
+    """A client that has been greeted."""
     with socket.create_connection(("127.0.0.1", port.number)) as client:
         assert port.read(0.05) == b""
         client.recv(GREETING_BYTES)
+        yield client
+
+
+@pytest.fixture
+def client(port):
+    with connected(port) as client:
         yield client
 
 
@@ -277,9 +284,7 @@ def paced():
 
 @pytest.fixture
 def far(paced):
-    with socket.create_connection(("127.0.0.1", paced.number)) as client:
-        assert paced.read(0.05) == b""
-        client.recv(GREETING_BYTES)
+    with connected(paced) as client:
         yield client
 
 

@@ -28,7 +28,6 @@ class Device:
         port: The port as the user would name it.
         app_sha256: Hash of the app, as the device reports it.
         boot_nonce: Drawn at boot: another value is another boot.
-        quantization: The settings that it was quantized with; None for files from elsewhere.
         emulator: Name and version of what emulates the chip; empty if nothing does.
         espdl_version: ESP-DL that the app was built with.
         idf_version: ESP-IDF that it was built with.
