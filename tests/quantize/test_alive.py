@@ -68,7 +68,7 @@ def test_a_stimulus_beyond_the_calibration_is_found_with_its_share() -> None:
     assert check_range(noise(1.0), [noise(1.0)], {"x": -6}, 8) == []
     (finding,) = check_range(noise(2.0), [noise(1.0)], {"x": -6}, 8)
     assert finding.rule == "S404"
-    assert "% of input x are clipped (peak" in finding.message
+    assert "% of input 'x' are clipped (peak" in finding.message
 
 
 DEAD = network(["return F.relu(self.a(x) - 99)"], a="nn.Conv1d(4, 4, 1)")

@@ -66,7 +66,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME",
         help="name of header and namespace (default: MODEL_intBITS_chunkN)",
     )
-    parser.add_argument("--store", type=Path, metavar="DIR", help="the artifact store")
+    parser.add_argument(
+        "--hil-store", type=Path, metavar="DIR", help="folder of the artifact store"
+    )
     parser.set_defaults(func=run)
 
 
@@ -86,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
     command = shlex.join(["espdl-hil", *sys.argv[1:]])
     case = _case(options)
-    settings = Settings(SIM, (case.target,), report=REPORT, store=options.store)
+    settings = Settings(SIM, (case.target,), report=REPORT, store=options.hil_store)
     rig = Rig(settings, [case])
     book = RowBook(rig, command=command)
     with contextlib.closing(rig):

@@ -240,7 +240,7 @@ class Dut:
     @property
     def flashed_bytes(self) -> int:
         """Bytes written to flash so far, before compression."""
-        return getattr(self._board, "flashed_bytes", 0)
+        return self._board.flashed_bytes if self._board is not None else 0
 
     @property
     def uploaded_bytes(self) -> int:

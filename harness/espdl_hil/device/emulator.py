@@ -36,6 +36,7 @@ class Emulator:
     """
 
     is_usb_jtag: Final = False
+    flashed_bytes: Final = 0  # its flash is a file
 
     def __init__(self, port: str, machine: Machine | None = None) -> None:
         self.name = port

@@ -135,7 +135,7 @@ def check_range(
         if clipped > usual + _MORE_CLIPPED:
             peak = np.abs(stimulus[name]).max()
             message = (
-                f"{clipped:.1%} of input {name} are clipped (peak {peak:.3g}, range "
+                f"{clipped:.1%} of input {name!r} are clipped (peak {peak:.3g}, range "
                 f"{largest:.3g}); of the calibration {usual:.1%}"
             )
             findings.append(find(rules.OUT_OF_RANGE, "", message))

@@ -156,6 +156,10 @@ def _ending_with(handles: list[Any]) -> Iterator[None]:
 
 
 def _import_everything() -> None:
+    sys.modules["sympy"] = None  # type: ignore[assignment]  # half a second, for tables of onnxsim
+    import onnxsim  # noqa: F401
+
+    del sys.modules["sympy"]
     from espdl_hil.quantize import worker
 
     with scratch_folder() as scratch:
