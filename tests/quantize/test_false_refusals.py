@@ -185,7 +185,9 @@ def test_each_of_its_layers_is_what_the_exporter_computes(
 def test_groups_are_said_to_cost_more(results: dict[str, Artifacts | HarnessError]) -> None:
     made = results["groups int8 esp32s3"]
     assert isinstance(made, Artifacts)
-    assert any("a (Conv): ESP-DL has no 2 groups" in note for note in made.meta["notes"]["3"])
+    assert any(
+        "a (Conv): its 2 groups are written as one" in note for note in made.meta["notes"]["3"]
+    )
 
 
 def test_tables_that_are_exchanged_are_noticed(

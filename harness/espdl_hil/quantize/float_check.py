@@ -197,7 +197,7 @@ def _runner(path: Path, outputs: Sequence[str], module: Any) -> Callable[[Arrays
         raise QuantizeError(
             f"the ONNX graph does not load: {describe_error(error)}",
             stage="build",
-            hint=other_floats(module) or None,
+            hint=other_floats(module) or "compute with float32 throughout, without autocast",
         ) from error
     return run
 

@@ -147,12 +147,27 @@ def _check_nodes(proto: Any) -> None:
             stage="build",
             hint="nn.Identity and reshapes that change nothing leave no operator; add a layer",
         )
+    ends = {info.name for info in (*proto.graph.input, *proto.graph.output)}
+    for node in proto.graph.node:
+        if node.op_type == "Identity" and {node.input[0], node.output[0]} <= ends:
+            raise QuantizeError(
+                f"output {node.output[0]!r} is nothing but {node.input[0]!r} again",
+                stage="build",
+                hint="return each tensor once, and name each once in outputs",
+            )
     for node in proto.graph.node:
         if node.op_type in _DATA_SHAPED:
             raise refuse(rules.DATA_SHAPE, module_path(node.name), f"{node.op_type} gives it")
+    infos = onnx.shape_inference.infer_shapes(proto).graph
+    alone = {
+        info.name
+        for info in (*infos.value_info, *infos.input)
+        if [d.dim_value for d in info.type.tensor_type.shape.dim][1:2] == [1]
+    }
     for node in proto.graph.node:
         # esp-ppq: IndexError. Simplifying leaves out an initial state of zeros.
-        if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:]):
+        stateless = node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:])
+        if stateless and node.input[0] in alone:
             message = "its initial state is no input of forward"
             raise refuse(rules.STATE_DROPPED, module_path(node.name), message)
 
@@ -340,6 +355,6 @@ def _join_groups(proto: Any) -> None:
         proto.graph.initializer.append(onnx.numpy_helper.from_array(joined, node.input[1]))
         group.i = 1
         node.doc_string = (
-            f"ESP-DL has no {count} groups: they are one, with zeros in its filter, and {count} "
-            "times the multiplications"
+            f"its {count} groups are written as one with zeros in its filter, since ESP-DL has "
+            f"none: {count} times the multiplications"
         )

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from espdl_hil.errors import QuantizeError
 from espdl_hil.model import describe_error, raised_at
+from espdl_hil.streaming import refuse, rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +66,7 @@ def build_module(model: StreamingModel) -> Any:
             stage="build",
             hint="end build with: return network",
         )
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
     _check_parameters(module)
     return module.eval()
 
@@ -106,9 +110,7 @@ def run_module(
             stage="build",
             hint="return one tensor for each name in outputs, in that order: no dictionary",
         )
-    return {
-        name: value.numpy().astype(np.float32) for name, value in zip(outputs, values, strict=True)
-    }
+    return {name: value.float().numpy().copy() for name, value in zip(outputs, values, strict=True)}
 
 
 def check_run(module: Any, inputs: Arrays, outputs: Arrays) -> None:
@@ -116,6 +118,7 @@ def check_run(module: Any, inputs: Arrays, outputs: Arrays) -> None:
 
     Raises:
         QuantizeError: stage ``build``; names the module in training mode, or the line.
+        StreamingError: a batch normalization has no statistics of its own.
     """
     training = [name for name, child in module.named_modules() if name and child.training]
     if training:
@@ -125,6 +128,10 @@ def check_run(module: Any, inputs: Arrays, outputs: Arrays) -> None:
             stage="build",
             hint="leave .train() to the training script; what runs on the chip is .eval()",
         )
+    for name, child in module.named_modules():
+        if isinstance(child, _BatchNorm) and child.running_mean is None:
+            reason = "it keeps no running statistics, so it takes those of the whole sequence"
+            raise refuse(rules.NORMALIZATION, name, reason)
     spoiled = [name for name, value in outputs.items() if not np.isfinite(value).all()]
     if spoiled:
         with _Finite() as first:
@@ -198,6 +205,13 @@ def _check_parameters(module: Any) -> None:
         QuantizeError: stage ``build``; names every parameter and buffer that is so.
     """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]
+    if lazy:
+        raise QuantizeError(
+            f"parameters without a shape: {', '.join(lazy)}",
+            stage="build",
+            hint="give lazy modules their sizes, or run the network once at the end of build()",
+        )
     moved = [f"{n} on {tensor.device}" for n, tensor in tensors.items() if not tensor.is_cpu]
     if moved:
         raise QuantizeError(

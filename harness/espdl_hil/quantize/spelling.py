@@ -50,6 +50,13 @@ def _smallest(a: Any, b: Any = None, *rest: Any, **named: Any) -> Any:
     return a - F.relu(a - b)
 
 
+def _clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 - torch's names
+    if not isinstance(min, Tensor) and not isinstance(max, Tensor):
+        return NotImplemented
+    x = x if min is None else torch.maximum(x, torch.as_tensor(min))
+    return x if max is None else torch.minimum(x, torch.as_tensor(max))
+
+
 def _softplus(x: Tensor, beta: float = 1, *_: Any, **__: Any) -> Tensor:
     scaled = x if beta == 1 else x * beta
     result = F.relu(scaled) + torch.log(1 + torch.exp(-abs(scaled)))
@@ -115,6 +122,31 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     return (b.transpose(-1, -2) @ a.transpose(0, 1)).transpose(-1, -2)
 
 
+def _bmm(a: Tensor, b: Tensor) -> Tensor:
+    return a[0] @ b if a.shape[0] == 1 else NotImplemented
+
+
+def _cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    lengths = torch.sqrt((a * a).sum(dim)) * torch.sqrt((b * b).sum(dim))
+    return (a * b).sum(dim) / (lengths + eps)
+
+
+def _sinc(x: Tensor) -> Tensor:
+    return torch.where(x == 0, torch.ones(()), torch.sin(math.pi * x) / (math.pi * x))
+
+
+def _exp2(x: Tensor) -> Tensor:
+    return torch.exp(x * math.log(2))
+
+
+def _channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    return x.unflatten(1, (groups, x.shape[1] // groups)).transpose(1, 2).flatten(1, 2)
+
+
+def _nan_to_num(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return x  # a stimulus that gives NaN is refused
+
+
 def _vdot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum()
 
@@ -167,21 +199,21 @@ def _group_norm(
     return y if bias is None else y + bias.reshape(shape)
 
 
-def _adaptive_average(count: int) -> Callable[..., Tensor]:
+def _adaptive(count: int, whole: Any, pools: Any) -> Callable[..., Tensor]:
     """Pools whose windows are all of one size, over *count* axes."""
 
-    def spelled(x: Tensor, output_size: Any) -> Tensor:
+    def spelled(x: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
         given = output_size if isinstance(output_size, tuple | list) else (output_size,) * count
         sizes = [int(size) for size in x.shape[-count:]]
         wanted = [size if n is None else int(n) for n, size in zip(given, sizes, strict=True)]
-        if all(n == 1 for n in wanted) or any(s % n for s, n in zip(sizes, wanted, strict=True)):
+        uneven = any(s % n for s, n in zip(sizes, wanted, strict=True))
+        if return_indices or uneven or all(n == 1 for n in wanted):
             return NotImplemented
         for axis, (size, n) in enumerate(zip(sizes, wanted, strict=True), x.dim() - count):
             if n == 1 < size:
-                x = x.mean(axis, keepdim=True)
+                x = whole(x, axis, keepdim=True)
         window = [s // n if n > 1 else 1 for s, n in zip(sizes, wanted, strict=True)]
-        pool = F.avg_pool1d if count == 1 else F.avg_pool2d
-        return pool(x, window, window) if math.prod(window) > 1 else x
+        return pools[count - 1](x, window, window) if math.prod(window) > 1 else x
 
     return spelled
 
@@ -206,8 +238,10 @@ def _conv1d(
     return y.squeeze(0).transpose(0, 1)
 
 
+_AVERAGES = (F.avg_pool1d, F.avg_pool2d)
+_MAXIMA = (F.max_pool1d, F.max_pool2d)
 SPELLINGS: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys((torch.abs, Tensor.abs, Tensor.__abs__), _abs),
+    **dict.fromkeys((torch.abs, torch.absolute, Tensor.abs, Tensor.__abs__), _abs),
     **dict.fromkeys((torch.max, torch.maximum, Tensor.max, Tensor.maximum), _largest),
     **dict.fromkeys((torch.min, torch.minimum, Tensor.min, Tensor.minimum), _smallest),
     F.softplus: _softplus,
@@ -231,7 +265,16 @@ SPELLINGS: dict[Any, Callable[..., Any]] = {
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     F.group_norm: _group_norm,
-    F.adaptive_avg_pool1d: _adaptive_average(1),
-    F.adaptive_avg_pool2d: _adaptive_average(2),
+    F.adaptive_avg_pool1d: _adaptive(1, torch.mean, _AVERAGES),
+    F.adaptive_avg_pool2d: _adaptive(2, torch.mean, _AVERAGES),
+    F.adaptive_max_pool1d: _adaptive(1, torch.amax, _MAXIMA),
+    F.adaptive_max_pool2d: _adaptive(2, torch.amax, _MAXIMA),
+    **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip), _clamp),
+    **dict.fromkeys((torch.bmm, Tensor.bmm), _bmm),
+    F.cosine_similarity: _cosine_similarity,
+    **dict.fromkeys((torch.sinc, Tensor.sinc), _sinc),
+    **dict.fromkeys((torch.exp2, Tensor.exp2), _exp2),
+    **dict.fromkeys((F.channel_shuffle, torch.channel_shuffle), _channel_shuffle),
+    **dict.fromkeys((torch.nan_to_num, Tensor.nan_to_num), _nan_to_num),
     F.conv1d: _conv1d,
 }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MADE_UP = re.compile(r"PPQ_(Operation|Variable)_\d+|\.(front|back)$")
 _COUNTED = re.compile(r"[A-Z][A-Za-z]+_\d+")  # Reshape_0: the optimizer's own
+_TRACED = re.compile("/|onnx::")  # constants that the tracer has named
 _BEHIND_ANOTHER = {"Swish": 2}  # parts of a name that are no module: it carries its Sigmoid's
 _QUOTED = re.compile(r"\b\w+ '(/[^']+)'")  # Conv '/c/Conv'
 
@@ -80,7 +81,7 @@ def readable(text: str, graph: NeutralGraph) -> str:
     text = _QUOTED.sub(lambda found: module_path(found[1]), text)
     ends = {*graph.inputs, *graph.outputs, *graph.constants}
     names = {node.name: _node_name(node.name, graph) for node in graph.nodes}
-    names |= {name: "a constant" for name in graph.constants if "::" in name}
+    names |= {name: "a constant" for name in graph.constants if _TRACED.match(name)}
     for tensor, node in graph.producers.items():
         if tensor not in ends:
             shown = names[node.name]
