@@ -207,13 +207,13 @@ def _difference(wanted: Arrays, found: Arrays) -> str:
     for name, value in wanted.items():
         other = found[name]
         if value.shape != other.shape:
-            return f"output {name} of the trace is {other.shape}, of the module {value.shape}"
+            return f"output {name!r} of the trace is {other.shape}, of the module {value.shape}"
         same = (value == other) | (np.isnan(value) & np.isnan(other))
         error = np.where(same, 0, np.abs(np.where(same, 0, value) - np.where(same, 0, other)))
         peak = np.abs(value[np.isfinite(value)]).max(initial=0)
         if not (error <= TOLERANCE * peak + _NOISE).all():
             worst = np.nanmax(error, initial=0)
-            return f"output {name} of the trace differs by up to {worst:.3g} of {peak:.3g}"
+            return f"output {name!r} of the trace differs by up to {worst:.3g} of {peak:.3g}"
     return ""
 
 

@@ -213,7 +213,8 @@ def _not_exported(error: Exception, module: Any) -> Exception:
         places = lines_of(module, rf"\b{word}\b" if word else "") or lines_of(module, "def forward")
     what = f"torch cannot export {named[1]} to ONNX" if named else reason
     refusal = refuse(rules.UNRUNNABLE, places[0] if places else "forward", what)
-    edits = (edit for word, edit in EDITS.items() if word.islower() and word in reason.lower())
+    words = {"stft": EDITS["fft"], **EDITS}
+    edits = (edit for word, edit in words.items() if word.islower() and word in reason.lower())
     refusal.hint = next(edits, refusal.hint)
     return refusal
 
