@@ -33,7 +33,9 @@ def test_outputs_that_change_pass() -> None:
 
 @pytest.mark.parametrize("dead", [output(0, 0), output(3, -5)], ids=["zero", "constants"])
 def test_one_output_that_never_changes_is_refused(dead: Output) -> None:
-    with pytest.raises(QuantizeError, match="output 'level' of the quantized network never changes"):
+    with pytest.raises(
+        QuantizeError, match="output 'level' of the quantized network never changes"
+    ):
         check_alive({"mask": output(MOVING), "level": dead})
 
 

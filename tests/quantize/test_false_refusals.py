@@ -115,6 +115,11 @@ MODELS = {
         c="nn.ConvTranspose2d(2, 2, (1, 4), stride=(1, 2), padding=(0, 1))",
         n="nn.BatchNorm2d(2)",
     ),
+    "nothing_by_nothing": network(  # frames of zeros, whose length is 0
+        ["y = F.relu(self.a(F.pad(x, (2, 0))) - 0.5)", "return self.b(F.normalize(y, dim=1))"],
+        a=CONV,
+        b=POINT,
+    ),
     "norms": network(
         [
             "y = self.m(x.transpose(1, 2).unflatten(2, (2, 2))).flatten(2)",
@@ -170,7 +175,7 @@ def test_its_stream_equals_its_offline_run(
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("name", ["groups", "norms"])
+@pytest.mark.parametrize("name", ["groups", "norms", "nothing_by_nothing"])
 def test_each_of_its_layers_is_what_the_exporter_computes(
     results: dict[str, Artifacts | HarnessError], name: str, bits: int
 ) -> None:

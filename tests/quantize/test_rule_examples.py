@@ -40,6 +40,7 @@ _TWO_STATES = _STATE.replace('"h": (1, 1, 8)', '"h": (1, 1, {}), "c": (1, 1, 8)'
 _FED = 'outputs=("y", "hn"), state={"h": "hn"})'
 _BOTH_FED = 'outputs=("y", "hn", "cn"), state={"h": "hn", "c": "cn"})'
 _LSTM = "y, (hn, cn) = lstm(x.transpose(1, 2), (h, c))\n"
+_ONE = "conv = nn.Conv1d(4, 1, 1)\ny = conv(x)\nreturn y / (1 + y.abs())\n"
 _WIDE = "\nStreamingModel(bits=(16,))"
 _PARTS = _CONV + "a = conv(x).transpose(1, 2).unflatten(2, (2, 4))\nb = a.transpose(2, 3)\n"
 OPERATORS = {
@@ -52,6 +53,12 @@ OPERATORS = {
     "CumSum": (
         _CONV + "return conv(x).cumsum(2)",
         _CONV + "return F.avg_pool1d(F.pad(conv(x), (7, 0)), 8, 1)",
+    ),
+    "Div": (
+        _ONE + "StreamingModel(chunk_frames=(1,))",
+        _ONE + "StreamingModel(chunk_frames=(2,))",
+        _ONE.replace("(4, 1, 1)", "(4, 2, 1)") + "StreamingModel(chunk_frames=(1,))",
+        _ONE + "StreamingModel(chunk_frames=(1,), bits=(16,))",
     ),
     "Einsum": (
         _CONV + 'linear = nn.Linear(8, 5)\nreturn torch.einsum("bct,dc->bdt", conv(x), '

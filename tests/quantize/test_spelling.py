@@ -23,6 +23,7 @@ ACTIVATIONS = (
     "self.one(y) + self.four(z)",
     "1 / (1 + y * y) + (2 + z * z).reciprocal()",
     "torch.lerp(y, z, 0.25)",
+    "y**2 + z.pow(3) - torch.pow(z, 4)",
 )
 AXES = (
     "y.flip(1) + torch.flip(z, (1,))",

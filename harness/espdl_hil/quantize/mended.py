@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import esp_ppq.api.espdl_interface
 import esp_ppq.parser.espdl.helper
 import esp_ppq.parser.espdl.layout_patterns
+import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from esp_ppq.core import TargetPlatform
 from esp_ppq.executor.base import OPERATION_FORWARD_TABLE, register_operation_handler
@@ -14,7 +16,7 @@ from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 from esp_ppq.parser.espdl.layout_patterns import FuseTransposeActivationPattern
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def install() -> None:
@@ -27,6 +29,8 @@ def install() -> None:
     for platform in filter(OPERATION_FORWARD_TABLE.__contains__, TargetPlatform):
         register_operation_handler(_layer_norm, "LayerNormalization", platform)
         register_operation_handler(_conv_transpose, "ConvTranspose", platform)
+        divide = OPERATION_FORWARD_TABLE[platform]["Div"]
+        register_operation_handler(functools.partial(_div, divide), "Div", platform)
 
 
 class FuseTransposeActivation(FuseTransposeActivationPattern):
@@ -50,6 +54,12 @@ def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
     builder.head -= 16
     builder.Bytes[builder.head : builder.head + 16] = data
     return builder.Offset()
+
+
+def _div(divide: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """0 / 0 is 0, as on the chip: a quantized divisor may be 0 where the float one is not."""
+    result = divide(*arguments, **named)
+    return torch.where(torch.isnan(result), torch.zeros_like(result), result)
 
 
 def _layer_norm(op: Any, values: Sequence[Any], *_: Any) -> Any:

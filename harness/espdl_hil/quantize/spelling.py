@@ -91,6 +91,13 @@ def _prelu(x: Tensor, weight: Tensor) -> Tensor:
     return F.relu(x) - weight.reshape(-1, *(1,) * (x.dim() - 2)) * F.relu(-x)
 
 
+def _power(x: Tensor, exponent: Any) -> Tensor:
+    if not isinstance(x, Tensor) or exponent not in (2, 3, 4):
+        return NotImplemented  # powf of what is below zero is NaN once the exponent is quantized
+    square = x * x
+    return square if exponent == 2 else square * (x if exponent == 3 else square)
+
+
 def _reciprocal(x: Tensor) -> Tensor:
     return torch.ones(()) / x
 
@@ -180,8 +187,7 @@ def _rms_norm(
     x: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None
 ) -> Tensor:
     axes = tuple(range(-len(normalized_shape), 0))
-    least = torch.finfo(x.dtype).eps if eps is None else eps
-    y = x / torch.sqrt((x * x).mean(axes, keepdim=True) + least)
+    y = x / torch.sqrt((x * x).mean(axes, keepdim=True) + (eps or torch.finfo(x.dtype).eps))
     return y if weight is None else y * weight
 
 
@@ -244,6 +250,7 @@ SPELLINGS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.abs, torch.absolute, Tensor.abs, Tensor.__abs__), _abs),
     **dict.fromkeys((torch.max, torch.maximum, Tensor.max, Tensor.maximum), _largest),
     **dict.fromkeys((torch.min, torch.minimum, Tensor.min, Tensor.minimum), _smallest),
+    **dict.fromkeys((torch.pow, Tensor.pow, Tensor.__pow__), _power),
     F.softplus: _softplus,
     F.mish: _mish,
     F.selu: _selu,
