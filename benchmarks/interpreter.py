@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 RUNS = 5
 RUN_S = 0.3  # each run repeats until this much time has passed
+LANE_RUNS = 31  # of one step each, so that both sides meet the same neighbours
 TARGET = "esp32s3"
 
 
@@ -223,15 +224,15 @@ def quantize(net: Net, folder: Path) -> tuple[Any, Path]:
     return graph, path
 
 
-def medians_s(*calls: Callable[[], object]) -> list[float]:
-    """Seconds of CPU that each call takes: medians of `RUNS` runs, which take turns."""
+def medians_s(*calls: Callable[[], object], runs: int = RUNS, run_s: float = RUN_S) -> list[float]:
+    """Seconds of CPU that each call takes: medians of some runs, which take turns."""
     figures: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
-    for _ in range(RUNS):
+    for _ in range(runs):
         for call, mine in zip(calls, figures, strict=True):
             count, start = 0, time.process_time()
-            while (spent := time.process_time() - start) < RUN_S:
+            while (spent := time.process_time() - start) < run_s or not count:
                 call()
                 count += 1
             mine.append(spent / count)
@@ -339,7 +340,8 @@ def measure_lanes(path: Path) -> bool:
         execution = load(net, TARGET)
         with exact_sums():
             plain = load(net, TARGET)
-        ours, theirs = medians_s(*(partial(run.step, feeds) for run in (execution, plain)))
+        steps = (partial(run.step, feeds) for run in (execution, plain))
+        ours, theirs = medians_s(*steps, runs=LANE_RUNS, run_s=0.0)
         execution.reset()
         execution.step(feeds)
         short |= ours > goal * theirs
