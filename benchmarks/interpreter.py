@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def tcn() -> Any:
 
     nn = layers()
 
-    class Block(nn.Module):
+    class Block(torch.nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
             self.depthwise = nn.Conv1d(inputs, inputs, 3, dilation=2, groups=inputs)
@@ -78,7 +79,7 @@ def tcn() -> Any:
             x = self.depthwise(nn.functional.pad(x, (4, 0)))
             return nn.functional.silu(self.norm(self.pointwise(x)))
 
-    class Tcn(nn.Module):
+    class Tcn(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.widen = Block(16, 32)
@@ -126,6 +127,8 @@ def conv_stack() -> Any:
 
 def mobilenet() -> Any:
     """A network of MobileNetV2's size and blocks, for 224 x 224 pictures."""
+    import torch
+
     nn = layers()
 
     def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[Any]:
@@ -135,7 +138,7 @@ def mobilenet() -> Any:
             nn.BatchNorm2d(outputs),
         ]
 
-    class Inverted(nn.Module):
+    class Inverted(torch.nn.Module):
         def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
             super().__init__()
             wide = inputs * expand
@@ -317,14 +320,12 @@ def scaled_filters(graph: Any, share: float) -> Any:
 @contextmanager
 def exact_sums() -> Iterator[None]:
     """Load without accumulators, as if no lane were ever full."""
-    from espdl_hil.operators import conv, gemm
-
-    kept = conv.saturation_of
-    conv.saturation_of = gemm.saturation_of = lambda *_: None
-    try:
+    name = "espdl_hil.operators.{}.saturation_of"
+    with (
+        patch(name.format("conv"), return_value=None),
+        patch(name.format("gemm"), return_value=None),
+    ):
         yield
-    finally:
-        conv.saturation_of = gemm.saturation_of = kept
 
 
 def measure_lanes(path: Path) -> bool:
