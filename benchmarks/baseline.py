@@ -44,7 +44,15 @@ def record(path: Path) -> None:
     path.write_text(json.dumps({"what": what, "medians_us": medians}) + "\n")
 
 
-def alarms(medians, runs, *, mixed, factor=1.0, trials=TRIALS, seed=1):
+def alarms(
+    medians: list[float],
+    runs: int,
+    *,
+    mixed: bool,
+    factor: float = 1.0,
+    trials: int = TRIALS,
+    seed: int = 1,
+) -> tuple[int, int]:
     """Trials that were called slower, and faster."""
     rng = random.Random(seed)
     counts = dict.fromkeys(Change, 0)

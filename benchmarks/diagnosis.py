@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from campaign.device import Device
@@ -101,7 +101,7 @@ def observe(device: Device, subject: Subject, trial: Trial) -> list[StepResult]:
         return model.stream([subject.chunks[number] for number in order], reset=trial.reset)
 
 
-def _same(expected: Sequence[dict], observed: Sequence[dict]) -> bool:
+def _same(expected: Sequence[dict[str, Any]], observed: Sequence[dict[str, Any]]) -> bool:
     pairs = zip(expected, observed, strict=True)
     return all(np.array_equal(a[name], b[name]) for a, b in pairs for name in a)
 

@@ -24,15 +24,14 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espdl_hil.model import importing_from, load_model
-from espdl_hil.quantize import Recipe
-from espdl_hil.quantize.prepare import START_TIMEOUT_S, TIMEOUT_S, start_scheduler
-from espdl_hil.quantize.scheduler import Request
+from espdl_hil.quantize import Artifacts, Recipe, Store, one_scheduler, prepare
 from espdl_hil.quantize.stimulus import make_calibration
 
 if TYPE_CHECKING:
@@ -113,20 +112,23 @@ def ratio(ours: Sequence[Cost], theirs: Sequence[Cost]) -> float:
 def product(recipes: Sequence[Recipe]) -> Cost:
     """Make recipes in a fresh store; return the cost of each after the imports."""
     with (
+        tempfile.TemporaryDirectory() as first,
         tempfile.TemporaryDirectory() as store,
-        tempfile.TemporaryFile() as output,
-        start_scheduler(output) as (process, channel),
+        one_scheduler(),
     ):
-        channel.send(Request(recipes, Path(store), 1, TIMEOUT_S))
-        assert channel.poll(START_TIMEOUT_S)
-        before_s = cpu_of(process.pid)
-        assert channel.recv() is None
-        start_s = time.perf_counter()
-        replies = [channel.recv() for _ in recipes]
+        prepare(recipes[:1], Store(Path(first)), jobs=1)  # starts the process
+        (process,) = map(int, children().split())
+        before_s, start_s = cpu_of(process) + time.process_time(), time.perf_counter()
+        results = prepare(recipes, Store(Path(store)), jobs=1)
         wall_s = time.perf_counter() - start_s
-        cpu_s = cpu_of(process.pid) - before_s
-    assert all(reply.entry for reply in replies), replies
+        cpu_s = cpu_of(process) + time.process_time() - before_s
+    assert all(isinstance(result, Artifacts) for result in results.values()), results
     return Cost(wall_s / len(recipes), cpu_s / len(recipes))
+
+
+def children() -> str:
+    """The processes that this thread has started."""
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
 
 
 def cpu_of(process: int) -> float:
@@ -147,6 +149,7 @@ class Tutorial:
         self._shape = list(shape)
         self._batches = [torch.from_numpy(b[self._name]) for b in make_calibration(model)]
         assert model.source is not None
+        assert model.build is not None
         torch.manual_seed(model.seed)
         with importing_from(model.source.parent):
             self._module = model.build().eval()

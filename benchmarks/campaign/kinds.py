@@ -64,12 +64,13 @@ class NoPlace(Exception):  # noqa: N818 - nothing is wrong, the fault has no pla
 
 
 KINDS: list[Kind] = []
+Draw = TypeVar("Draw", bound="Callable[[Subject, Random], Trial | faults.Fault]")
 
 
-def kind(name: str, area: str, cause: Cause) -> Callable[[Callable], Callable]:
+def kind(name: str, area: str, cause: Cause) -> Callable[[Draw], Draw]:
     """Add the decorated function to ``KINDS``; it may return a fault alone instead of a trial."""
 
-    def note(draw: Callable[[Subject, Random], Trial | faults.Fault]) -> Callable:
+    def note(draw: Draw) -> Draw:
         def trial(subject: Subject, rng: Random) -> Trial:
             drawn = draw(subject, rng)
             return drawn if isinstance(drawn, Trial) else Trial((drawn,))
@@ -393,8 +394,10 @@ def requantization(subject: Subject, rng: Random) -> faults.Fault:
 
 @kind("other chip's rounding", "arithmetic", Cause.ROUNDING)
 def other_rounding(subject: Subject, rng: Random) -> faults.Fault:
-    mode = "up" if usual_mode(subject.target) == "even" else "even"
-    return faults.RoundsOtherwise(summing(subject), mode)
+    layer = summing(subject)
+    if usual_mode(subject.target) == "even":
+        return faults.RoundsOtherwise(layer, "up")
+    return faults.RoundsOtherwise(layer, "even")
 
 
 @kind("rounds down", "arithmetic", Cause.ROUNDING)

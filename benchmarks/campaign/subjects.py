@@ -19,7 +19,7 @@ from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.errors import HarnessError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_models
-from espdl_hil.proof.explain import Mismatch, mismatch_of
+from espdl_hil.proof.explain import mismatch_of
 from espdl_hil.quantize import Artifacts, Recipe, Store, prepare
 from espdl_hil.targets import DEVKIT_TARGETS
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from espdl_hil.compare.alignment import AlignmentLike
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
-    from espdl_hil.diagnosis.mismatch import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
     from espdl_hil.espdl import Graph
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
@@ -108,6 +108,7 @@ class Subject:
 
     def compare_offline(self, observed: Sequence[Tensors]) -> StreamVerdict:
         """The verdict against the offline model, which the subject must have."""
+        assert self.offline is not None
         graph, inputs = self.offline
         whole = interpreter.load(graph, self.target).step(dict(inputs))
         count, alignments = len(self.chunks), self.plan.alignments
@@ -136,7 +137,7 @@ class Subject:
     ) -> Mismatch:
         """What the product makes of a verdict that failed; *changes* to what it is made from."""
         model = SimpleNamespace(name=self.name)
-        case = SimpleNamespace(model=model, target=self.target, bits=self.bits)
+        case: Any = SimpleNamespace(model=model, target=self.target, bits=self.bits)
         known = {"graph": self.graph, "chunks": self.chunks, "offline": self.offline, **changes}
         return mismatch_of(
             case, self.plan, verdict, streaming=True, observed=observed, steps=steps, **known

@@ -12,7 +12,8 @@ import pytest
 
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError
-from espdl_hil.report import Details, History, render_history, trends
+from espdl_hil.report import Details, History, Latency, render_history, trends
+from espdl_hil.report.row import Resources
 
 from .conftest import one_element
 from .test_html import Page
@@ -95,9 +96,25 @@ def test_a_newer_file_is_left_alone(tmp_path):
         made.execute("PRAGMA user_version = 99")
     made.close()
     before = file.read_bytes()
-    with pytest.raises(ConfigError, match="is of version 99, this release knows 1"):
+    with pytest.raises(ConfigError, match="is of version 99, this release knows 2"):
         History(file)
     assert file.read_bytes() == before
+
+
+def test_an_older_file_is_extended_and_keeps_its_runs(results, tmp_path):
+    file = tmp_path / "history"
+    with History(file) as history:
+        history.append(results)
+    with sqlite3.connect(file) as older:
+        older.execute("ALTER TABLE rows DROP COLUMN internal_peak_bytes")
+        older.execute("ALTER TABLE rows DROP COLUMN psram_peak_bytes")
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+    for number in (2, 3):
+        with History(file) as history:
+            assert history.set_aside is None
+            assert history.append(results) == number
+            assert [run["total"] for run in history.runs(9)] == [3] * number
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
@@ -158,6 +175,23 @@ def test_the_first_run_with_a_change_and_what_changed_along(told):
         "file chunk3.espdl"
     ]
     assert (trend.runs, trend.flakes) == ((1, 2, 3, 4), ())
+
+
+def test_time_and_memory_have_trends_on_silicon(told):
+    def row(median_us, internal):
+        taken = Resources(240, 5000, 900000, 81000, 1000, 20000, internal, 71_680, 9000)
+        figures = {"latency_us": Latency(median_us, 900, 900, 900), "resources": taken}
+        return {"substrate": "silicon", "sqnr_db": 31.0, **figures}
+
+    (trend,) = told(row(800, 40_960), row(815, 41_860), row(832, 43_008))
+    assert trend.memory == {"internal RAM": (40_960, 41_860, 43_008), "PSRAM": (71_680,) * 3}
+    assert [event.what for event in trend.events] == [
+        ("time of a chunk 815 → 832 µs", "internal RAM 41,860 → 43,008 bytes")
+    ]
+    text = render_history("tcn", [trend])
+    last = {"SQNR, dB": 31, "µs a chunk": 832, "internal RAM, KiB": 42, "PSRAM, KiB": 70}
+    for figure, value in last.items():
+        assert f'aria-label="{figure}, of {trend.id} over its runs, {value:.1f} now"' in text
 
 
 def test_a_flake_is_a_failure_of_files_that_also_pass(told):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +133,50 @@ def test_sources_that_do_not_compile(cache, one_file):
     assert message.startswith(f"the firmware core does not compile: {one_file}:1:14: error: ")
     assert hint.startswith("  hint: the command was: ")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+SLOW = """#!/bin/sh
+[ "$1" = --version ] && exec c++ --version
+sleep 60 &
+echo $$ $! > {pids}
+[ -e {ready} ] || wait
+exec c++ "$@"
+"""
+
+
+def test_a_killed_process_leaves_no_compiler(tmp_path, cache, one_file, monkeypatch):
+    pids, ready, slow = (tmp_path / name for name in ("pids", "ready", "slow"))
+    slow.write_text(SLOW.format(pids=pids, ready=ready))
+    slow.chmod(0o755)
+    monkeypatch.setenv("CXX", str(slow))
+    builder = multiprocessing.get_context("fork").Process(target=core_library)
+    builder.start()
+    assert wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    compilers = pids.read_text().split()
+    builder.kill()
+    builder.join()
+    assert wait_until(lambda: not any(map(is_running, compilers)), 1)
+    assert [path.suffix for path in cache.iterdir() if path.is_dir()] == [".unfinished"]
+    ready.touch()
+    assert core_library().is_file()  # and so is a compiler that leaves a process of its own
+    assert wait_until(lambda: not any(map(is_running, pids.read_text().split())), 1)
+    assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".so"]
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(true, limit_s=20):
+    end_s = time.monotonic() + limit_s
+    while not true():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def test_a_cache_that_is_not_a_folder(tmp_path, one_file, monkeypatch):

@@ -148,6 +148,7 @@ class Saturation:
         self._exact = bound < DOUBLE_EXACT
         risky = wide[:, self._risky]
         self._weights: Array = risky.astype(np.float32 if bound < FLOAT_EXACT else np.float64)
+        self._magnitudes: Array = np.abs(self._weights)
         self._any = _Room.of(np.abs(risky), up, np.abs(risky), down)
         self._positive = _Room.of(np.maximum(risky, 0), up, np.maximum(-risky, 0), down)
 
@@ -209,8 +210,11 @@ class Saturation:
         if not self._exact:
             return np.repeat(far, len(channels)), np.tile(channels, len(far))
         up, down = self._up[reached], self._down[reached]
-        x, weights = rows[far].astype(self._weights.dtype), self._weights[:, reached]
-        magnitude = (np.abs(x) @ np.abs(weights)).astype(np.float64)
+        sides = self._weights, self._magnitudes
+        if len(reached) < len(self._risky):
+            sides = sides[0][:, reached], sides[1][:, reached]
+        x, weights, magnitudes = rows[far].astype(self._weights.dtype), *sides
+        magnitude = (np.abs(x) @ magnitudes).astype(np.float64)
         total = x @ weights
         which, column = np.nonzero((magnitude + total > 2 * up) | (magnitude - total > 2 * down))
         return far[which], channels[column]
@@ -230,7 +234,15 @@ class Saturation:
                 terms = np.add.reduceat(terms, accumulators.starts, axis=1)
             limit = accumulators.high[channel].astype(kind)
             sums = self._products.bias[channel].astype(kind)
-            exact = sums + terms.sum(1)
+            running = np.cumsum(terms, axis=1, dtype=kind)
+            exact = sums + running[:, -1]
+            leaves = np.flatnonzero(
+                (sums + running.max(1) > limit) | (sums + running.min(1) < ~limit)
+            )
+            if not len(leaves):
+                continue
+            row, channel, terms = row[leaves], channel[leaves], terms[leaves]
+            limit, sums, exact = limit[leaves], sums[leaves], exact[leaves]
             for term in np.ascontiguousarray(terms.T):
                 np.add(sums, term, out=sums)
                 np.minimum(sums, limit, out=sums)

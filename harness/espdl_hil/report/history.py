@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.report.row import Row
 
-VERSION = 1  # of the tables, in SQLite's user_version
+VERSION = 2  # of the tables, in SQLite's user_version
 BUSY_S = 60.0  # other processes append in milliseconds; a network drive may take longer
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES = """
@@ -36,9 +36,15 @@ CREATE TABLE rows (
   target TEXT NOT NULL, bits INTEGER NOT NULL, chunk_frames INTEGER, board TEXT NOT NULL,
   outcome TEXT NOT NULL, cause TEXT NOT NULL, sqnr_db REAL, differing INTEGER NOT NULL,
   latency_us REAL, artifacts TEXT NOT NULL, outputs TEXT NOT NULL,
+  internal_peak_bytes INTEGER, psram_peak_bytes INTEGER,
   PRIMARY KEY (run, id)) WITHOUT ROWID;
 CREATE INDEX rows_by_model ON rows (model, id, run);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+"""
+_FROM_1 = """
+ALTER TABLE rows ADD COLUMN internal_peak_bytes INTEGER;
+ALTER TABLE rows ADD COLUMN psram_peak_bytes INTEGER;
+PRAGMA user_version = 2;
 """
 
 
@@ -100,7 +106,7 @@ class History:
         return file
 
     def _migrate(self, file: sqlite3.Connection) -> None:
-        """Make the tables in a new file; refuse those of a newer release, try those of ours."""
+        """Make the tables in a new file, extend older ones; refuse those of a newer release."""
         version = file.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise ConfigError(
@@ -111,6 +117,8 @@ class History:
         file.execute("PRAGMA synchronous = NORMAL")
         if version == 0:
             file.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        elif version == 1:
+            file.executescript(f"BEGIN IMMEDIATE; {_FROM_1} COMMIT;")
         file.execute("SELECT count(*) FROM rows WHERE run = 0").fetchone()
 
     def __enter__(self) -> Self:
@@ -153,7 +161,7 @@ class History:
             run = cursor.lastrowid
             assert run is not None
             values = [(run, *_values(row, results)) for row in results.rows]
-            self._file.executemany(f"INSERT INTO rows VALUES ({','.join('?' * 14)})", values)  # noqa: S608
+            self._file.executemany(f"INSERT INTO rows VALUES ({','.join('?' * 16)})", values)  # noqa: S608
             self._file.execute("COMMIT")
         except BaseException:
             self._file.execute("ROLLBACK")
@@ -233,4 +241,6 @@ def _values(row: Row, results: Results) -> tuple[object, ...]:
         row.latency_us.median if row.latency_us else None,
         json.dumps(dict(row.artifacts), sort_keys=True),
         json.dumps(dict(row.outputs), sort_keys=True),
+        row.resources.internal_peak_bytes if row.resources else None,
+        row.resources.psram_peak_bytes if row.resources else None,
     )

@@ -63,15 +63,29 @@ def render_history(model: str, found: Sequence[Trend]) -> str:
     Returns:
         The page, UTF-8 text.
     """
-    series: list[dict[str, Any]] = [
-        {name: getattr(trend, name) for name in ("id", "runs", "outcomes", "sqnr_db", "latency_us")}
-        for trend in found
-    ]
+    series = [_series(trend) for trend in found]
     return template("history.html.j2").render(
         model=model,
-        trends=found,
+        trends=list(zip(found, series, strict=True)),
         series=packed(series),
         bokeh=bokeh(),
         well=all(trend.outcomes[-1] == Outcome.PASSED for trend in found),
         runs=len({run for trend in found for run in trend.runs}),
     )
+
+
+def _series(trend: Trend) -> dict[str, Any]:
+    """What the charts of a trend draw; a figure that no run has is left out."""
+    figures: dict[str, Sequence[float | None]]
+    figures = {"SQNR, dB": trend.sqnr_db, "µs a chunk": trend.latency_us}
+    for name, sizes in trend.memory.items():
+        figures[f"{name}, KiB"] = [None if size is None else size / 1024 for size in sizes]
+    return {
+        "runs": trend.runs,
+        "bad": [outcome != Outcome.PASSED for outcome in trend.outcomes],
+        "figures": {
+            name: values
+            for name, values in figures.items()
+            if any(value is not None for value in values)
+        },
+    }

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CONFIDENCE = 0.95
+MEMORY = {"internal RAM": "internal_peak_bytes", "PSRAM": "psram_peak_bytes"}
+LEAST_SHARE = 0.02  # by which the time of a chunk differs without a cause
+LEAST_BYTES = 1024  # what other tasks of an app take from one run to the next
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Trend:
         outcomes: What they came to.
         sqnr_db: Quality; None where undefined.
         latency_us: Median of a chunk; None where there is no chip.
+        memory: Most bytes of internal RAM and of PSRAM in use; None where there is no chip.
         events: Where something changed.
         flakes: One a board and set of files with which it both passed and did not.
     """
@@ -90,6 +94,7 @@ class Trend:
     outcomes: tuple[str, ...]
     sqnr_db: tuple[float | None, ...]
     latency_us: tuple[float | None, ...]
+    memory: Mapping[str, tuple[int | None, ...]]
     events: tuple[Event, ...]
     flakes: tuple[Flakes, ...]
 
@@ -110,6 +115,7 @@ def _trend(name: str, rows: Sequence[Mapping[str, Any]]) -> Trend:
         name,
         *(column("run"), column("date"), column("outcome")),
         *(column("sqnr_db"), column("latency_us")),
+        {name: column(field) for name, field in MEMORY.items()},
         tuple(event for event in events if event is not None),
         tuple(_flakes(rows)),
     )
@@ -124,6 +130,13 @@ def _event(before: Mapping[str, Any], after: Mapping[str, Any]) -> Event | None:
     decibels = before["sqnr_db"], after["sqnr_db"]
     if None not in decibels and abs(decibels[0] - decibels[1]) >= LEAST_DB:
         what.append(f"SQNR {decibels[0]:.2f} → {decibels[1]:.2f} dB")
+    times = before["latency_us"], after["latency_us"]
+    if None not in times and abs(times[0] - times[1]) >= LEAST_SHARE * times[0]:
+        what.append(f"time of a chunk {times[0]:,.0f} → {times[1]:,.0f} µs")
+    for name, field in MEMORY.items():
+        sizes = before[field], after[field]
+        if None not in sizes and abs(sizes[0] - sizes[1]) >= LEAST_BYTES:
+            what.append(f"{name} {sizes[0]:,} → {sizes[1]:,} bytes")
     if before["outputs"] != after["outputs"]:
         what.append("other outputs")
     if not what:

@@ -7,8 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -16,10 +15,15 @@ from platformdirs import user_cache_path
 from espdl_hil.errors import ConfigError
 from espdl_hil.simulator.sources import core_manifest, core_sources
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CACHE_NAME = "espdl-hil"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC")
 COMPILE_TIMEOUT_S = 300
+# Kills its process group, a compiler's own processes included, when its standard input closes.
+_ENDED_WITH_US = ("sh", "-c", 'exec 3<&0; (read _ <&3; kill -KILL 0) & exec "$@" 3<&-', "sh")
 
 
 def core_library() -> Path:
@@ -36,8 +40,7 @@ def core_library() -> Path:
         ConfigError: No C++ compiler, sources missing, or they do not compile.
     """
     compiler = find_compiler()
-    version = _run([*compiler, "--version"])
-    identity = "\n".join((core_manifest(), version, shlex.join((*compiler, *FLAGS))))
+    identity = "\n".join((core_manifest(), _version(compiler), shlex.join((*compiler, *FLAGS))))
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     cache = user_cache_path(CACHE_NAME) / "core"
     library = cache / f"hil_core-{key}.so"
@@ -76,29 +79,51 @@ def find_compiler() -> list[str]:
 
 
 def _compile(compiler: list[str], library: Path) -> None:
+    """Make the library, under its lock; whatever ends this process ends the compiler, too."""
     sources = core_sources()
     includes = [f"-I{folder}" for folder in sources.include_dirs]
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        unfinished = Path(folder) / library.name
-        _run([*compiler, *FLAGS, *includes, *map(str, sources.files), "-o", str(unfinished)])
-        unfinished.replace(library)
-
-
-def _run(command: list[str]) -> str:
+    folder = library.with_suffix(".unfinished")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
+    made = folder / library.name
+    command = [*compiler, *FLAGS, *includes, *map(str, sources.files), "-o", str(made)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=COMPILE_TIMEOUT_S
-        )
-    except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout or "").splitlines()
-        first = next((line for line in lines if "error" in line), lines[-1] if lines else "")
-        raise ConfigError(
-            f"the firmware core does not compile: {first}",
-            hint=f"the command was: {shlex.join(command)}",
-        ) from None
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*_ENDED_WITH_US, *command],
+                stdin=subprocess.PIPE,  # open until the compiler is to end
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "TMPDIR": str(folder)},
+                start_new_session=True,
+            )
+            with process:
+                code = process.wait(COMPILE_TIMEOUT_S)
+        if code:
+            said = (folder / "log").read_text(errors="replace")
+            raise _failure(command, said)
+        made.replace(library)
     except subprocess.TimeoutExpired:
         raise ConfigError(
             f"compiling the firmware core took more than {COMPILE_TIMEOUT_S} s",
             hint=f"the command was: {shlex.join(command)}",
         ) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _version(compiler: list[str]) -> str:
+    command = [*compiler, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+    if done.returncode:
+        raise _failure(command, done.stderr or done.stdout)
     return done.stdout
+
+
+def _failure(command: list[str], said: str) -> ConfigError:
+    lines = said.splitlines()
+    first = next((line for line in lines if "error" in line), lines[-1] if lines else "")
+    return ConfigError(
+        f"the firmware core does not compile: {first}",
+        hint=f"the command was: {shlex.join(command)}",
+    )

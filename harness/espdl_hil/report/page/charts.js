@@ -154,8 +154,8 @@ function histogram(place, h, unit) {
   });
 }
 // A figure over numbered things; bad: what is marked of it; limit: {value, label} or null
-function curve(place, numbers, values, x, y, { bad, limit, least }) {
-  const known = values.filter(v => v !== null), [low, high] = [Math.min(...known, least ?? Infinity), Math.max(...known, limit?.value ?? -Infinity)], room = 0.08 * (high - low || 1);
+function curve(place, numbers, values, x, y, { bad, limit, least, span = 0 }) {
+  const known = values.filter(v => v !== null), [low, high] = [Math.min(...known, least ?? Infinity), Math.max(...known, limit?.value ?? -Infinity)], room = Math.max(0.08 * (high - low || 1), (span - (high - low)) / 2);
   return chart(place, () => {
     const f = figure(160, [x, numbers[0] - 0.5, numbers.at(-1) + 0.5], [y, least ?? low - room, high + room, true]);
     const gaps = values.map(v => v ?? NaN), line = f.line(numbers, gaps, { color: css("--expected"), line_width: 1.5 });
