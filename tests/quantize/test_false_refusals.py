@@ -115,8 +115,11 @@ MODELS = {
         c="nn.ConvTranspose2d(2, 2, (1, 4), stride=(1, 2), padding=(0, 1))",
         n="nn.BatchNorm2d(2)",
     ),
-    "nothing_by_nothing": network(  # frames of zeros, whose length is 0
-        ["y = F.relu(self.a(F.pad(x, (2, 0))) - 0.5)", "return self.b(F.normalize(y, dim=1))"],
+    "nothing_by_nothing": network(  # frames of zeros, beside which 1e-6 is nothing
+        [
+            "y = F.relu(self.a(F.pad(x, (2, 0))) - 0.8)",
+            "return self.b(y / (y.amax(1, keepdim=True) + 1e-6))",
+        ],
         a=CONV,
         b=POINT,
     ),
