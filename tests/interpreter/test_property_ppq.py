@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espdl_hil.errors import UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
+from espdl_hil.operators import check_graph
 
 SCRIPT = Path(__file__).parent / "ppq_graphs.py"
 DEFAULT_GRAPHS = 8
@@ -57,7 +59,13 @@ def check(path, capsys):
         index = json.loads(archive["index"].tobytes())
         worst = {8: 0.0, 16: 0.0}
         elements = {8: 0, 16: 0}
+        refused = 0
         for number, made in enumerate(index):
+            try:
+                check_graph(load_graph(archive[f"{number}/file"].tobytes()), made["target"])
+            except UnsupportedOpError:  # esp-ppq leaves out a RequantizeLinear below 1e-5
+                refused += 1
+                continue
             lsb = differences(archive, number, made["target"])
             assert lsb.size > 0
             multiplies = any(
@@ -67,9 +75,10 @@ def check(path, capsys):
             assert lsb.max() <= (multiplies and made["bits"] == 16), made
             worst[made["bits"]] = max(worst[made["bits"]], lsb.max())
             elements[made["bits"]] += lsb.size
+    assert refused < len(index) / 10
     with capsys.disabled():
         print(
-            f"\n{len(index)} networks: int8 {elements[8]} elements, exact; "
+            f"\n{len(index)} networks, {refused} of them refused: int8 {elements[8]} elements, exact; "
             f"int16 {elements[16]} elements, at most {worst[16]:.0f} LSB"
         )
 
