@@ -138,6 +138,14 @@ WORDS: dict[str, tuple[str, tuple[str, ...] | None]] = {
         "return gru(x.transpose(1, 2).reshape(-1, 4, 1))[0].flatten(1)",
         ("[S114] gru (GRU): ", "frames lie along its batch axis", "nn.Linear or a convolution"),
     ),
+    "normalized": (  # whose Expand is no fault
+        "conv = nn.Conv1d(4, 8, 3, padding=1)\nreturn F.normalize(conv(x), dim=1)",
+        ("[S105] conv (Conv): ",),
+    ),
+    "still": (
+        CONV + "return F.normalize(conv(0 * x + 1), dim=1)",
+        ("output 'output' of the quantized network never changes",),
+    ),
     "flipped": (CONV + "return conv(x.flip(2))", ("[S111] ", "from the last to the first")),
     "flipped_channels": (CONV + "return conv(x.flip(1))", None),
     "behind_one_another": (
@@ -205,6 +213,10 @@ def test_a_build_that_raises_is_named_with_file_and_line(results: dict[str, Any]
 
 def test_a_shape_of_the_data_is_one_fault_by_rule(results: dict[str, Any]) -> None:
     assert [fault.rule for fault in results["data_shape"].every] == ["S116"]
+
+
+def test_what_the_exporter_puts_together_is_no_fault(results: dict[str, Any]) -> None:
+    assert [fault.rule for fault in results["normalized"].every] == ["S105"]
 
 
 def test_several_faults_are_one_error_each_with_its_edit(results: dict[str, Any]) -> None:

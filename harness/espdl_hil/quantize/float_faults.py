@@ -207,6 +207,9 @@ def _merged(proto: Any) -> list[Node]:
     made: dict[str, Node] = {}
     for node in nodes:
         before = writers.get(node.inputs[0]) if node.inputs else None
+        if node.op_type == "Expand" and before is not None and before.op_type == "Clip":
+            # Of F.normalize: esp-ppq makes one LpNormalization of it.
+            made[node.name] = replace(node, op_type="Identity", inputs=node.inputs[:1])
         after = readers.get(node.outputs[0], [])
         if (
             node.op_type == "InstanceNormalization"

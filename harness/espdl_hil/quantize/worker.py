@@ -88,8 +88,9 @@ def _explained(error: HarnessError, task: Trace | Recipe, directory: Path) -> Ha
         task: What was made.
         directory: Of the float trace, as far as it has come.
     """
+    checked = isinstance(error, QuantizeError) and error.stage == "check"  # it has been planned
     tracing = isinstance(task, Trace) and not isinstance(error, StreamingError)
-    if tracing or not (directory / ONNX).exists():
+    if tracing or checked or not (directory / ONNX).exists():
         return error
     try:
         faults = find_faults(directory / ONNX, _declared(task))
