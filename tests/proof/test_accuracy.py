@@ -201,7 +201,7 @@ def test_an_output_that_clipping_stills_is_refused(tmp_path):
     (tmp_path / "gate.py").write_text(GATE)
     (row,) = verify(tmp_path / "gate.py", report=tmp_path / "report").rows
     assert row.outcome == "error"
-    assert "output output of the quantized network never changes (in float it goes" in row.reason
+    assert "output 'output' of the quantized network never changes (in float it goes" in row.reason
 
 
 GATE = """

@@ -65,6 +65,17 @@ MODELS = {
         ),
         20,
     ),
+    "variance": (  # a small difference of larger operands, behind whose Relu is another sum
+        network(
+            [
+                f"y = self.a({PAST}).relu()",
+                "m = F.avg_pool1d(F.pad(y, (2, 0)), 3, 1)",
+                "return F.relu(F.avg_pool1d(F.pad(y * y, (2, 0)), 3, 1) - m * m) + 1e-3",
+            ],
+            a=CONV,
+        ),
+        20,
+    ),
     "large_bias": (  # beside small products: beyond the S3's 20 bits
         set_up(
             network(

@@ -33,7 +33,9 @@ def test_outputs_that_change_pass() -> None:
 
 @pytest.mark.parametrize("dead", [output(0, 0), output(3, -5)], ids=["zero", "constants"])
 def test_one_output_that_never_changes_is_refused(dead: Output) -> None:
-    with pytest.raises(QuantizeError, match="output level of the quantized network never changes"):
+    with pytest.raises(
+        QuantizeError, match="output 'level' of the quantized network never changes"
+    ):
         check_alive({"mask": output(MOVING), "level": dead})
 
 
@@ -56,7 +58,7 @@ def test_a_channel_that_never_changes_has_its_cause(value: int, real: Any, cause
 def test_an_output_without_frames_is_judged_as_a_whole() -> None:
     classes = np.array([[3, 5, 9]], np.int8)
     assert check_alive({"c": Output(classes, classes / 16, -4, -1)}) == []
-    with pytest.raises(QuantizeError, match="output c of the quantized network never changes"):
+    with pytest.raises(QuantizeError, match="output 'c' of the quantized network never changes"):
         check_alive({"c": Output(classes * 0, classes / 16, -4, -1)})
 
 
@@ -109,7 +111,7 @@ def test_a_network_that_says_nothing_is_refused(
 ) -> None:
     error = results[f"{name} int8 esp32s3"]
     assert isinstance(error, QuantizeError)
-    assert f"output output of the quantized network never changes ({cause}" in str(error)
+    assert f"output 'output' of the quantized network never changes ({cause}" in str(error)
 
 
 @pytest.mark.parametrize(("name", "rule"), [("half", "S403"), ("loud", "S404")])

@@ -14,6 +14,7 @@ from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
 from espdl_hil.quantize import Artifacts
 from espdl_hil.quantize.check import check_same_calibration
+from espdl_hil.reference import judge
 
 if TYPE_CHECKING:
     from espdl_hil.errors import HarnessError
@@ -98,6 +99,39 @@ MODELS = {
         a="nn.Conv1d(3, 3, 3)",
     ),
     "input_twice": network(["return x + self.a(F.pad(x, (2, 0)))"], a=CONV),
+    "groups": network(
+        ["x += 1", "y = self.b(self.a(F.pad(x, (2, 0))))", "return torch.tanh(-y) - y"],
+        a="nn.Conv1d(4, 4, 3, groups=2)",
+        b="nn.Conv1d(4, 8, 1, groups=4)",
+    ),
+    "two_dimensions": network(
+        [
+            "y = self.a(x.unsqueeze(1))",
+            "y = y + self.b(F.pad(F.relu(self.n(y)), (2, 0)))",
+            "return self.c(y.transpose(2, 3))",
+        ],
+        a="nn.Conv2d(1, 2, 1)",
+        b="nn.Conv2d(2, 2, (1, 3))",
+        c="nn.ConvTranspose2d(2, 2, (1, 4), stride=(1, 2), padding=(0, 1))",
+        n="nn.BatchNorm2d(2)",
+    ),
+    "nothing_by_nothing": network(  # frames of zeros, beside which 1e-6 is nothing
+        [
+            "y = F.relu(self.a(F.pad(x, (2, 0))) - 0.8)",
+            "return self.b(y / (y.amax(1, keepdim=True) + 1e-6))",
+        ],
+        a=CONV,
+        b=POINT,
+    ),
+    "norms": network(
+        [
+            "y = self.m(x.transpose(1, 2).unflatten(2, (2, 2))).flatten(2)",
+            "return self.a(F.pad(self.n(y).transpose(1, 2).relu(), (2, 0)))",
+        ],
+        a=CONV,
+        m="nn.LayerNorm([2, 2])",
+        n="nn.LayerNorm(4)",
+    ),
     "input_minus_mean": network(
         ["x = x - x.mean(1, keepdim=True)", "return self.a(F.pad(x, (2, 0)))"], a=CONV
     ),
@@ -141,6 +175,27 @@ def test_its_stream_equals_its_offline_run(
         stream = parts[-1] if alignment.state_input else np.concatenate(parts, alignment.frame_axis)
         assert np.array_equal(stream, offline[alignment.output])
         assert len(np.unique(stream)) > 3
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", ["groups", "norms", "nothing_by_nothing"])
+def test_each_of_its_layers_is_what_the_exporter_computes(
+    results: dict[str, Artifacts | HarnessError], name: str, bits: int
+) -> None:
+    made = results[f"{name} int{bits} esp32s3"]
+    assert isinstance(made, Artifacts)
+    graph = load_graph(made.offline)
+    judged = judge(graph, "esp32s3", made.recorded, made.inputs_q)
+    assert len(judged) >= len(graph.nodes) - 1
+    assert [str(node) for node in judged if not node.within] == []
+
+
+def test_groups_are_said_to_cost_more(results: dict[str, Artifacts | HarnessError]) -> None:
+    made = results["groups int8 esp32s3"]
+    assert isinstance(made, Artifacts)
+    assert any(
+        "a (Conv): its 2 groups are written as one" in note for note in made.meta["notes"]["3"]
+    )
 
 
 def test_tables_that_are_exchanged_are_noticed(

@@ -30,17 +30,21 @@ BY_HAND = {
 # By operator: what ESP-DL lacks or does not take so, and each edit that the refusal suggests.
 _CONV = "conv = nn.Conv1d(4, 8, 1)\n"
 _TWO = _CONV + "other = nn.Conv1d(4, 8, 1)\na, b = conv(x), other(x)\n"
-_SLOPES = _CONV + "act = nn.PReLU(8)\n"
 _WORDS = (
     "StreamingModel(input_shape=(1, 24{}), frame_axis=1, stimulus=lambda generator: "
     "__import__('numpy').{}.astype('float32'))"
 )
 _INDICES, _ONE_HOT = "arange(24).reshape(1, 24).clip(0, 15)", "eye(24, 16)[None]"
+_STATE = 'StreamingModel(input_shape={"x": (1, 4, 24), "h": (1, 1, 8)}, frame_axis={"x": 2}, '
+_TWO_STATES = _STATE.replace('"h": (1, 1, 8)', '"h": (1, 1, {}), "c": (1, 1, 8)')
+_FED = 'outputs=("y", "hn"), state={"h": "hn"})'
+_BOTH_FED = 'outputs=("y", "hn", "cn"), state={"h": "hn", "c": "cn"})'
+_LSTM = "y, (hn, cn) = lstm(x.transpose(1, 2), (h, c))\n"
+_ONE = "conv = nn.Conv1d(4, 1, 1)\ny = conv(x)\nreturn y / (1 + y.abs())\n"
+_WIDE = "\nStreamingModel(bits=(16,))"
+_PARTS = _CONV + "a = conv(x).transpose(1, 2).unflatten(2, (2, 4))\nb = a.transpose(2, 3)\n"
 OPERATORS = {
-    "Abs": (
-        _CONV + "return conv(x).abs()",
-        _CONV + "y = conv(x)\nreturn F.relu(y) + F.relu(-y)",
-    ),
+    "ArgMax": (_CONV + "return conv(x).argmax(1, keepdim=True).float()", _CONV + "return conv(x)"),
     "Cast": (
         "table = nn.Embedding(16, 8)\nreturn table(x.long())\n" + _WORDS.format("", _INDICES),
         "linear = nn.Linear(16, 8, bias=False)\nreturn linear(x)\n"
@@ -50,6 +54,12 @@ OPERATORS = {
         _CONV + "return conv(x).cumsum(2)",
         _CONV + "return F.avg_pool1d(F.pad(conv(x), (7, 0)), 8, 1)",
     ),
+    "Div": (
+        _ONE + "StreamingModel(chunk_frames=(1,))",
+        _ONE + "StreamingModel(chunk_frames=(2,))",
+        _ONE.replace("(4, 1, 1)", "(4, 2, 1)") + "StreamingModel(chunk_frames=(1,))",
+        _ONE + "StreamingModel(chunk_frames=(1,), bits=(16,))",
+    ),
     "Einsum": (
         _CONV + 'linear = nn.Linear(8, 5)\nreturn torch.einsum("bct,dc->bdt", conv(x), '
         "linear.weight)",
@@ -57,18 +67,73 @@ OPERATORS = {
         _CONV + "head = nn.Conv1d(8, 5, 1)\nreturn head(conv(x))",
     ),
     "Erf": (EXAMPLES["S114"].before, *EXAMPLES["S114"].after),
-    "Max": (_TWO + "return torch.maximum(a, b)", _TWO + "return a + F.relu(b - a)"),
-    "Min": (_TWO + "return torch.minimum(a, b)", _TWO + "return a - F.relu(a - b)"),
-    "PRelu": (
-        _SLOPES + "return act(conv(x))",
-        _SLOPES + "y = conv(x)\nreturn F.relu(y) - act.weight.reshape(8, 1) * F.relu(-y)",
-        _CONV + "act = nn.LeakyReLU(0.25)\nreturn act(conv(x))",
+    "Expand": (
+        _CONV + "y = conv(x)\nreturn y * y.mean(1, keepdim=True).expand(-1, 8, -1)",
+        _CONV + "y = conv(x)\nreturn y * y.mean(1, keepdim=True)",
     ),
-    "Selu": (_CONV + "return F.selu(conv(x))", _CONV + "return F.elu(conv(x))"),
-    "Softplus": (
-        _CONV + "return F.mish(F.softplus(conv(x)))",
-        _CONV + "return F.silu(F.elu(conv(x)) + 1)",
-        _CONV + "return F.silu(F.relu(conv(x)))",
+    "MatMul": (
+        _PARTS + "return (a @ b).flatten(2)",
+        _PARTS + "return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2).flatten(2)",
+    ),
+    "RNN": (
+        "rnn = nn.RNN(4, 8, batch_first=True)\ny, hn = rnn(x.transpose(1, 2), h)\nreturn y, hn\n"
+        + _STATE
+        + _FED,
+        "gru = nn.GRU(4, 8, batch_first=True)\ny, hn = gru(x.transpose(1, 2), h)\nreturn y, hn\n"
+        + _STATE
+        + _FED,
+    ),
+    "Resize": (
+        _CONV + 'return F.interpolate(conv(x), scale_factor=2, mode="nearest")' + _WIDE,
+        "up = nn.ConvTranspose1d(4, 8, 2, stride=2)\nreturn up(x)" + _WIDE,
+        _CONV + "return conv(x).repeat_interleave(2, 2)" + _WIDE,
+    ),
+    "Round": (_CONV + "return torch.round(conv(x) * 4) / 4", _CONV + "return conv(x)"),
+    "Sign": (_CONV + "return torch.sign(conv(x))", _CONV + "return torch.tanh(9 * conv(x))"),
+    "Sin": (
+        _CONV + "return torch.sin(conv(x))",
+        _CONV + "return torch.tanh(conv(x))",
+        _CONV + "return F.silu(conv(x))",
+    ),
+    "TopK": (
+        _CONV + "return torch.topk(conv(x), 1, dim=1).values",
+        _CONV + "return conv(x).amax(1, keepdim=True)",
+    ),
+    "Where": (
+        _CONV + "y = conv(x)\nreturn torch.where(y > 0.1, y, 0.5 * y)",
+        _CONV + "y = conv(x)\nreturn 0.5 * y + 0.5 * F.relu(y - 0.1)",
+        _CONV + "y = conv(x)\nreturn torch.clamp(y, -0.2, 0.1)",
+        _CONV + "y = conv(x)\nreturn y * torch.clamp(99 * (y - 0.1), 0, 1)",
+    ),
+    "fft": (
+        "return torch.fft.rfft(x, dim=1).abs()",
+        "conv = nn.Conv1d(4, 6, 1, bias=False)\nre, im = conv(x).chunk(2, 1)\n"
+        "return re * re + im * im",
+    ),
+    "complex": (
+        _TWO + "return torch.view_as_real(torch.complex(a, b)).sum(-1)",
+        _TWO + "return torch.cat([a, b], 1)",
+    ),
+    "projections": (
+        "lstm = nn.LSTM(4, 8, batch_first=True, proj_size=4)\n"
+        + _LSTM
+        + "return y, hn, cn\n"
+        + _TWO_STATES.replace("{}", "4")
+        + _BOTH_FED,
+        "lstm = nn.LSTM(4, 8, batch_first=True)\nlinear = nn.Linear(8, 4)\n"
+        + _LSTM
+        + "return linear(y), hn, cn\n"
+        + _TWO_STATES.replace("{}", "8")
+        + _BOTH_FED,
+    ),
+    "script": (
+        _CONV + "return torch.jit.script(nn.Tanh())(conv(x))",
+        _CONV + "return nn.Tanh()(conv(x))",
+    ),
+    "threshold": (
+        _CONV + "return F.threshold(conv(x), 0.1, 0.0)",
+        _CONV + "return F.relu(conv(x) - 0.1)",
+        _CONV + "return torch.clamp(conv(x), 0.1, 1)",
     ),
 }
 MODELS = [rule for rule in EXAMPLES if rule not in BY_HAND]
@@ -96,7 +161,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def _recipe(folder: Path, name: str, form: str) -> Recipe:
     path = folder / f"{name}.py"
     path.write_text(model_text(form, name))
-    return Recipe.of(load_model(path), "esp32s3", 8)
+    model = load_model(path)
+    return Recipe.of(model, "esp32s3", model.bits[0])
 
 
 def _said(result: Artifacts | HarnessError) -> tuple[set[str], set[str]]:

@@ -88,6 +88,58 @@ WORDS: dict[str, tuple[str, tuple[str, ...] | None]] = {
             "(middle alone takes 19.3 MiB)",
         ),
     ),
+    "other_float": (
+        "conv = nn.Conv1d(4, 8, 1).double()\nreturn conv(x)",
+        ("other_float.py:", "conv.weight is float64", "return network.float()"),
+    ),
+    "no_number": (
+        CONV + "return torch.log(conv(x))",
+        ("output 'output' of the float network holds NaN or inf", "first at no_number.py:"),
+    ),
+    "training": (
+        CONV + "norm = nn.BatchNorm1d(8)\nnorm.train()\nreturn norm(conv(x))",
+        ("forward puts norm into training mode", "leave .train() to the training script"),
+    ),
+    "no_statistics": (
+        CONV + "norm = nn.BatchNorm1d(8, track_running_stats=False)\nreturn norm(conv(x))",
+        ("[S102] norm: ", "it keeps no running statistics"),
+    ),
+    "lazy": (
+        "conv = nn.LazyConv1d(8, 1)\nreturn conv(x)",
+        ("parameters without a shape: conv.weight, conv.bias",),
+    ),
+    "elsewhere": (
+        'conv = nn.Conv1d(4, 8, 1, device="meta")\nreturn conv(x)',
+        ("not on the CPU: conv.weight on meta; conv.bias on meta",),
+    ),
+    "attribute": (
+        CONV + 'self.past = x + getattr(self, "past", 0)\nreturn conv(self.past)',
+        ("it changes self.past", "take what self.past holds as an input", "{'past': 'past_out'}"),
+    ),
+    "raised": (CONV + "return conv(x).nothing()", ("AttributeError: ", "(at raised.py:")),
+    "again": (
+        CONV + 'y = conv(x)\nreturn y, y\nStreamingModel(outputs=("a", "b"))',
+        ("output 'b' is nothing but 'a' again", "return each tensor once"),
+    ),
+    "constant": (
+        CONV + "return torch.from_numpy(conv(x).detach().numpy()) + 1",
+        ("no output depends on input 'input'", "through NumPy"),
+    ),
+    "not_exported": (
+        "return torch.stft(x[:, 0], 8, return_complex=True).abs()",
+        ("[S114] not_exported.py:", "STFT does not currently", "the cosines and sines"),
+    ),
+    "written_out": (
+        "conv = nn.Conv1d(5, 8, 1)\nreturn conv(torch.cat([x, torch.ones_like(x[:, :1])], 1))",
+        ("[S109] ", "a constant has 24 values along time", "a constant channel is its bias"),
+    ),
+    "frames_in_batch": (
+        "gru = nn.GRU(1, 4, batch_first=True)\n"
+        "return gru(x.transpose(1, 2).reshape(-1, 4, 1))[0].flatten(1)",
+        ("[S114] gru (GRU): ", "frames lie along its batch axis", "nn.Linear or a convolution"),
+    ),
+    "flipped": (CONV + "return conv(x.flip(2))", ("[S111] ", "from the last to the first")),
+    "flipped_channels": (CONV + "return conv(x.flip(1))", None),
     "behind_one_another": (
         "conv = nn.Conv1d(4, 4, 3, padding=1)\n"
         'return torch.softmax(F.pad(conv(x), (2, 0), mode="reflect"), 2)[:, :, 2:]',

@@ -255,6 +255,9 @@ def _check_inputs(model: StreamingModel) -> None:
             model,
             name in model.state or shape[0] == 1,
             f"input_shape of {name!r} is {shape!r}: the batch, its first size, must be 1",
+            f"give forward one sequence, such as {(1, *shape)}"
+            if axes.get(name) != 0
+            else "put the batch before time: batch_first=True, and frame_axis=1",
         )
     for name, axis in axes.items():
         _require(model, name in shapes, f"frame_axis names {name!r}, which input_shape does not")
@@ -270,6 +273,8 @@ def _check_inputs(model: StreamingModel) -> None:
         model,
         not missing,
         f"input {', '.join(map(repr, missing))} has neither a frame_axis nor an entry in state",
+        "a recurrent state needs both ends, such as state={'h0': 'hn'}, and forward returns hn; "
+        "what is the same in all frames is an input with frames that are alike",
     )
 
 

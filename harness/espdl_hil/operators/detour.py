@@ -55,10 +55,12 @@ class Repeated(Detour):
     Attributes:
         index: Which input.
         axis: On which it has one element.
+        times: How often.
     """
 
     index: int
     axis: int
+    times: int
 
     def __str__(self) -> str:
-        return f"input {self.index} written out twice along axis {self.axis}"
+        return f"input {self.index} written out {self.times} times along axis {self.axis}"

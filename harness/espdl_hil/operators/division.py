@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
+from espdl_hil.operators.detour import Repeated
 from espdl_hil.operators.kernel import storer
 from espdl_hil.operators.numeric import limits, quantized
 from espdl_hil.operators.signature import TENSOR, Operator
@@ -81,8 +82,7 @@ def _div_rules(placed: PlacedNode) -> Iterator[str]:
     yield from broadcast_rules(placed)
     if placed.width != "S8":
         return
-    # Matches: create_div_lut, which looks for a dividend first
-    index = next((i for i in (0, 1) if math.prod(placed.shape_of(i)) == 1), None)
+    index = _single(placed)
     if index is None:
         return
     operand = placed.stored(index)
@@ -93,6 +93,24 @@ def _div_rules(placed: PlacedNode) -> Iterator[str]:
         )
     elif operand.raw[0] == 0:
         yield f"input {index} is the constant 0"
+
+
+def _single(placed: PlacedNode) -> int | None:
+    """The operand that has one element."""
+    # Matches: create_div_lut, which looks for a dividend first
+    return next((i for i in (0, 1) if math.prod(placed.shape_of(i)) == 1), None)
+
+
+def _div_detour(placed: PlacedNode) -> Repeated | None:
+    """A single computed operand as long as the other one, which no table is made of."""
+    index = _single(placed) if placed.width == "S8" else None
+    if index is None or placed.stored(index) is not None:
+        return None
+    shape, whole = placed.shape_of(index), placed.results[0]
+    longer = [axis for axis, n in enumerate(whole) if n > 1]
+    if len(shape) != len(whole) or not longer:
+        return None
+    return Repeated(index, longer[-1], whole[longer[-1]])
 
 
 def build_pow(bound: BoundNode) -> Kernel:
@@ -158,7 +176,7 @@ _POW = Operator(
     build_pow, broadcast_shapes, broadcast_rules, inputs=(TENSOR, TENSOR), limits=LIMITS
 )
 OPERATORS = {
-    "Div": replace(_POW, build=build_div, rules=_div_rules),
+    "Div": replace(_POW, build=build_div, rules=_div_rules, detour=_div_detour),
     "Mod": replace(_POW, build=build_mod, rules=_mod_rules),
     "Pow": _POW,
 }

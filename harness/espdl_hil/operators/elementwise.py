@@ -172,7 +172,7 @@ def _comparison_detour(placed: PlacedNode) -> Repeated | None:
     for i in _overwritten(placed):
         shape, whole = placed.shape_of(i), placed.results[0]
         if len(shape) == len(whole):
-            return Repeated(i, next(a for a, n in enumerate(whole) if n != shape[a]))
+            return Repeated(i, next(a for a, n in enumerate(whole) if n != shape[a]), times=2)
     return None
 
 

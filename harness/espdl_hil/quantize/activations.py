@@ -11,7 +11,7 @@ from esp_ppq.executor import TorchExecutor
 from espdl_hil.quantize.artifacts import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ def write_activations(
     inputs: Mapping[str, NDArray[Any]],
     layouts: Mapping[str, Layout],
     frame_axes: Mapping[str, int],
+    shapes: Mapping[str, Sequence[int]],
     directory: Path,
 ) -> None:
     """Run the float network, and keep what ``Artifacts.activations`` reads.
@@ -41,6 +42,8 @@ def write_activations(
         layouts: What ``exporter.export_file`` gave for the offline file; a tensor without one
             is not in the file.
         frame_axes: The time axis of each tensor that has one, in the file's layout.
+        shapes: Of each tensor, in the file's layout: behind some Transposes esp-ppq's knowledge of
+            the layout is wrong, and such a tensor is left out.
         directory: Of the store's entry.
     """
     names = [
@@ -49,13 +52,14 @@ def write_activations(
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     with torch.no_grad():
         values = TorchExecutor(graph=graph, device="cpu").forward(tensors, output_names=names)
-    kept: dict[str, Any] = {
-        f"float/{name}": _shorten(layouts[name].to_file(value.numpy()), frame_axes.get(name))
-        for name, value in {**tensors, **dict(zip(names, values, strict=True))}.items()
-        if value.dtype == torch.float32
-        and name in layouts
-        and len(layouts[name].permutation) == value.ndim
-    }
+    kept: dict[str, Any] = {}
+    for name, value in {**tensors, **dict(zip(names, values, strict=True))}.items():
+        layout = layouts.get(name)
+        if value.dtype != torch.float32 or not layout or len(layout.permutation) != value.ndim:
+            continue
+        array = layout.to_file(value.numpy())
+        if array.shape == tuple(shapes.get(name, ())):
+            kept[f"float/{name}"] = _shorten(array, frame_axes.get(name))
     np.savez(directory / ACTIVATIONS, **kept)
 
 

@@ -21,6 +21,7 @@ from esp_ppq.parser.espdl.espdl_typedef import QUANT_OP_SET, ExporterPatternInfo
 from esp_ppq.parser.espdl.export_patterns import EspdlQuantHelper
 from esp_ppq.quantization.optim import QuantAlignmentPass
 
+from espdl_hil.operators import OPERATORS
 from espdl_hil.quantize.states import align_state, set_step
 
 if TYPE_CHECKING:
@@ -60,15 +61,17 @@ class Alignment(QuantAlignmentPass):
         values = [_run_float(graph, executor, batch) for batch in list(dataloader)[-_BATCHES:]]
         for config, variable in _free(quantized):
             _widen(config, [batch[variable.name] for batch in values])
-        for op in dict.fromkeys(_last_of_chain(op) for op in quantized if op.type in _SUMS):
-            if _may_clip(op):
-                _choose(op, values)
+        clipping = [op for op in quantized if op.type in _SUMS and _may_clip(op)]
+        for op in dict.fromkeys(map(_last_of_chain, clipping)):
+            _choose(op, values)
         super().optimize(graph)
         for config, before in found.items():
             before.keep_width(config)
         for source, sink in self._state.items():
             align_state(graph, source, sink)
         for op in quantized:
+            if op.type in OPERATORS and OPERATORS[op.type].copies and op.type not in _SUMS:
+                _read_as_written(op)
             if op.type in (*_WEIGHTED, "MatMul"):
                 _widen_exactly(graph, op)
             if op.type in _WEIGHTED and len(op.inputs) == 3:
@@ -181,8 +184,8 @@ def _widen(config: Any, values: Sequence[Any]) -> None:
 
 
 def _may_clip(op: Any) -> bool:
-    """Whether an operand was calibrated with a larger step than the sum has."""
-    step = op.output_quant_config[0].scale
+    """Whether an operand was calibrated with a larger step than the last of its sums has."""
+    step = _last_of_chain(op).output_quant_config[0].scale
     steps = [config.scale for config in op.input_quant_config]
     return step is not None and any(
         other is not None and bool((other > step).any()) for other in steps
@@ -191,13 +194,19 @@ def _may_clip(op: Any) -> bool:
 
 def _last_of_chain(op: Any) -> Any:
     """The last of sums that read nothing but each other: esp-ppq gives them one exponent."""
-    while len(op.outputs[0].dest_ops) == 1 and _chained(op, op.outputs[0].dest_ops[0]):
-        op = op.outputs[0].dest_ops[0]
+    while (reader := _reader(op)) is not None:
+        op = reader
     return op
 
 
-def _chained(op: Any, reader: Any) -> bool:
-    return reader.type in _SUMS and reader.platform == op.platform
+def _reader(op: Any) -> Any:
+    """The sum that alone reads what a sum gives, or a Relu makes of it; None if there is none."""
+    readers = op.outputs[0].dest_ops
+    if len(readers) == 1 and readers[0].type == "Relu":
+        readers = readers[0].outputs[0].dest_ops
+    if len(readers) == 1 and readers[0].type in _SUMS and readers[0].platform == op.platform:
+        return readers[0]
+    return None
 
 
 def _run_float(graph: Any, executor: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,17 +258,40 @@ def _sum(op: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
 
 def _operand(variable: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
     source = variable.source_op
-    if (
-        source is not None
-        and source.type in _SUMS
-        and len(variable.dest_ops) == 1
-        and _chained(source, variable.dest_ops[0])
-    ):
-        return _sum(source, values, scale, config)
+    rectified = source is not None and source.type == "Relu"
+    if rectified:
+        source = source.inputs[0].source_op
+    if source is not None and source.type in _SUMS and _reader(source) is not None:
+        result = _sum(source, values, scale, config)
+        return result.clamp(min=0) if rectified else result
     value = values[variable.name]
     if scale is None:
         return value
     return torch.round(value / scale).clamp(config.quant_min, config.quant_max)
+
+
+# -- copies
+
+
+def _read_as_written(op: Any) -> None:
+    """Let what moves integers write at the exponent that it reads, or read at that which it must.
+
+    The chip ignores both. esp-ppq knows so of most such operators, not of Neg and InsertZeros.
+    """
+    read = op.input_quant_config[0]
+    activations = [variable for variable in op.inputs if not variable.is_parameter]
+    for written in op.output_quant_config:
+        steps = read.scale, written.scale
+        if len(activations) != 1 or None in steps or bool((steps[0] == steps[1]).all()):
+            continue
+        if written.num_of_bits != read.num_of_bits:
+            continue
+        if written.dominated_by is written:
+            set_step(written, read.scale)
+        else:
+            vars(read)["_dominator"] = read
+            read.state = QuantizationStates.ACTIVATED
+            set_step(read, written.scale)
 
 
 # -- widths

@@ -99,7 +99,7 @@ def check_alive(outputs: Mapping[str, Output]) -> list[Finding]:
         still = np.flatnonzero(output.still).tolist()
         if len(still) == output.still.size:
             raise QuantizeError(
-                f"output {name} of the quantized network never changes ({output.cause(0)}): a "
+                f"output {name!r} of the quantized network never changes ({output.cause(0)}): a "
                 "comparison would prove nothing",
                 stage="check",
                 hint="its weights may be untrained or its outputs saturated; give it trained "

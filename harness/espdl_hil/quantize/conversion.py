@@ -33,6 +33,7 @@ from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_nam
 from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.detour_pass import take_detours
 from espdl_hil.quantize.float_faults import refuse_nodes
+from espdl_hil.quantize.float_graph import notes_of
 from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.streaming import Flow, Severity, check_export, from_espdl, rules
@@ -102,13 +103,20 @@ class Conversion:
                 model.state,
                 model.quantization,
             )
-            notes = self._avoid_saturation(graph)
+            notes = notes_of(trace.onnx) + self._avoid_saturation(graph)
             run = reference.execute(graph, trace.stimulus)
         with self._stages.stage("export"):
             layouts = self._export(graph)
             reference.record(run, self._load(OFFLINE), layouts, self._directory)
             network = self._load_float()
-            write_activations(network, trace.stimulus, layouts, self._frame_axes, self._directory)
+            write_activations(
+                network,
+                trace.stimulus,
+                layouts,
+                self._frame_axes,
+                next(iter(self._analyses.values())).shapes,
+                self._directory,
+            )
         arrays = {
             "stimulus": trace.stimulus,
             "inputs_q": {n: layouts[n].quantize(a) for n, a in trace.stimulus.items()},

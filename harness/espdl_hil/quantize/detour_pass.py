@@ -66,12 +66,14 @@ def _step(graph: Any, operation: Any, detour: Steps) -> None:
 def _repeat(graph: Any, operation: Any, detour: Repeated) -> None:
     source = operation.inputs[detour.index]
     shape = _shape(source)
-    twice = _create(graph, operation, "Concat", f"twice{detour.index}", source, axis=detour.axis)
-    graph.insert_op_before(A=twice, B=operation, input_idx=detour.index)
-    twice.inputs.append(source)
-    source.dest_ops.append(twice)
-    longer = tuple(2 * n if axis == detour.axis else n for axis, n in enumerate(shape))
-    _describe(twice.outputs[0], source, longer)
+    name = f"repeated{detour.index}"
+    repeated = _create(graph, operation, "Concat", name, source, axis=detour.axis)
+    graph.insert_op_before(A=repeated, B=operation, input_idx=detour.index)
+    for _ in range(detour.times - 1):
+        repeated.inputs.append(source)
+        source.dest_ops.append(repeated)
+    longer = tuple(detour.times * n if axis == detour.axis else n for axis, n in enumerate(shape))
+    _describe(repeated.outputs[0], source, longer)
 
 
 def _create(

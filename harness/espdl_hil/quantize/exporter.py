@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import esp_ppq.api.espdl_interface
 import esp_ppq.lib
-import esp_ppq.parser.espdl.helper
 import numpy as np
 import torch
 from esp_ppq.api import espdl_quantize_onnx, load_onnx_graph
@@ -23,7 +21,7 @@ from esp_ppq.quantization.optim import EspdlLUTFusionPass, LayerwiseEqualization
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
 from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
 
-from espdl_hil.quantize import alignment
+from espdl_hil.quantize import alignment, mended
 from espdl_hil.quantize.layers import choose_bits, share_bits
 from espdl_hil.quantize.plan_pass import permute_constants
 from espdl_hil.quantize.states import state_groups
@@ -39,21 +37,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-# The float graph is simplified by the time it comes here, and esp-ppq gives up the networks
-# (attention for one) on which the ONNX optimizer fails.
-esp_ppq.api.espdl_interface.simplify = lambda model: (model, False)
-
-
-def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
-    builder.Prep(16, 16)
-    builder.head -= 16
-    builder.Bytes[builder.head : builder.head + 16] = data
-    return builder.Offset()
-
-
-# The same bytes; the generated function writes the weights byte by byte, for each file again.
-esp_ppq.parser.espdl.helper.AlignedBytes.CreateAlignedBytes = _create_aligned_bytes
-
+mended.install()
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
 _NARROW = 8  # bits
 _DEFAULT_NARROW = "kl"

@@ -8,8 +8,6 @@ sequence, and on a longer one where the network takes it.
 from __future__ import annotations
 
 import ast
-import inspect
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,13 @@ from torch.utils._pytree import tree_leaves
 
 from espdl_hil.errors import QuantizeError
 from espdl_hil.model import describe_error
-from espdl_hil.quantize.float_graph import run_module
+from espdl_hil.quantize.float_module import (
+    attributes,
+    lines_of,
+    other_floats,
+    run_module,
+    user_frame,
+)
 from espdl_hil.streaming import refuse, rules
 
 if TYPE_CHECKING:
@@ -39,15 +43,14 @@ if TYPE_CHECKING:
 # from the data by as much as the data do.
 TOLERANCE = 1e-3
 _NOISE = 1e-7  # differences that a signal of zeros may have
-_HERE = Path(__file__).parent  # reads what forward returns
-_TORCH = str(Path(torch.__file__).parent)
 _TO_PYTHON = frozenset(
     (
         *("item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__"),
         *("__index__", "equal", "allclose", "is_nonzero"),
     )
 )
-_LENGTH = re.compile(r"\.shape\b|\.size\(|\blen\(")
+NO_FUNCTION = "forward gives something else when it runs again on the same input"
+_LENGTH = r"\.shape\b|\.size\(|\blen\("
 
 
 def check_trace(
@@ -74,7 +77,8 @@ def check_trace(
         StreamingError: the graph keeps what the data, or their length, were at the trace.
         QuantizeError: stage ``build``; the module is not a function of its inputs.
     """
-    run = _runner(path, model.outputs)
+    run = _runner(path, model.outputs, module)
+    kept = dict(attributes(module))
 
     def of_another_order(level: int) -> tuple[Arrays, Arrays, _Watch]:
         inputs = {
@@ -83,28 +87,53 @@ def check_trace(
             else states[name]
             for name, array in stimulus.items()
         }
-        with _Watch(inputs) as watch:
-            return inputs, run_module(module, inputs, model.outputs), watch
+        with _Watch() as watch:
+            return inputs, run_module(module, inputs, model.outputs, watch.follow), watch
 
     try:
         other, values, watch = of_another_order(level=2)
     except QuantizeError:  # it takes certain values only, such as indices
         other, values, watch = of_another_order(level=1)
+    _check_kept(module, kept, outputs, stimulus)
     places = watch.places or warned
     for inputs, wanted in ((stimulus, outputs), (other, values)):
         different = _difference(wanted, run(inputs))
         if different and _difference(wanted, run_module(module, inputs, model.outputs)):
             raise QuantizeError(
-                "forward gives something else when it runs again on the same input",
+                NO_FUNCTION,
                 stage="build",
-                hint="write F.dropout(x, training=self.training); keep state in inputs and "
-                "outputs of forward (StreamingModel.state), not in attributes",
+                hint="write F.dropout(x, training=self.training), and draw no random numbers",
             )
         if different:
             raise _refusal(rules.BAKED_DATA, module, places, different)
     if watch.places:
         raise _refusal(rules.BAKED_DATA, module, places, "the data decide what is computed")
     _check_length(module, model, run, stimulus, warned)
+
+
+def _check_kept(module: Any, kept: Arrays, outputs: Arrays, stimulus: Arrays) -> None:
+    """Refuse a module that keeps a state in an attribute: no graph has it.
+
+    Args:
+        module: Has run on another input since.
+        kept: Its attributes before that.
+        outputs: What it gave at first.
+        stimulus: For this input.
+    """
+    changed = {n: v for n, v in attributes(module) if n not in kept or not _same(kept[n], v)}
+    if changed and _difference(outputs, run_module(module, stimulus, list(outputs))):
+        name = min(changed, key=lambda name: changed[name].numel() < 2)  # rather the tensor
+        word = name.rpartition(".")[2]
+        raise QuantizeError(
+            f"{NO_FUNCTION}: it changes {', '.join(changed)}",
+            stage="build",
+            hint=f"take what {name} holds as an input of forward and return what it becomes; name "
+            f"both, as state={{'{word}': '{word}_out'}} in StreamingModel",
+        )
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one.shape == other.shape and torch.equal(one, other))
 
 
 def _check_length(
@@ -136,10 +165,10 @@ def _check_length(
     if different:
         frames = model.frames + next(iter(more.values()))
         what = f"with {frames} instead of {model.frames} frames, {different}"
-        raise _refusal(rules.BAKED_LENGTH, module, _lines(module, _LENGTH) or warned, what)
+        raise _refusal(rules.BAKED_LENGTH, module, lines_of(module, _LENGTH) or warned, what)
 
 
-def _runner(path: Path, outputs: Sequence[str]) -> Callable[[Arrays], Arrays]:
+def _runner(path: Path, outputs: Sequence[str], module: Any) -> Callable[[Arrays], Arrays]:
     """Load the graph so that it runs at any length."""
     proto = onnx.load(path)
     del proto.graph.value_info[:]
@@ -160,9 +189,16 @@ def _runner(path: Path, outputs: Sequence[str]) -> Callable[[Arrays], Arrays]:
             ) from error
         return dict(zip(outputs, values, strict=True))
 
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise QuantizeError(
+            f"the ONNX graph does not load: {describe_error(error)}",
+            stage="build",
+            hint=other_floats(module) or "compute with float32 throughout, without autocast",
+        ) from error
     return run
 
 
@@ -171,30 +207,19 @@ def _difference(wanted: Arrays, found: Arrays) -> str:
     for name, value in wanted.items():
         other = found[name]
         if value.shape != other.shape:
-            return f"output {name} of the trace is {other.shape}, of the module {value.shape}"
+            return f"output {name!r} of the trace is {other.shape}, of the module {value.shape}"
         same = (value == other) | (np.isnan(value) & np.isnan(other))
         error = np.where(same, 0, np.abs(np.where(same, 0, value) - np.where(same, 0, other)))
         peak = np.abs(value[np.isfinite(value)]).max(initial=0)
         if not (error <= TOLERANCE * peak + _NOISE).all():
             worst = np.nanmax(error, initial=0)
-            return f"output {name} of the trace differs by up to {worst:.3g} of {peak:.3g}"
+            return f"output {name!r} of the trace differs by up to {worst:.3g} of {peak:.3g}"
     return ""
 
 
 def _refusal(rule: Rule, module: Any, places: Sequence[str], what: str) -> Exception:
-    named = list(dict.fromkeys(places)) or _lines(module, re.compile("def forward"))
+    named = list(dict.fromkeys(places)) or lines_of(module, "def forward")
     return refuse(rule, ", ".join(named), what)
-
-
-def _lines(module: Any, wanted: re.Pattern[str]) -> list[str]:
-    """Lines of the ``forward`` functions of a user's modules, as ``file:line``."""
-    found = []
-    for kind in dict.fromkeys(type(child) for child in module.modules()):
-        if not kind.__module__.startswith("torch."):
-            lines, first = inspect.getsourcelines(kind.forward)
-            name = Path(inspect.getfile(kind.forward)).name
-            found += [f"{name}:{first + i}" for i, text in enumerate(lines) if wanted.search(text)]
-    return found
 
 
 class _Watch(TorchFunctionMode):
@@ -205,11 +230,15 @@ class _Watch(TorchFunctionMode):
             whose value is dropped (a print).
     """
 
-    def __init__(self, inputs: Arrays) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.places: list[str] = []
         # By the address of the storage, which views and in-place results share.
-        self._data: dict[int, Any] = {array.ctypes.data: array for array in inputs.values()}
+        self._data: dict[int, Any] = {}
+
+    def follow(self, tensors: Sequence[Any]) -> None:
+        """Take these for the data."""
+        self._data.update((_storage(tensor), tensor) for tensor in tensors)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -223,11 +252,8 @@ class _Watch(TorchFunctionMode):
         return result
 
     def _note(self) -> None:
-        frame = inspect.currentframe()
-        while frame and frame.f_code.co_filename.startswith((_TORCH, __file__)):
-            frame = frame.f_back
-        path = Path(frame.f_code.co_filename) if frame else _HERE
-        if frame and not path.is_relative_to(_HERE) and not _is_guard(path, frame.f_lineno):
+        frame = user_frame()
+        if frame and not _is_guard(path := Path(frame.f_code.co_filename), frame.f_lineno):
             self.places.append(f"{path.name}:{frame.f_lineno}")
 
 

@@ -28,28 +28,44 @@ if TYPE_CHECKING:
     from espdl_hil.model import StreamingModel
 
 _SPATIAL = ("Conv", "AveragePool", "MaxPool", "GlobalAveragePool", "Resize")
-_AS_TABLE = frozenset(  # the exporter makes look-up tables of them
-    ("Abs", "Ceil", "Cos", "Floor", "Not", "Round", "Sin", "Softplus", "Tan")
-)
+_ALIKE = {  # what one edit is for
+    **dict.fromkeys(("Ceil", "Floor"), "Round"),
+    **dict.fromkeys(("Atan", "Cos", "Tan"), "Sin"),
+}
+_COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or")
 _WRONG_AXIS = frozenset(rule.id for rule in (rules.ATTENTION, rules.FOLDED, rules.NOT_TIME))
 _NODE = frozenset((rules.UNKNOWN.id, rules.UNRUNNABLE.id))
 NO_OPERATOR = "ESP-DL has no operator"
 _GROUPS = "GroupNormalization"
 # What to write in place of an operator.
 EDITS = {
-    "Abs": "write F.relu(x) + F.relu(-x)",
-    "Cast": "compute with floats throughout; in place of nn.Embedding, nn.Linear(bias=False) of "
+    "ArgMax": "return the scores, and take argmax of what the chip gives",
+    "Cast": "compute with float32 throughout; in place of nn.Embedding, nn.Linear(bias=False) of "
     "one-hot vectors",
     "CumSum": "take a window of fixed length, such as F.avg_pool1d(F.pad(x, (n - 1, 0)), n, 1), or "
     "a recurrent layer",
+    "Div": "take more frames a chunk, more channels, or 16 bits for a quotient of single elements",
     "Einsum": "write it as nn.Linear, or as a convolution whose kernel_size is 1",
     "Erf": 'use nn.GELU(approximate="tanh"): its operators are there',
-    "Max": "write a + F.relu(b - a) for the larger of a and b",
-    "Min": "write a - F.relu(a - b) for the smaller of a and b",
-    "PRelu": "write F.relu(x) - slope * F.relu(-x) with a slope of shape (channels, 1), or use "
-    "nn.LeakyReLU",
-    "Selu": "use nn.ELU",
-    "Softplus": "use nn.ELU and add 1, or nn.ReLU; for nn.Mish nn.SiLU",
+    "Expand": "leave expand out where arithmetic follows: it broadcasts",
+    "MatMul": "write a product a @ b of two computed tensors as "
+    "(a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)",
+    "RNN": "use nn.GRU, with its state as an input and an output of forward",
+    "Resize": "upsample with nn.ConvTranspose1d(.., kernel_size=n, stride=n), or at 16 bits with "
+    "x.repeat_interleave(n, 2)",
+    "Round": "leave it out: quantization rounds",
+    "Sign": "use torch.tanh(9 * x), which is steep around 0",
+    "Sin": "use an activation that ESP-DL has, such as torch.tanh or nn.SiLU",
+    "TopK": "take the largest with x.amax(1, keepdim=True), of the channels of each frame",
+    "Where": "choose by arithmetic: F.relu(x - t) is what lies above t, torch.clamp(x, low, high) "
+    "what lies between, and torch.clamp(99 * (x - t), 0, 1) a mask",
+    # of what torch cannot export
+    "fft": "use a convolution without bias whose weights are the cosines and sines: n_fft is its "
+    "kernel_size, hop_length its stride; and re * re + im * im in place of abs()",
+    "complex": "carry real and imaginary part as channels: torch.cat([re, im], 1)",
+    "projections": "leave proj_size out, and put an nn.Linear behind the nn.LSTM",
+    "script": "leave torch.jit.script out: the module is traced as it is",
+    "threshold": "use F.relu(x - t), or torch.clamp: what jumps is computed at no width",
 }
 
 
@@ -71,6 +87,8 @@ def find_faults(path: Path, model: StreamingModel) -> list[StreamingError]:
         clock = Clock.of(model.frame_axes, model.chunk_of(chunk), model.state)
         for refusal in analyze(graph, clock, past_faults=True).refusals:
             key = (refusal.rule, refusal.node, refusal.message)
+            if refusal.rule == rules.LOOP.id:
+                key = (refusal.rule, "", "")  # of all that it takes frames of
             found.setdefault(key, refusal)
             chunks.setdefault(key, []).append(chunk)
     other_axes = _better_axes(graph, model) if found else ""
@@ -91,7 +109,10 @@ def _worded(refusal: StreamingError, graph: NeutralGraph, other_axes: str) -> St
         hint = f"did you mean {other_axes}? Else {hint}"
     where = readable(refusal.node, graph)
     if refusal.rule in _NODE and node is not None and node.op_type not in OPERATORS:
-        return _unrunnable(where, node.op_type, f"{NO_OPERATOR} {node.op_type}")
+        source = graph.producers.get(node.inputs[0]) if node.inputs else None
+        compared = source is not None and source.op_type in _COMPARISONS
+        kind = "Where" if compared and node.op_type == "Cast" else node.op_type
+        return _unrunnable(where, kind, f"{NO_OPERATOR} {node.op_type}")
     reason = readable(refusal.reason, graph)
     return StreamingError(reason, rule=refusal.rule, node=where, hint=hint)
 
@@ -120,7 +141,7 @@ def refuse_nodes(
 
 def _unrunnable(where: str, operator: str, reason: str, hint: str | None = None) -> StreamingError:
     fault = refuse(rules.UNRUNNABLE, where, reason)
-    fault.hint = EDITS.get(operator) or hint or fault.hint
+    fault.hint = EDITS.get(_ALIKE.get(operator, operator)) or hint or fault.hint
     return fault
 
 
@@ -220,8 +241,6 @@ def _translate(
         yield _gemm(node, constants)
     elif kind == "BatchNormalization":
         yield replace(node, op_type="Clip", inputs=node.inputs[:1], attributes={})
-    elif kind in _AS_TABLE:
-        yield replace(node, op_type="LUT", attributes={"original_op_type": kind})
     elif kind == "Constant":
         constants[node.outputs[0]] = onnx.numpy_helper.to_array(node.attributes["value"])
     elif kind == "ConvTranspose":
@@ -239,7 +258,7 @@ def _translate(
 
 
 def _with_filter(node: Node, stored: NDArray[Any], constants: dict[str, NDArray[Any]]) -> Node:
-    name = f"{node.name}.filter"
+    name = f"{node.name}::filter"
     constants[name] = stored
     return replace(node, inputs=(node.inputs[0], name))
 

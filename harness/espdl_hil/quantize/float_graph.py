@@ -1,4 +1,4 @@
-"""The float network: the torch module, and its ONNX graph as esp-ppq can take it.
+"""The float network's ONNX graph, as esp-ppq can take it.
 
 Runs only in a worker process.
 """
@@ -6,6 +6,7 @@ Runs only in a worker process.
 from __future__ import annotations
 
 import collections
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,23 +18,23 @@ import torch
 
 from espdl_hil.errors import QuantizeError
 from espdl_hil.model import describe_error
+from espdl_hil.quantize import spelling
+from espdl_hil.quantize.float_faults import EDITS
+from espdl_hil.quantize.float_module import lines_of
 from espdl_hil.streaming import refuse, rules
 from espdl_hil.streaming.names import module_path
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from espdl_hil.model import StreamingModel
-
-    Arrays = dict[str, NDArray[Any]]
 
 OPSET = 18  # what esp-ppq's own torch entry point uses
 _RECURRENT = ("GRU", "LSTM", "RNN")
 _INITIAL_STATE = 5  # index of initial_h among their inputs
 _SAME = (b"SAME_LOWER", b"SAME_UPPER")
+_ATEN = re.compile(r"aten::(\w+)")
+_FRAME = re.compile(r"(\S+\.py)\((\d+)\): ")
+_NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 _DATA_SHAPED = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 
 
@@ -45,41 +46,6 @@ def warm_up(path: Path) -> None:
     """
     _write(torch.nn.Conv1d(1, 1, 1), [torch.zeros(1, 1, 2)], path, ["input"], ["output"])
     _simplify(onnx.load(path))
-
-
-def run_module(module: Any, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
-    """Run the float module.
-
-    Args:
-        module: A ``torch.nn.Module`` in evaluation mode.
-        inputs: float32 by name, in the order of ``forward``'s arguments.
-        outputs: Names of what it returns.
-
-    Raises:
-        QuantizeError: stage ``build``; it raised, or returned something else than *outputs* says.
-    """
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-    try:
-        with torch.no_grad():
-            result = module(*(torch.from_numpy(array) for array in inputs.values()))
-    except Exception as error:
-        raise QuantizeError(
-            f"forward({shapes}) raised {describe_error(error)}",
-            stage="build",
-            hint="input_shape must be what the module takes",
-        ) from error
-    values = _flatten(result)
-    if len(values) != len(outputs) or not all(isinstance(value, torch.Tensor) for value in values):
-        raise QuantizeError(
-            f"forward({shapes}) returned {len(values)} values of type "
-            f"{', '.join(sorted({type(value).__name__ for value in values}))}; the model declares "
-            f"outputs = {tuple(outputs)}",
-            stage="build",
-            hint="return one tensor for each name in outputs",
-        )
-    return {
-        name: value.numpy().astype(np.float32) for name, value in zip(outputs, values, strict=True)
-    }
 
 
 def export_onnx(module: Any, model: StreamingModel, path: Path) -> list[str]:
@@ -110,16 +76,26 @@ def finish_onnx(proto: Any, model: StreamingModel, path: Path) -> None:
     unused = [name for name in model.inputs if name not in used]
     if unused:
         raise QuantizeError(
-            f"forward does not use input {', '.join(unused)}",
+            f"no output depends on input {', '.join(map(repr, unused))}",
             stage="build",
-            hint="remove it from input_shape",
+            hint="remove it from input_shape; or, if forward takes it through NumPy or a Python "
+            "number, which a trace keeps as they were, compute with torch throughout",
         )
+    for node in proto.graph.node:
+        node.doc_string = ""
     _replace_batch_norms(proto)
     _fold_biases(proto)
     _size_splits(proto)
     _write_pads(proto)
+    _join_groups(proto)
     onnx.save(proto, path)
     _check_nodes(proto)
+
+
+def notes_of(path: Path) -> list[str]:
+    """What the user is to know of how a stored network is written."""
+    nodes = onnx.load(path).graph.node
+    return [f"{module_path(n.name)}: {n.doc_string}" for n in nodes if n.doc_string]
 
 
 def check_size(path: Path, target: str, bits: int) -> None:
@@ -171,12 +147,27 @@ def _check_nodes(proto: Any) -> None:
             stage="build",
             hint="nn.Identity and reshapes that change nothing leave no operator; add a layer",
         )
+    ends = {info.name for info in (*proto.graph.input, *proto.graph.output)}
+    for node in proto.graph.node:
+        if node.op_type == "Identity" and {node.input[0], node.output[0]} <= ends:
+            raise QuantizeError(
+                f"output {node.output[0]!r} is nothing but {node.input[0]!r} again",
+                stage="build",
+                hint="return each tensor once, and name each once in outputs",
+            )
     for node in proto.graph.node:
         if node.op_type in _DATA_SHAPED:
             raise refuse(rules.DATA_SHAPE, module_path(node.name), f"{node.op_type} gives it")
+    infos = onnx.shape_inference.infer_shapes(proto).graph
+    alone = {
+        info.name
+        for info in (*infos.value_info, *infos.input)
+        if [d.dim_value for d in info.type.tensor_type.shape.dim][1:2] == [1]
+    }
     for node in proto.graph.node:
         # esp-ppq: IndexError. Simplifying leaves out an initial state of zeros.
-        if node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:]):
+        stateless = node.op_type in _RECURRENT and not any(node.input[_INITIAL_STATE:])
+        if stateless and node.input[0] in alone:
             message = "its initial state is no input of forward"
             raise refuse(rules.STATE_DROPPED, module_path(node.name), message)
 
@@ -186,18 +177,46 @@ def _write(
 ) -> list[str]:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # others: the legacy exporter is the one esp-ppq uses
-        torch.onnx.export(
-            model=module,
-            args=tuple(arguments),
-            f=path,
-            opset_version=OPSET,
-            do_constant_folding=True,
-            dynamo=False,
-            input_names=inputs,
-            output_names=outputs,
-        )
-    traced = [entry for entry in said if entry.category is torch.jit.TracerWarning]
+        try:
+            with spelling.Spelled():
+                torch.onnx.export(
+                    model=module,
+                    args=tuple(arguments),
+                    f=path,
+                    opset_version=OPSET,
+                    do_constant_folding=True,
+                    dynamo=False,
+                    input_names=inputs,
+                    output_names=outputs,
+                )
+        except Exception as error:
+            raise _not_exported(error, module) from error
+    traced = [
+        entry
+        for entry in said
+        if entry.category is torch.jit.TracerWarning and entry.filename != spelling.__file__
+    ]
     return [f"{Path(entry.filename).name}:{entry.lineno}" for entry in traced]
+
+
+def _not_exported(error: Exception, module: Any) -> Exception:
+    """What ONNX has no word for, ESP-DL has no operator for either."""
+    text = describe_error(error)
+    reason = text.partition(": ")[2].partition(" [Caused by")[0].partition(" Please feel free")[0]
+    if "Tried to trace <__torch__" in reason:
+        reason = "a part of it is a product of torch.jit.script, which cannot be traced"
+    named = _ATEN.search(reason)
+    frames = [frame for frame in _FRAME.findall(text) if not frame[0].startswith(_NOT_THEIRS)]
+    places = [f"{Path(file).name}:{line}" for file, line in frames]
+    if not places:
+        word = named[1].rpartition("_")[2] if named else ""
+        places = lines_of(module, rf"\b{word}\b" if word else "") or lines_of(module, "def forward")
+    what = f"torch cannot export {named[1]} to ONNX" if named else reason
+    refusal = refuse(rules.UNRUNNABLE, places[0] if places else "forward", what)
+    words = {"stft": EDITS["fft"], **EDITS}
+    edits = (edit for word, edit in words.items() if word.islower() and word in reason.lower())
+    refusal.hint = next(edits, refusal.hint)
+    return refusal
 
 
 def _simplify(proto: Any) -> Any:
@@ -210,9 +229,10 @@ def _simplify(proto: Any) -> Any:
 
 
 def _replace_batch_norms(proto: Any) -> None:
-    """Write the batch norms over ``(1, C, T)`` that follow no convolution as convolutions.
+    """Write the batch norms that could not be put into a convolution as convolutions.
 
-    esp-ppq does so itself, but always with two-dimensional ones, and then fails.
+    esp-ppq does so itself, but always with two-dimensional ones, and then fails; and not where the
+    convolution before them has another reader.
     """
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     infos = onnx.shape_inference.infer_shapes(proto).graph
@@ -221,7 +241,8 @@ def _replace_batch_norms(proto: Any) -> None:
         for info in (*infos.value_info, *infos.input)
     }
     for node in proto.graph.node:
-        if node.op_type != "BatchNormalization" or ranks.get(node.input[0]) != 3:
+        count = ranks.get(node.input[0], 0) - 2
+        if node.op_type != "BatchNormalization" or count < 1:
             continue
         gamma, beta, mean, variance = (
             onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:]
@@ -229,7 +250,7 @@ def _replace_batch_norms(proto: Any) -> None:
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         scale = gamma / np.sqrt(variance + epsilon)
         names = [f"{node.name}.weight", f"{node.name}.bias"]
-        arrays = [scale.reshape(-1, 1, 1), beta - mean * scale]
+        arrays = [scale.reshape(-1, 1, *[1] * count), beta - mean * scale]
         for name, array in zip(names, arrays, strict=True):
             proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
         convolution = onnx.helper.make_node(
@@ -237,10 +258,10 @@ def _replace_batch_norms(proto: Any) -> None:
             [node.input[0], *names],
             node.output,
             node.name,
-            kernel_shape=[1],
-            strides=[1],
-            dilations=[1],
-            pads=[0, 0],
+            kernel_shape=[1] * count,
+            strides=[1] * count,
+            dilations=[1] * count,
+            pads=[0] * 2 * count,
             group=scale.size,
         )
         node.CopyFrom(convolution)
@@ -311,7 +332,30 @@ def _write_pads(proto: Any) -> None:
         node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
 
 
-def _flatten(value: Any) -> list[Any]:
-    if isinstance(value, tuple | list):
-        return [leaf for entry in value for leaf in _flatten(entry)]
-    return [value]
+def _join_groups(proto: Any) -> None:
+    """Write a convolution of several groups that is not depthwise as one whose rest is zeros.
+
+    ESP-DL has one group, or as many as channels.
+    """
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        group = next((a for a in node.attribute if a.name == "group"), None)
+        if node.op_type not in ("Conv", "ConvTranspose") or not group or group.i == 1:
+            continue
+        filters = onnx.numpy_helper.to_array(constants[node.input[1]])
+        count = group.i
+        parts = filters.reshape(count, filters.shape[0] // count, *filters.shape[1:])
+        if parts.shape[1] == parts.shape[2] == 1:
+            continue  # depthwise
+        rows, columns = parts.shape[1:3]
+        joined = np.zeros((filters.shape[0], columns * count, *filters.shape[2:]), np.float32)
+        for index, part in enumerate(parts):
+            inside = slice(index * columns, (index + 1) * columns)
+            joined[index * rows : (index + 1) * rows, inside] = part
+        node.input[1] = f"{node.name}.joined"
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(joined, node.input[1]))
+        group.i = 1
+        node.doc_string = (
+            f"its {count} groups are written as one with zeros in its filter, since ESP-DL has "
+            f"none: {count} times the multiplications"
+        )

@@ -12,7 +12,8 @@ import torch
 from espdl_hil.errors import ConfigError, QuantizeError
 from espdl_hil.model import describe_error
 from espdl_hil.quantize.float_check import TOLERANCE
-from espdl_hil.quantize.float_graph import finish_onnx, run_module
+from espdl_hil.quantize.float_graph import finish_onnx
+from espdl_hil.quantize.float_module import run_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from espdl_hil.errors import QuantizeError
-from espdl_hil.model import describe_error, importing_from, load_model, raised_at
+from espdl_hil.model import importing_from, load_model
 from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import META, read_arrays, write_arrays
 from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.float_check import check_trace
+from espdl_hil.quantize.float_module import build_module, check_run, run_module
 from espdl_hil.quantize.onnx_source import OnnxModule, import_onnx, read_onnx
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
@@ -83,9 +81,10 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             quantization = replace(model.quantization, batches=trace.batches)
             model = replace(model, seed=trace.seed, quantization=quantization)
             proto = read_onnx(folder / model.onnx, model) if model.onnx else None
-            module = OnnxModule(proto, model) if proto else _build(model)
+            module = OnnxModule(proto, model) if proto else build_module(model)
             stimulus, batches = make_stimulus(model), make_calibration(model)
-            outputs = float_graph.run_module(module, stimulus, model.outputs)
+            outputs = run_module(module, stimulus, model.outputs)
+            check_run(module, stimulus, outputs)
         _carry_state(module, model, batches)
         if proto:
             import_onnx(proto, module, model, directory / ONNX, stimulus)
@@ -105,61 +104,12 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
     return found
 
 
-def _build(model: StreamingModel) -> Any:
-    random.seed(model.seed)
-    torch.manual_seed(model.seed)
-    assert model.build is not None, "ConfigError otherwise"
-    assert model.source is not None
-    try:
-        module = model.build()
-    except Exception as error:
-        message = f"build() raised {describe_error(error)} (at {raised_at(error, model.source)})"
-        hint = "build is a class: give build=lambda: Network(..) with what it takes"
-        given = hint if isinstance(model.build, type) else None
-        raise QuantizeError(message, stage="build", hint=given) from error
-    if not isinstance(module, torch.nn.Module):
-        raise QuantizeError(
-            f"build() returned a {type(module).__name__}, expected a torch.nn.Module",
-            stage="build",
-            hint="end build with: return network",
-        )
-    _check_finite(module)
-    return module.eval()
-
-
-def _check_finite(module: Any) -> None:
-    """Refuse weights that are no numbers.
-
-    Raises:
-        QuantizeError: stage ``build``; names every parameter and buffer that holds some.
-    """
-    found = [
-        f"{name} {tuple(tensor.shape)} holds {', '.join(kinds)}"
-        for name, tensor in module.state_dict().items()
-        if tensor.is_floating_point()
-        and (
-            kinds := [
-                f"{count} {kind}"
-                for kind, where in (("NaN", tensor.isnan()), ("inf", tensor.isinf()))
-                if (count := int(where.sum()))
-            ]
-        )
-    ]
-    if found:
-        raise QuantizeError(
-            "parameters that are not finite: " + "; ".join(found),
-            stage="build",
-            hint="the training has diverged, or the file that build() loads is damaged: look at "
-            "these parameters where they come from",
-        )
-
-
 def _carry_state(module: Any, model: StreamingModel, batches: list[Arrays]) -> None:
     """Give each calibration batch the state in which the float network leaves the one before."""
     for before, after in itertools.pairwise(batches):
         if not model.state:
             return
-        outputs = float_graph.run_module(module, before, model.outputs)
+        outputs = run_module(module, before, model.outputs)
         for source, sink in model.state.items():
             if outputs[sink].shape != after[source].shape:
                 raise QuantizeError(

@@ -103,6 +103,8 @@ def _explained(error: HarnessError, task: Trace | Recipe, directory: Path) -> Ha
         faults += [fault for fault in error.every if fault.node not in told]
     elif isinstance(error, StreamingError):
         mine = isinstance(task, Trace) or error.rule in _QUANTIZED
+        if any(fault.rule == rules.LOOP.id for fault in faults):
+            mine = False  # that copies have a length is its consequence
         faults = [fault for fault in faults if not mine or fault.node != error.node]
         if mine or not faults:
             faults.insert(0, error)

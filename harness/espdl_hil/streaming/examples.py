@@ -131,6 +131,16 @@ EXAMPLES: dict[str, Example] = {
         _CONV + "y = conv(x)\nreturn y[y > 0]",
         _CONV + "return F.relu(conv(x) + 1)",
     ),
+    "S117": _example(
+        "cell = nn.GRUCell(4, 8)\nys = []\nfor t in range(x.shape[2]):\n"
+        "    h = cell(x[:, :, t], h)\n    ys.append(h)\nreturn torch.stack(ys, 1), h\n"
+        + _STATE.replace("(1, 1, 8)", "(1, 8)")
+        + _FED,
+        _GRU
+        + "y, hn = gru(x.transpose(1, 2), h[None])\nreturn y, hn[0]\n"
+        + _STATE.replace("(1, 1, 8)", "(1, 8)")
+        + _FED,
+    ),
     "S120": _example(
         "conv = nn.Conv1d(4, 8, 3, stride=3)\nreturn conv(x)\nStreamingModel(chunk_frames=(4,))",
         "conv = nn.Conv1d(4, 8, 3, stride=3)\nreturn conv(x)\nStreamingModel(chunk_frames=(6,))",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from espdl_hil.streaming.graph import NeutralGraph
 
 _MADE_UP = re.compile(r"PPQ_(Operation|Variable)_\d+|\.(front|back)$")
+_COUNTED = re.compile(r"[A-Z][A-Za-z]+_\d+")  # Reshape_0: the optimizer's own
+_TRACED = re.compile("/|onnx::")  # constants that the tracer has named
 _BEHIND_ANOTHER = {"Swish": 2}  # parts of a name that are no module: it carries its Sigmoid's
 _QUOTED = re.compile(r"\b\w+ '(/[^']+)'")  # Conv '/c/Conv'
 
@@ -79,6 +81,7 @@ def readable(text: str, graph: NeutralGraph) -> str:
     text = _QUOTED.sub(lambda found: module_path(found[1]), text)
     ends = {*graph.inputs, *graph.outputs, *graph.constants}
     names = {node.name: _node_name(node.name, graph) for node in graph.nodes}
+    names |= {name: "a constant" for name in graph.constants if _TRACED.match(name)}
     for tensor, node in graph.producers.items():
         if tensor not in ends:
             shown = names[node.name]
@@ -110,5 +113,7 @@ def _node_name(name: str, graph: NeutralGraph) -> str:
     if not node.name.startswith("/"):  # a Linear that the optimizer has put together
         weights = [name for name in node.inputs if name in graph.constants]
         owner = module_of(node.name, node.op_type, weights)
-        return f"{owner} ({node.op_type})" if owner not in ("", node.name) else node.name
+        if owner in ("", node.name):
+            return f"forward ({node.name})" if _COUNTED.fullmatch(node.name) else node.name
+        return f"{owner} ({node.op_type})"
     return module_path(node.name)

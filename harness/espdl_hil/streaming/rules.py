@@ -140,6 +140,16 @@ DATA_SHAPE = Rule(
     "shape.",
     "keep every element, and let those be zero that do not count: F.relu(x) instead of x[x > 0]",
 )
+LOOP = Rule(
+    "S117",
+    _E,
+    "frames taken one by one",
+    "A loop over frames is traced as so many copies of its body, each for one fixed frame of the "
+    "offline sequence.",
+    "hand the whole sequence to nn.GRU or nn.LSTM, the recurrences that ESP-DL has: y, hn = gru(x, "
+    'h[None]); it takes over the weights of a cell: gru.load_state_dict({f"{name}_l0": value for '
+    "name, value in cell.state_dict().items()})",
+)
 PHASE = Rule(
     "S120",
     _E,

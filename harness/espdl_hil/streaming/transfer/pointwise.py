@@ -7,6 +7,8 @@ from dataclasses import replace
 from enum import Flag, auto
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from espdl_hil.streaming import rules
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.graph import text
@@ -162,11 +164,15 @@ def _check_still(walk: Walk, node: Node, axis: int, shape: Shape) -> None:
         own = walk.shape[name]
         own_axis = axis - (len(shape) - len(own))
         if own_axis >= 0 and own[own_axis] > 1:
-            raise refuse(
-                rules.ABSOLUTE,
-                node.name,
-                f"{name} has {own[own_axis]} values along time, one per offline frame",
-            )
+            message = f"{name} has {own[own_axis]} values along time, one per offline frame"
+            refusal = refuse(rules.ABSOLUTE, node.name, message)
+            value = walk.constant(node, index)
+            if value is not None and not np.diff(value, axis=own_axis).any():
+                refusal.hint = (
+                    "they are all the same: leave expand and ones_like out where arithmetic "
+                    "follows, since it broadcasts; before a layer, a constant channel is its bias"
+                )
+            raise refusal
 
 
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = {

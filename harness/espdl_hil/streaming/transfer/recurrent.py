@@ -46,6 +46,12 @@ def recurrent(walk: Walk, node: Node) -> None:
 
 def _check(walk: Walk, node: Node, flow: Flow) -> None:
     """Refuse a layer whose state does not travel from chunk to chunk."""
+    if flow.axis == 1:
+        refusal = refuse(
+            rules.UNRUNNABLE, node.name, "frames lie along its batch axis, ESP-DL takes one"
+        )
+        refusal.hint = "mix what lies within a frame with nn.Linear or a convolution instead"
+        raise refusal
     if flow.axis != 0:
         raise refuse(rules.FOLDED, node.name, f"time is axis {flow.axis}, the layer runs along 0")
     direction = text(node, "direction", "forward")

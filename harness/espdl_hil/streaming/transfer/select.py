@@ -10,7 +10,7 @@ import numpy as np
 from espdl_hil.streaming import rules
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.graph import integer, text
-from espdl_hil.streaming.timing import Flow, Shape, Tail
+from espdl_hil.streaming.timing import Flow, Opaque, Shape, Tail
 from espdl_hil.streaming.transfer.pointwise import align_inputs
 from espdl_hil.streaming.walk import END
 
@@ -76,6 +76,8 @@ def _slice_frames(
     """
     start, end, step = bounds
     length = walk.shape[node.inputs[0]][flow.axis]
+    if end - start == 1:
+        _refuse_loop(walk, node, length)
     from_end = 2 * start >= length or node.name in walk.tails
     if start and not from_end and end == length:
         walk.trims.append(node.name)
@@ -132,6 +134,20 @@ def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
     return flow.tail(length, first, last, walk.prefix_for(flow, first - surplus))
 
 
+def _refuse_loop(walk: Walk, node: Node, length: int) -> None:
+    """Refuse a node that takes one frame, if nodes like it take most of the others: once for all.
+
+    Raises:
+        StreamingError: they do; what they read is opaque from then on.
+    """
+    name = node.inputs[0]
+    alike = [n for n in walk.graph.nodes if n.op_type == node.op_type and n.inputs[0] == name]
+    count = max(len(alike), len(node.outputs))
+    if 2 * count > length:
+        walk.timing[name] = Opaque()
+        raise refuse(rules.LOOP, node.name, f"{count} of {length} frames are taken by themselves")
+
+
 def gather(walk: Walk, node: Node) -> None:
     """Gather with constant indices; the runtime cannot count them from the end."""
     shape, timing = walk.shape[node.inputs[0]], walk.timing[node.inputs[0]]
@@ -157,6 +173,10 @@ def _gather_frames(
         The timing, and the indices within the last frames.
     """
     length = walk.shape[node.inputs[0]][flow.axis]
+    if len(indices) == 1:
+        _refuse_loop(walk, node, length)
+    if indices == list(reversed(range(length))):
+        raise refuse(rules.REVERSED, node.name, "it takes them from the last to the first")
     first = length - min(indices)
     if 2 * first > length:
         raise refuse(rules.ABSOLUTE, node.name, f"it picks frame {min(indices)} of {length}")
@@ -172,6 +192,8 @@ def split(walk: Walk, node: Node) -> None:
     timing = walk.timing[node.inputs[0]]
     axis = integer(node, "axis", 0) % len(walk.shape[node.inputs[0]])
     if isinstance(timing, Flow) and timing.axis == axis:
+        if len(node.outputs) == walk.shape[node.inputs[0]][axis]:
+            _refuse_loop(walk, node, len(node.outputs))
         raise refuse(rules.ALONG_TIME, node.name, "it splits the frame axis")
     walk.put(node, timing)
 
