@@ -78,7 +78,8 @@ def check(path, capsys):
     assert refused < len(index) / 10
     with capsys.disabled():
         print(
-            f"\n{len(index)} networks, {refused} of them refused: int8 {elements[8]} elements, exact; "
+            f"\n{len(index)} networks, {refused} of them refused: "
+            f"int8 {elements[8]} elements, exact; "
             f"int16 {elements[16]} elements, at most {worst[16]:.0f} LSB"
         )
 
