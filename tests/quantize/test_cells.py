@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from written_models import network, prepared
 
-from espdl_hil.errors import HarnessError, StreamingError
+from espdl_hil.errors import HarnessError, QuantizeError, StreamingError
 from espdl_hil.quantize import Artifacts
 from espdl_hil.streaming import RULES
 
@@ -72,6 +72,20 @@ MODELS = {
     ),
 }
 
+ONE = ", input_shape={'x': (1, 4, 1), 'h': SHAPE}, frame_axis={'x': 2}, chunk_frames=(1,), " + FED
+MODELS |= {  # a state of convolutions, of one frame, in the module's axes and in the file's
+    "moved_state": network(
+        ["m = 0.9 * h + 0.1 * self.cell(x)", "return x - m, m"],
+        declared=ONE.replace("SHAPE", "(1, 4, 1)"),
+        cell="nn.Conv1d(4, 4, 1)",
+    ),
+    "state": network(
+        ["m = 0.9 * h.transpose(1, 2) + 0.1 * self.cell(x)", "return x - m, m.transpose(1, 2)"],
+        declared=ONE.replace("SHAPE", "(1, 1, 4)"),
+        cell="nn.Conv1d(4, 4, 1)",
+    ),
+}
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifacts | HarnessError]:
@@ -89,9 +103,16 @@ def test_a_loop_over_frames_is_one_fault(
     assert str(error.hint).endswith(TAKEN)
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_a_layer_with_the_weights_of_the_cell_streams(
-    results: dict[str, Artifacts | HarnessError], name: str
+def test_a_state_that_lies_otherwise_is_refused_with_its_edit(
+    results: dict[str, Artifacts | HarnessError],
 ) -> None:
+    error = results["moved_state int8 esp32s3"]
+    assert isinstance(error, QuantizeError)
+    assert "state output hn" in error.message
+    assert "with state.transpose(1, 2) in forward" in str(error.hint)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "state"])
+def test_what_is_suggested_streams(results: dict[str, Artifacts | HarnessError], name: str) -> None:
     made = results[f"{name} int8 esp32s3"]
     assert isinstance(made, Artifacts), made

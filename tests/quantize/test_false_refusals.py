@@ -115,6 +115,12 @@ MODELS = {
         c="nn.ConvTranspose2d(2, 2, (1, 4), stride=(1, 2), padding=(0, 1))",
         n="nn.BatchNorm2d(2)",
     ),
+    "output_that_is_read": network(
+        ["y = self.a(F.pad(x, (2, 0)))", "return y.transpose(1, 2), self.b(y)"],
+        declared=", outputs=('y', 'z')",
+        a=CONV,
+        b=POINT,
+    ),
     "nothing_by_nothing": network(  # frames of zeros, beside which 1e-6 is nothing
         [
             "y = F.relu(self.a(F.pad(x, (2, 0))) - 0.8)",

@@ -81,12 +81,16 @@ def check_state(graph: Graph, state: Mapping[str, str]) -> None:
             after.shape,
             after.exponents,
         ):
+            moved = sorted(before.shape) == sorted(after.shape) and before.shape != after.shape
             raise QuantizeError(
                 f"state output {sink} ({after.dtype} {after.shape}, exponent {after.exponents}) "
                 f"cannot be fed back to input {source} ({before.dtype} {before.shape}, exponent "
                 f"{before.exponents})",
                 stage="check",
-                hint="the state that goes out must be what the recurrent layer returns, unchanged",
+                hint="what convolutions give lies as (1, frames, channels) in the file: let the "
+                "state have its axes so, with state.transpose(1, 2) in forward, at both ends"
+                if moved
+                else "the state that goes out must be what the recurrent layer returns, unchanged",
             )
 
 

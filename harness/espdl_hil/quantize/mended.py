@@ -13,7 +13,11 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from esp_ppq.core import TargetPlatform
 from esp_ppq.executor.base import OPERATION_FORWARD_TABLE, register_operation_handler
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
-from esp_ppq.parser.espdl.layout_patterns import FuseTransposeActivationPattern
+from esp_ppq.parser.espdl.layout_patterns import (
+    FuseTransposeActivationPattern,
+    FuseTransposePattern,
+    transpose_shape,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +30,7 @@ def install() -> None:
     esp_ppq.api.espdl_interface.simplify = lambda model: (model, False)
     esp_ppq.parser.espdl.helper.AlignedBytes.CreateAlignedBytes = _create_aligned_bytes
     esp_ppq.parser.espdl.layout_patterns.FuseTransposeActivationPattern = FuseTransposeActivation
+    esp_ppq.parser.espdl.layout_patterns.FuseTransposePattern = FuseTranspose
     for platform in filter(OPERATION_FORWARD_TABLE.__contains__, TargetPlatform):
         register_operation_handler(_layer_norm, "LayerNormalization", platform)
         register_operation_handler(_conv_transpose, "ConvTranspose", platform)
@@ -46,6 +51,23 @@ class FuseTransposeActivation(FuseTransposeActivationPattern):
             before = known.get_var_permute(name) or list(range(len(order)))
             known.add_var_permute(name, [before[order.index(axis)] for axis in range(len(order))])
         return found
+
+
+class FuseTranspose(FuseTransposePattern):
+    """Leaves Transposes that undo each other where an output would lose its name with them."""
+
+    def export(self, op: Any, graph: Any, **_: Any) -> Any:  # noqa: D102 - esp-ppq calls it
+        there = op.type == "Transpose" and op.name in graph.operations
+        if there and len(op.inputs[0].dest_ops) > 1:
+            last, order = op, op.attributes["perm"]
+            while [reader.type for reader in graph.get_downstream_operations(last)] == [
+                "Transpose"
+            ]:
+                (last,) = graph.get_downstream_operations(last)
+                order = transpose_shape(order, last.attributes["perm"])
+            if last.outputs[0].name in graph.outputs and list(order) == sorted(order):
+                return op
+        return super().export(op, graph)
 
 
 def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
