@@ -104,6 +104,7 @@ OPERATORS = {
         _CONV + "y = conv(x)\nreturn 0.5 * y + 0.5 * F.relu(y - 0.1)",
         _CONV + "y = conv(x)\nreturn torch.clamp(y, -0.2, 0.1)",
         _CONV + "y = conv(x)\nreturn y * torch.clamp(99 * (y - 0.1), 0, 1)",
+        _CONV + "return conv(x) * torch.tensor([1.0, 0.0] * 4).reshape(8, 1)",
     ),
     "fft": (
         "return torch.fft.rfft(x, dim=1).abs()",

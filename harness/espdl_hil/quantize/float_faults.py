@@ -58,7 +58,7 @@ EDITS = {
     "Sin": "use an activation that ESP-DL has, such as torch.tanh or nn.SiLU",
     "TopK": "take the largest with x.amax(1, keepdim=True), of the channels of each frame",
     "Where": "choose by arithmetic: F.relu(x - t) is what lies above t, torch.clamp(x, low, high) "
-    "what lies between, and torch.clamp(99 * (x - t), 0, 1) a mask",
+    "what lies between, and torch.clamp(99 * (x - t), 0, 1) a mask; a constant mask multiplies",
     # of what torch cannot export
     "fft": "use a convolution without bias whose weights are the cosines and sines: n_fft is its "
     "kernel_size, hop_length its stride; and re * re + im * im in place of abs()",
