@@ -93,8 +93,12 @@ def compared(lab, first, second):
 
 @pytest.mark.parametrize("target", DEVKIT_TARGETS)
 def test_an_input_that_is_repeated_twice_is_written_out(lab, target):
-    assert find_detours(compared(lab, (1, 2, 6), (1, 1, 6)), target) == {"node": Repeated(1, 1)}
-    assert find_detours(compared(lab, (1, 6, 1), (1, 6, 2)), target) == {"node": Repeated(0, 2)}
+    assert find_detours(compared(lab, (1, 2, 6), (1, 1, 6)), target) == {
+        "node": Repeated(1, 1, times=2)
+    }
+    assert find_detours(compared(lab, (1, 6, 1), (1, 6, 2)), target) == {
+        "node": Repeated(0, 2, times=2)
+    }
     assert find_detours(compared(lab, (1, 3, 6), (1, 1, 6)), target) == {}
     assert find_detours(compared(lab, (1, 2, 6), (1, 2, 6)), target) == {}
 
