@@ -10,7 +10,7 @@ SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
 # Rooms whose tests start processes, compilers, exporters or whole devkits, random campaigns, and sweeps of all int16:
 # too slow before each commit. The rest knows no pytest, so pytest-embedded's fixtures around each test are left out.
-SLOW_ROOMS := device firmware hostile models plugin proof quantize simulator streaming
+SLOW_ROOMS := cli device firmware hostile models plugin proof quantize reference simulator streaming
 SLOW_FILES := test_property*.py test_casts.py test_browser.py
 QUICK := $(SLOW_ROOMS:%=--ignore=tests/%) $(SLOW_FILES:%=--ignore-glob='*/%') \
          -p no:espdl_hil.plugin -p no:pytest_embedded
