@@ -257,7 +257,8 @@ def test_a_second_run_makes_and_writes_nothing(project, served):
 
 
 @pytest.mark.bench
-def test_a_new_model_on_a_running_bench_writes_its_own_bytes(project, served):
+def test_a_new_model_on_a_running_bench_writes_its_own_bytes(project, served, tmp_path):
+    project.store = tmp_path / "store"  # of these models alone
     options = (*served("esp32s3"), "--hil-models=mine.py")
     assert project.pytest(*options).returncode == 0
     made = artifacts(project)
