@@ -6,6 +6,8 @@ JUNIT := build/junit
 WORKERS ?= 4 # half of the tests' time is waiting for devices and deadlines
 # Hundreds of processes import the same modules: they are compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
+IMPORTED := import bokeh, pytest_embedded_idf.serial, pytest_embedded_serial_esp, torch.onnx.utils, espdl_hil.quantize.worker; \
+            import espdl_hil.plugin.session, espdl_hil.proof.verify, espdl_hil.simulator
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
 # Rooms whose tests start processes, compilers, exporters or whole devkits, random campaigns, and sweeps of all int16:
@@ -50,6 +52,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m compileall -q harness
+	$(BIN)/python -c '$(IMPORTED)' >/dev/null # pip compiles all there is, which takes a minute
 	touch $@
 
 clean: ## remove the virtual environment, builds and reports
