@@ -10,7 +10,7 @@ from rule_examples import model_text
 from espdl_hil.errors import HarnessError, StreamingError
 from espdl_hil.model import load_model
 from espdl_hil.quantize import Artifacts, Recipe, Store, prepare
-from espdl_hil.quantize.float_faults import EDITS
+from espdl_hil.quantize.edits import EDITS
 from espdl_hil.streaming import RULES, Severity
 from espdl_hil.streaming.examples import EXAMPLES
 

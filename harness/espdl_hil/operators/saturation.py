@@ -210,10 +210,10 @@ class Saturation:
         if not self._exact:
             return np.repeat(far, len(channels)), np.tile(channels, len(far))
         up, down = self._up[reached], self._down[reached]
-        sides = self._weights, self._magnitudes
+        weights, magnitudes = self._weights, self._magnitudes
         if len(reached) < len(self._risky):
-            sides = sides[0][:, reached], sides[1][:, reached]
-        x, weights, magnitudes = rows[far].astype(self._weights.dtype), *sides
+            weights, magnitudes = weights[:, reached], magnitudes[:, reached]
+        x = rows[far].astype(weights.dtype)
         magnitude = (np.abs(x) @ magnitudes).astype(np.float64)
         total = x @ weights
         which, column = np.nonzero((magnitude + total > 2 * up) | (magnitude - total > 2 * down))

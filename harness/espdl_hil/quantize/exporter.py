@@ -21,7 +21,7 @@ from esp_ppq.quantization.optim import EspdlLUTFusionPass, LayerwiseEqualization
 from esp_ppq.quantization.qfunction.linear import PPQLinearQuant_toInt
 from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
 
-from espdl_hil.quantize import alignment, mended
+from espdl_hil.quantize import alignment, exporter_patches
 from espdl_hil.quantize.layers import choose_bits, share_bits
 from espdl_hil.quantize.plan_pass import permute_constants
 from espdl_hil.quantize.states import state_groups
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-mended.install()
+exporter_patches.install()
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
 _NARROW = 8  # bits
 _DEFAULT_NARROW = "kl"

@@ -15,6 +15,7 @@ import onnx
 from espdl_hil.errors import StreamingError
 from espdl_hil.espdl import Node
 from espdl_hil.operators import OPERATORS, limits_of
+from espdl_hil.quantize.edits import edit_for
 from espdl_hil.streaming import Clock, NeutralGraph, analyze, refuse, rules
 from espdl_hil.streaming.names import readable
 
@@ -28,45 +29,11 @@ if TYPE_CHECKING:
     from espdl_hil.model import StreamingModel
 
 _SPATIAL = ("Conv", "AveragePool", "MaxPool", "GlobalAveragePool", "Resize")
-_ALIKE = {  # what one edit is for
-    **dict.fromkeys(("Ceil", "Floor"), "Round"),
-    **dict.fromkeys(("Atan", "Cos", "Tan"), "Sin"),
-}
 _COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or")
 _WRONG_AXIS = frozenset(rule.id for rule in (rules.ATTENTION, rules.FOLDED, rules.NOT_TIME))
 _NODE = frozenset((rules.UNKNOWN.id, rules.UNRUNNABLE.id))
 NO_OPERATOR = "ESP-DL has no operator"
 _GROUPS = "GroupNormalization"
-# What to write in place of an operator.
-EDITS = {
-    "ArgMax": "return the scores, and take argmax of what the chip gives",
-    "Cast": "compute with float32 throughout; in place of nn.Embedding, nn.Linear(bias=False) of "
-    "one-hot vectors",
-    "CumSum": "take a window of fixed length, such as F.avg_pool1d(F.pad(x, (n - 1, 0)), n, 1), or "
-    "a recurrent layer",
-    "Div": "take more frames a chunk, more channels, or 16 bits for a quotient of single elements",
-    "Einsum": "write it as nn.Linear, or as a convolution whose kernel_size is 1",
-    "Erf": 'use nn.GELU(approximate="tanh"): its operators are there',
-    "Expand": "leave expand out where arithmetic follows: it broadcasts",
-    "MatMul": "write a product a @ b of two computed tensors as "
-    "(a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)",
-    "RNN": "use nn.GRU, with its state as an input and an output of forward",
-    "Resize": "upsample with nn.ConvTranspose1d(.., kernel_size=n, stride=n), or at 16 bits with "
-    "x.repeat_interleave(n, 2)",
-    "Round": "leave it out: quantization rounds",
-    "Sign": "use torch.tanh(9 * x), which is steep around 0",
-    "Sin": "use an activation that ESP-DL has, such as torch.tanh or nn.SiLU",
-    "TopK": "take the largest with x.amax(1, keepdim=True), of the channels of each frame",
-    "Where": "choose by arithmetic: F.relu(x - t) is what lies above t, torch.clamp(x, low, high) "
-    "what lies between, and torch.clamp(99 * (x - t), 0, 1) a mask; a constant mask multiplies",
-    # of what torch cannot export
-    "fft": "use a convolution without bias whose weights are the cosines and sines: n_fft is its "
-    "kernel_size, hop_length its stride; and re * re + im * im in place of abs()",
-    "complex": "carry real and imaginary part as channels: torch.cat([re, im], 1)",
-    "projections": "leave proj_size out, and put an nn.Linear behind the nn.LSTM",
-    "script": "leave torch.jit.script out: the module is traced as it is",
-    "threshold": "use F.relu(x - t), or torch.clamp: what jumps is computed at no width",
-}
 
 
 def find_faults(path: Path, model: StreamingModel) -> list[StreamingError]:
@@ -141,7 +108,7 @@ def refuse_nodes(
 
 def _unrunnable(where: str, operator: str, reason: str, hint: str | None = None) -> StreamingError:
     fault = refuse(rules.UNRUNNABLE, where, reason)
-    fault.hint = EDITS.get(_ALIKE.get(operator, operator)) or hint or fault.hint
+    fault.hint = edit_for(operator) or hint or fault.hint
     return fault
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 MEMORY = {"internal RAM": "internal_peak_bytes", "PSRAM": "psram_peak_bytes"}
-LEAST_SHARE = 0.02  # by which the time of a chunk differs without a cause
-LEAST_BYTES = 1024  # what other tasks of an app take from one run to the next
+LEAST_SHARE = 0.02  # of the time of a chunk; smaller changes are no event
+LEAST_BYTES = 1024  # of memory; smaller changes are no event
 
 
 @dataclass(frozen=True)

@@ -104,20 +104,27 @@ def _compile(compiler: list[str], library: Path) -> None:
             raise _failure(command, said)
         made.replace(library)
     except subprocess.TimeoutExpired:
-        raise ConfigError(
-            f"compiling the firmware core took more than {COMPILE_TIMEOUT_S} s",
-            hint=f"the command was: {shlex.join(command)}",
-        ) from None
+        raise _late(command) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _version(compiler: list[str]) -> str:
     command = [*compiler, "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise _late(command) from None
     if done.returncode:
         raise _failure(command, done.stderr or done.stdout)
     return done.stdout
+
+
+def _late(command: list[str]) -> ConfigError:
+    return ConfigError(
+        f"compiling the firmware core took more than {COMPILE_TIMEOUT_S} s",
+        hint=f"the command was: {shlex.join(command)}",
+    )
 
 
 def _failure(command: list[str], said: str) -> ConfigError:

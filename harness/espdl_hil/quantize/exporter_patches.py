@@ -1,4 +1,4 @@
-"""What esp-ppq does wrongly, or slowly, in its place. Runs only in a worker process."""
+"""Patches of what esp-ppq does wrongly, or slowly. Runs only in a worker process."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def _create_aligned_bytes(builder: Any, data: bytes) -> Any:
 def _div(divide: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """0 / 0 is 0, as on the chip: a quantized divisor may be 0 where the float one is not."""
     result = divide(*arguments, **named)
-    return torch.where(torch.isnan(result), torch.zeros_like(result), result)
+    dividend, divisor = arguments[1][:2]
+    nothing = (dividend == 0) & (divisor == 0)
+    return torch.where(nothing, torch.zeros_like(result), result)
 
 
 def _layer_norm(op: Any, values: Sequence[Any], *_: Any) -> Any:

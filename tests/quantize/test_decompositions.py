@@ -40,10 +40,10 @@ AXES = (
 # What a wrong entry of the table would do.
 WRONG = """
 import sys
-if "torch" in sys.modules and "espdl_hil.quantize.spelling" in sys.modules:
-    from espdl_hil.quantize.spelling import SPELLINGS
+if "torch" in sys.modules and "espdl_hil.quantize.decompositions" in sys.modules:
+    from espdl_hil.quantize.decompositions import DECOMPOSITIONS
     import torch
-    SPELLINGS[torch.abs] = lambda x: x
+    DECOMPOSITIONS[torch.abs] = lambda x: x
 """
 
 
@@ -74,7 +74,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifacts | HarnessError]:
-    return prepared(tmp_path_factory.mktemp("spelled"), MODELS)
+    return prepared(tmp_path_factory.mktemp("decomposed"), MODELS)
 
 
 @pytest.mark.parametrize("name", ["activations", "axes", "right"])
@@ -86,7 +86,7 @@ def test_it_is_neither_refused_nor_changed(
     assert not [f for found in made.lint.values() for f in found if f.rule < "S3"]
 
 
-def test_a_wrong_spelling_is_noticed(results: dict[str, Artifacts | HarnessError]) -> None:
+def test_a_wrong_decomposition_is_noticed(results: dict[str, Artifacts | HarnessError]) -> None:
     error = results["wrong int8 esp32s3"]
     assert isinstance(error, StreamingError)
     assert "of the trace differs by up to" in error.message

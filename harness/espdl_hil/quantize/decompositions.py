@@ -1,7 +1,7 @@
-"""How a trace spells what ESP-DL has no operator for, or ONNX no word: with operators that it has.
+"""Decompositions of what ESP-DL has no operator for, or ONNX no word, into operators that it has.
 
-Each entry computes the same in other steps. ``float_check`` compares the trace with the module as
-it was written, so a wrong entry cannot pass. Runs only in a worker process.
+Each one computes the same in other steps. ``float_check`` compares the trace with the module as
+it was written, so a wrong one cannot pass. Runs only in a worker process.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _LARGEST_TABLE = 4  # axes of what PRelu takes as it is
 
 
-class Spelled(TorchFunctionMode):
-    """While it is entered, functions of ``SPELLINGS`` are computed by their spelling."""
+class Decomposed(TorchFunctionMode):
+    """While it is entered, functions of ``DECOMPOSITIONS`` are computed so."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        spelling = SPELLINGS.get(func)
-        if spelling is not None:
+        decomposition = DECOMPOSITIONS.get(func)
+        if decomposition is not None:
             with self:
-                result = spelling(*args, **kwargs)
+                result = decomposition(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         return func(*args, **kwargs)
@@ -208,7 +208,7 @@ def _group_norm(
 def _adaptive(count: int, whole: Any, pools: Any) -> Callable[..., Tensor]:
     """Pools whose windows are all of one size, over *count* axes."""
 
-    def spelled(x: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
+    def decomposed(x: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
         given = output_size if isinstance(output_size, tuple | list) else (output_size,) * count
         sizes = [int(size) for size in x.shape[-count:]]
         wanted = [size if n is None else int(n) for n, size in zip(given, sizes, strict=True)]
@@ -221,7 +221,7 @@ def _adaptive(count: int, whole: Any, pools: Any) -> Callable[..., Tensor]:
         window = [s // n if n > 1 else 1 for s, n in zip(sizes, wanted, strict=True)]
         return pools[count - 1](x, window, window) if math.prod(window) > 1 else x
 
-    return spelled
+    return decomposed
 
 
 def _conv1d(
@@ -246,7 +246,7 @@ def _conv1d(
 
 _AVERAGES = (F.avg_pool1d, F.avg_pool2d)
 _MAXIMA = (F.max_pool1d, F.max_pool2d)
-SPELLINGS: dict[Any, Callable[..., Any]] = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.abs, torch.absolute, Tensor.abs, Tensor.__abs__), _abs),
     **dict.fromkeys((torch.max, torch.maximum, Tensor.max, Tensor.maximum), _largest),
     **dict.fromkeys((torch.min, torch.minimum, Tensor.min, Tensor.minimum), _smallest),
