@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers that rooms and campaigns share
+
+# Other tests have the processors at the same time: how long an example takes says nothing.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_CHIP = Path(__file__).parent / "golden_chip"

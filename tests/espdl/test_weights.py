@@ -58,7 +58,7 @@ def test_packing_is_the_documented_order(n, dtype, target, depthwise):
         assert np.array_equal(unpack_filter(raw, dims, target, depthwise=depthwise), filters)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     target=st.sampled_from(TARGETS),
     dtype=st.sampled_from(["int8", "int16"]),

@@ -62,7 +62,7 @@ def killed(project, tmp_path):
         folder.mkdir(mode=0o700)
     places = {"TMPDIR": str(temporary), "ESPDL_HIL_RUNTIME_DIR": str(runtime)}
     project.environment.update(places)
-    warm = project.store
+    warm = tmp_path / "store"  # of this test alone: nobody else works in it
 
     def kill(phase, after_s):
         cold = phase == "quantize"

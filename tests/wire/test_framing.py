@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_hil.errors import WireError
@@ -65,7 +65,6 @@ def test_cobs_known_encodings(data: bytes, encoded: bytes) -> None:
     assert cobs_decode(encoded) == data
 
 
-@settings(deadline=None)
 @given(
     st.one_of(st.binary(max_size=1100), st.lists(st.sampled_from([0, 1]), max_size=900).map(bytes))
 )
@@ -106,13 +105,11 @@ def test_bitwise_crc32_is_the_standard_one() -> None:
     assert bitwise_crc32(b"123456789") == 0xCBF43926
 
 
-@settings(deadline=None)
 @given(packets)
 def test_packet_round_trip(packet: Packet) -> None:
     assert Decoder().feed(encode_packet(packet)) == [packet]
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(packets, text), max_size=8), st.data())
 def test_any_mix_of_text_and_packets_cut_anywhere(
     items: list[Packet | bytes], data: st.DataObject
@@ -129,7 +126,6 @@ def test_any_mix_of_text_and_packets_cut_anywhere(
     assert console_of(events) == b"".join(item for item in items if isinstance(item, bytes))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_nothing_is_lost_of_any_bytes(data: bytes) -> None:
     decoder = Decoder()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_hil.errors import WireError
@@ -142,7 +142,6 @@ def test_control_characters_are_refused(name: str) -> None:
         m.decode(Packet(m.Load.TYPE, 1, 1, m.encode_payload(m.Load(name))))
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -164,7 +163,6 @@ def test_lists_round_trip(tensors: tuple[m.WireTensor, ...]) -> None:
     assert m.decode(packet) == message
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(m._CLASSES)), st.binary(max_size=120))
 def test_any_payload_decodes_to_itself_or_is_refused(kind: int, payload: bytes) -> None:
     try:
