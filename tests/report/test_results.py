@@ -21,6 +21,7 @@ from espdl_hil.report import (
     ResultsError,
     Row,
     commit_of,
+    logs_in,
     render_metrics,
     start_report,
     validate_results,
@@ -266,6 +267,25 @@ def test_a_new_run_clears_what_an_earlier_one_left(results, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     start_report(tmp_path / "new" / "folder")
     assert (tmp_path / "new" / "folder").is_dir()
+
+
+def test_logs_that_workers_have_begun_stay(tmp_path):
+    (tmp_path / "logs").mkdir()
+    old, continued, new = (tmp_path / "logs" / f"{n}.log" for n in ("old", "continued", "new"))
+    for path in (old, continued):
+        path.write_text("of the run before\n")
+        os.utime(path, ns=(0, 0))
+    before = logs_in(tmp_path)
+    for path in (continued, new):
+        with path.open("a") as log:
+            log.write("of this run\n")
+    start_report(tmp_path, before)
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+        "continued.log",
+        "new.log",
+    ]
+    start_report(tmp_path)
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):

@@ -308,6 +308,17 @@ def test_bytes_take_the_time_of_a_uart(paced, far):
     assert time.monotonic() - started >= line_s
 
 
+def test_bytes_come_when_the_fifo_is_full_or_no_more_follow(paced, far):
+    far.sendall(FRAME)
+    sizes, looks = [], 0
+    while sum(sizes) < len(FRAME):
+        looks += 1
+        if data := paced.read(0.001 if sizes else 1):
+            sizes.append(len(data))
+    assert min(sizes[:-1]) >= 120
+    assert looks < len(FRAME) / 2  # the thread sleeps in between
+
+
 def test_both_directions_go_at_once(paced, far):
     line_s = len(FRAME) * 10 / BAUD
     paced.idle(0.01)

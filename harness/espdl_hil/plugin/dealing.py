@@ -101,7 +101,8 @@ def _scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
                 return
             collection = list(next(iter(self.registered_collections.values())))
             self.collection: list[str] | None = collection
-            for nodeid in collection:
+            # The widest first, which take longest, so that the boards end together
+            for nodeid in sorted(collection, key=lambda nodeid: "-int8-" in nodeid):
                 self.workqueue.setdefault(self._split_scope(nodeid), {})[nodeid] = False
             for node in [*self.nodes, *self.nodes]:  # two units each, as xdist does
                 self._reschedule(node)

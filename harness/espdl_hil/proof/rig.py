@@ -21,7 +21,7 @@ from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import AUTO, RAM, SERIAL, SIM
 from espdl_hil.proof.watch import Watch
-from espdl_hil.report import Incident, Written
+from espdl_hil.report import LOGS, Incident, Written
 from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
 from espdl_hil.targets import TARGETS
@@ -332,7 +332,7 @@ class Rig:
             port=port,
             baud=self.settings.baud or (board and board.baud) or firmware.baud,
             max_baud=self.settings.max_baud or (board and board.max_baud) or FAST_BAUDS[0],
-            log_path=self.settings.report / "logs" / log_name,
+            log_path=self.settings.report / LOGS / log_name,
             time_scale=self.settings.time_scale,
             machine=machine,
             keep_flash=self.settings.model_store == AUTO,

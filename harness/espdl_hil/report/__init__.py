@@ -4,7 +4,14 @@ from espdl_hil.report.accuracy import Accuracy, worse_accuracy
 from espdl_hil.report.changes import Change, by_target, changes, describe
 from espdl_hil.report.check import Check, worse, worst
 from espdl_hil.report.compact import pack, unpack
-from espdl_hil.report.files import start_report, write_atomically, write_report
+from espdl_hil.report.files import (
+    LOGS,
+    clear_logs,
+    logs_in,
+    start_report,
+    write_atomically,
+    write_report,
+)
 from espdl_hil.report.history import History, default_history
 from espdl_hil.report.html import render_html
 from espdl_hil.report.markdown import render_markdown
@@ -31,6 +38,7 @@ from espdl_hil.report.trends import trends
 __all__ = [
     "CHECKS",
     "EMULATED",
+    "LOGS",
     "METRIC",
     "SILICON",
     "SIMULATED",
@@ -54,10 +62,12 @@ __all__ = [
     "by_target",
     "cause_of",
     "changes",
+    "clear_logs",
     "commit_of",
     "default_history",
     "describe",
     "environment",
+    "logs_in",
     "pack",
     "read_repro",
     "render_comparison",

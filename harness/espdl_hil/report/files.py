@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 DATA, PAGE = "results.json", "report.html"
 _ROOM_BYTES = 1 << 16
-_LEFT_BEHIND = (DATA, PAGE, "repro", "logs")
+LOGS = "logs"
+_LEFT_BEHIND = (DATA, PAGE, "repro")
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -47,7 +49,20 @@ def write_report(results: Results, directory: Path) -> Path:
     return directory / DATA
 
 
-def start_report(directory: Path) -> None:
+def logs_in(directory: Path, names: str = "*") -> dict[Path, int]:
+    """Return the logs in a report's folder, each with the time of its last change, in ns."""
+    return {path: path.lstat().st_mtime_ns for path in (directory / LOGS).glob(names)}
+
+
+def clear_logs(logs: Mapping[Path, int]) -> None:
+    """Remove what ``logs_in`` gave, but for logs that somebody has begun anew since."""
+    for path, changed_ns in logs.items():
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_mtime_ns == changed_ns:
+                path.unlink()
+
+
+def start_report(directory: Path, logs: Mapping[Path, int] | None = None) -> None:
     """Make the report's folder and clear it of what an earlier run left there.
 
     Called before the first test, so that a report that cannot be written is said at once, and
@@ -55,6 +70,8 @@ def start_report(directory: Path) -> None:
 
     Args:
         directory: Created if absent; files that no report writes are left alone.
+        logs: What ``logs_in`` gave before this run had workers, which write theirs by now; None
+            if it has none.
 
     Raises:
         ConfigError: it cannot be made, or takes no files.
@@ -62,11 +79,13 @@ def start_report(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         killed = (path for name in (DATA, PAGE) for path in directory.glob(f".{name}.*"))
-        for path in (*killed, *(directory / name for name in _LEFT_BEHIND)):
+        old = _LEFT_BEHIND if logs is not None else (*_LEFT_BEHIND, LOGS)
+        for path in (*killed, *(directory / name for name in old)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+        clear_logs(logs or {})
         with tempfile.TemporaryFile(dir=directory) as file:  # a full disk takes names, not bytes
             file.write(bytes(_ROOM_BYTES))
             file.flush()

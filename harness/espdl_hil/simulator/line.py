@@ -9,7 +9,7 @@ BITS_PER_BYTE = 10  # start bit, eight data bits, stop bit
 CONSOLE_BAUD = 115200  # of the firmware's console, so of each boot of the application
 MAX_BAUD = 5_000_000  # of the chips' UARTs
 FIFO_BYTES = 128  # of a UART: so much is still on its way when a write returns
-SLICE_S = 0.002  # bytes that arrive within it are handed over together
+FIFO_FULL_BYTES = 120  # ESP-IDF's driver takes them when so many are there, or no more come
 
 _WRONG = bytes(value * 167 + 89 & 0xFF for value in range(256))
 

@@ -18,8 +18,8 @@ from espdl_hil.formats.telnet import Line, TelnetServer, escape
 from espdl_hil.simulator.line import (
     BITS_PER_BYTE,
     FIFO_BYTES,
+    FIFO_FULL_BYTES,
     MAX_BAUD,
-    SLICE_S,
     ChipClock,
     Lane,
     garbled,
@@ -236,18 +236,22 @@ class SerialPort:
             raise PowerOff
 
     def _arrived(self) -> bytes:
-        """Take what has come over the line."""
+        """Take what has come over the line, as soon as the UART says so."""
         on_line = self._to_chip.left_bytes(self._telnet.baudrate) if self._paced else 0
-        size = max(0, len(self._received) - on_line)
+        size = len(self._received) - on_line
+        if on_line and size < FIFO_FULL_BYTES:
+            return b""
         data = bytes(self._received[:size])
         del self._received[:size]
         return data
 
     def _until_due(self, timeout_s: float | None) -> float | None:
-        """Limit a wait to the next bytes on the line."""
+        """Limit a wait to when the UART next says that bytes have come."""
         if not self._received or not self._paced:
             return timeout_s
-        due_s = min(SLICE_S, self._to_chip.left_s())
+        baud, left_s = self._telnet.baudrate, self._to_chip.left_s()
+        behind = len(self._received) - FIFO_FULL_BYTES  # come after it is full
+        due_s = max(0.0, left_s - max(0, behind) * BITS_PER_BYTE / baud)
         return due_s if timeout_s is None else min(due_s, timeout_s)
 
     def _on_the_line(self, data: bytes) -> bytes:
