@@ -94,11 +94,11 @@ class _Room:
 
     Attributes:
         peak: Largest magnitude of an element.
-        length: Euclidean length of the elements that meet the weights.
+        lengths: (N,) of each channel: Euclidean length of the elements that meet its weights.
     """
 
     peak: float
-    length: float
+    lengths: Array
 
     @classmethod
     def of(cls, above: Array, up: Array, below: Array, down: Array) -> _Room:
@@ -114,8 +114,8 @@ class _Room:
         sides = np.concatenate((above, below), axis=1)
         tiny = np.finfo(np.float64).tiny
         peak = (room / np.maximum(sides.sum(0), tiny)).min(initial=np.inf)
-        length = (room / np.maximum(np.sqrt(np.square(sides).sum(0)), tiny)).min(initial=np.inf)
-        return cls(float(peak), float(length))
+        lengths = room / np.maximum(np.sqrt(np.square(sides).sum(0)), tiny)
+        return cls(float(peak), lengths.reshape(2, -1).min(0))
 
 
 class Saturation:
@@ -190,12 +190,13 @@ class Saturation:
         highest, deepest, room = self._span(source)
         if room is None:
             return
-        far = np.arange(len(rows))
-        if self._exact:
+        far, reached = np.arange(len(rows)), self._reached(highest, deepest)
+        if self._exact and len(reached):
             # a sum of magnitudes is at most the product of both lengths, which are cheap
             x: Array = rows.astype(self._weights.dtype, copy=False)
-            far = np.flatnonzero(np.vecdot(x, x) > room.length * room.length)
-        reached = self._reached(highest, deepest) if len(far) else far
+            lengths, rooms = np.sqrt(np.vecdot(x, x)), room.lengths[reached]
+            far = np.flatnonzero(lengths > rooms.min())
+            reached = reached[rooms < lengths.max(initial=0)]
         if not len(reached):
             return
         chosen, picked = self._candidates(rows, far, reached)
