@@ -95,10 +95,12 @@ class _Room:
     Attributes:
         peak: Largest magnitude of an element.
         lengths: (N,) of each channel: Euclidean length of the elements that meet its weights.
+        square: Of the shortest of these; below zero where the bias alone leaves none.
     """
 
     peak: float
     lengths: Array
+    square: float
 
     @classmethod
     def of(cls, above: Array, up: Array, below: Array, down: Array) -> _Room:
@@ -115,7 +117,9 @@ class _Room:
         tiny = np.finfo(np.float64).tiny
         peak = (room / np.maximum(sides.sum(0), tiny)).min(initial=np.inf)
         lengths = room / np.maximum(np.sqrt(np.square(sides).sum(0)), tiny)
-        return cls(float(peak), lengths.reshape(2, -1).min(0))
+        lengths = lengths.reshape(2, -1).min(0)
+        shortest = float(lengths.min(initial=np.inf))
+        return cls(float(peak), lengths, shortest * abs(shortest))
 
 
 class Saturation:
@@ -190,13 +194,15 @@ class Saturation:
         highest, deepest, room = self._span(source)
         if room is None:
             return
-        far, reached = np.arange(len(rows)), self._reached(highest, deepest)
-        if self._exact and len(reached):
+        far = np.arange(len(rows))
+        if self._exact:
             # a sum of magnitudes is at most the product of both lengths, which are cheap
             x: Array = rows.astype(self._weights.dtype, copy=False)
-            lengths, rooms = np.sqrt(np.vecdot(x, x)), room.lengths[reached]
-            far = np.flatnonzero(lengths > rooms.min())
-            reached = reached[rooms < lengths.max(initial=0)]
+            squares = np.vecdot(x, x)
+            far = np.flatnonzero(squares > room.square)
+        reached = self._reached(highest, deepest) if len(far) else far
+        if self._exact and len(reached):
+            reached = reached[room.lengths[reached] < math.sqrt(squares.max())]
         if not len(reached):
             return
         chosen, picked = self._candidates(rows, far, reached)
