@@ -20,8 +20,8 @@ from espdl_hil.report import (
     Results,
     ResultsError,
     Row,
+    clear_logs,
     commit_of,
-    logs_in,
     render_metrics,
     start_report,
     validate_results,
@@ -269,23 +269,17 @@ def test_a_new_run_clears_what_an_earlier_one_left(results, tmp_path):
     assert (tmp_path / "new" / "folder").is_dir()
 
 
-def test_logs_that_workers_have_begun_stay(tmp_path):
-    (tmp_path / "logs").mkdir()
-    old, continued, new = (tmp_path / "logs" / f"{n}.log" for n in ("old", "continued", "new"))
-    for path in (old, continued):
-        path.write_text("of the run before\n")
-        os.utime(path, ns=(0, 0))
-    before = logs_in(tmp_path)
-    for path in (continued, new):
-        with path.open("a") as log:
-            log.write("of this run\n")
-    start_report(tmp_path, before)
-    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
-        "continued.log",
-        "new.log",
-    ]
+def test_workers_clear_their_own_logs(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name in ("esp32s3.log", "esp32s3-gw0.log", "esp32p4-gw1.log", "esp32p4-gw10.log"):
+        (logs / name).write_text("of the run before, or of this one")
+    start_report(tmp_path, ["gw0", "gw1"])
+    assert {path.name for path in logs.iterdir()} == {"esp32s3-gw0.log", "esp32p4-gw1.log"}
+    clear_logs(tmp_path, "gw1")
+    assert [path.name for path in logs.iterdir()] == ["esp32s3-gw0.log"]
     start_report(tmp_path)
-    assert not (tmp_path / "logs").exists()
+    assert not logs.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):

@@ -95,12 +95,12 @@ class _Room:
     Attributes:
         peak: Largest magnitude of an element.
         lengths: (N,) of each channel: Euclidean length of the elements that meet its weights.
-        square: Of the shortest of these; below zero where the bias alone leaves none.
+        shortest: Of these.
     """
 
     peak: float
     lengths: Array
-    square: float
+    shortest: float
 
     @classmethod
     def of(cls, above: Array, up: Array, below: Array, down: Array) -> _Room:
@@ -118,8 +118,7 @@ class _Room:
         peak = (room / np.maximum(sides.sum(0), tiny)).min(initial=np.inf)
         lengths = room / np.maximum(np.sqrt(np.square(sides).sum(0)), tiny)
         lengths = lengths.reshape(2, -1).min(0)
-        shortest = float(lengths.min(initial=np.inf))
-        return cls(float(peak), lengths, shortest * abs(shortest))
+        return cls(float(peak), lengths, float(lengths.min(initial=np.inf)))
 
 
 class Saturation:
@@ -199,7 +198,7 @@ class Saturation:
             # a sum of magnitudes is at most the product of both lengths, which are cheap
             x: Array = rows.astype(self._weights.dtype, copy=False)
             squares = np.vecdot(x, x)
-            far = np.flatnonzero(squares > room.square)
+            far = np.flatnonzero(squares > room.shortest * room.shortest)
         reached = self._reached(highest, deepest) if len(far) else far
         if self._exact and len(reached):
             reached = reached[room.lengths[reached] < math.sqrt(squares.max())]

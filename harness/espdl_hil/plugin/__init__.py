@@ -7,7 +7,6 @@ uses a fixture of ours, see ``session.py``; what collects and prints the rows, `
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,21 +82,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if _settings_key not in config.stash or config.option.collectonly:
         return
     from espdl_hil.plugin.session import HilSession, cases_of, targets_of
-    from espdl_hil.report import clear_logs, logs_in
+    from espdl_hil.report import clear_logs
 
     settings, needed = config.stash[_settings_key], targets_of(session.items)
     if not needed:
         return
+    if worker := worker_name(config):
+        clear_logs(settings.report, worker)
     try:
         targets = dealt(config, settings, needed)
         if not targets:
             return
         cases = [case for case in cases_of(session.items) if case.target in targets]
         runtime = HilSession(config, settings, cases, targets)
-        if worker_name(config):
-            with contextlib.suppress(OSError):  # the controller says it
-                clear_logs(logs_in(settings.report, f"*{settings.log_suffix}.log"))
-        else:
+        if not worker:
             _register_summary(config, [case.id for case in cases])
         runtime.find_ports()
     except HarnessError as error:

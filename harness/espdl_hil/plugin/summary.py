@@ -17,7 +17,7 @@ import pytest
 from espdl_hil.compare import Outcome
 from espdl_hil.device.machine import MACHINES
 from espdl_hil.diagnosis.cause import Cause
-from espdl_hil.plugin.worker import BOARDS_UNAVAILABLE, command_of, logs_before
+from espdl_hil.plugin.worker import BOARDS_UNAVAILABLE, command_of, workers_of
 from espdl_hil.proof.outlets import export
 from espdl_hil.proof.settings import SERIAL, SIM
 from espdl_hil.report import (
@@ -146,7 +146,7 @@ class Summary:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, case_ids: Sequence[str]) -> None:
-        start_report(settings.report, logs_before(config))
+        start_report(settings.report, workers_of(config))
         self._config = config
         self._settings = settings
         self._case_ids = case_ids

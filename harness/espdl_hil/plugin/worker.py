@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from espdl_hil.errors import BusyError, DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from espdl_hil.errors import HarnessError
 
@@ -24,7 +22,6 @@ _MISTAKE = "espdl_hil_mistake"
 _UNAVAILABLE = "espdl_hil_boards_unavailable"
 _unavailable_key: pytest.StashKey[bool] = pytest.StashKey()
 _seats_key: pytest.StashKey[dict[str, int]] = pytest.StashKey()  # by name of the worker
-_logs_key: pytest.StashKey[dict[Path, int]] = pytest.StashKey()
 
 
 def worker_name(config: pytest.Config) -> str:
@@ -83,17 +80,12 @@ def pytest_configure_node(node: Any) -> None:
     seats = node.config.stash.setdefault(_seats_key, {})
     node.workerinput[SEAT] = next(n for n in range(len(seats) + 1) if n not in seats.values())
     seats[node.gateway.id] = node.workerinput[SEAT]
-    report = node.config.getoption("--hil-report")
-    with contextlib.suppress(OSError):  # the first worker's collection says it
-        if _logs_key not in node.config.stash and report.is_dir():
-            from espdl_hil.report import logs_in
-
-            node.config.stash[_logs_key] = logs_in(report)
 
 
-def logs_before(config: pytest.Config) -> dict[Path, int] | None:
-    """Return the logs that were there before the first worker; None where there is no worker."""
-    return config.stash.get(_logs_key, {} if _seats_key in config.stash else None)
+def workers_of(config: pytest.Config) -> tuple[str, ...]:
+    """Return the names of the workers that have a seat, in the controller; none elsewhere."""
+    seats = config.stash.get(_seats_key, {})
+    return tuple(seats)
 
 
 def leave_seat(node: Any) -> None:

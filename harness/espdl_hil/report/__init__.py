@@ -4,14 +4,7 @@ from espdl_hil.report.accuracy import Accuracy, worse_accuracy
 from espdl_hil.report.changes import Change, by_target, changes, describe
 from espdl_hil.report.check import Check, worse, worst
 from espdl_hil.report.compact import pack, unpack
-from espdl_hil.report.files import (
-    LOGS,
-    clear_logs,
-    logs_in,
-    start_report,
-    write_atomically,
-    write_report,
-)
+from espdl_hil.report.files import LOGS, clear_logs, start_report, write_atomically, write_report
 from espdl_hil.report.history import History, default_history
 from espdl_hil.report.html import render_html
 from espdl_hil.report.markdown import render_markdown
@@ -67,7 +60,6 @@ __all__ = [
     "default_history",
     "describe",
     "environment",
-    "logs_in",
     "pack",
     "read_repro",
     "render_comparison",

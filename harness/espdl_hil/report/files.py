@@ -16,7 +16,7 @@ from espdl_hil.report.html import render_html
 from espdl_hil.report.schema import validate_results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from espdl_hil.report.results import Results
 
@@ -49,20 +49,7 @@ def write_report(results: Results, directory: Path) -> Path:
     return directory / DATA
 
 
-def logs_in(directory: Path, names: str = "*") -> dict[Path, int]:
-    """Return the logs in a report's folder, each with the time of its last change, in ns."""
-    return {path: path.lstat().st_mtime_ns for path in (directory / LOGS).glob(names)}
-
-
-def clear_logs(logs: Mapping[Path, int]) -> None:
-    """Remove what ``logs_in`` gave, but for logs that somebody has begun anew since."""
-    for path, changed_ns in logs.items():
-        with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_mtime_ns == changed_ns:
-                path.unlink()
-
-
-def start_report(directory: Path, logs: Mapping[Path, int] | None = None) -> None:
+def start_report(directory: Path, workers: Iterable[str] = ()) -> None:
     """Make the report's folder and clear it of what an earlier run left there.
 
     Called before the first test, so that a report that cannot be written is said at once, and
@@ -70,8 +57,7 @@ def start_report(directory: Path, logs: Mapping[Path, int] | None = None) -> Non
 
     Args:
         directory: Created if absent; files that no report writes are left alone.
-        logs: What ``logs_in`` gave before this run had workers, which write theirs by now; None
-            if it has none.
+        workers: Of pytest-xdist, by name: each clears its own logs, and may write them by now.
 
     Raises:
         ConfigError: it cannot be made, or takes no files.
@@ -79,13 +65,14 @@ def start_report(directory: Path, logs: Mapping[Path, int] | None = None) -> Non
     try:
         directory.mkdir(parents=True, exist_ok=True)
         killed = (path for name in (DATA, PAGE) for path in directory.glob(f".{name}.*"))
-        old = _LEFT_BEHIND if logs is not None else (*_LEFT_BEHIND, LOGS)
-        for path in (*killed, *(directory / name for name in old)):
+        logs, theirs = [directory / LOGS], tuple(f"-{name}.log" for name in workers)
+        if theirs:
+            logs = [log for log in logs[0].glob("*") if not log.name.endswith(theirs)]
+        for path in (*killed, *logs, *(directory / name for name in _LEFT_BEHIND)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        clear_logs(logs or {})
         with tempfile.TemporaryFile(dir=directory) as file:  # a full disk takes names, not bytes
             file.write(bytes(_ROOM_BYTES))
             file.flush()
@@ -94,6 +81,13 @@ def start_report(directory: Path, logs: Mapping[Path, int] | None = None) -> Non
             f"the report's folder {directory} cannot be written: {error.strerror or error}",
             hint="name another folder with --hil-report DIR",
         ) from None
+
+
+def clear_logs(directory: Path, worker: str) -> None:
+    """Remove what a worker of the same name left in an earlier run; what cannot be, stays."""
+    for log in (directory / LOGS).glob(f"*-{worker}.log"):
+        with contextlib.suppress(OSError):  # the controller has found out, or will
+            log.unlink()
 
 
 def safe_name(text: str) -> str:
