@@ -430,7 +430,7 @@ board = claim.Candidate.of_port("/dev/ttyUSB0")
 try:
     claim.Claim([[board]]).acquire()
 except BusyError as error:
-    print(error)
+    print(error, flush=True)  # a pipe: read before the end
 claim.Claim([[board]]).acquire(10)
 print("held")
 """
