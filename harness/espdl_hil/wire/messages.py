@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, Final, dataclass_transform
 
 from espdl_hil.errors import WireError
 from espdl_hil.wire.framing import Packet, encode_packet
@@ -19,7 +19,6 @@ from espdl_hil.wire.schema import (
     U16,
     U32,
     U64,
-    Codec,
     Data,
     Dims,
     Hash,
@@ -27,11 +26,7 @@ from espdl_hil.wire.schema import (
     Record,
     Text,
     counted,
-    fields_of,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 REPLY: Final = 0x80  # bit of a reply's type
 MAX_NAME: Final = 512  # bytes of a tensor or model name
@@ -121,25 +116,19 @@ class TensorFlag(IntFlag):
     PER_CHANNEL = 1
 
 
+@dataclass_transform(frozen_default=True)
 class Message:
-    """Base of all messages; each class has its type in ``TYPE``."""
+    """Base of all messages; one of a *kind*, its ``TYPE``, is a frozen dataclass."""
 
     TYPE: ClassVar[int]
 
+    def __init_subclass__(cls, kind: int | None = None) -> None:
+        if kind is not None:
+            cls.TYPE = kind
+            _CLASSES[kind] = dataclass(frozen=True)(cls), Record(cls)
 
-_M = TypeVar("_M", bound=type[Message])
-_CLASSES: dict[int, tuple[type[Message], tuple[tuple[str, Codec], ...]]] = {}
 
-
-def _message(kind: int) -> Callable[[_M], _M]:
-    """Register a dataclass as the message of type *kind*."""
-
-    def register(cls: _M) -> _M:
-        cls.TYPE = kind
-        _CLASSES[kind] = (cls, fields_of(cls))
-        return cls
-
-    return register
+_CLASSES: dict[int, tuple[type[Message], Record]] = {}
 
 
 @dataclass(frozen=True)
@@ -191,15 +180,11 @@ class WatchItem:
     name: Text
 
 
-@_message(0x01)
-@dataclass(frozen=True)
-class Hello(Message):
+class Hello(Message, kind=0x01):
     """Open a session."""
 
 
-@_message(0x01 | REPLY)
-@dataclass(frozen=True)
-class HelloReply(Message):
+class HelloReply(Message, kind=0x01 | REPLY):
     """What the device is."""
 
     boot_nonce: U64
@@ -221,17 +206,13 @@ class HelloReply(Message):
     app_version: Text
 
 
-@_message(0x02)
-@dataclass(frozen=True)
-class ListModels(Message):
+class ListModels(Message, kind=0x02):
     """List the ``models`` partition from entry *first*."""
 
     first: U32
 
 
-@_message(0x02 | REPLY)
-@dataclass(frozen=True)
-class ListModelsReply(Message):
+class ListModelsReply(Message, kind=0x02 | REPLY):
     """As many entries as fit a packet."""
 
     total: U32
@@ -239,9 +220,7 @@ class ListModelsReply(Message):
     models: Annotated[tuple[ModelInfo, ...], counted(ModelInfo)]
 
 
-@_message(0x03)
-@dataclass(frozen=True)
-class Load(Message):
+class Load(Message, kind=0x03):
     """Load a model of the ``models`` partition."""
 
     name: Text
@@ -261,15 +240,11 @@ class _Loaded(Message):
     psram_bytes: U32
 
 
-@_message(0x03 | REPLY)
-@dataclass(frozen=True)
-class LoadReply(_Loaded):
+class LoadReply(_Loaded, kind=0x03 | REPLY):
     """The model is loaded."""
 
 
-@_message(0x04)
-@dataclass(frozen=True)
-class UploadBegin(Message):
+class UploadBegin(Message, kind=0x04):
     """Announce a model of *size* bytes."""
 
     size: U32
@@ -277,46 +252,34 @@ class UploadBegin(Message):
     name: Text
 
 
-@_message(0x04 | REPLY)
-@dataclass(frozen=True)
-class UploadBeginReply(Message):
+class UploadBeginReply(Message, kind=0x04 | REPLY):
     """There is room for *size* bytes."""
 
     size: U32
 
 
-@_message(0x05)
-@dataclass(frozen=True)
-class UploadData(Message):
+class UploadData(Message, kind=0x05):
     """A part of the model; *offset* is where the previous part ended."""
 
     offset: U32
     data: Data
 
 
-@_message(0x05 | REPLY)
-@dataclass(frozen=True)
-class UploadDataReply(Message):
+class UploadDataReply(Message, kind=0x05 | REPLY):
     """The offset expected next."""
 
     next_offset: U32
 
 
-@_message(0x06)
-@dataclass(frozen=True)
-class UploadEnd(Message):
+class UploadEnd(Message, kind=0x06):
     """Verify and load what was uploaded."""
 
 
-@_message(0x06 | REPLY)
-@dataclass(frozen=True)
-class UploadEndReply(_Loaded):
+class UploadEndReply(_Loaded, kind=0x06 | REPLY):
     """The uploaded model is loaded."""
 
 
-@_message(0x07)
-@dataclass(frozen=True)
-class Describe(Message):
+class Describe(Message, kind=0x07):
     """List tensors of one ``TensorKind`` from *first*."""
 
     handle: U32
@@ -324,9 +287,7 @@ class Describe(Message):
     first: U32
 
 
-@_message(0x07 | REPLY)
-@dataclass(frozen=True)
-class DescribeReply(Message):
+class DescribeReply(Message, kind=0x07 | REPLY):
     """As many tensors as fit a packet."""
 
     handle: U32
@@ -336,18 +297,14 @@ class DescribeReply(Message):
     tensors: Annotated[tuple[WireTensor, ...], counted(WireTensor)]
 
 
-@_message(0x08)
-@dataclass(frozen=True)
-class BindState(Message):
+class BindState(Message, kind=0x08):
     """Replace all state bindings of a model."""
 
     handle: U32
     pairs: Annotated[tuple[StatePair, ...], counted(StatePair)]
 
 
-@_message(0x08 | REPLY)
-@dataclass(frozen=True)
-class BindStateReply(Message):
+class BindStateReply(Message, kind=0x08 | REPLY):
     """Bytes of state, and of the step input block that remains."""
 
     handle: U32
@@ -355,34 +312,26 @@ class BindStateReply(Message):
     input_bytes: U32
 
 
-@_message(0x09)
-@dataclass(frozen=True)
-class Reset(Message):
+class Reset(Message, kind=0x09):
     """Zero caches and bound state."""
 
     handle: U32
 
 
-@_message(0x09 | REPLY)
-@dataclass(frozen=True)
-class ResetReply(Message):
+class ResetReply(Message, kind=0x09 | REPLY):
     """State is zero."""
 
     handle: U32
 
 
-@_message(0x0A)
-@dataclass(frozen=True)
-class Watch(Message):
+class Watch(Message, kind=0x0A):
     """Replace the list of tensors recorded at each step."""
 
     handle: U32
     items: Annotated[tuple[WatchItem, ...], counted(WatchItem)]
 
 
-@_message(0x0A | REPLY)
-@dataclass(frozen=True)
-class WatchReply(Message):
+class WatchReply(Message, kind=0x0A | REPLY):
     """Size of all records, and the tensors in request order, nameless."""
 
     handle: U32
@@ -390,18 +339,14 @@ class WatchReply(Message):
     tensors: Annotated[tuple[WireTensor, ...], counted(WireTensor)]
 
 
-@_message(0x0B)
-@dataclass(frozen=True)
-class Start(Message):
+class Start(Message, kind=0x0B):
     """Start a stream of chunks; *flags* is a ``StartFlag``."""
 
     handle: U32
     flags: U16
 
 
-@_message(0x0B | REPLY)
-@dataclass(frozen=True)
-class StartReply(Message):
+class StartReply(Message, kind=0x0B | REPLY):
     """The stream, what it runs on, and the size of its blocks in bytes."""
 
     handle: U32
@@ -413,9 +358,7 @@ class StartReply(Message):
     result_bytes: U32
 
 
-@_message(0x0C)
-@dataclass(frozen=True)
-class Chunk(Message):
+class Chunk(Message, kind=0x0C):
     """The input blocks of steps from *index* on, or a fragment of one."""
 
     stream: U32
@@ -446,9 +389,7 @@ LATER_STEP: Final = Record(LaterStep)
 LATER_UNWRITTEN: Final = Record(LaterUnwritten)
 
 
-@_message(0x0C | REPLY)
-@dataclass(frozen=True)
-class ChunkReply(Message):
+class ChunkReply(Message, kind=0x0C | REPLY):
     """The result block, or its start, then those of later steps; *flags* is a ``ChunkFlag``."""
 
     stream: U32
@@ -463,9 +404,7 @@ class ChunkReply(Message):
     data: Data
 
 
-@_message(0x0D)
-@dataclass(frozen=True)
-class ReadResult(Message):
+class ReadResult(Message, kind=0x0D):
     """Read a part of the result block of the stream's last step."""
 
     stream: U32
@@ -474,18 +413,14 @@ class ReadResult(Message):
     length: U32
 
 
-@_message(0x0D | REPLY)
-@dataclass(frozen=True)
-class ReadResultReply(Message):
+class ReadResultReply(Message, kind=0x0D | REPLY):
     """At most *length* bytes from *offset*."""
 
     offset: U32
     data: Data
 
 
-@_message(0x0E)
-@dataclass(frozen=True)
-class ReadTensor(Message):
+class ReadTensor(Message, kind=0x0E):
     """Read a part of a tensor of the model's last step."""
 
     handle: U32
@@ -494,9 +429,7 @@ class ReadTensor(Message):
     name: Text
 
 
-@_message(0x0E | REPLY)
-@dataclass(frozen=True)
-class ReadTensorReply(Message):
+class ReadTensorReply(Message, kind=0x0E | REPLY):
     """Bytes from *offset* of a tensor of *total* bytes."""
 
     total: U32
@@ -504,74 +437,54 @@ class ReadTensorReply(Message):
     data: Data
 
 
-@_message(0x0F)
-@dataclass(frozen=True)
-class QueryMemory(Message):
+class QueryMemory(Message, kind=0x0F):
     """``MEMORY``."""
 
 
-@_message(0x0F | REPLY)
-@dataclass(frozen=True)
-class QueryMemoryReply(Message):
+class QueryMemoryReply(Message, kind=0x0F | REPLY):
     """The heap now."""
 
     memory: Annotated[Memory, Record(Memory)]
 
 
-@_message(0x10)
-@dataclass(frozen=True)
-class Unload(Message):
+class Unload(Message, kind=0x10):
     """Free a model."""
 
     handle: U32
 
 
-@_message(0x10 | REPLY)
-@dataclass(frozen=True)
-class UnloadReply(Message):
+class UnloadReply(Message, kind=0x10 | REPLY):
     """The model is gone."""
 
     handle: U32
 
 
-@_message(0x11)
-@dataclass(frozen=True)
-class Reboot(Message):
+class Reboot(Message, kind=0x11):
     """Restart the device."""
 
 
-@_message(0x11 | REPLY)
-@dataclass(frozen=True)
-class RebootReply(Message):
+class RebootReply(Message, kind=0x11 | REPLY):
     """The device restarts now."""
 
 
-@_message(0x12)
-@dataclass(frozen=True)
-class SetBaud(Message):
+class SetBaud(Message, kind=0x12):
     """Go on at another rate of the line."""
 
     baud: U32
 
 
-@_message(0x12 | REPLY)
-@dataclass(frozen=True)
-class SetBaudReply(Message):
+class SetBaudReply(Message, kind=0x12 | REPLY):
     """The last packet at the old rate; the new one is on trial for so long."""
 
     baud: U32
     trial_ms: U16
 
 
-@_message(0x13)
-@dataclass(frozen=True)
-class QueryUsage(Message):
+class QueryUsage(Message, kind=0x13):
     """``USAGE``."""
 
 
-@_message(0x13 | REPLY)
-@dataclass(frozen=True)
-class QueryUsageReply(Message):
+class QueryUsageReply(Message, kind=0x13 | REPLY):
     """What the model that was loaded last has cost so far; 0 for what is not known.
 
     ``load_us`` is the time of loading. ``internal_least`` and ``psram_least`` are the least free
@@ -584,26 +497,20 @@ class QueryUsageReply(Message):
     stack_least: U32
 
 
-@_message(0xF0)
-@dataclass(frozen=True)
-class Booted(Message):
+class Booted(Message, kind=0xF0):
     """Event: the app is up."""
 
     boot_nonce: U64
 
 
-@_message(0xF1)
-@dataclass(frozen=True)
-class Reject(Message):
+class Reject(Message, kind=0xF1):
     """Event: send everything from *expected* on again; *reason* is a ``RejectReason``."""
 
     reason: U8
     expected: U32
 
 
-@_message(0xFF)
-@dataclass(frozen=True)
-class ErrorReply(Message):
+class ErrorReply(Message, kind=0xFF):
     """The request failed after *done* of its steps; *code* is an ``ErrorCode``."""
 
     code: U16
@@ -624,19 +531,12 @@ def encode_payload(message: Message) -> bytes:
         WireError: A value does not fit its field.
     """
     out = bytearray()
-    for name, codec in _CLASSES[message.TYPE][1]:
-        codec.write(getattr(message, name), out)
+    _CLASSES[message.TYPE][1].write(message, out)
     return bytes(out)
 
 
 def encode(message: Message, *, session: int, seq: int, granted: int = 0) -> bytes:
-    """Return *message* as a frame ready to send.
-
-    Args:
-        message: Any message.
-        session: Session id.
-        seq: Sequence number, 0 to 2**32 - 1.
-        granted: Credits; 0 from the host.
+    """Return *message* as a frame ready to send; *granted* credits, 0 from the host.
 
     Raises:
         WireError: A value does not fit its field.
@@ -650,11 +550,10 @@ def decode(packet: Packet) -> Message:
     Raises:
         WireError: The type is unknown, or the payload is not exactly that message.
     """
-    entry = _CLASSES.get(packet.type)
-    if entry is None:
+    if packet.type not in _CLASSES:
         raise WireError(f"unknown message type 0x{packet.type:02X}")
-    cls, fields = entry
+    cls, record = _CLASSES[packet.type]
     reader = Reader(packet.payload, cls.__name__)
-    message = cls(**{name: codec.read(reader) for name, codec in fields})
+    message: Message = record.read(reader)
     reader.finish()
     return message
