@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
-from espdl_hil.device.log_file import LogFile
+from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typing_extensions import Buffer
 
 RING_BYTES: Final = 64 * 1024
 MAX_LOG_BYTES: Final = 256 << 20  # a device that floods must not fill the disk
@@ -35,21 +38,18 @@ class Console:
 
     def __init__(self, log_path: Path | None = None, sink: Sink | None = None) -> None:
         self.log_path = log_path
-        self._file: LogFile | None = None
+        self._log = LogFile(log_path) if log_path is not None else None
         self._sink = sink
         self._changed = threading.Condition()
         self._ring = bytearray()
         self._total = 0  # bytes ever received
         self._expect_from = 0  # where the next expect starts, counted like _total
-        self._log: BinaryIO | None = None
         self._logged = 0  # bytes
-        if log_path is not None:
-            self._log = self._file = LogFile(log_path)
 
     @property
     def log_failure(self) -> str:
         """Why the log ends early; empty when it does not."""
-        return self._file.failure if self._file else ""
+        return self._log.failure if self._log is not None else ""
 
     def log(self, text: str) -> None:
         """Write to the log what is not device output: esptool's messages."""
@@ -112,16 +112,49 @@ class Console:
         with self._changed:
             if self._log is not None:
                 self._log.close()
-                self._log = None
 
     def _record(self, data: bytes) -> None:
-        if self._log is not None and self._logged < MAX_LOG_BYTES:
+        if self._log is not None and not self._log.closed and self._logged < MAX_LOG_BYTES:
             self._log.write(_harmless(data[: MAX_LOG_BYTES - self._logged]))
             self._logged += len(data)
             if self._logged >= MAX_LOG_BYTES:
                 self._log.write(LOG_IS_FULL)
         if self._sink is not None:
             self._sink(data)
+
+
+class LogFile(io.FileIO):
+    """A log, appended to without a buffer: what cannot be written is lost and said.
+
+    Args:
+        path: Its folder is made when it is absent.
+
+    Attributes:
+        failure: Why the log ends early; empty when it does not.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.failure = ""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            super().__init__(path, "ab")
+        except OSError as error:
+            raise ConfigError(
+                f"the log {path} cannot be written: {error.strerror or error}",
+                hint="name another folder with --hil-report DIR",
+            ) from None
+
+    def write(self, data: Buffer, /) -> int:
+        """Append; after the first failure nothing more."""
+        if not self.failure:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = f"the log {self.name} cannot be written: {error.strerror or error}"
+        return 0
 
 
 def _harmless(data: bytes) -> bytes:
