@@ -26,7 +26,6 @@ from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from espdl_hil.device.firmware import Firmware
 
@@ -55,8 +54,9 @@ class Machine(ABC):
     """
 
     title: ClassVar[str]
+    advice: ClassVar[str]  # how to install what provides {tool}
     variants: ClassVar[tuple[str, ...]] = ()  # sdkconfig files that the firmware needs under it
-    targets: ClassVar[Mapping[str, tuple[str, ...]]]  # with what each one's machine needs
+    targets: ClassVar[Mapping[str, tuple[str, ...]]]  # program, and what each one's machine needs
 
     def __init__(
         self,
@@ -66,24 +66,14 @@ class Machine(ABC):
         program: str | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
+        self.firmware = firmware
         self._program = self.find(firmware.target, program)
         self.label = f"{self.title} {self._version()}"
-        self.firmware = firmware
         self._models = models
         self._arguments = tuple(arguments)
         self._port = _free_port()
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
-
-    @classmethod
-    @abstractmethod
-    def program(cls, target: str) -> str:
-        """Name of the program that emulates a target."""
-
-    @classmethod
-    @abstractmethod
-    def advice(cls, target: str) -> str:
-        """How to install it."""
 
     @abstractmethod
     def command(self, image: Path) -> list[str]:
@@ -105,14 +95,18 @@ class Machine(ABC):
             ConfigError: It has no machine of the target, or is not installed.
         """
         cls.require(target)
-        wanted = program or cls.program(target)
+        wanted = program or cls.targets[target][0]
         found = shutil.which(wanted)
         if found is None:
             raise ConfigError(
                 f"{cls.title} for {target} is not installed: there is no {wanted}",
-                hint=cls.advice(target),
+                hint=cls._advice(target),
             )
         return found
+
+    @classmethod
+    def _advice(cls, target: str) -> str:
+        return cls.advice.format(tool=cls.targets[target][0].replace("-system", ""))
 
     @classmethod
     def require(cls, target: str) -> None:
@@ -145,12 +139,7 @@ class Machine(ABC):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     @property
@@ -211,7 +200,7 @@ class Machine(ABC):
             said = (done.stdout + done.stderr).strip().partition("\n")[0]
             raise ConfigError(
                 f"{self._program} --version names no version (exit code {done.returncode}): {said}",
-                hint=self.advice(next(iter(self.targets))),
+                hint=self._advice(self.firmware.target),
             )
         return found.group()
 
@@ -228,37 +217,28 @@ class Qemu(Machine):
     """Espressif's QEMU."""
 
     title = "QEMU"
+    advice = (
+        "python $IDF_PATH/tools/idf_tools.py install {tool}, then . $IDF_PATH/export.sh; "
+        "or name it with --qemu-prog-path"
+    )
     variants = ("sdkconfig.qemu",)
     targets: ClassVar = {  # the C3 has no PSRAM
         # Timer groups were those of the C3 at first; QEMU only warns of a name it does not have.
         "esp32s3": (
+            "qemu-system-xtensa",
             # As on the N16R8 module. IDF gives PSRAM all addresses that it can fill, and 32 MB, as
             # `idf.py qemu` has, leave none to map the models partition at.
             *("-m", "8M"),
             *("-global", "driver=timer.esp32c3.timg,property=wdt_disable,value=true"),
         ),
-        "esp32": ("-m", "4M"),
-        "esp32c3": (),
+        "esp32": ("qemu-system-xtensa", "-m", "4M"),
+        "esp32c3": ("qemu-system-riscv32",),
     }
-
-    @classmethod
-    def program(cls, target: str) -> str:
-        """Name of the program that emulates a target."""
-        return f"qemu-system-{'riscv32' if target == 'esp32c3' else 'xtensa'}"
-
-    @classmethod
-    def advice(cls, target: str) -> str:
-        """How to install it."""
-        tool = cls.program(target).replace("-system", "")
-        return (
-            f"python $IDF_PATH/tools/idf_tools.py install {tool}, then . $IDF_PATH/export.sh; "
-            "or name it with --qemu-prog-path"
-        )
 
     def command(self, image: Path) -> list[str]:
         """The arguments of ``idf.py qemu``, the UART and QMP on sockets, and no monitor."""
         target = self.firmware.target
-        command = ["-nographic", "-machine", target, *self.targets[target]]
+        command = ["-nographic", "-machine", target, *self.targets[target][1:]]
         if self.firmware.app.sdkconfig.get("SPIRAM_MODE_OCT"):
             command += ["-global", "driver=ssi_psram,property=is_octal,value=true"]
         return [
@@ -327,22 +307,11 @@ class EspEmu(Machine):
     """Espressif's esp-emu."""
 
     title = "esp-emu"
-    targets: ClassVar = {"esp32c3": (), "esp32p4": ()}
-
-    @classmethod
-    def program(cls, target: str) -> str:
-        """Name of the program that emulates a target."""
-        del target
-        return "esp-emu"
-
-    @classmethod
-    def advice(cls, target: str) -> str:
-        """How to install it."""
-        del target
-        return (
-            "install a release of github.com/espressif/esp-emulator on PATH, or name it with "
-            "--espemu-prog-path"
-        )
+    advice = (
+        "install a release of github.com/espressif/esp-emulator on PATH, or name it with "
+        "--espemu-prog-path"
+    )
+    targets: ClassVar = {"esp32c3": ("esp-emu",), "esp32p4": ("esp-emu",)}
 
     def command(self, image: Path) -> list[str]:
         """Chip, flash and UART."""
