@@ -38,105 +38,98 @@ class Failure:
         return not self.is_final and self.text != TASK_WATCHDOG
 
 
-_CRASHES: tuple[tuple[str, re.Pattern[str], str, str | None], ...] = (
+_Rule = tuple[str, str, str, str | None]  # kind, pattern, text, hint
+
+_CRASHES: tuple[_Rule, ...] = (
     (
         "brownout",
-        re.compile(r"[Bb]rownout detector was triggered"),
+        r"[Bb]rownout detector was triggered",
         "supply voltage dropped (brownout)",
         "use another USB cable or port, or a powered hub",
     ),
     (
         "stack",
-        re.compile(r"stack overflow in task (\S+)"),
+        r"stack overflow in task (\S+)",
         "stack overflow in task {0}",
         "raise the task's stack size in the firmware",
     ),
-    ("stack", re.compile(r"Stack smashing protect failure"), "stack smashing detected", None),
+    ("stack", r"Stack smashing protect failure", "stack smashing detected", None),
     (
         "heap",
-        re.compile(r"(CORRUPT HEAP: [^\r\n]*)"),
+        r"(CORRUPT HEAP: [^\r\n]*)",
         "{0}",
         "something wrote outside its memory; run each model alone to see which one does",
     ),
-    ("assert", re.compile(r"assert failed: ([^\r\n]+)"), "assertion failed: {0}", None),
+    ("assert", r"assert failed: ([^\r\n]+)", "assertion failed: {0}", None),
     (
         "abort",
-        re.compile(r"abort\(\) was called at PC (0x[0-9a-fA-F]+)"),
+        r"abort\(\) was called at PC (0x[0-9a-fA-F]+)",
         "abort() was called at PC {0}",
         "resolve the address with addr2line and the app's ELF file",
     ),
     (
         "watchdog",
-        re.compile(r"Guru Meditation Error: Core +(\d) panic'ed \((Interrupt wdt[^)]*)\)"),
+        r"Guru Meditation Error: Core +(\d) panic'ed \((Interrupt wdt[^)]*)\)",
         "watchdog on core {0}: {1}",
         "a model step or a critical section took too long",
     ),
     (
         "watchdog",
-        re.compile(r"Task watchdog got triggered"),
+        r"Task watchdog got triggered",
         TASK_WATCHDOG,
         "a model step took longer than CONFIG_ESP_TASK_WDT_TIMEOUT_S",
     ),
     (
         "panic",
-        re.compile(r"Guru Meditation Error: Core +(\d) panic'ed \(([^)]*)\)"),
+        r"Guru Meditation Error: Core +(\d) panic'ed \(([^)]*)\)",
         "core {0} panicked: {1}",
         "resolve the backtrace with addr2line and the app's ELF file",
     ),
-    ("panic", re.compile(r"(Guru Meditation Error[^\r\n]*)"), "{0}", None),
-    (
-        "watchdog",
-        re.compile(r"rst:0x[0-9a-fA-F]+ \((\w*WDT\w*)\)"),
-        "reset by watchdog {0}",
-        None,
-    ),
+    ("panic", r"(Guru Meditation Error[^\r\n]*)", "{0}", None),
+    ("watchdog", r"rst:0x[0-9a-fA-F]+ \((\w*WDT\w*)\)", "reset by watchdog {0}", None),
 )
 
-_BOOT_FAILURES: tuple[tuple[str, re.Pattern[str], str, str | None], ...] = (
+_BOOT_FAILURES: tuple[_Rule, ...] = (
     (
         "download",
-        re.compile(r"waiting for download"),
+        r"waiting for download",
         "the chip is in its ROM loader, waiting for download",
         "release the BOOT button (IO0), then reset the board",
     ),
     (
         "flash",
-        re.compile(r"invalid header: (0x[0-9a-fA-F]+)"),
+        r"invalid header: (0x[0-9a-fA-F]+)",
         "no bootloader in flash (header {0})",
         "flash again; with a board of another flash mode check the sdkconfig",
     ),
     (
         "flash",
-        re.compile(r"(flash read err[^\r\n]*|SPI flash[^\r\n]*fail[^\r\n]*)"),
+        r"(flash read err[^\r\n]*|SPI flash[^\r\n]*fail[^\r\n]*)",
         "the flash cannot be read ({0})",
         "check the flash mode and frequency in the sdkconfig",
     ),
     (
         "image",
-        re.compile(r"(No bootable app partitions[^\r\n]*|No bootable app[^\r\n]*)"),
+        r"(No bootable app partitions[^\r\n]*|No bootable app[^\r\n]*)",
         "no bootable app in flash",
         "flash again; the app or the partition table is damaged",
     ),
     (
         "image",
-        re.compile(
-            r"(invalid magic byte|Checksum fail|Image hash failed"
-            r"|invalid segment length|image length|ets_loader\.c \d+)[^\r\n]*"
-        ),
+        r"(invalid magic byte|Checksum fail|Image hash failed"
+        r"|invalid segment length|image length|ets_loader\.c \d+)[^\r\n]*",
         "the app image is damaged ({0})",
         "flash again",
     ),
     (
         "image",
-        re.compile(r"(mismatch chip ID[^\r\n]*|chip revision check failed[^\r\n]*)"),
+        r"(mismatch chip ID[^\r\n]*|chip revision check failed[^\r\n]*)",
         "the image was built for another chip or revision ({0})",
         "build for this chip; an ESP32-P4 below 3.0 needs CONFIG_ESP32P4_SELECTS_REV_LESS_V3=y",
     ),
     (
         "image",
-        re.compile(
-            r"(partition table[^\r\n]*(?:invalid|fail)[^\r\n]*|Failed to verify partition table)"
-        ),
+        r"(partition table[^\r\n]*(?:invalid|fail)[^\r\n]*|Failed to verify partition table)",
         "the partition table is damaged ({0})",
         "flash again",
     ),
@@ -172,14 +165,11 @@ def decode_boot_failure(console: str) -> Failure | None:
     return crash or _first(_BOOT_FAILURES, console)
 
 
-def _first(
-    patterns: tuple[tuple[str, re.Pattern[str], str, str | None], ...], console: str
-) -> Failure | None:
-    best: tuple[int, int] | None = None
-    failure: Failure | None = None
-    for rank, (kind, pattern, text, hint) in enumerate(patterns):
-        match = pattern.search(console)
-        if match is not None and (best is None or (match.start(), rank) < best):
-            best = (match.start(), rank)
-            failure = Failure(kind, text.format(*match.groups()).strip(), hint, match.start())
-    return failure
+def _first(patterns: tuple[_Rule, ...], console: str) -> Failure | None:
+    """The failure that shows first; of those at one place, the first in the table."""
+    found = [
+        Failure(kind, text.format(*match.groups()).strip(), hint, match.start())
+        for kind, pattern, text, hint in patterns
+        if (match := re.search(pattern, console)) is not None
+    ]
+    return min(found, key=lambda failure: failure.at, default=None)
