@@ -9,12 +9,11 @@ and do nothing.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-import serial
 from serial import PortNotOpenError, SerialBase, SerialException
+from serial.rfc2217 import RFC2217_PARITY_MAP, RFC2217_STOPBIT_MAP
 
 from espdl_hil.device.rfc2217_handler import SCHEME, STOCK_SCHEME
 from espdl_hil.device.rfc2217_handler.link import Link
@@ -23,24 +22,6 @@ from espdl_hil.formats import telnet
 DEFAULT_ANSWER_TIMEOUT_S: Final = 3.0
 
 _WANTED = f"{STOCK_SCHEME}://HOST:PORT[?ign_set_control][&timeout=SECONDS]"
-_PARITY = {
-    serial.PARITY_NONE: 1,
-    serial.PARITY_ODD: 2,
-    serial.PARITY_EVEN: 3,
-    serial.PARITY_MARK: 4,
-    serial.PARITY_SPACE: 5,
-}
-_STOPBITS = {
-    serial.STOPBITS_ONE: 1,
-    serial.STOPBITS_TWO: 2,
-    serial.STOPBITS_ONE_POINT_FIVE: 3,
-}
-
-
-@dataclass(frozen=True)
-class _Options:
-    answer_timeout_s: float
-    ignore_controls: bool
 
 
 class Serial(SerialBase):
@@ -64,12 +45,10 @@ class Serial(SerialBase):
             raise SerialException("Port must be configured before it can be used.")
         if self.is_open:
             raise SerialException("Port is already open.")
-        host, port, options = _parse_url(self._port)
+        host, port, answer_timeout_s, ignore_controls = _parse_url(self._port)
         # esptool picks its reset sequence by this name; the sequence for rfc2217 needs no ioctl.
         self.name = self._port.replace(SCHEME, STOCK_SCHEME, 1)
-        self._link = Link(
-            host, port, options.answer_timeout_s, ignore_controls=options.ignore_controls
-        )
+        self._link = Link(host, port, answer_timeout_s, ignore_controls=ignore_controls)
         self.is_open = True
         try:
             self._reconfigure_port()
@@ -133,8 +112,8 @@ class Serial(SerialBase):
             raise ValueError("xonxoff and rtscts together are not supported")
         self._apply("baudrate", telnet.SET_BAUDRATE, self._baudrate, "!I")
         self._apply("data size", telnet.SET_DATASIZE, self._bytesize, "!B")
-        self._apply("parity", telnet.SET_PARITY, _PARITY[self._parity], "!B")
-        self._apply("stop bits", telnet.SET_STOPSIZE, _STOPBITS[self._stopbits], "!B")
+        self._apply("parity", telnet.SET_PARITY, RFC2217_PARITY_MAP[self._parity], "!B")
+        self._apply("stop bits", telnet.SET_STOPSIZE, RFC2217_STOPBIT_MAP[self._stopbits], "!B")
         flow = telnet.CONTROL_NO_FLOW
         if self._rtscts:
             flow = telnet.CONTROL_RTSCTS
@@ -195,24 +174,18 @@ class Serial(SerialBase):
         return link
 
 
-def _parse_url(url: str) -> tuple[str, int, _Options]:
+def _parse_url(url: str) -> tuple[str, int, float, bool]:
+    """Host, port, seconds that an answer may take, and whether those to controls are ignored."""
     parts = urlsplit(url)
+    values = parse_qs(parts.query, keep_blank_values=True)
+    unknown = set(values) - {"timeout", "ign_set_control", "logging", "poll_modem"}
+    if unknown:
+        raise SerialException(f"{url}: unknown option {sorted(unknown)[0]!r}; expected {_WANTED}")
     try:
         host, port = parts.hostname, parts.port
-        options = _parse_options(parts.query)
+        answer_timeout_s = float(values.get("timeout", [DEFAULT_ANSWER_TIMEOUT_S])[0])
     except ValueError as error:
         raise SerialException(f"{url}: {error}; expected {_WANTED}") from error
     if not host or port is None:
         raise SerialException(f"{url}: host or port is missing; expected {_WANTED}")
-    return host, port, options
-
-
-def _parse_options(query: str) -> _Options:
-    values = parse_qs(query, keep_blank_values=True)
-    unknown = set(values) - {"timeout", "ign_set_control", "logging", "poll_modem"}
-    if unknown:
-        raise ValueError(f"unknown option {sorted(unknown)[0]!r}")
-    return _Options(
-        answer_timeout_s=float(values.get("timeout", [DEFAULT_ANSWER_TIMEOUT_S])[0]),
-        ignore_controls="ign_set_control" in values,
-    )
+    return host, port, answer_timeout_s, "ign_set_control" in values
