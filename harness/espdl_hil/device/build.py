@@ -29,7 +29,7 @@ USB_VARIANT: Final = "sdkconfig.usb"  # console and protocol on USB-Serial/JTAG
 DISK_FULL: Final = os.strerror(errno.ENOSPC)
 KEY_FILE: Final = ".espdl-hil-key"
 FINISHED: Final = "flasher_args.json"  # what a build that is done has
-_GENERATED = frozenset({"build", "managed_components", "sdkconfig", "dependencies.lock"})
+_GENERATED = frozenset({"managed_components", "sdkconfig", "dependencies.lock"})
 
 
 def build_firmware(
@@ -69,11 +69,12 @@ def build_firmware(
     if variants:
         command += ["--sdkconfig-defaults", ";".join(("sdkconfig.defaults", *variants))]
     with FileLock(out / f"{name}.lock", timeout=BUILD_TIMEOUT_S):
-        if _read_key(build_dir) == key and (build_dir / FINISHED).is_file():
+        built = build_dir / KEY_FILE
+        if built.is_file() and built.read_text() == key and (build_dir / FINISHED).is_file():
             return build_dir
-        (build_dir / KEY_FILE).unlink(missing_ok=True)
+        built.unlink(missing_ok=True)
         _run_build(command, build_dir, out / f"{name}.log", progress)
-        (build_dir / KEY_FILE).write_text(key, encoding="ascii")
+        built.write_text(key)
     return build_dir
 
 
@@ -111,14 +112,11 @@ def find_app(folder: Path, target: str, out: Path) -> Path:
     command += [f"-DIDF_TARGET={target}", f"-DSDKCONFIG={sdkconfig}", "build"]
     with FileLock(out / f"{name}.lock", timeout=BUILD_TIMEOUT_S):
         sdkconfig.unlink(missing_ok=True)  # it would outlive a change of the defaults
-        if _is_for(source / "sdkconfig", target):
-            shutil.copyfile(source / "sdkconfig", sdkconfig)
+        own = source / "sdkconfig"
+        if own.is_file() and f'CONFIG_IDF_TARGET="{target}"' in own.read_text("utf-8"):
+            shutil.copyfile(own, sdkconfig)
         _run_build(command, build_dir, out / f"{name}.log", None)
     return build_dir
-
-
-def _is_for(sdkconfig: Path, target: str) -> bool:
-    return sdkconfig.is_file() and f'CONFIG_IDF_TARGET="{target}"' in sdkconfig.read_text("utf-8")
 
 
 def _find_idf() -> Path:
@@ -159,24 +157,24 @@ def _run_build(
             start_new_session=True,
         ) as process,
     ):
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("pipes were asked for")
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
 
         def stop() -> None:
             overdue.set()
-            if process.stdin is not None:
-                process.stdin.close()
+            stdin.close()
 
         timer = threading.Timer(BUILD_TIMEOUT_S, stop)
         timer.start()
         try:
-            for line in process.stdout:
+            for line in stdout:
                 sink.write(line)
                 if progress is not None:
                     progress(line.rstrip())
         finally:
             timer.cancel()
-            process.stdin.close()
+            stdin.close()
     if process.returncode != 0 or not (build_dir / FINISHED).is_file():
         output = log.read_text(encoding="utf-8", errors="replace")
         tail = output.splitlines()[-TAIL_LINES:]
@@ -204,7 +202,7 @@ def _content_key(target: str, source_dir: Path, idf_path: Path) -> str:
 
 def _sources(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.name in _GENERATED or path.name.startswith("build"):
+        if path.name.startswith((".", "build")) or path.name in _GENERATED:
             continue
         if path.is_dir():
             yield from _sources(path)
@@ -218,10 +216,3 @@ def _idf_version(idf_path: Path) -> str:
         if file.is_file():
             return file.read_text(encoding="utf-8", errors="replace")
     return "unknown"
-
-
-def _read_key(build_dir: Path) -> str:
-    try:
-        return (build_dir / KEY_FILE).read_text(encoding="ascii")
-    except OSError:
-        return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from dataclasses import dataclass
@@ -153,23 +152,15 @@ def _parse(build_dir: Path) -> IdfApp:
                 self._sdkconfig = json.loads(file.read_text(encoding="utf-8"))
             return self._sdkconfig or {}
 
-    with _quiet():
-        try:
-            return App(app_path=str(build_dir), build_dir=str(build_dir.resolve()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ArtifactError(
-                f"pytest-embedded cannot read the build ({type(error).__name__}: {error})",
-                path=str(build_dir),
-                hint="build the firmware again",
-            ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """pytest-embedded warns on the root logger about files that are optional."""
-    logging.disable(logging.WARNING)
+    logging.disable(logging.WARNING)  # it warns on the root logger about files that are optional
     try:
-        yield
+        return App(app_path=str(build_dir), build_dir=str(build_dir.resolve()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ArtifactError(
+            f"pytest-embedded cannot read the build ({type(error).__name__}: {error})",
+            path=str(build_dir),
+            hint="build the firmware again",
+        ) from error
     finally:
         logging.disable(logging.NOTSET)
 
