@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ def read_list(
     ask: Callable[[int], Message],
     kind: type[_Page],
     items_of: Callable[[_Page], Sequence[_Item]],
-    deadline_s: float,
+    deadline_s: float | None = None,
 ) -> tuple[_Item, ...]:
     """Ask for one page after the other.
 
@@ -42,26 +42,23 @@ def read_list(
     Raises:
         TransportError: The list is too long, does not end, or has two entries of one name.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, _Item] = {}
     over = time.monotonic() + transport.timing.list_s
     while True:
-        page = transport.expect(transport.submit(ask(len(found)), deadline_s), kind)
+        page = transport.ask(ask(len(found)), kind, deadline_s)
         with transport.checking("a list"):
-            _take(found, page.total, items_of(page))
+            if page.total > MAX_LISTED:
+                raise ValueError(f"{page.total} entries, expected {MAX_LISTED} at most")
+            before = len(found)
+            for item in items_of(page):
+                if item.name in found:
+                    raise ValueError(f"two entries have the name {item.name!r}")
+                found[item.name] = item
             if len(found) == page.total:
                 return tuple(found.values())
+            if len(found) > page.total or len(found) == before:
+                raise ValueError(f"{len(found)} entries came of {page.total}")
             if time.monotonic() > over:
                 raise ValueError(
                     f"{len(found)} of {page.total} entries after {transport.timing.list_s:g} s"
                 )
-
-
-def _take(found: dict[str, Any], total: int, items: Sequence[_Named]) -> None:
-    if total > MAX_LISTED:
-        raise ValueError(f"{total} entries, expected {MAX_LISTED} at most")
-    for item in items:
-        if item.name in found:
-            raise ValueError(f"two entries have the name {item.name!r}")
-        found[item.name] = item
-    if len(found) > total or (not items and len(found) < total):
-        raise ValueError(f"{len(found)} entries came of {total}")

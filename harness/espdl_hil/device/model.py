@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from espdl_hil.device.errors import StaleArtifactError
 from espdl_hil.device.listing import read_list
 from espdl_hil.device.replies import check_size
 from espdl_hil.device.stream import Stream, watched_bytes
 from espdl_hil.device.tensors import Array, StepResult, TensorSpec, pack
-from espdl_hil.wire.messages import (
-    BindState,
-    BindStateReply,
-    Describe,
-    DescribeReply,
-    Message,
-    ReadTensor,
-    ReadTensorReply,
-    Reset,
-    ResetReply,
-    Start,
-    StartFlag,
-    StartReply,
-    StatePair,
-    TensorKind,
-    Unload,
-    UnloadReply,
-    Watch,
-    WatchItem,
-    WatchMode,
-    WatchReply,
-)
+from espdl_hil.wire import messages as wire
+from espdl_hil.wire.messages import StartFlag, TensorKind, WatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from espdl_hil.device.stream import Progress
     from espdl_hil.device.transport import Transport
-    from espdl_hil.wire.messages import LoadReply, UploadEndReply
 
 READ_TENSOR_REPLY_FIELDS: Final = 8  # bytes of a ReadTensorReply before its data
-_Reply = TypeVar("_Reply", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -67,7 +44,7 @@ class Model:
         loaded: The device's answer to loading it.
     """
 
-    def __init__(self, transport: Transport, name: str, loaded: LoadReply | UploadEndReply) -> None:
+    def __init__(self, transport: Transport, name: str, loaded: wire.Loaded) -> None:
         self.name = name
         self.sha256 = loaded.sha256.hex()
         self.size = loaded.size
@@ -80,6 +57,7 @@ class Model:
             TensorKind.OUTPUT: loaded.outputs,
             TensorKind.NODE_OUTPUT: loaded.intermediates,
         }
+        self._listed: dict[TensorKind, tuple[TensorSpec, ...]] = {}
         self._bound: frozenset[str] = frozenset()
         self._watched: tuple[tuple[TensorSpec, WatchMode], ...] = ()
 
@@ -87,40 +65,34 @@ class Model:
 
     def describe(self) -> Description:
         """Graph inputs and outputs; asked once."""
-        return self._description
+        return Description(self._list(TensorKind.INPUT), self._list(TensorKind.OUTPUT))
 
     def intermediates(self) -> dict[str, TensorSpec]:
         """Every node output by name, in execution order; asked once."""
-        return self._intermediates
-
-    @cached_property
-    def _description(self) -> Description:
-        return Description(self._list(TensorKind.INPUT), self._list(TensorKind.OUTPUT))
-
-    @cached_property
-    def _intermediates(self) -> dict[str, TensorSpec]:
         return {spec.name: spec for spec in self._list(TensorKind.NODE_OUTPUT)}
 
     def _list(self, kind: TensorKind) -> tuple[TensorSpec, ...]:
+        if kind in self._listed:
+            return self._listed[kind]
         found = read_list(
             self._transport,
-            lambda first: Describe(handle=self._handle, kind=kind, first=first),
-            DescribeReply,
+            lambda first: wire.Describe(handle=self._handle, kind=kind, first=first),
+            wire.DescribeReply,
             lambda page: [TensorSpec.from_wire(tensor) for tensor in page.tensors],
-            self._transport.timing.reply_s,
         )
         if len(found) != self._counts[kind]:
             raise self._transport.failures.broken(
                 f"model {self.name!r} has {len(found)} {kind.name.lower()}s, "
                 f"it was loaded with {self._counts[kind]}"
             )
+        self._listed[kind] = found
         return found
 
     # -- state ---------------------------------------------------------------------
 
     def reset(self) -> None:
         """Zero caches and bound state."""
-        self._ask(Reset(handle=self._handle), ResetReply)
+        self._transport.ask(wire.Reset(handle=self._handle), wire.ResetReply)
 
     def bind_state(self, pairs: Mapping[str, str]) -> int:
         """Feed graph outputs back into graph inputs on the device; replaces earlier bindings.
@@ -136,8 +108,9 @@ class Model:
         Raises:
             RequestError: Shape, type or exponent of a pair differ, or a name is unknown.
         """
-        items = tuple(StatePair(output=source, input=sink) for source, sink in pairs.items())
-        reply = self._ask(BindState(handle=self._handle, pairs=items), BindStateReply)
+        items = tuple(wire.StatePair(output=source, input=sink) for source, sink in pairs.items())
+        request = wire.BindState(handle=self._handle, pairs=items)
+        reply = self._transport.ask(request, wire.BindStateReply)
         self._bound = frozenset(pairs.values())
         return reply.state_bytes
 
@@ -153,8 +126,8 @@ class Model:
         """
         wanted = tuple(names)
         mode = WatchMode.DIGEST if digests else WatchMode.VALUE
-        items = tuple(WatchItem(mode=mode, name=name) for name in wanted)
-        reply = self._ask(Watch(handle=self._handle, items=items), WatchReply)
+        items = tuple(wire.WatchItem(mode=mode, name=name) for name in wanted)
+        reply = self._transport.ask(wire.Watch(handle=self._handle, items=items), wire.WatchReply)
         with self._transport.checking(f"what is watched of model {self.name!r}"):
             watched = tuple(
                 (TensorSpec.from_wire(tensor, name), mode)
@@ -193,7 +166,7 @@ class Model:
         inputs = [spec for spec in described.inputs if spec.name not in self._bound]
         blocks = [pack(inputs, chunk) for chunk in chunks]
         flags = (StartFlag.RESET if reset else 0) | (StartFlag.RETAIN if retain else 0)
-        started = self._ask(Start(handle=self._handle, flags=flags), StartReply)
+        started = self._transport.ask(wire.Start(handle=self._handle, flags=flags), wire.StartReply)
         self._check_fresh(started)
         with self._transport.checking(f"the stream of model {self.name!r}"):
             size = sum(spec.nbytes for spec in described.outputs)
@@ -223,10 +196,10 @@ class Model:
         page = self._transport.max_payload - READ_TENSOR_REPLY_FIELDS
         data = bytearray()
         while len(data) < spec.nbytes:
-            request = ReadTensor(
+            request = wire.ReadTensor(
                 handle=self._handle, offset=len(data), length=spec.nbytes - len(data), name=name
             )
-            reply = self._ask(request, ReadTensorReply)
+            reply = self._transport.ask(request, wire.ReadTensorReply)
             with self._transport.checking(f"tensor {name!r}"):
                 check_size("total", reply.total, spec.nbytes)
                 check_size("data", len(reply.data), min(page, spec.nbytes - len(data)))
@@ -235,9 +208,9 @@ class Model:
 
     def unload(self) -> None:
         """Free the model's memory."""
-        self._ask(Unload(handle=self._handle), UnloadReply)
+        self._transport.ask(wire.Unload(handle=self._handle), wire.UnloadReply)
 
-    def _check_fresh(self, started: StartReply) -> None:
+    def _check_fresh(self, started: wire.StartReply) -> None:
         """What is about to run is what was loaded, on the boot that was greeted."""
         hello = self._transport.hello
         if hello is None or started.boot_nonce != hello.boot_nonce:
@@ -253,7 +226,3 @@ class Model:
                 port=self._transport.name,
                 hint="load the model again; if it happens again, the device's memory is damaged",
             )
-
-    def _ask(self, request: Message, expected: type[_Reply]) -> _Reply:
-        pending = self._transport.submit(request, self._transport.timing.reply_s)
-        return self._transport.expect(pending, expected)

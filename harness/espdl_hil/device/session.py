@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from espdl_hil.device.errors import RequestError, StaleArtifactError
 from espdl_hil.device.listing import read_list
@@ -13,38 +13,15 @@ from espdl_hil.device.model import Model
 from espdl_hil.device.replies import check_size
 from espdl_hil.errors import ArtifactError
 from espdl_hil.targets import TARGETS
-from espdl_hil.wire.messages import (
-    DeviceFlag,
-    ErrorCode,
-    HelloReply,
-    ListModels,
-    ListModelsReply,
-    Load,
-    LoadReply,
-    Memory,
-    Message,
-    QueryMemory,
-    QueryMemoryReply,
-    QueryUsage,
-    QueryUsageReply,
-    Reboot,
-    RebootReply,
-    UploadBegin,
-    UploadBeginReply,
-    UploadData,
-    UploadDataReply,
-    UploadEnd,
-    UploadEndReply,
-)
+from espdl_hil.wire import messages as wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from espdl_hil.device.transport import Transport
 
-_Reply = TypeVar("_Reply", bound=Message)
 _EDL_HEADER_BYTES = {b"EDL1": 12, b"EDL2": 16}
-_UPLOAD_FIELDS = 4  # bytes of UploadData before its data
+_UPLOAD_FIELDS = 4  # bytes of an UploadData before its data
 
 
 @dataclass(frozen=True)
@@ -81,12 +58,12 @@ class DeviceInfo:
     app_version: str
     cpu_mhz: int
     measures_time: bool
-    memory: Memory
+    memory: wire.Memory
     max_upload: int
     emulator: str = ""
 
     @classmethod
-    def from_hello(cls, hello: HelloReply, port: str, emulator: str = "") -> DeviceInfo:
+    def from_hello(cls, hello: wire.HelloReply, port: str, emulator: str = "") -> DeviceInfo:
         """Read the greeting.
 
         Args:
@@ -98,7 +75,7 @@ class DeviceInfo:
         kind = "emulated" if emulator else "serial"
         return cls(
             target=hello.target,
-            kind="simulated" if hello.flags & DeviceFlag.SIMULATED else kind,
+            kind="simulated" if hello.flags & wire.DeviceFlag.SIMULATED else kind,
             chip=known.title if known else hello.target,
             revision=hello.chip_revision,
             port=port,
@@ -108,7 +85,7 @@ class DeviceInfo:
             espdl_version=hello.espdl_version,
             app_version=hello.app_version,
             cpu_mhz=hello.cpu_mhz,
-            measures_time=bool(hello.flags & DeviceFlag.MEASURES_TIME) and not emulator,
+            measures_time=bool(hello.flags & wire.DeviceFlag.MEASURES_TIME) and not emulator,
             memory=hello.memory,
             max_upload=hello.max_upload,
             emulator=emulator,
@@ -177,8 +154,8 @@ class Session:
         """List the ``models`` partition, with hashes computed on the device."""
         return read_list(
             self._transport,
-            lambda first: ListModels(first=first),
-            ListModelsReply,
+            lambda first: wire.ListModels(first=first),
+            wire.ListModelsReply,
             lambda page: [StoredModel(m.name, m.size, m.sha256.hex()) for m in page.models],
             self._transport.timing.slow_reply_s,
         )
@@ -200,8 +177,7 @@ class Session:
         digest = digest or self._expected.get(name)
         if digest is None:
             raise ValueError(f"no expected hash for model {name!r}: flash it, or pass its bytes")
-        loaded = self._ask(Load(name=name), LoadReply, slow=True)
-        return self._adopt(name, loaded, digest)
+        return self._load(name, wire.Load(name=name), wire.LoadReply, digest)
 
     def upload(self, data: bytes, name: str = "uploaded") -> Model:
         """Send a model into the device's memory and load it.
@@ -217,9 +193,9 @@ class Session:
         """
         model = edl_bytes(data)
         digest = hashlib.sha256(model)
-        begin = UploadBegin(size=len(model), sha256=digest.digest(), name=name)
+        begin = wire.UploadBegin(size=len(model), sha256=digest.digest(), name=name)
         try:
-            self._ask(begin, UploadBeginReply)
+            self._transport.ask(begin, wire.UploadBeginReply)
         except RequestError as error:
             error.hint = (
                 "its memory has no room for this model: keep it in flash, --hil-model-store flash, "
@@ -228,24 +204,24 @@ class Session:
             raise
         piece = self._hello.max_payload - _UPLOAD_FIELDS
         pending = [
-            self._transport.submit(
-                UploadData(offset=at, data=model[at : at + piece]), self._transport.timing.reply_s
-            )
+            self._transport.submit(wire.UploadData(offset=at, data=model[at : at + piece]))
             for at in range(0, len(model), piece)
         ]
         try:
             for at, sent in zip(range(0, len(model), piece), pending, strict=True):
-                reply = self._transport.expect(sent, UploadDataReply)
+                reply = self._transport.expect(sent, wire.UploadDataReply)
                 with self._transport.checking("an upload"):
                     check_size("arrived", reply.next_offset, min(at + piece, len(model)))
         except RequestError:
             self._transport.drain()
             raise
         self.uploaded_bytes += len(model)
-        loaded = self._ask(UploadEnd(), UploadEndReply, slow=True)
-        return self._adopt(name, loaded, digest.hexdigest())
+        return self._load(name, wire.UploadEnd(), wire.UploadEndReply, digest.hexdigest())
 
-    def _adopt(self, name: str, loaded: LoadReply | UploadEndReply, digest: str) -> Model:
+    def _load(
+        self, name: str, request: wire.Message, kind: type[wire.Loaded], digest: str
+    ) -> Model:
+        loaded = self._transport.ask(request, kind, self._transport.timing.slow_reply_s)
         if not loaded.handle:
             raise self._transport.failures.broken(f"model {name!r} is loaded as handle 0")
         model = Model(self._transport, name, loaded)
@@ -261,24 +237,19 @@ class Session:
 
     # -- the device --------------------------------------------------------------
 
-    def memory(self) -> Memory:
+    def memory(self) -> wire.Memory:
         """The heap now, bytes."""
-        return self._ask(QueryMemory(), QueryMemoryReply).memory
+        return self._transport.ask(wire.QueryMemory(), wire.QueryMemoryReply).memory
 
-    def usage(self) -> QueryUsageReply | None:
+    def usage(self) -> wire.QueryUsageReply | None:
         """What the model that was loaded last has cost so far; None from a firmware without it."""
         try:
-            return self._ask(QueryUsage(), QueryUsageReply)
+            return self._transport.ask(wire.QueryUsage(), wire.QueryUsageReply)
         except RequestError as error:
-            if error.code != ErrorCode.UNKNOWN_TYPE.name:
+            if error.code != wire.ErrorCode.UNKNOWN_TYPE.name:
                 raise
             return None
 
     def reboot(self) -> None:
         """Ask the firmware to restart; the session ends with it."""
-        self._ask(Reboot(), RebootReply)
-
-    def _ask(self, request: Message, expected: type[_Reply], *, slow: bool = False) -> _Reply:
-        timing = self._transport.timing
-        deadline_s = timing.slow_reply_s if slow else timing.reply_s
-        return self._transport.expect(self._transport.submit(request, deadline_s), expected)
+        self._transport.ask(wire.Reboot(), wire.RebootReply)

@@ -127,10 +127,7 @@ class Stream:
         return [
             self._transport.submit(
                 Chunk(
-                    stream=self._started.stream,
-                    index=index,
-                    offset=at,
-                    data=data[at : at + piece],
+                    stream=self._started.stream, index=index, offset=at, data=data[at : at + piece]
                 ),
                 self._transport.timing.step_s * len(blocks),
             )
@@ -148,8 +145,7 @@ class Stream:
                     index=index,
                     offset=at,
                     length=min(piece, total - at),
-                ),
-                self._transport.timing.reply_s,
+                )
             )
             for at in range(self._max_payload - CHUNK_REPLY_FIELDS, total, piece)
         ]

@@ -42,28 +42,16 @@ class Timing:
         return Timing(**{item.name: getattr(self, item.name) * factor for item in fields(self)})
 
 
+@dataclass(slots=True, eq=False)
 class Pending:
     """A request on its way. Read *reply* after :meth:`Transport.wait`."""
 
-    __slots__ = (
-        "deadline",
-        "deadline_s",
-        "frame",
-        "repeat_at",
-        "repeats",
-        "reply",
-        "request",
-        "seq",
-        "started",
-    )
-
-    def __init__(self, request: Message, frame: bytes, seq: int, deadline_s: float) -> None:
-        self.request = request
-        self.frame = frame
-        self.seq = seq
-        self.deadline_s = deadline_s
-        self.started = 0.0  # when it became the oldest: the device executes in order
-        self.deadline = 0.0
-        self.repeat_at = 0.0
-        self.repeats = 0
-        self.reply: Packet | None = None
+    request: Message
+    frame: bytes
+    seq: int
+    deadline_s: float
+    started: float = 0.0  # when it became the oldest: the device executes in order
+    deadline: float = 0.0
+    repeat_at: float = 0.0
+    repeats: int = 0
+    reply: Packet | None = None

@@ -212,16 +212,16 @@ class Transport:
         """
         self.drain()
         before = self._baud
-        agreed = self.expect(self.submit(SetBaud(baud=baud), self.timing.reply_s), SetBaudReply)
+        agreed = self.ask(SetBaud(baud=baud), SetBaudReply)
         end_s = time.monotonic() + agreed.trial_ms / 1000
         is_set = self._set_baud(baud)
-        first = self.submit(QueryMemory(), self.timing.reply_s)
+        first = self.submit(QueryMemory())
         works = is_set and self._is_answered(first, end_s)
         if not works:
             self._set_baud(before)
         self.expect(first, QueryMemoryReply)
         if works:  # the device keeps the rate once it sees that it was heard
-            self.expect(self.submit(QueryMemory(), self.timing.reply_s), QueryMemoryReply)
+            self.ask(QueryMemory(), QueryMemoryReply)
         return works
 
     def _set_baud(self, baud: int) -> bool:
@@ -259,12 +259,13 @@ class Transport:
 
     # -- requests ------------------------------------------------------------
 
-    def submit(self, request: Message, deadline_s: float) -> Pending:
+    def submit(self, request: Message, deadline_s: float | None = None) -> Pending:
         """Send a request as soon as the window has room for it.
 
         Args:
             request: The request.
-            deadline_s: How long the device may take, from when it has answered those before.
+            deadline_s: How long the device may take, from when it has answered those before;
+                None for ``timing.reply_s``.
 
         Raises:
             DeviceError: As :meth:`wait`, for a request before this one.
@@ -273,7 +274,7 @@ class Transport:
         with self._changed:
             seq = self._next_seq
             frame = encode(request, session=self._session, seq=seq)
-            pending = Pending(request, frame, seq, deadline_s)
+            pending = Pending(request, frame, seq, deadline_s or self.timing.reply_s)
             self._next_seq = (seq + 1) % 2**32
             self._in_flight[seq] = pending
             if len(self._in_flight) == 1:
@@ -302,6 +303,10 @@ class Transport:
         with self.checking(type(reply).__name__):
             check_echo(pending.request, reply)
         return reply
+
+    def ask(self, request: Message, kind: type[_Reply], deadline_s: float | None = None) -> _Reply:
+        """Send a request and wait for its reply: :meth:`submit` and :meth:`expect`."""
+        return self.expect(self.submit(request, deadline_s), kind)
 
     def drain(self) -> None:
         """Wait for what is in flight and drop the replies: an error ended a pipeline."""

@@ -227,7 +227,7 @@ class Load(Message, kind=0x03):
 
 
 @dataclass(frozen=True)
-class _Loaded(Message):
+class Loaded(Message):
     """``LOADED``: *sha256* is the device's own, over the *size* bytes it loaded."""
 
     handle: U32
@@ -240,7 +240,7 @@ class _Loaded(Message):
     psram_bytes: U32
 
 
-class LoadReply(_Loaded, kind=0x03 | REPLY):
+class LoadReply(Loaded, kind=0x03 | REPLY):
     """The model is loaded."""
 
 
@@ -275,7 +275,7 @@ class UploadEnd(Message, kind=0x06):
     """Verify and load what was uploaded."""
 
 
-class UploadEndReply(_Loaded, kind=0x06 | REPLY):
+class UploadEndReply(Loaded, kind=0x06 | REPLY):
     """The uploaded model is loaded."""
 
 
