@@ -72,6 +72,8 @@ class Board:
         TransportError: The port went away, or flashing failed.
     """
 
+    label: Final = ""  # nothing emulates it
+
     def __init__(
         self,
         port: str,

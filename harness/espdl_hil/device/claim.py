@@ -30,7 +30,6 @@ from espdl_hil.errors import BusyError, ConfigError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
 APP_NAME: Final = "espdl-hil"
 LAB_FOLDER: Final = Path("/var/lib/espdl-hil")  # an administrator's, for all users of a host
@@ -44,11 +43,11 @@ MAX_CLAIM_BYTES: Final = 1 << 16  # of a file that another user wrote
 READABLE: Final = 0o644  # others must see that a claim is alive, whatever the umask
 
 
-def runtime_folder() -> Path:
+def lock_directory() -> Path:
     """Folder of claims and of what boards have gone through, made when it is absent.
 
-    ``ESPDL_HIL_RUNTIME_DIR``; else ``/var/lib/espdl-hil`` if an administrator made it, so that all
-    users of the host share it; else a folder of this user alone.
+    ``ports`` in ``ESPDL_HIL_RUNTIME_DIR``; else in ``/var/lib/espdl-hil`` if an administrator
+    made it, so that all users of the host share it; else in a folder of this user alone.
 
     Raises:
         ConfigError: it cannot be made, or another user could put files there.
@@ -67,12 +66,7 @@ def runtime_folder() -> Path:
         with _using(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _require_ours(folder, by_administrator=bool(override))
-    return base
-
-
-def lock_directory() -> Path:
-    """Folder of the claims; see :func:`runtime_folder`."""
-    return runtime_folder() / "ports"
+    return base / "ports"
 
 
 def _require_ours(folder: Path, *, by_administrator: bool) -> None:
@@ -228,7 +222,7 @@ class Claim:
         slots: For each board that is needed, those that would do, best first.
 
     Raises:
-        ConfigError: claims cannot be kept safely; see :func:`runtime_folder`.
+        ConfigError: claims cannot be kept safely; see :func:`lock_directory`.
     """
 
     def __init__(self, slots: Sequence[Sequence[Candidate]]) -> None:
@@ -286,12 +280,7 @@ class Claim:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     @property

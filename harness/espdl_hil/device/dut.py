@@ -17,7 +17,7 @@ from espdl_hil.device.errors import (
 )
 from espdl_hil.device.firmware import DEFAULT_BAUD, Firmware
 from espdl_hil.device.ports import find_port
-from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, Recovery, Rung, headline
+from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, climb, headline
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
 from espdl_hil.device.timing import Timing
 from espdl_hil.device.transport import Transport
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from espdl_hil.device.board import Board
     from espdl_hil.device.claim import Claim
@@ -98,12 +97,12 @@ class Dut:
     ) -> None:
         self.config = config
         self.console = Console(config.log_path, sink)
-        self._recovery = Recovery()
+        self._incidents: list[Incident] = []
         self._models = models
         self._expected: dict[str, str] = {}
         self._timing = config.timing.scaled(config.time_scale or 1.0)
         self._max_baud = config.max_baud
-        self._firmware: Firmware | None = None
+        self._firmware: Firmware  # read by entering
         self._claim: Claim | None = None
         self._port_name = config.port or "no port"
         self._board: Board | Emulator | None = None
@@ -129,12 +128,7 @@ class Dut:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -154,12 +148,11 @@ class Dut:
         if not config.is_claimed:
             self._claim = find_port(config.target, config.port)
             self._port_name = self._claim.port
-        machine, boot_s = config.machine, self._timing.boot_s
-        is_measured = machine is not None and not config.time_scale
+        is_measured = config.machine is not None and not config.time_scale
         started_s = time.monotonic()
         try:
             self._connect()
-            self._begin_session(EMULATED_BOOT_S if is_measured else boot_s)
+            self._begin_session(EMULATED_BOOT_S if is_measured else self._timing.boot_s)
         except DeviceError as error:
             if not is_retryable(error):
                 raise
@@ -171,9 +164,9 @@ class Dut:
                 raise error from None  # nothing could be tried that would tell more
         if is_measured:
             self._slow_down((time.monotonic() - started_s) / CHIP_BOOT_S)
-        if self.config.keep_flash and not self._fits_memory():
-            self._flash(self._models or b"")
-        elif self.config.keep_flash or not self._can_reset:
+        if config.keep_flash and self._models is not None and not self._fits_memory(self._models):
+            self._flash(self._models)
+        elif config.keep_flash or not self._can_reset:
             self._forget_missing()
 
     def _connect(self) -> None:
@@ -181,8 +174,6 @@ class Dut:
         from espdl_hil.device.board import Board  # esptool and pytest-embedded take 0.3 s to import
         from espdl_hil.device.emulator import Emulator
 
-        if self._firmware is None:
-            raise AssertionError("connected before the firmware was read")
         if self._is_socket:
             self._board = Emulator(self._port_name, self.config.machine)
         else:
@@ -210,13 +201,10 @@ class Dut:
         if self._transport is not None:
             self._session = Session(self._transport, self.info, self._expected)
 
-    def _fits_memory(self) -> bool:
+    def _fits_memory(self, models: bytes) -> bool:
         """Whether each model can be uploaded: it shares the memory with its tensors."""
-        hello = self._transport.hello if self._transport is not None else None
-        if hello is None or self._models is None:
-            return True
-        room = min(hello.max_upload, hello.memory.psram_largest // 2)
-        return all(len(entry.data) <= room for entry in read_package(self._models))
+        room = min(self.info.max_upload, self.info.memory.psram_largest // 2)
+        return all(len(entry.data) <= room for entry in read_package(models))
 
     # -- what it offers --------------------------------------------------------
 
@@ -255,7 +243,7 @@ class Dut:
     @property
     def incidents(self) -> tuple[Incident, ...]:
         """What :meth:`recover` did, oldest first."""
-        return tuple(self._recovery.incidents)
+        return tuple(self._incidents)
 
     @property
     def log_path(self) -> Path | None:
@@ -331,7 +319,7 @@ class Dut:
         Raises:
             DeviceError: Nothing helped, or this device has been recovered too often.
         """
-        if self._recovery.is_exhausted:
+        if sum(incident.recovered for incident in self._incidents) >= MAX_RECOVERIES:
             raise TransportError(
                 f"the device has been brought back {MAX_RECOVERIES} times already; "
                 f"not tried again after: {headline(reason)}",
@@ -339,15 +327,13 @@ class Dut:
                 console_tail=self.console.tail(),
                 hint="check cable, supply and board",
             )
-        self._recovery.climb(
-            (
-                Rung("soft reset", self._soft_reset),
-                Rung("EN reset", self._en_reset),
-                Rung("power cycle", self._power_cycle),
-                Rung("reflash", self._reflash),
-            ),
-            reason,
-        )
+        ladder = {
+            "soft reset": self._soft_reset,
+            "EN reset": self._en_reset,
+            "power cycle": self._power_cycle,
+            "reflash": self._reflash,
+        }
+        climb(ladder, reason, self._incidents)
 
     def _soft_reset(self) -> bool:
         """Greet; a device that answers restarts its firmware on request."""
@@ -404,25 +390,25 @@ class Dut:
         board = self._need_board()
         name = self._port_name
         baud = 0 if self._is_socket else self.config.baud
-        self._transport = Transport(board.port, name, self.console, baud=baud, timing=self._timing)
+        transport = Transport(board.port, name, self.console, baud=baud, timing=self._timing)
+        self._transport = transport
         if restarted:
-            self._transport.use_boot_baud()
-        label = getattr(board, "label", "")  # of an emulator
-        info = DeviceInfo.from_hello(self._transport.greet(timeout_s), name, label)
+            transport.use_boot_baud()
+        hello = transport.greet(timeout_s)
+        info = DeviceInfo.from_hello(hello, name, board.label)
         self._check_identity(info)
         if restarted and info.boot_nonce == self._boot_nonce:
-            raise self._transport.failures.broken(
+            raise transport.failures.broken(
                 f"it was to restart, and HELLO is answered by the boot before ({info.boot_nonce})",
                 hint="check that EN is wired to the port's RTS",
             )
         self._boot_nonce = info.boot_nonce
         if restarted and baud:
-            self._speed_up(self._transport)
-        self._session = Session(self._transport, info, self._expected)
+            self._speed_up(transport, min(self._max_baud, hello.max_baud))
+        self._session = Session(transport, info, self._expected)
 
-    def _speed_up(self, transport: Transport) -> None:
+    def _speed_up(self, transport: Transport, limit: int) -> None:
         """Agree on the highest rate that the line has; one that failed is not tried again."""
-        limit = min(self._max_baud, transport.hello.max_baud if transport.hello else 0)
         silent: list[str] = []
         for baud in FAST_BAUDS:
             if not self.config.baud < baud <= limit:
@@ -446,8 +432,6 @@ class Dut:
             transport.stop()
 
     def _check_identity(self, info: DeviceInfo) -> None:
-        if self._firmware is None:
-            raise AssertionError("greeted before the firmware was read")
         wanted = self._firmware
         if info.target != wanted.target:
             raise HandshakeError(

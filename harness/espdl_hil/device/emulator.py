@@ -35,7 +35,6 @@ class Emulator:
         BootError: Our emulator ended.
     """
 
-    is_usb_jtag: Final = False
     flashed_bytes: Final = 0  # its flash is a file
 
     def __init__(self, port: str, machine: Machine | None = None) -> None:

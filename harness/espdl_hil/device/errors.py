@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from espdl_hil.errors import DeviceError
 
 
 class BootError(DeviceError):
     """The device did not reach its app; an infrastructure fault."""
-
-    retryable: ClassVar[bool] = True
 
 
 class CrashError(DeviceError):
@@ -24,16 +20,8 @@ class CrashError(DeviceError):
         hint: What to do next.
     """
 
-    retryable: ClassVar[bool] = True
-
     def __init__(
-        self,
-        message: str,
-        *,
-        kind: str,
-        port: str,
-        console_tail: str = "",
-        hint: str | None = None,
+        self, message: str, *, kind: str, port: str, console_tail: str = "", hint: str | None = None
     ) -> None:
         super().__init__(message, port=port, console_tail=console_tail, hint=hint)
         self.kind = kind
@@ -42,19 +30,13 @@ class CrashError(DeviceError):
 class TransportError(DeviceError):
     """Packets were lost or damaged beyond what repeating mends, or the port went away."""
 
-    retryable: ClassVar[bool] = True
-
 
 class HandshakeError(DeviceError):
     """The device speaks, but it is not what was asked for: protocol, target or app differ."""
 
-    retryable: ClassVar[bool] = False
-
 
 class StaleArtifactError(DeviceError):
     """The device runs other bytes than were meant: a hash or the boot nonce differs."""
-
-    retryable: ClassVar[bool] = False
 
 
 class RequestError(DeviceError):
@@ -68,8 +50,6 @@ class RequestError(DeviceError):
         console_tail: The last console lines.
         hint: What to do next.
     """
-
-    retryable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -89,4 +69,4 @@ class RequestError(DeviceError):
 
 def is_retryable(error: BaseException) -> bool:
     """Whether *error* is an infrastructure fault, the only kind that may be retried."""
-    return bool(getattr(error, "retryable", False))
+    return isinstance(error, BootError | CrashError | TransportError)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from espdl_hil.device.errors import is_retryable
 from espdl_hil.errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MAX_RECOVERIES: Final = 8  # of one DUT; a board that needs more is broken
 RECOVERED: Final = "recovered"
@@ -38,58 +38,35 @@ class Incident:
         return self.outcome == RECOVERED
 
 
-class Rung(NamedTuple):
-    """One thing to try; *attempt* raises when it did not help, and gives False if it cannot be."""
+def climb(ladder: Mapping[str, Callable[[], bool]], reason: str, incidents: list[Incident]) -> None:
+    """Try one rung after the other until one helps.
 
-    action: str
-    attempt: Callable[[], bool | None]
+    Args:
+        ladder: What to try, gentlest first: an attempt raises when it did not help, and gives
+            False if it cannot be made.
+        reason: What had happened.
+        incidents: Gets every attempt that was made.
 
-
-class Recovery:
-    """The recoveries of one device.
-
-    Attributes:
-        incidents: Every attempt, oldest first.
+    Raises:
+        HarnessError: The last attempt's; no rung helped, or no further one would.
     """
-
-    def __init__(self) -> None:
-        self.incidents: list[Incident] = []
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether the device has been brought back too often."""
-        return sum(incident.recovered for incident in self.incidents) >= MAX_RECOVERIES
-
-    def climb(self, ladder: tuple[Rung, ...], reason: str) -> None:
-        """Try one rung after the other until one helps.
-
-        Args:
-            ladder: Gentlest first.
-            reason: What had happened.
-
-        Raises:
-            HarnessError: The last attempt's; no rung helped, or no further one would.
-        """
-        last: HarnessError | None = None
-        for action, attempt in ladder:
-            started = time.monotonic()
-            failure: HarnessError | None = None
-            try:
-                if attempt() is False:
-                    continue
-            except HarnessError as error:
-                failure = error
-            outcome = RECOVERED if failure is None else headline(failure.message)
-            seconds = time.monotonic() - started
-            self.incidents.append(Incident(headline(reason), action, outcome, seconds))
-            if failure is None:
-                return
-            last = failure
-            if not is_retryable(failure):
-                break
+    last: HarnessError | None = None
+    for action, attempt in ladder.items():
+        started = time.monotonic()
+        try:
+            if not attempt():
+                continue
+            outcome, last = RECOVERED, None
+        except HarnessError as error:
+            outcome, last = headline(error.message), error
+        seconds = time.monotonic() - started
+        incidents.append(Incident(headline(reason), action, outcome, seconds))
         if last is None:
-            raise AssertionError("no rung of the ladder could be tried")
-        raise last
+            return
+        if not is_retryable(last):
+            break
+    assert last is not None, "no rung of the ladder could be tried"
+    raise last
 
 
 def headline(text: str) -> str:
