@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -32,12 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Quarantine:
-    """When a board is taken out of service: it needed recovery too often.
-
-    Attributes:
-        recoveries: So many are too many.
-        hours: Within so long.
-    """
+    """When a board is out of service: after so many *recoveries* within so many *hours*."""
 
     recoveries: int = 5
     hours: float = 24.0
@@ -45,13 +40,7 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class Power:
-    """Commands that switch a board's supply; a shell runs them.
-
-    Attributes:
-        cycle: Takes it away and gives it back.
-        on: Gives it.
-        off: Takes it away.
-    """
+    """Shell commands that switch a board's supply; *cycle* takes it away and gives it back."""
 
     cycle: str = ""
     on: str = ""
@@ -144,15 +133,10 @@ class BenchBoard:
 
 @dataclass(frozen=True)
 class Bench:
-    """The boards of a lab.
-
-    Attributes:
-        path: The file.
-        boards: In the file's order, which is that in which they are used.
-    """
+    """The boards of a lab, in the file's order, which is that in which they are used."""
 
     path: Path
-    boards: tuple[BenchBoard, ...] = field(default_factory=tuple)
+    boards: tuple[BenchBoard, ...]
 
     def select(self, targets: Sequence[str], words: Sequence[str] = ()) -> tuple[BenchBoard, ...]:
         """Boards of some targets, limited to those with a name or tag among *words*.

@@ -116,14 +116,10 @@ class Board:
     @property
     def is_usb_jtag(self) -> bool:
         """The port is the chip's own USB-Serial/JTAG: it may vanish in a reset."""
-        return self._usb is not None and (self._usb.vid, self._usb.pid) == ESPRESSIF_JTAG
+        return self._usb is not None and self._usb.ids[:2] == ESPRESSIF_JTAG
 
     def check(self, models: bytes) -> None:
-        """Refuse a package that cannot be flashed.
-
-        Raises:
-            ConfigError: It does not fit the partition.
-        """
+        """Refuse a package that does not fit the partition; raises ``ConfigError``."""
         self._firmware.require_fit(models)
 
     def flash(self, models: bytes | None = None, *, everything: bool = False) -> None:
@@ -195,10 +191,7 @@ class Board:
         self.reopen_if_gone()
 
     def reopen_if_gone(self, *, is_powered_anew: bool = False) -> None:
-        """Open the port again if USB or network dropped it; waits for it once.
-
-        Args:
-            is_powered_anew: It is worth waiting for again.
+        """Open the port again if USB or network dropped it; waits once, and once *powered anew*.
 
         Raises:
             TransportError: It did not come back.
@@ -232,7 +225,7 @@ class Board:
         """Where the port is now; a USB device may come back under another name."""
         if self._usb is None:
             return str(self.port.port)
-        same = (found for found in list_usb_ports() if _same_device(found, self._usb))
+        same = (found for found in list_usb_ports() if found.ids == self._usb.ids)
         return next((found.device for found in same), None)
 
     def close(self) -> None:
@@ -381,11 +374,3 @@ def _is_alive(port: Any) -> bool:
         return bool(port.is_open) and port.in_waiting >= 0
     except OSError:
         return False
-
-
-def _same_device(found: UsbPort, wanted: UsbPort) -> bool:
-    return (found.vid, found.pid, found.serial_number) == (
-        wanted.vid,
-        wanted.pid,
-        wanted.serial_number,
-    )

@@ -131,14 +131,10 @@ def _find_idf() -> Path:
 
 
 def variants_for(port: str, comports: ListPorts | None = None) -> tuple[str, ...]:
-    """Say which variant of the firmware speaks on *port*: the chip's own USB needs its own.
-
-    Args:
-        port: Device path or URL.
-        comports: Replaces ``serial.tools.list_ports.comports``.
-    """
-    ids = {found.device: (found.vid, found.pid) for found in list_usb_ports(comports)}
-    return (USB_VARIANT,) if ids.get(os.path.realpath(port)) == ESPRESSIF_JTAG else ()
+    """Say which variant of the firmware speaks on *port*: the chip's own USB needs its own."""
+    device = os.path.realpath(port)
+    ids = (found.ids[:2] for found in list_usb_ports(comports) if found.device == device)
+    return (USB_VARIANT,) if ESPRESSIF_JTAG in ids else ()
 
 
 def _run_build(

@@ -228,6 +228,8 @@ class Claim:
     def __init__(self, slots: Sequence[Sequence[Candidate]]) -> None:
         self.held: tuple[Candidate, ...] = ()
         self._slots = slots
+        self._text = " and ".join(" or ".join(board.label for board in slot) for slot in slots)
+        self._wants = _names(candidate for slot in slots for candidate in slot)
         self._folder = lock_directory()
         self._file: int | None = None
         self._path = self._folder
@@ -254,10 +256,9 @@ class Claim:
         while not self._take():
             now_s = time.monotonic()
             if now_s >= end_s:
-                text, standing = self._text, self._standing
                 self.release()
                 raise BusyError(
-                    f"{text} is in use by another process of this harness ({standing})",
+                    f"{self._text} is in use by another process of this harness ({self._standing})",
                     hint="wait for it with --hil-wait SECONDS, or name another board",
                 )
             key = re.sub(r"since \d+ s", "", self._standing)
@@ -283,12 +284,6 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    @property
-    def _text(self) -> str:
-        return " and ".join(
-            " or ".join(candidate.label for candidate in slot) for slot in self._slots
-        )
-
     def _take(self) -> bool:
         """Join the queue if that has not been done; take the boards if it is this one's turn."""
         with guarded(self._folder):
@@ -304,9 +299,8 @@ class Claim:
             if self.held:
                 self._write(holds=self.held)
                 return True
-        wanted = _names(candidate for slot in self._slots for candidate in slot)
-        holders = [entry for entry in others if entry.holds & wanted]
-        ahead = [e for e in others if e.number < number and not e.holds and e.wants & wanted]
+        holders = [entry for entry in others if entry.holds & self._wants]
+        ahead = [e for e in others if e.number < number and not e.holds and e.wants & self._wants]
         who = str((holders or ahead)[0]) if holders or ahead else "nobody"
         self._standing = f"held by {who}, {len(ahead)} ahead"
         return False
@@ -328,7 +322,7 @@ class Claim:
             "pid": os.getpid(),
             "user": _user(),
             "since": round(time.time(), 3),
-            "wants": sorted(_names(candidate for slot in self._slots for candidate in slot)),
+            "wants": sorted(self._wants),
             "holds": sorted(_names(holds)),
         }
         assert self._file is not None

@@ -83,22 +83,17 @@ class Console:
         return "\n".join(readable_lines(self.since(mark))[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 
     def expect(self, pattern: str | re.Pattern[str], timeout_s: float) -> re.Match[str] | None:
-        """Wait for *pattern* in text that no earlier ``expect`` has passed.
-
-        Args:
-            pattern: Regular expression; colour codes are removed before matching.
-            timeout_s: How long to wait.
+        """Wait for *pattern* in text that no earlier ``expect`` has passed, less colour codes.
 
         Returns:
             The match; None when the time is over.
         """
-        compiled = re.compile(pattern) if isinstance(pattern, str) else pattern
         found: re.Match[str] | None = None
 
         def look() -> bool:
             nonlocal found
             start = max(0, len(self._ring) - (self._total - self._expect_from))
-            found = compiled.search(clean(bytes(self._ring[start:]), keep="\r\n\t"))
+            found = re.search(pattern, clean(bytes(self._ring[start:]), keep="\r\n\t"))
             return found is not None
 
         with self._changed:

@@ -86,10 +86,6 @@ class Dut:
         config: Which device.
         models: Models package to flash at the start; None leaves the partition alone.
         sink: Also gets every console byte, for instance a pytest-embedded ``msg_queue.put``.
-
-    Attributes:
-        config: As given.
-        console: The device's text.
     """
 
     def __init__(
@@ -251,10 +247,7 @@ class Dut:
         return self.config.log_path
 
     def flash(self, models: bytes) -> bool:
-        """Put a models package into the ``models`` partition, unless it is there already.
-
-        Args:
-            models: The package (PDL), or one ``.espdl`` file.
+        """Put a models package (PDL) into the ``models`` partition, unless it is there already.
 
         Returns:
             Whether anything was written; then :attr:`session` is a new one.
@@ -310,11 +303,8 @@ class Dut:
         """Bring the device back after an infrastructure fault, gently first.
 
         Tries a soft reset, EN, the board's power if it can be switched, then flashing everything.
-        Each attempt is kept in :attr:`incidents`. Afterwards :attr:`session` is a new one without
-        loaded models.
-
-        Args:
-            reason: What had happened.
+        Each attempt is kept in :attr:`incidents`, with the *reason* for it. Afterwards
+        :attr:`session` is a new one without loaded models.
 
         Raises:
             DeviceError: Nothing helped, or this device has been recovered too often.

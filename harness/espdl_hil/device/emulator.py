@@ -93,13 +93,10 @@ class Emulator:
     def reopen_if_gone(self, *, is_powered_anew: bool = False) -> None:
         """Connect anew; a lost TCP connection cannot be told from a quiet one.
 
-        Args:
-            is_powered_anew: Makes no difference.
-
         Raises:
             TransportError: Nothing listens any more.
         """
-        del is_powered_anew
+        del is_powered_anew  # it makes no difference
         self.close()
         if self._machine is not None and self._machine.ended:
             self._machine.start()

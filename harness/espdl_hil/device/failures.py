@@ -66,30 +66,27 @@ class Failures:
 
     def restarted(self) -> DeviceError:
         """The device has forgotten the session; a crash report explains it, if there is one."""
-        failure = self.crash()
-        if failure is not None:
-            return self.crashed(failure)
-        return self.broken(
+        return self._crashed_or(
             "the device restarted, or another program opened a session with it",
-            hint="check the supply voltage, and that no serial monitor has the port open",
+            "check the supply voltage, and that no serial monitor has the port open",
         )
 
     def timed_out(self, request: Message, deadline_s: float, repeats: int) -> DeviceError:
         """*request* was never answered."""
-        return self._unanswered(
+        return self._crashed_or(
             f"no reply to {type(request).__name__} within {deadline_s:g} s ({repeats} repeats)",
             "reset the board; if it happens again, check cable and baud rate",
         )
 
     def quiet(self, request: Message, quiet_s: float, repeats: int) -> DeviceError:
         """Not a byte came while *request* was to be answered, though the device would pulse."""
-        return self._unanswered(
+        return self._crashed_or(
             f"the port is silent: not a byte came within {quiet_s:g} s of {type(request).__name__} "
             f"({repeats} repeats)",
             "check cable and supply, and that the chip has not hung: press EN (RST)",
         )
 
-    def _unanswered(self, message: str, hint: str) -> DeviceError:
+    def _crashed_or(self, message: str, hint: str) -> DeviceError:
         failure = self.crash()
         return self.broken(message, hint) if failure is None else self.crashed(failure)
 

@@ -23,10 +23,8 @@ def main() -> None:
     """Build with the Python of the ESP-IDF environment, which has what ``idf.py`` needs."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     environment = os.environ.get("IDF_PYTHON_ENV_PATH")
-    if environment:
-        for name in ("bin/python", "Scripts/python.exe"):
-            if (Path(environment) / name).is_file():
-                sys.executable = str(Path(environment) / name)  # idf-build-apps runs idf.py with it
+    if environment and (python := Path(environment) / "bin/python").is_file():
+        sys.executable = str(python)  # idf-build-apps runs idf.py with it
     if sys.argv[1:2] == [IDF_PY]:
         sys.exit(subprocess.call([sys.executable, *sys.argv[2:]]))
     from idf_build_apps.main import main as build
@@ -37,9 +35,7 @@ def main() -> None:
 def _end_with_parent() -> None:
     while os.read(0, 4096):  # not sys.stdin: its lock must be free when the interpreter ends
         pass
-    if hasattr(os, "killpg"):
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

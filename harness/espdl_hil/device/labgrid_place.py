@@ -46,7 +46,6 @@ class Place:
         parts = urlsplit(url)
         coordinator = parse_qs(parts.query).get("coordinator", [""])[0]
         coordinator = coordinator or os.environ.get(COORDINATOR_VARIABLE) or COORDINATOR
-        self._url = url
         self._name = parts.netloc
         keeper = Path(__file__).with_name("labgrid_keeper.py")
         self._keeper = subprocess.Popen(

@@ -38,7 +38,7 @@ def quick() -> Iterator[None]:
 
     That is three quarters of the processor time of flashing, more than a second a MiB.
     """
-    with _replaced(loader, "HexFormatter", _NoDump):
+    with _replaced(loader, "HexFormatter", lambda *_, **__: ""):
         yield
 
 
@@ -85,16 +85,6 @@ def _resending(plain: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return check_command
-
-
-class _NoDump:
-    """Stands in for esptool's ``HexFormatter``; prints nothing."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __str__(self) -> str:
-        return ""
 
 
 @contextlib.contextmanager

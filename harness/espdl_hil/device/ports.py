@@ -32,7 +32,6 @@ BRIDGES: Final = {
 _GLOBS = {
     "linux": "/dev/ttyUSB* /dev/ttyACM*",
     "darwin": "/dev/cu.usb* /dev/cu.SLAB* /dev/cu.wch*",
-    "win32": "COM*",
 }
 
 
@@ -53,6 +52,11 @@ class UsbPort:
     pid: int | None
     serial_number: str | None
     description: str
+
+    @property
+    def ids(self) -> tuple[int | None, int | None, str | None]:
+        """What the device behind the port keeps when the port gets another name."""
+        return self.vid, self.pid, self.serial_number
 
     def __str__(self) -> str:
         if self.vid is None:

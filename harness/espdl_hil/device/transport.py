@@ -119,10 +119,7 @@ class Transport:
             raise TransportError("the reader thread does not end", port=self.name)
 
     def greet(self, timeout_s: float) -> HelloReply:
-        """Open a session: HELLO until it is answered.
-
-        Args:
-            timeout_s: How long the device may take to boot and answer.
+        """Open a session: HELLO until the device has booted and answered.
 
         Raises:
             BootError: No answer in time, or the console says why there will be none.
@@ -199,13 +196,10 @@ class Transport:
             self._set_baud(self._boot_baud)
 
     def change_baud(self, baud: int) -> bool:
-        """Go on at another rate of the line, or at this one if nothing is heard at that.
-
-        Args:
-            baud: At most ``hello.max_baud``.
+        """Go on at another rate of the line, at most ``hello.max_baud``.
 
         Returns:
-            Whether the line goes on at *baud*.
+            Whether anything is heard at *baud*; if not, the line stays as it was.
 
         Raises:
             DeviceError: As :meth:`wait`.
@@ -263,7 +257,7 @@ class Transport:
         """Send a request as soon as the window has room for it.
 
         Args:
-            request: The request.
+            request: Any but HELLO.
             deadline_s: How long the device may take, from when it has answered those before;
                 None for ``timing.reply_s``.
 

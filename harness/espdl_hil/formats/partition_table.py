@@ -59,13 +59,7 @@ class Partition:
 
 
 class PartitionTableError(ArtifactError):
-    """A table that a bootloader refuses.
-
-    Args:
-        words: The chip's own.
-        index: Of the entry at fault.
-        path: Where the table comes from.
-    """
+    """A table that a bootloader refuses, in the chip's own *words*, for its entry *index*."""
 
     def __init__(self, words: str, index: int, path: str | None) -> None:
         super().__init__(words, path=path, offset=index * ENTRY.size)

@@ -33,7 +33,6 @@ ASK_LINESTATE: Final = 6
 ASK_MODEMSTATE: Final = 7
 PURGE_DATA: Final = 12
 ANSWER: Final = 100  # a server's answer to command n is command n + 100
-NOTIFY_LINESTATE: Final = 106
 NOTIFY_MODEMSTATE: Final = 107
 FLOWCONTROL_SUSPEND: Final = (8, 108)  # servers disagree on which of the two they send
 FLOWCONTROL_RESUME: Final = (9, 109)
@@ -138,9 +137,6 @@ class TelnetParser:
     def feed(self, chunk: bytes) -> list[Event]:
         """Parse the next bytes of the stream.
 
-        Args:
-            chunk: Bytes as received, any length.
-
         Returns:
             Data runs and commands in stream order; data runs are never empty.
         """
@@ -222,10 +218,7 @@ class TelnetServer:
         return int.from_bytes(self._settings[SET_BAUDRATE], "big")
 
     def feed(self, data: bytes) -> list[bytes | Line]:
-        """Take bytes from the client.
-
-        Args:
-            data: As received, cut anywhere.
+        """Take bytes from the client, cut anywhere.
 
         Returns:
             Data runs and line changes in the order in which they were sent.

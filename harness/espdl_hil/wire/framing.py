@@ -73,9 +73,6 @@ Event = Packet | DamagedFrame | bytes  # bytes are the console's
 def cobs_encode(data: bytes) -> bytes:
     """Encode *data* so that it holds no zero byte.
 
-    Args:
-        data: Any bytes.
-
     Returns:
         ``len(data) + 1`` to ``max_encoded(len(data))`` bytes, none of them zero.
     """
@@ -96,13 +93,7 @@ def cobs_encode(data: bytes) -> bytes:
 
 
 def cobs_decode(data: bytes) -> bytes:
-    """Invert :func:`cobs_encode`.
-
-    Args:
-        data: Encoded bytes, without delimiters.
-
-    Returns:
-        The decoded bytes.
+    """Invert :func:`cobs_encode`; *data* is without delimiters.
 
     Raises:
         WireError: *data* is empty, holds a zero, or its last block is cut short.
@@ -168,10 +159,7 @@ class Decoder:
         self._limit: int | None = None  # raw bytes the candidate may have; None: header incomplete
 
     def feed(self, data: bytes) -> list[Event]:
-        """Consume received bytes.
-
-        Args:
-            data: Bytes in the order received, cut anywhere.
+        """Consume received bytes, cut anywhere.
 
         Returns:
             What became complete, in order: packets, damaged frames, and console

@@ -25,11 +25,7 @@ class Reader:
         self._what = what
 
     def take(self, size: int) -> bytes:
-        """Return the next *size* bytes.
-
-        Raises:
-            WireError: Fewer are left.
-        """
+        """Return the next *size* bytes; raises ``WireError`` if fewer are left."""
         end = self._offset + size
         if end > len(self._data):
             raise WireError(
@@ -44,11 +40,7 @@ class Reader:
         return self.take(len(self._data) - self._offset)
 
     def finish(self) -> None:
-        """Check that nothing is left.
-
-        Raises:
-            WireError: Bytes are left over.
-        """
+        """Raise ``WireError`` if bytes are left over."""
         left = len(self._data) - self._offset
         if left:
             raise WireError(f"{self._what}: {left} bytes left over after the last field")
@@ -117,11 +109,7 @@ class _Rest:
 
 
 class Record:
-    """A nested dataclass, field by field.
-
-    Args:
-        kind: The dataclass.
-    """
+    """The dataclass *kind*, field by field."""
 
     def __init__(self, kind: type[Any]) -> None:
         self.kind = kind
@@ -138,12 +126,7 @@ class Record:
 
 
 class Counted:
-    """A count and that many items.
-
-    Args:
-        count: Codec of the count.
-        item: Codec of each item.
-    """
+    """A count and that many items."""
 
     def __init__(self, count: _Int, item: Codec) -> None:
         self._count = count
