@@ -214,6 +214,8 @@ def test_a_program_that_is_no_emulator(tmp_path, firmware, package):
     program = install(tmp_path, "print('hello')\n")
     with pytest.raises(ConfigError, match="--version names no version"):
         Qemu(firmware, package, program=str(program))
+    with pytest.raises(ConfigError, match=r"names no version.*\n.*install qemu-riscv32"):
+        Qemu(replace(firmware, target="esp32c3"), package, program=str(program))
 
 
 @pytest.mark.parametrize(

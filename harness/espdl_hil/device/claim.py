@@ -134,12 +134,7 @@ def _lock(file: int, kind: int) -> bool:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A board as claims know it.
-
-    Attributes:
-        label: What messages call it.
-        names: All that it is known by: port, MAC. Two that share a name are one board.
-    """
+    """A board as claims know it: by port and MAC. Two that share a name are one board."""
 
     label: str
     names: frozenset[str]

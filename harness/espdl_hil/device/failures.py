@@ -25,13 +25,7 @@ REPORT_LINE_BYTES: Final = 512  # no line that tells of a crash is longer
 
 
 class Failures:
-    """Builds the errors of one session.
-
-    Args:
-        port: The port as the user names it.
-        console: Text since now belongs to this session.
-        decoder: Counts the damaged frames.
-    """
+    """Builds the errors of one session, to which the console's text since now belongs."""
 
     def __init__(self, port: str, console: Console, decoder: Decoder) -> None:
         self._port = port

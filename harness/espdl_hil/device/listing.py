@@ -32,12 +32,8 @@ def read_list(
 ) -> tuple[_Item, ...]:
     """Ask for one page after the other.
 
-    Args:
-        transport: The session's transport.
-        ask: The request for the page from an index on.
-        kind: Its reply.
-        items_of: What a page holds; raises ``ValueError`` for what is impossible.
-        deadline_s: Of one page; the whole list has ``list_s``.
+    *ask* gives the request for the page from an index on, *items_of* what a page holds, or raises
+    ``ValueError``. *deadline_s* is that of one page; the whole list has ``list_s``.
 
     Raises:
         TransportError: The list is too long, does not end, or has two entries of one name.

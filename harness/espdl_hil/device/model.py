@@ -24,25 +24,14 @@ READ_TENSOR_REPLY_FIELDS: Final = 8  # bytes of a ReadTensorReply before its dat
 
 @dataclass(frozen=True)
 class Description:
-    """The interface of a model.
-
-    Attributes:
-        inputs: Graph inputs in the file's order.
-        outputs: Graph outputs in the file's order.
-    """
+    """Graph inputs and outputs, each in the file's order."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
 
 class Model:
-    """A model in the device's memory, until :meth:`unload` or the end of the session.
-
-    Args:
-        transport: The session's transport.
-        name: What errors call it.
-        loaded: The device's answer to loading it.
-    """
+    """A model in the device's memory, until :meth:`unload` or the end of the session."""
 
     def __init__(self, transport: Transport, name: str, loaded: wire.Loaded) -> None:
         self.name = name

@@ -18,11 +18,7 @@ NOT_ECHOED: Final = frozenset({"data", "sha256"})
 
 
 def check_hello(hello: HelloReply) -> None:
-    """Refuse limits that the protocol excludes.
-
-    Raises:
-        ValueError: Names the limit.
-    """
+    """Refuse limits that the protocol excludes, with a ``ValueError`` that names one."""
     for what, value, low, high in (
         ("max_payload", hello.max_payload, MIN_PAYLOAD, MAX_LENGTH),
         ("window", hello.window, 1, MAX_WINDOW),
@@ -34,11 +30,7 @@ def check_hello(hello: HelloReply) -> None:
 
 
 def check_echo(request: Message, reply: Message) -> None:
-    """Refuse a reply to another request: what both name must be equal.
-
-    Raises:
-        ValueError: Names the field.
-    """
+    """Refuse a reply to another request, with a ``ValueError``: what both name must be equal."""
     names = {field.name for field in dataclasses.fields(request)}  # type: ignore[arg-type]
     for field in dataclasses.fields(reply):  # type: ignore[arg-type]
         if field.name in names - NOT_ECHOED:
@@ -48,10 +40,6 @@ def check_echo(request: Message, reply: Message) -> None:
 
 
 def check_size(what: str, got: int, expected: int) -> None:
-    """Refuse a size that differs from what follows from all that was said before.
-
-    Raises:
-        ValueError: It differs.
-    """
+    """Refuse, with a ``ValueError``, a size that contradicts what was said before."""
     if got != expected:
         raise ValueError(f"{what}: {got} bytes, expected {expected}")

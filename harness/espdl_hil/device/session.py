@@ -64,13 +64,7 @@ class DeviceInfo:
 
     @classmethod
     def from_hello(cls, hello: wire.HelloReply, port: str, emulator: str = "") -> DeviceInfo:
-        """Read the greeting.
-
-        Args:
-            hello: What the firmware says; it cannot know that its chip is emulated.
-            port: The port as the user names it.
-            emulator: Name and version of what emulates the chip: its time is no chip's time.
-        """
+        """Read the greeting of a firmware, which cannot know that its chip is emulated."""
         known = TARGETS.get(hello.target)
         kind = "emulated" if emulator else "serial"
         return cls(
@@ -94,13 +88,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model in the device's ``models`` partition.
-
-    Attributes:
-        name: Its name in the package.
-        size: Bytes.
-        sha256: What the device computed over them, hex.
-    """
+    """A model in the device's ``models`` partition: its *size* in bytes, the device's hash, hex."""
 
     name: str
     size: int

@@ -48,15 +48,7 @@ def watched_bytes(watched: Sequence[tuple[TensorSpec, WatchMode]]) -> int:
 
 
 class Stream:
-    """Runs blocks of input through a started stream.
-
-    Args:
-        transport: The session's transport.
-        model: The model's name, for errors.
-        started: The device's answer to START.
-        outputs: Graph outputs in their order.
-        watched: Watched tensors in their order, with their mode.
-    """
+    """Runs blocks of input through a started stream; outputs and watched tensors are in order."""
 
     def __init__(
         self,

@@ -30,16 +30,7 @@ BOOTLOADER_DESC: Final = struct.Struct("<B3xI32s24s16x")
 
 @dataclass(frozen=True)
 class AppDescription:
-    """What an application says about itself (``esp_app_desc_t``).
-
-    Attributes:
-        version: Version text.
-        project: Project name.
-        elf_sha256: SHA-256 of the ELF file, 32 bytes.
-        idf_version: Version of ESP-IDF.
-        date: Build date.
-        time: Build time.
-    """
+    """What an application says about itself (``esp_app_desc_t``)."""
 
     version: str
     project: str

@@ -102,12 +102,7 @@ def com_port(command: int, value: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Line:
-    """The client drives a modem line; ``asserted`` as pyserial means it.
-
-    Attributes:
-        name: ``dtr`` or ``rts``.
-        asserted: True is electrically low.
-    """
+    """The client drives ``dtr`` or ``rts``; *asserted*, as pyserial has it, is electrically low."""
 
     name: str
     asserted: bool

@@ -37,31 +37,18 @@ class DamageReason(Enum):
 
 @dataclass(frozen=True)
 class Packet:
-    """One packet: a header and a payload that is not yet interpreted.
-
-    Attributes:
-        type: Message type, ``protocol.md`` section 3.
-        session: Session id, 0 only in events without a session.
-        seq: Sequence number, 0 to 2**32 - 1.
-        payload: Message payload.
-        credits: Requests that may be unanswered; 0 from the host.
-    """
+    """One packet: a header, ``protocol.md`` section 1, and a payload not yet interpreted."""
 
     type: int
-    session: int
+    session: int  # 0 only in events without a session
     seq: int
     payload: bytes
-    credits: int = 0
+    credits: int = 0  # requests that may be unanswered; 0 from the host
 
 
 @dataclass(frozen=True)
 class DamagedFrame:
-    """A frame that was given up; its raw bytes follow as console bytes.
-
-    Attributes:
-        reason: What was wrong.
-        size: Raw bytes that were given up.
-    """
+    """A frame of *size* raw bytes that was given up; they follow as console bytes."""
 
     reason: DamageReason
     size: int
