@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -27,6 +26,7 @@ from espdl_hil.quantize.float_module import (
     run_module,
     user_frame,
 )
+from espdl_hil.quantize.onnx_session import open_session
 from espdl_hil.streaming import refuse, rules
 
 if TYPE_CHECKING:
@@ -175,10 +175,6 @@ def _runner(path: Path, outputs: Sequence[str], module: Any) -> Callable[[Arrays
     for info in (*proto.graph.input, *proto.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
             dimension.Clear()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def run(inputs: Arrays) -> Arrays:
         try:
@@ -190,9 +186,7 @@ def _runner(path: Path, outputs: Sequence[str], module: Any) -> Callable[[Arrays
         return dict(zip(outputs, values, strict=True))
 
     try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(proto.SerializeToString(), optimized=False)
     except Exception as error:
         raise QuantizeError(
             f"the ONNX graph does not load: {describe_error(error)}",
