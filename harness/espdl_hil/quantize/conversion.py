@@ -49,31 +49,21 @@ from espdl_hil.streaming.names import with_user_names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from espdl_hil.espdl import Graph
     from espdl_hil.model import StreamingModel
     from espdl_hil.operators.detour import Detour
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.quantize.stages import Stages
     from espdl_hil.quantize.trace import FloatTrace
     from espdl_hil.streaming import Analysis, Finding
-
-    Arrays = dict[str, NDArray[Any]]
 
 DETOURS = 5  # times that the files are made: a way around may lead to another
 MAX_DRIFT = 1e-3  # of an output's peak, by float sums in another order
 
 
 class Conversion:
-    """The making of one recipe.
-
-    Args:
-        recipe: What to make.
-        trace: Its float trace.
-        directory: Where the files go; see ``artifacts.py``.
-        stages: Of this worker.
-    """
+    """The making of one recipe, from its float trace to the files of ``artifacts.py``."""
 
     def __init__(self, recipe: Recipe, trace: FloatTrace, directory: Path, stages: Stages) -> None:
         self._recipe = recipe

@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Graph, TensorInfo
     from espdl_hil.model import StreamingModel
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.streaming import Finding
-
-    Arrays = dict[str, NDArray[Any]]
 
 _ELSEWHERE = "the files come from elsewhere: without the exporter's calibrated graph"
 NOT_JUDGED = f"{_ELSEWHERE} neither its reference nor the accuracy against a float model was judged"
@@ -47,11 +46,7 @@ _EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, woul
 
 
 def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
-    """Leave an entry that ``Artifacts`` reads.
-
-    Args:
-        recipe: Of a model that names its files.
-        directory: Empty.
+    """Leave an entry that ``Artifacts`` reads, of a model that names its files.
 
     Returns:
         The files, as ``Store.publish`` wants them: path relative to the model file, to SHA-256.

@@ -19,23 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from espdl_hil.model import StreamingModel
-
-    Arrays = dict[str, NDArray[Any]]
+    from espdl_hil.quantize.artifacts import Arrays
 
 _SPLIT_LENGTHS = 13  # the opset from which lengths of a Split, axes of a Squeeze are inputs
 _OPSET = 18
 
 
 class OnnxModule(torch.nn.Module):
-    """An ONNX file that runs as a module does.
-
-    Args:
-        proto: With the model's input and output names.
-        model: Its declaration.
-    """
+    """An ONNX file, with the model's input and output names, that runs as a module does."""
 
     def __init__(self, proto: Any, model: StreamingModel) -> None:
         super().__init__()

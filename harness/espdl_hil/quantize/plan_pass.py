@@ -80,10 +80,7 @@ def apply_offline_edits(graph: Any, analysis: Analysis) -> None:
     Reshape and Slice constants that name its frame count, and Gather indices that count
     from the end (which the runtime reads outside the tensor), are replaced by what means the
     same; no value changes. The offline model of a prefix is the same file at another length.
-
-    Args:
-        graph: ``esp_ppq.IR.BaseGraph``; it must be the one that was analysed.
-        analysis: For any legal chunk size.
+    The analysis must be of this graph, and for any legal chunk size.
     """
     for change in analysis.offline_edits:
         _set_constant(graph, change.node, change.input_index, change.values)
@@ -92,12 +89,7 @@ def apply_offline_edits(graph: Any, analysis: Analysis) -> None:
 
 
 def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGraph:
-    """Take over esp-ppq's permuted graph.
-
-    Args:
-        graph: ``esp_ppq.IR.BaseGraph``.
-        shapes: Offline shape of each graph input, in the file's layout.
-    """
+    """Take over esp-ppq's permuted graph; *shapes* of its inputs offline, in the file's layout."""
     known = ExporterPatternInfo()
     nodes = tuple(
         Node(
@@ -129,12 +121,7 @@ def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGrap
 
 
 def apply_plan(graph: Any, plan: StreamingPlan) -> None:
-    """Change esp-ppq's permuted graph as the plan says.
-
-    Args:
-        graph: ``esp_ppq.IR.BaseGraph``; it must be the one that was planned.
-        plan: The plan.
-    """
+    """Change esp-ppq's permuted graph as its plan says."""
     for edit in plan.attribute_edits:
         graph.operations[edit.node].attributes[edit.attribute] = _listed(edit.value)
     for change in plan.constant_edits:
@@ -150,12 +137,10 @@ def apply_plan(graph: Any, plan: StreamingPlan) -> None:
 
 
 def take_detours(graph: Any, detours: Mapping[str, Detour]) -> None:
-    """Put other nodes that mean the same around nodes that the chip would compute wrongly.
+    """Put other nodes that mean the same around those that the chip would compute wrongly.
 
-    Args:
-        graph: Before it is analysed: to the analysis these are nodes like others, and all files
-            of a model have them.
-        detours: By node name.
+    *detours* by node name. To the analysis, which comes later, these are nodes like others, and
+    all files of a model have them.
     """
     for name, detour in detours.items():
         operation = graph.operations[name]

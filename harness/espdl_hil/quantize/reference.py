@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.espdl import Graph
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.exporter import Layout
-
-    Arrays = dict[str, NDArray[Any]]
 
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -134,11 +133,7 @@ def _is_table(op: Any) -> bool:
 def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], directory: Path) -> None:
     """Keep the run of the offline file's tensors as ``Artifacts.recorded`` reads it.
 
-    Args:
-        run: From ``execute``.
-        graph: The offline file.
-        layouts: What ``exporter.export_file`` gave for it.
-        directory: Of the store's entry.
+    *layouts* is what ``exporter.export_file`` gave for that file.
     """
     values, rests, cells = {}, {}, {}
     for node in graph.nodes:
