@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -26,6 +26,7 @@ Shape: TypeAlias = tuple[int, ...]
 Source: TypeAlias = "Callable[[np.random.Generator], Any]"
 # Real outputs by name in the module's own layout, and the generator as *stimulus* gets it.
 Metric: TypeAlias = "Callable[[Mapping[str, np.ndarray[Any, Any]], np.random.Generator], float]"
+Fault: TypeAlias = str | tuple[str, str]  # a message, or it and a hint
 Pass: TypeAlias = Callable[[Any], Any]  # over the exporter's graph
 Streaming: TypeAlias = str | Pass | Sequence[Pass | Mapping[str, Any]] | Mapping[int, str]
 
@@ -112,7 +113,10 @@ class StreamingModel:
     def __post_init__(self) -> None:
         if self.offline is not None and not self.chunk_frames and _is_file_table(self.streaming):
             object.__setattr__(self, "chunk_frames", tuple(self.streaming_files))
-        _check(self)
+        fault = next(_faults(self), None)
+        if fault is not None:
+            message, hint = (fault, None) if isinstance(fault, str) else fault
+            raise ConfigError(f"model {self.name!r}: {message}", hint=hint)
 
     @property
     def streaming_files(self) -> dict[int, str]:
@@ -158,58 +162,48 @@ class StreamingModel:
         }
 
 
-def _check(model: StreamingModel) -> None:
+def _faults(model: StreamingModel) -> Iterator[Fault]:
+    """What is wrong; each check relies on those before it."""
     if not (isinstance(model.name, str) and _NAME.fullmatch(model.name)):
         raise ConfigError(f"model name {model.name!r}: expected letters, digits, '_' and '.'")
-    _check_source(model)
-    _check_inputs(model)
-    _check_names(model)
-    _check_chunks(model)
-    _check_options(model)
+    yield from _source_faults(model)
+    yield from _input_faults(model)
+    yield from _name_faults(model)
+    yield from _chunk_faults(model)
+    yield from _option_faults(model)
 
 
-def _check_source(model: StreamingModel) -> None:
+def _source_faults(model: StreamingModel) -> Iterator[Fault]:
     given = [name for name in ("build", "onnx", "offline") if getattr(model, name) is not None]
-    _require(
-        model,
-        bool(given),
-        "build is not a function that returns the module, and neither onnx nor offline is given",
-    )
+    no_function = "build is not a function that returns the module"
+    if not given:
+        yield f"{no_function}, and neither onnx nor offline is given"
     if given == ["build"]:
-        _require(model, callable(model.build), "build is not a function that returns the module")
-        _require(
-            model,
-            isinstance(model.build, type) or not hasattr(model.build, "forward"),
-            f"build is a {type(model.build).__name__}, expected a function that returns one",
-            "write build=build, without parentheses",
-        )
+        if not callable(model.build):
+            yield no_function
+        if hasattr(model.build, "forward") and not isinstance(model.build, type):
+            yield (
+                f"build is a {type(model.build).__name__}, expected a function that returns one",
+                "write build=build, without parentheses",
+            )
         return
-    of_files = given == ["onnx", "offline"]
-    _require(
-        model,
-        len(given) == 1 or of_files,
-        f"{' and '.join(given)} are given: what the model is, is said once",
-    )
+    if len(given) > 1 and given != ["onnx", "offline"]:
+        yield f"{' and '.join(given)} are given: what the model is, is said once"
     for name in given:
         path: Any = getattr(model, name)
-        _require(
-            model,
-            isinstance(path, str) and bool(path),
-            f"{name} = {path!r}: expected a path, relative to the model file",
-        )
-    if "offline" in given:
-        _require(
-            model,
-            _is_file_table(model.streaming),
-            f"streaming = {model.streaming!r}: expected a file for each chunk size, "
-            '{3: "streaming.espdl"}',
-        )
-        _require(
-            model,
-            set(model.chunk_frames) <= set(model.streaming_files),
-            f"chunk_frames = {model.chunk_frames!r}: streaming has files for "
-            f"{', '.join(map(str, model.streaming_files))}",
-        )
+        if not (isinstance(path, str) and path):
+            yield f"{name} = {path!r}: expected a path, relative to the model file"
+    if model.offline is not None:
+        if not _is_file_table(model.streaming):
+            yield (
+                f"streaming = {model.streaming!r}: expected a file for each chunk size, "
+                '{3: "streaming.espdl"}'
+            )
+        if not set(model.chunk_frames) <= set(model.streaming_files):
+            yield (
+                f"chunk_frames = {model.chunk_frames!r}: streaming has files for "
+                f"{', '.join(map(str, model.streaming_files))}"
+            )
 
 
 def _is_file_table(value: object) -> bool:
@@ -220,11 +214,6 @@ def _is_file_table(value: object) -> bool:
     )
 
 
-def _require(model: StreamingModel, condition: bool, message: str, hint: str | None = None) -> None:
-    if not condition:
-        raise ConfigError(f"model {model.name!r}: {message}", hint=hint)
-
-
 def _is_tuple_of(kind: type, value: object) -> bool:
     return isinstance(value, tuple) and len(value) > 0 and all(_is(kind, entry) for entry in value)
 
@@ -233,171 +222,132 @@ def _is(kind: type, value: object) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _check_inputs(model: StreamingModel) -> None:
+def _is_number(value: object) -> bool:
+    return _is(int, value) or _is(float, value)
+
+
+def _input_faults(model: StreamingModel) -> Iterator[Fault]:
     shapes: Any = model.input_shape
     axes: Any = model.frame_axis
     named = isinstance(shapes, Mapping)
-    _require(
-        model,
-        named == isinstance(axes, Mapping),
-        "input_shape and frame_axis must both be mappings from input name, or neither",
-    )
-    _require(model, isinstance(model.state, Mapping), "state is not a mapping")
+    if named != isinstance(axes, Mapping):
+        yield "input_shape and frame_axis must both be mappings from input name, or neither"
+    if not isinstance(model.state, Mapping):
+        yield "state is not a mapping"
     if not named:
         shapes, axes = {INPUT: shapes}, {INPUT: axes}
     for name, shape in shapes.items():
-        _require(
-            model,
-            _is_tuple_of(int, shape) and len(shape) > 1 and min(shape) > 0,
-            f"input_shape of {name!r} is {shape!r}: expected a tuple of two or more positive sizes",
-        )
-        _require(
-            model,
-            name in model.state or shape[0] == 1,
-            f"input_shape of {name!r} is {shape!r}: the batch, its first size, must be 1",
-            f"give forward one sequence, such as {(1, *shape)}"
-            if axes.get(name) != 0
-            else "put the batch before time: batch_first=True, and frame_axis=1",
-        )
+        where = f"input_shape of {name!r} is {shape!r}"
+        if not (_is_tuple_of(int, shape) and len(shape) > 1 and min(shape) > 0):
+            yield f"{where}: expected a tuple of two or more positive sizes"
+        if name not in model.state and shape[0] != 1:
+            hint = f"give forward one sequence, such as {(1, *shape)}"
+            if axes.get(name) == 0:
+                hint = "put the batch before time: batch_first=True, and frame_axis=1"
+            yield f"{where}: the batch, its first size, must be 1", hint
     for name, axis in axes.items():
-        _require(model, name in shapes, f"frame_axis names {name!r}, which input_shape does not")
-        _require(
-            model,
-            _is(int, axis) and 0 < axis < len(shapes[name]),
-            f"frame_axis of {name!r} is {axis!r}: expected 1 to {len(shapes[name]) - 1} for the "
-            f"shape {shapes[name]!r}",
-        )
-    _require(model, len(axes) > 0, "no input has a frame_axis")
+        if name not in shapes:
+            yield f"frame_axis names {name!r}, which input_shape does not"
+        if not (_is(int, axis) and 0 < axis < len(shapes[name])):
+            yield (
+                f"frame_axis of {name!r} is {axis!r}: expected 1 to {len(shapes[name]) - 1} for "
+                f"the shape {shapes[name]!r}"
+            )
+    if not axes:
+        yield "no input has a frame_axis"
     missing = [name for name in shapes if name not in axes and name not in model.state]
-    _require(
-        model,
-        not missing,
-        f"input {', '.join(map(repr, missing))} has neither a frame_axis nor an entry in state",
-        "a recurrent state needs both ends, such as state={'h0': 'hn'}, and forward returns hn; "
-        "what is the same in all frames is an input with frames that are alike",
-    )
+    if missing:
+        yield (
+            f"input {', '.join(map(repr, missing))} has neither a frame_axis nor an entry in state",
+            "a recurrent state needs both ends, such as state={'h0': 'hn'}, and forward returns "
+            "hn; what is the same in all frames is an input with frames that are alike",
+        )
 
 
-def _check_names(model: StreamingModel) -> None:
-    _require(
-        model,
-        _is_tuple_of(str, model.outputs),
-        f"outputs = {model.outputs!r}: expected a tuple of names",
-    )
+def _name_faults(model: StreamingModel) -> Iterator[Fault]:
+    if not _is_tuple_of(str, model.outputs):
+        yield f"outputs = {model.outputs!r}: expected a tuple of names"
     names = [*model.inputs, *model.outputs]
     twice = sorted({name for name in names if names.count(name) > 1})
-    _require(model, not twice, f"{', '.join(map(repr, twice))} names more than one input or output")
+    if twice:
+        yield f"{', '.join(map(repr, twice))} names more than one input or output"
     for source, sink in model.state.items():
-        _require(model, source in model.inputs, f"state: {source!r} is not an input")
-        _require(model, sink in model.outputs, f"state: {sink!r} is not an output")
-        _require(model, source not in model.frame_axes, f"state: {source!r} has a frame_axis")
+        if source not in model.inputs:
+            yield f"state: {source!r} is not an input"
+        if sink not in model.outputs:
+            yield f"state: {sink!r} is not an output"
+        if source in model.frame_axes:
+            yield f"state: {source!r} has a frame_axis"
 
 
-def _check_chunks(model: StreamingModel) -> None:
-    chunks = model.chunk_frames
-    _require(
-        model,
-        model.ragged in ("refuse", "flush"),
-        f"ragged = {model.ragged!r}: expected 'refuse' or 'flush'",
-    )
-    _require(
-        model,
-        _is_tuple_of(int, chunks) and min(chunks) > 0 and len(set(chunks)) == len(chunks),
-        f"chunk_frames = {chunks!r}: expected a tuple of different positive whole numbers",
-    )
+def _chunk_faults(model: StreamingModel) -> Iterator[Fault]:
+    chunks, whole = model.chunk_frames, model.frames
+    if model.ragged not in ("refuse", "flush"):
+        yield f"ragged = {model.ragged!r}: expected 'refuse' or 'flush'"
+    if not (_is_tuple_of(int, chunks) and min(chunks) > 0 and len(set(chunks)) == len(chunks)):
+        yield f"chunk_frames = {chunks!r}: expected a tuple of different positive whole numbers"
     for chunk in chunks:
-        _require(
-            model,
-            chunk <= model.frames,
-            f"a chunk of {chunk} frames is longer than the {model.frames} frames of the input",
-        )
-        _require(
-            model,
-            model.ragged == "flush" or model.frames % chunk == 0,
-            f"a chunk of {chunk} frames does not divide the {model.frames} frames of the input",
-            "choose a divisor, or declare ragged='flush'",
-        )
+        if chunk > whole:
+            yield f"a chunk of {chunk} frames is longer than the {whole} frames of the input"
+        if model.ragged == "refuse" and whole % chunk:
+            yield (
+                f"a chunk of {chunk} frames does not divide the {whole} frames of the input",
+                "choose a divisor, or declare ragged='flush'",
+            )
         for name, axis in model.frame_axes.items():
             frames = model.inputs[name][axis]
-            _require(
-                model,
-                chunk * frames % model.frames == 0,
-                f"a chunk of {chunk} of {model.frames} frames is not a whole number of the "
-                f"{frames} frames of {name!r}",
-            )
+            if chunk * frames % whole:
+                yield (
+                    f"a chunk of {chunk} of {whole} frames is not a whole number of the "
+                    f"{frames} frames of {name!r}"
+                )
 
 
-def _check_options(model: StreamingModel) -> None:
+def _option_faults(model: StreamingModel) -> Iterator[Fault]:
     for bits in model.bits if isinstance(model.bits, tuple) else ():
         check_bits(bits, f"model {model.name!r}: an entry of bits")
-    _require(
-        model,
-        _is_tuple_of(int, model.bits) and set(model.bits) <= set(BITS),
-        f"bits = {model.bits!r}: expected a tuple of {' and '.join(map(str, BITS))}",
-    )
-    _require(
-        model,
-        _is_tuple_of(str, model.targets) and set(model.targets) <= set(TARGETS),
-        f"targets = {model.targets!r}: expected a tuple out of {', '.join(TARGETS)}",
-    )
+    if not _is_tuple_of(int, model.bits):
+        yield f"bits = {model.bits!r}: expected a tuple of {' and '.join(map(str, BITS))}"
+    if not (_is_tuple_of(str, model.targets) and set(model.targets) <= set(TARGETS)):
+        yield f"targets = {model.targets!r}: expected a tuple out of {', '.join(TARGETS)}"
     rate: Any = model.frame_seconds
-    _require(
-        model,
-        rate is None or ((_is(int, rate) or _is(float, rate)) and 0 < rate < math.inf),
-        f"frame_seconds = {rate!r}: expected the seconds of a frame, such as 0.01",
-    )
+    if rate is not None and not (_is_number(rate) and 0 < rate < math.inf):
+        yield f"frame_seconds = {rate!r}: expected the seconds of a frame, such as 0.01"
     for name in ("calibration", "stimulus"):
-        source = getattr(model, name)
-        _require(
-            model,
-            source is None or callable(source),
-            f"{name} is not a function of a random generator",
-        )
-    _require(
-        model,
-        model.metric is None or callable(model.metric),
-        "metric is not a function of outputs and a random generator",
-    )
-    given: Any = model.streaming
-    entries = given if isinstance(given, list | tuple) else [given]
-    _require(
-        model,
-        model.offline is not None
-        or given in ("plan", "auto")
-        or (bool(entries) and all(callable(e) or isinstance(e, Mapping) for e in entries)),
-        f"streaming = {given!r}: expected 'plan', 'auto', passes, or a list of table entries",
-    )
-    _require(
-        model,
-        model.frames not in model.chunk_frames
-        or model.offline is not None
-        or not (given == "auto" or any(isinstance(entry, Mapping) for entry in entries)),
-        f"the exporter's own conversion makes no chunk of the whole sequence ({model.frames} "
-        "frames)",
-        f"leave {model.frames} out of chunk_frames, or let the harness convert: streaming='plan'",
-    )
-    _require(
-        model,
-        _is(int, model.tolerance) or isinstance(model.tolerance, str),
-        f"tolerance = {model.tolerance!r}: expected LSB, or text such as '1lsb'",
-    )
-    _require(
-        model,
-        model.chip_rounding in ("refuse", "accept"),
-        f"chip_rounding = {model.chip_rounding!r}: expected 'refuse' or 'accept'",
-    )
+        if getattr(model, name) is not None and not callable(getattr(model, name)):
+            yield f"{name} is not a function of a random generator"
+    if model.metric is not None and not callable(model.metric):
+        yield "metric is not a function of outputs and a random generator"
+    if model.offline is None:
+        yield from _conversion_faults(model)
+    if not (_is(int, model.tolerance) or isinstance(model.tolerance, str)):
+        yield f"tolerance = {model.tolerance!r}: expected LSB, or text such as '1lsb'"
+    if model.chip_rounding not in ("refuse", "accept"):
+        yield f"chip_rounding = {model.chip_rounding!r}: expected 'refuse' or 'accept'"
     least: Any = model.min_sqnr_db
     limits = least if isinstance(least, Mapping) else {model.outputs[0]: least or 0.0}
-    _require(
-        model,
-        set(limits) <= set(model.outputs)
-        and all(_is(int, value) or _is(float, value) for value in limits.values()),
-        f"min_sqnr_db = {least!r}: expected dB, or dB by name of an output",
-    )
-    _require(
-        model,
-        isinstance(model.quantization, Quantization),
-        f"quantization = {model.quantization!r}: expected Quantization(...)",
-        "from espdl_hil import Quantization",
-    )
-    _require(model, _is(int, model.seed), f"seed = {model.seed!r}: expected a whole number")
+    if not (set(limits) <= set(model.outputs) and all(map(_is_number, limits.values()))):
+        yield f"min_sqnr_db = {least!r}: expected dB, or dB by name of an output"
+    if not isinstance(model.quantization, Quantization):
+        yield (
+            f"quantization = {model.quantization!r}: expected Quantization(...)",
+            "from espdl_hil import Quantization",
+        )
+    if not _is(int, model.seed):
+        yield f"seed = {model.seed!r}: expected a whole number"
+
+
+def _conversion_faults(model: StreamingModel) -> Iterator[Fault]:
+    given: Any = model.streaming
+    entries = given if isinstance(given, list | tuple) else [given]
+    known = bool(entries) and all(callable(e) or isinstance(e, Mapping) for e in entries)
+    if given not in ("plan", "auto") and not known:
+        yield f"streaming = {given!r}: expected 'plan', 'auto', passes, or a list of table entries"
+    of_exporter = given == "auto" or any(isinstance(entry, Mapping) for entry in entries)
+    if of_exporter and model.frames in model.chunk_frames:
+        yield (
+            "the exporter's own conversion makes no chunk of the whole sequence "
+            f"({model.frames} frames)",
+            f"leave {model.frames} out of chunk_frames, or let the harness convert: "
+            "streaming='plan'",
+        )

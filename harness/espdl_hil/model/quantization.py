@@ -79,14 +79,7 @@ class Quantization:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain data."""
-        return {
-            "algorithm": self.algorithm,
-            "batches": self.batches,
-            "layer_bits": dict(self.layer_bits),
-            "equalization": self.equalization,
-            "bias_correction": self.bias_correction,
-            "avoid_lane_saturation": self.avoid_lane_saturation,
-        }
+        return {**vars(self), "layer_bits": dict(self.layer_bits)}
 
 
 def check_bits(bits: object, what: str) -> None:

@@ -7,7 +7,6 @@ the calibration and before biases are quantized; ``InsertRequantize`` in its exp
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import esp_ppq.parser.espdl_exporter
@@ -25,7 +24,7 @@ from espdl_hil.operators import OPERATORS
 from espdl_hil.quantize.states import align_state, set_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _SUMS = ("Add", "Sub")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
@@ -36,11 +35,7 @@ _MAX_WIDER = 4  # esp-ppq rounds to the nearest power of two; kl clips more
 
 
 def install(state: Mapping[str, str]) -> None:
-    """Let esp-ppq use this module's pass and pattern from now on.
-
-    Args:
-        state: Recurrent state: graph input to the graph output that feeds it.
-    """
+    """Let esp-ppq use this module's pass and pattern from now on."""
     made = functools.partial(Alignment, state)
     esp_ppq.quantization.quantizer.base.QuantAlignmentPass = made
     esp_ppq.parser.espdl_exporter.InsertRequantNodePattern = InsertRequantize
@@ -57,7 +52,11 @@ class Alignment(QuantAlignmentPass):
         self, graph: Any, dataloader: Iterable[Any], executor: Any, **_: Any
     ) -> None:
         quantized = [op for op in graph.operations.values() if isinstance(op, QuantableOperation)]
-        found = {c: _Found.of(c) for op in quantized for c in op.output_quant_config}
+        found = {
+            config: (config.dominated_by, config.scale, config.state)
+            for op in quantized
+            for config in op.output_quant_config
+        }
         values = [_run_float(graph, executor, batch) for batch in list(dataloader)[-_BATCHES:]]
         for config, variable in _free(quantized):
             _widen(config, [batch[variable.name] for batch in values])
@@ -66,7 +65,7 @@ class Alignment(QuantAlignmentPass):
             _choose(op, values)
         super().optimize(graph)
         for config, before in found.items():
-            before.keep_width(config)
+            _keep_width(config, *before)
         for source, sink in self._state.items():
             align_state(graph, source, sink)
         for op in quantized:
@@ -78,25 +77,13 @@ class Alignment(QuantAlignmentPass):
                 _fit_bias(op)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the calibration found for one output."""
-
-    root: Any
-    scale: Any
-    state: Any
-
-    @classmethod
-    def of(cls, config: Any) -> _Found:
-        return cls(config.dominated_by, config.scale, config.state)
-
-    def keep_width(self, config: Any) -> None:
-        """Take back an alignment with a reader of another width: a RequantizeLinear serves it."""
-        if config.dominated_by.num_of_bits != config.num_of_bits:
-            vars(config)["_dominator"] = self.root
-            config.state = self.state
-            if self.root is config:
-                set_step(config, self.scale)
+def _keep_width(config: Any, root: Any, scale: Any, state: Any) -> None:
+    """Take back an alignment with a reader of another width: a RequantizeLinear serves it."""
+    if config.dominated_by.num_of_bits != config.num_of_bits:
+        vars(config)["_dominator"] = root
+        config.state = state
+        if root is config:
+            set_step(config, scale)
 
 
 class InsertRequantize(OperationExporter):
@@ -137,14 +124,11 @@ def written_config(graph: Any, variable: Any) -> Any:
             return None
         return source.output_quant_config[source.outputs.index(variable)]
     readers = [
-        op.input_quant_config[op.inputs.index(variable)]
+        config
         for op in variable.dest_ops
         if variable.name in graph.inputs and isinstance(op, QuantableOperation)
-    ]
-    readers = [
-        c
-        for c in readers
-        if c.scale is not None and EspdlQuantHelper.TQC_Exportable_Check(c, variable)
+        for config in [op.input_quant_config[op.inputs.index(variable)]]
+        if config.scale is not None and EspdlQuantHelper.TQC_Exportable_Check(config, variable)
     ]
     return max(readers, key=lambda config: float(config.scale.max()), default=None)
 
@@ -167,17 +151,26 @@ def _widen(config: Any, values: Sequence[Any]) -> None:
     esp-ppq rounds the step that it finds to the nearest power of two: down to 0.7 of what the
     values need.
     """
-    errors = []
-    for shift in range(_MAX_WIDER):
-        scale = config.scale * 2**shift
+
+    def error_at(scale: Any) -> float:
         error = 0.0
         for value in values:
-            steps = torch.round(value / scale).clamp(config.quant_min, config.quant_max)
-            error += float(((steps * scale - value) ** 2).mean())
-        errors.append(error)
+            error += float(((_in_steps(value, scale, config) * scale - value) ** 2).mean())
+        return error
+
+    _coarsen(config, _MAX_WIDER, error_at)
+
+
+def _coarsen(config: Any, shifts: int, error_at: Callable[[Any], float]) -> None:
+    """Double a step as often as makes the error smallest, if that gains enough."""
+    errors = [error_at(config.scale * 2**shift) for shift in range(shifts)]
     best = errors.index(min(errors))
     if errors[best] * _GAIN < errors[0]:
         set_step(config, config.scale * 2**best)
+
+
+def _in_steps(value: Any, scale: Any, config: Any) -> Any:
+    return torch.round(value / scale).clamp(config.quant_min, config.quant_max)
 
 
 # -- sums
@@ -234,19 +227,17 @@ def _choose(op: Any, values: Sequence[Mapping[str, Any]]) -> None:
     config = op.output_quant_config[0].dominated_by
     reader = op.outputs[0].dest_ops
     rectified = len(reader) == 1 and reader[0].type in ("Relu", "Clip")
-    errors = []
-    for shift in range(_MAX_SHIFT):
-        scale = config.scale * 2**shift
+
+    def error_at(scale: Any) -> float:
         error = 0.0
         for batch in values:
             found, exact = _sum(op, batch, scale, config) * scale, _sum(op, batch, None, config)
             if rectified:  # what is clipped below zero is nothing lost
                 found, exact = found.clamp(min=0), exact.clamp(min=0)
             error += float(((found - exact) ** 2).mean())
-        errors.append(error)
-    best = errors.index(min(errors))
-    if errors[best] * _GAIN < errors[0]:
-        set_step(config, config.scale * 2**best)
+        return error
+
+    _coarsen(config, _MAX_SHIFT, error_at)
 
 
 def _sum(op: Any, values: Mapping[str, Any], scale: Any, config: Any) -> Any:
@@ -265,9 +256,7 @@ def _operand(variable: Any, values: Mapping[str, Any], scale: Any, config: Any) 
         result = _sum(source, values, scale, config)
         return result.clamp(min=0) if rectified else result
     value = values[variable.name]
-    if scale is None:
-        return value
-    return torch.round(value / scale).clamp(config.quant_min, config.quant_max)
+    return value if scale is None else _in_steps(value, scale, config)
 
 
 # -- copies

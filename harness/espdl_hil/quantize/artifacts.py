@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil.quantize.log_rules import LogLine
+from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.reference import RECORD, read_record
-from espdl_hil.streaming import Finding, StreamingPlan
+from espdl_hil.streaming import Finding, Flow, StreamingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.reference import Record
+    from espdl_hil.streaming import Analysis
 
     Arrays = dict[str, NDArray[Any]]
 
@@ -167,6 +170,33 @@ def read_arrays(directory: Path) -> dict[str, Arrays]:
             group, name = key.split("/", 1)
             groups.setdefault(group, {})[name] = file[key]
     return groups
+
+
+def write_meta(
+    directory: Path,
+    recipe: Recipe,
+    analysis: Analysis,
+    lint: Mapping[int, Sequence[Finding]],
+    **more: Any,
+) -> None:
+    """Write the meta data of an entry, whose files are complete.
+
+    Args:
+        directory: Of the entry.
+        recipe: What it was made of.
+        analysis: Of the offline network.
+        lint: What is wrong with the streaming file of each chunk size.
+        more: ``layouts``, ``log``, ``notes``, and what else is known of how it was made.
+    """
+    flows = {n: found.axis for n, found in analysis.timing.items() if isinstance(found, Flow)}
+    meta = {
+        "recipe": recipe.to_json(),
+        "files": {path.name: hash_file(path) for path in sorted(directory.glob("*.espdl"))},
+        "frame_axes": flows,
+        "lint": {c: [finding.to_json() for finding in found] for c, found in lint.items()},
+        **more,
+    }
+    (directory / META).write_text(json.dumps(meta, indent=1))
 
 
 def write_arrays(directory: Path, groups: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,46 +26,44 @@ from espdl_hil.espdl import load_graph
 from espdl_hil.model import Quantization, load_model
 from espdl_hil.operators import check_graph, find_detours
 from espdl_hil.quantize import exporter, lanes, reference
-from espdl_hil.quantize.activations import write_activations
 from espdl_hil.quantize.alive import Output, check_alive, check_range
-from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
+from espdl_hil.quantize.artifacts import (
+    OFFLINE,
+    plan_name,
+    streaming_name,
+    write_arrays,
+    write_meta,
+)
 from espdl_hil.quantize.check import check_same_calibration, check_state
-from espdl_hil.quantize.detour_pass import take_detours
 from espdl_hil.quantize.float_faults import refuse_nodes
 from espdl_hil.quantize.float_graph import notes_of
-from espdl_hil.quantize.plan_pass import analyze_permuted, apply_offline_edits, apply_plan
-from espdl_hil.quantize.recipe import hash_file
+from espdl_hil.quantize.plan_pass import (
+    analyze_permuted,
+    apply_offline_edits,
+    apply_plan,
+    take_detours,
+)
 from espdl_hil.streaming import Flow, Severity, check_export, from_espdl, rules
 from espdl_hil.streaming.names import with_user_names
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from espdl_hil.espdl import Graph
     from espdl_hil.model import StreamingModel
     from espdl_hil.operators.detour import Detour
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Recipe
     from espdl_hil.quantize.stages import Stages
     from espdl_hil.quantize.trace import FloatTrace
     from espdl_hil.streaming import Analysis, Finding
-
-    Arrays = dict[str, NDArray[Any]]
 
 DETOURS = 5  # times that the files are made: a way around may lead to another
 MAX_DRIFT = 1e-3  # of an output's peak, by float sums in another order
 
 
 class Conversion:
-    """The making of one recipe.
-
-    Args:
-        recipe: What to make.
-        trace: Its float trace.
-        directory: Where the files go; see ``artifacts.py``.
-        stages: Of this worker.
-    """
+    """The making of one recipe, from its float trace to the files of ``artifacts.py``."""
 
     def __init__(self, recipe: Recipe, trace: FloatTrace, directory: Path, stages: Stages) -> None:
         self._recipe = recipe
@@ -109,7 +106,7 @@ class Conversion:
             layouts = self._export(graph)
             reference.record(run, self._load(OFFLINE), layouts, self._directory)
             network = self._load_float()
-            write_activations(
+            reference.write_activations(
                 network,
                 trace.stimulus,
                 layouts,
@@ -126,7 +123,26 @@ class Conversion:
         with self._stages.stage("check"):
             findings = self._check(arrays)
         write_arrays(self._directory, arrays)
-        self._write_meta(findings, notes, {n: layouts[n].permutation for n in trace.outputs})
+        notes = self._notes_of_detours() + notes
+        write_meta(
+            self._directory,
+            recipe,
+            next(iter(self._analyses.values())),
+            findings,
+            weights_sha256=trace.meta["weights_sha256"],
+            seconds={**trace.meta["seconds"], **self._stages.seconds},
+            notes=dict.fromkeys(model.chunk_frames, notes),
+            layouts={n: layouts[n].permutation for n in trace.outputs},
+            log=[line.to_json() for line in self._stages.lines],
+        )
+
+    def _notes_of_detours(self) -> list[str]:
+        return [
+            f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
+            f"{self._detours[node.name]}"
+            for node in self._load(OFFLINE).nodes
+            if node.name in self._detours
+        ]
 
     def _load_float(self) -> Any:
         """The float network as it was quantized.
@@ -311,31 +327,6 @@ class Conversion:
 
     def _load(self, name: str) -> Graph:
         return load_graph(self._directory / name)
-
-    def _write_meta(
-        self,
-        findings: dict[int, list[Finding]],
-        notes: list[str],
-        layouts: dict[str, tuple[int, ...]],
-    ) -> None:
-        detours = [
-            f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
-            f"{self._detours[node.name]}"
-            for node in self._load(OFFLINE).nodes
-            if node.name in self._detours
-        ]
-        meta = {
-            "recipe": self._recipe.to_json(),
-            "weights_sha256": self._trace.meta["weights_sha256"],
-            "files": {name: hash_file(self._directory / name) for name in self._files},
-            "seconds": {**self._trace.meta["seconds"], **self._stages.seconds},
-            "frame_axes": self._frame_axes,
-            "notes": {chunk: [*detours, *notes] for chunk in self._model.chunk_frames},
-            "layouts": {name: list(permutation) for name, permutation in layouts.items()},
-            "log": [line.to_json() for line in self._stages.lines],
-            "lint": {c: [finding.to_json() for finding in f] for c, f in findings.items()},
-        }
-        (self._directory / META).write_text(json.dumps(meta, indent=1))
 
 
 def _given(model: StreamingModel) -> tuple[list[Any], dict[str, Any]]:

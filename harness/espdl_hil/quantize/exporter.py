@@ -34,15 +34,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.model import Quantization
-
-    Arrays = dict[str, NDArray[Any]]
+    from espdl_hil.quantize.artifacts import Arrays
 
 exporter_patches.install()
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
 _NARROW = 8  # bits
 _DEFAULT_NARROW = "kl"
-_EQUALIZATION = {
-    "optimize_level": 1,  # not across sums
+_EQUALIZATION_LEVEL = 1  # not across sums
+_EQUALIZATION: dict[str, Any] = {
     "iterations": 10,
     "value_threshold": 0.05,  # esp-ppq's 0.5 leaves networks whose weights are all smaller alone
     "interested_layers": None,  # all
@@ -127,7 +126,7 @@ def load_float(path: Path, quantization: Quantization) -> Any:
     """Read a float ONNX file as esp-ppq's graph, its layers equalized if that is asked for."""
     graph = load_onnx_graph(str(path))
     if quantization.equalization:
-        LayerwiseEqualizationPass(**_EQUALIZATION).optimize(
+        LayerwiseEqualizationPass(optimize_level=_EQUALIZATION_LEVEL, **_EQUALIZATION).optimize(
             graph, dataloader=[], executor=None, collate_fn=None
         )
     return graph
@@ -187,11 +186,7 @@ def _setting(
     for name in platforms:
         activations.calib_algorithm_per_layer[name] = wide if bits == _NARROW else narrow
     setting.equalization = quantization.equalization
-    equalization = setting.equalization_setting
-    equalization.opt_level = _EQUALIZATION["optimize_level"]
-    equalization.iterations = _EQUALIZATION["iterations"]
-    equalization.value_threshold = _EQUALIZATION["value_threshold"]
-    equalization.interested_layers = _EQUALIZATION["interested_layers"]
+    vars(setting.equalization_setting).update(opt_level=_EQUALIZATION_LEVEL, **_EQUALIZATION)
     correction = setting.bias_correct_setting
     setting.bias_correct = quantization.bias_correction
     correction.steps = quantization.batches
@@ -233,8 +228,7 @@ def export_file(
             permutation = tuple(known.get_var_permute(name) or rank)
             layouts[name] = Layout(permutation, known.get_var_config(name))
 
-    exporter = esp_ppq.lib.Exporter(platform=get_target_platform(target, bits))
-    exporter.export(
+    esp_ppq.lib.Exporter(platform=get_target_platform(target, bits)).export(
         file_path=str(path),
         graph=graph,
         export_config=False,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -27,17 +26,15 @@ from espdl_hil.quantize.float_module import (
     run_module,
     user_frame,
 )
+from espdl_hil.quantize.onnx_session import open_session
 from espdl_hil.streaming import refuse, rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
     from espdl_hil.model import StreamingModel
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.streaming import Rule
-
-    Arrays = dict[str, NDArray[Any]]
 
 # Of the largest value: two float32 libraries differ by 1e-6 a layer, a constant that was taken
 # from the data by as much as the data do.
@@ -62,16 +59,10 @@ def check_trace(
     states: Arrays,
     warned: list[str],
 ) -> None:
-    """Compare the ONNX graph with the module that it was traced from.
+    """Compare the ONNX graph with the module, in evaluation mode, that it was traced from.
 
-    Args:
-        module: In evaluation mode.
-        model: Its declaration.
-        path: The ONNX file.
-        stimulus: Inputs by name.
-        outputs: What the module gives for them.
-        states: Inputs whose states are as the network leaves them.
-        warned: ``file:line`` of what the tracer warned of.
+    *outputs* is what the module gives for *stimulus*, *states* inputs whose states are as the
+    network leaves them, and *warned* the ``file:line`` of what the tracer warned of.
 
     Raises:
         StreamingError: the graph keeps what the data, or their length, were at the trace.
@@ -112,14 +103,7 @@ def check_trace(
 
 
 def _check_kept(module: Any, kept: Arrays, outputs: Arrays, stimulus: Arrays) -> None:
-    """Refuse a module that keeps a state in an attribute: no graph has it.
-
-    Args:
-        module: Has run on another input since.
-        kept: Its attributes before that.
-        outputs: What it gave at first.
-        stimulus: For this input.
-    """
+    """Refuse a module whose attributes another run has changed: no graph has such a state."""
     changed = {n: v for n, v in attributes(module) if n not in kept or not _same(kept[n], v)}
     if changed and _difference(outputs, run_module(module, stimulus, list(outputs))):
         name = min(changed, key=lambda name: changed[name].numel() < 2)  # rather the tensor
@@ -175,10 +159,6 @@ def _runner(path: Path, outputs: Sequence[str], module: Any) -> Callable[[Arrays
     for info in (*proto.graph.input, *proto.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
             dimension.Clear()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def run(inputs: Arrays) -> Arrays:
         try:
@@ -190,9 +170,7 @@ def _runner(path: Path, outputs: Sequence[str], module: Any) -> Callable[[Arrays
         return dict(zip(outputs, values, strict=True))
 
     try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(proto.SerializeToString(), optimized=False)
     except Exception as error:
         raise QuantizeError(
             f"the ONNX graph does not load: {describe_error(error)}",

@@ -37,11 +37,7 @@ _GROUPS = "GroupNormalization"
 
 
 def find_faults(path: Path, model: StreamingModel) -> list[StreamingError]:
-    """List all that keeps a network from streaming.
-
-    Args:
-        path: The float ONNX file.
-        model: Its declaration.
+    """List all that keeps the network of a float ONNX file from streaming.
 
     Returns:
         The faults of all chunk sizes, each once; empty if the reason is to be found in the
@@ -87,12 +83,9 @@ def _worded(refusal: StreamingError, graph: NeutralGraph, other_axes: str) -> St
 def refuse_nodes(
     error: UnsupportedOpError, graph: NeutralGraph, chunk_frames: Sequence[int] = ()
 ) -> StreamingError:
-    """Say of each node that ESP-DL cannot run what its author may write instead.
+    """Say of each node that ``check_graph`` refuses what its author may write instead.
 
-    Args:
-        error: What ``check_graph`` raised, with the nodes.
-        graph: Their graph.
-        chunk_frames: The chunk size that it is for; empty for all.
+    *chunk_frames* is the chunk size that it is for; empty for all.
     """
     faults = []
     for name, operator, reason in error.nodes:

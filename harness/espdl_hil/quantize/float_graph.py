@@ -38,11 +38,7 @@ _DATA_SHAPED = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 
 
 def warm_up(path: Path) -> None:
-    """Export a network of one layer, so that the libraries load what they need.
-
-    Args:
-        path: Scratch ONNX file.
-    """
+    """Export a network of one layer, so that the libraries load what they need."""
     _write(torch.nn.Conv1d(1, 1, 1), [torch.zeros(1, 1, 2)], path, ["input"], ["output"])
     _simplify(onnx.load(path))
 
@@ -93,11 +89,6 @@ def notes_of(path: Path) -> list[str]:
 
 def check_size(path: Path, target: str, bits: int) -> None:
     """Refuse a network whose weights fit no module with the target's chip, before it is quantized.
-
-    Args:
-        path: The float ONNX file.
-        target: Name in `TARGETS`.
-        bits: 8 or 16.
 
     Raises:
         QuantizeError: stage ``build``; says both sizes.

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.model import StreamingModel
-
-    Arrays = dict[str, NDArray[Any]]
+    from espdl_hil.quantize.artifacts import Arrays
 
 _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)

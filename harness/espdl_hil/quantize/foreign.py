@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,18 @@ from espdl_hil.errors import ConfigError, HarnessError, QuantizeError, Streaming
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_model
 from espdl_hil.operators import check_graph
-from espdl_hil.quantize.artifacts import META, OFFLINE, plan_name, streaming_name, write_arrays
+from espdl_hil.quantize.artifacts import (
+    OFFLINE,
+    plan_name,
+    streaming_name,
+    write_arrays,
+    write_meta,
+)
 from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.foreign_float import run_float
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.quantize.stimulus import make_stimulus
-from espdl_hil.streaming import Clock, Flow, Severity, analyze, check_export, from_espdl
+from espdl_hil.streaming import Clock, Severity, analyze, check_export, from_espdl
 from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
@@ -29,29 +34,19 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Graph, TensorInfo
     from espdl_hil.model import StreamingModel
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Recipe
-    from espdl_hil.streaming import Analysis, Finding
+    from espdl_hil.streaming import Finding
 
-    Arrays = dict[str, NDArray[Any]]
-
-NOT_JUDGED = (
-    "the files come from elsewhere: without the exporter's calibrated graph neither its reference "
-    "nor the accuracy against a float model was judged"
-)
-NO_REFERENCE = (
-    "the files come from elsewhere: without the exporter's calibrated graph its reference was not "
-    "judged"
-)
-
+_ELSEWHERE = "the files come from elsewhere: without the exporter's calibrated graph"
+NOT_JUDGED = f"{_ELSEWHERE} neither its reference nor the accuracy against a float model was judged"
+NO_REFERENCE = f"{_ELSEWHERE} its reference was not judged"
+_TWICE = "quantizing twice may give two models: export both from one graph"
 _EXAMPLE = "ESP-DL's streaming example, which compares the last step alone, would say"
 
 
 def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
-    """Leave an entry that ``Artifacts`` reads.
-
-    Args:
-        recipe: Of a model that names its files.
-        directory: Empty.
+    """Leave an entry that ``Artifacts`` reads, of a model that names its files.
 
     Returns:
         The files, as ``Store.publish`` wants them: path relative to the model file, to SHA-256.
@@ -67,10 +62,11 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     for name, path in paths.items():
         (directory / name).write_bytes(_read(path, model))
     offline = load_graph(directory / OFFLINE)
-    axes = _frame_axes(model, offline, recipe.bits)
+    names = _names(model, offline)
+    axes = _frame_axes(model, offline, names, recipe.bits)
     check_state(offline, model.state)
     check_graph(offline, recipe.target)
-    stimulus = _stimulus(model, offline)
+    stimulus = {names[name]: array for name, array in make_stimulus(model).items()}
     inputs = {
         info.name: quantize(stimulus[info.name], info, recipe.target) for info in offline.inputs
     }
@@ -85,7 +81,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     notes: dict[int, list[str]] = {}
     for chunk in recipe.chunk_frames:
         streaming = load_graph(directory / streaming_name(chunk))
-        frames = _chunk_frames(model, offline, streaming, axes, chunk)
+        frames = _chunk_frames(model, names, streaming, axes, chunk)
         analysis = analyze(from_espdl(offline), Clock.of(axes, frames, model.state))
         lint[chunk] = check_export(analysis, streaming)
         last = _last_step(offline, streaming, inputs, axes, recipe.target)
@@ -95,7 +91,8 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         if analysis.planned is not None:
             (directory / plan_name(chunk)).write_text(analysis.planned.to_json())
         notes[chunk] = [judged, *last]
-    _write_meta(recipe, directory, offline, analysis, lint, notes)
+    layouts = {info.name: list(range(len(info.shape))) for info in offline.outputs}
+    write_meta(directory, recipe, analysis, lint, layouts=layouts, log=[], notes=notes)
     return {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
 
 
@@ -134,13 +131,14 @@ def _read(path: Path, model: StreamingModel) -> bytes:
         ) from None
 
 
-def _frame_axes(model: StreamingModel, offline: Graph, bits: int) -> dict[str, int]:
+def _frame_axes(
+    model: StreamingModel, offline: Graph, names: Mapping[str, str], bits: int
+) -> dict[str, int]:
     """The time axis of each input of the file that has one, by the file's own name.
 
     Raises:
         ConfigError: the file's inputs or outputs are not what is declared.
     """
-    names = _names(model, offline)
     declared = {names[name]: shape for name, shape in model.inputs.items()}
     for info in offline.inputs:
         if info.shape != declared[info.name]:
@@ -179,14 +177,9 @@ def _names(model: StreamingModel, offline: Graph) -> dict[str, str]:
     return {name: name for name in declared}
 
 
-def _stimulus(model: StreamingModel, offline: Graph) -> Arrays:
-    names = _names(model, offline)
-    return {names[name]: array for name, array in make_stimulus(model).items()}
-
-
 def _chunk_frames(
     model: StreamingModel,
-    offline: Graph,
+    names: Mapping[str, str],
     streaming: Graph,
     axes: Mapping[str, int],
     chunk: int,
@@ -196,7 +189,6 @@ def _chunk_frames(
     Raises:
         ConfigError: the file is for chunks of another size.
     """
-    names = _names(model, offline)
     wanted = {names[name]: frames for name, frames in model.chunk_of(chunk).items()}
     found = {info.name: info.shape for info in streaming.inputs}
     for name, frames in wanted.items():
@@ -219,18 +211,12 @@ def _require_one_calibration(
             error.message,
             rule="S000",
             node=model.name,
-            hint="; ".join(
-                ["quantizing twice may give two models: export both from one graph", *notes]
-            ),
+            hint="; ".join((_TWICE, *notes)),
         ) from None
 
 
 def _last_step(
-    offline: Graph,
-    streaming: Graph,
-    inputs: Arrays,
-    axes: Mapping[str, int],
-    target: str,
+    offline: Graph, streaming: Graph, inputs: Arrays, axes: Mapping[str, int], target: str
 ) -> list[str]:
     """What ESP-DL's streaming example would say: it compares the end of the first output alone.
 
@@ -244,9 +230,8 @@ def _last_step(
     try:
         whole = interpreter.load(offline, target).step(inputs)
         session = interpreter.load(streaming, target)
-        for part in np.split(
-            inputs[name][(slice(None),) * axis + (slice(0, count * frames),)], count, axis
-        ):
+        whole_chunks = np.take(inputs[name], range(count * frames), axis)
+        for part in np.split(whole_chunks, count, axis):
             step = session.step({name: np.ascontiguousarray(part)})
     except HarnessError:
         return [f"{_EXAMPLE}: nothing, the files do not run"]
@@ -254,25 +239,3 @@ def _last_step(
     seen = step[output].tobytes()
     says = "matches" if whole[output].tobytes().endswith(seen) else "does not match"
     return [f"{_EXAMPLE}: {says}"]
-
-
-def _write_meta(
-    recipe: Recipe,
-    directory: Path,
-    offline: Graph,
-    analysis: Analysis,
-    lint: Mapping[int, list[Finding]],
-    notes: Mapping[int, list[str]],
-) -> None:
-    meta = {
-        "recipe": recipe.to_json(),
-        "files": {path.name: hash_file(path) for path in sorted(directory.glob("*.espdl"))},
-        "frame_axes": {
-            name: found.axis for name, found in analysis.timing.items() if isinstance(found, Flow)
-        },
-        "layouts": {info.name: list(range(len(info.shape))) for info in offline.outputs},
-        "log": [],
-        "lint": {chunk: [finding.to_json() for finding in found] for chunk, found in lint.items()},
-        "notes": notes,
-    }
-    (directory / META).write_text(json.dumps(meta, indent=1))

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.espdl import Graph, TensorInfo
-
-    Arrays = dict[str, NDArray[Any]]
+    from espdl_hil.quantize.artifacts import Arrays
 
 
 def run_float(
@@ -37,13 +36,10 @@ def run_float(
     Raises:
         ConfigError: it is no ONNX, or is not the network of the exported file.
     """
-    import onnxruntime
+    from espdl_hil.quantize.onnx_session import open_session  # slow to import, and seldom needed
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = open_session(data)
     except Exception as error:
         raise ConfigError(f"{where} cannot be run: {describe_error(error)}") from error
     inputs = {info.name: info.shape for info in session.get_inputs()}

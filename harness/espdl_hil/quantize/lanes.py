@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Graph
 
-    Arrays = dict[str, NDArray[Any]]
-
 TARGET = "esp32s3"
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _MAX_BITS = 6  # of its weights that a layer can lose
@@ -89,13 +87,9 @@ def run_batches(
     batches: Sequence[Mapping[str, NDArray[Any]]],
     wanted: Sequence[Mapping[str, NDArray[Any]]],
 ) -> Watched:
-    """Run the offline file on calibration batches.
+    """Run the offline file on calibration batches, quantized inputs in the file's layout.
 
-    Args:
-        graph: The file.
-        target: Its target.
-        batches: Quantized inputs, in the file's layout.
-        wanted: The float network's outputs for them, likewise; those that are judged.
+    *wanted* are the float network's outputs for them, likewise; those that are judged.
     """
     session = interpreter.load(graph, target)
     exponents = {info.name: info.exponents for info in graph.outputs}

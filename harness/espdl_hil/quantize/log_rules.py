@@ -75,83 +75,59 @@ class LogRule:
 UNKNOWN = "Q000"
 _OK, _DOUBTFUL, _FATAL = Meaning.HARMLESS, Meaning.DOUBTFUL, Meaning.FATAL
 
-RULES: tuple[LogRule, ...] = tuple(  # the first that matches counts
-    LogRule(id_, meaning, title, re.compile(pattern))
-    for id_, meaning, title, pattern in (
-        (
-            "Q101",
-            _OK,
-            "a Transpose needs no cache",
-            r"Operation (?P<node>\S+) of type Transpose is not supported for Auto",
-        ),
-        (
-            "Q102",
-            _DOUBTFUL,
-            "operator unknown to the streaming conversion",
-            r"Operation (?P<node>\S+) of type \w+ is not supported for Auto",
-        ),
-        (
-            "Q103",
-            _DOUBTFUL,
-            "operator over the frame axis",
-            r"Operation (?P<node>\S+) of type \w+ operates along the frame axis",
-        ),
-        (
-            "Q104",
-            _DOUBTFUL,
-            "no cache inserted",
-            r"Failed to insert streaming node for op (?P<node>\S+) due to",
-        ),
-        ("Q105", _DOUBTFUL, "padding stripped", r"\] is not supported in streaming node"),
-        ("Q106", _DOUBTFUL, "auto_pad", r"Auto padding '\w+' is not supported in streaming node"),
-        (
-            "Q107",
-            _DOUBTFUL,
-            "padding of unknown rank",
-            r"Unsupported padding length \d+ in streaming node '(?P<node>[^']+)'",
-        ),
-        ("Q108", _FATAL, "table names no tensor", r"Variable (?P<node>\S+) not found in graph"),
-        ("Q109", _FATAL, "no such input", r"Input variable (?P<node>\S+) not found in graph"),
-        ("Q201", _FATAL, "layout unknown", r"Can not reset \w+:(?P<node>\S+) layout"),
-        ("Q202", _FATAL, "layout inconsistent", r"^(?P<node>\S+) permute do not match shape"),
-        ("Q203", _FATAL, "Resize of this rank", r"Reize: do not support shape"),
-        ("Q204", _FATAL, "filter of this rank", r"Conv filter don't support \d+D tensor"),
-        ("Q205", _FATAL, "shape unknown", r"^input shape is None"),
-        (
-            "Q206",
-            _DOUBTFUL,
-            "output finer than the accumulator",
-            r"calculation result of the (?P<node>\S+)\(type: \w+\) operator will",
-        ),
-        ("Q207", _OK, "layout not recorded", r"^(?P<node>\S+) does not bind perm parameter"),
-        ("Q208", _DOUBTFUL, "no exponent", r"^(?P<node>\S+) does not bind exponents parameter"),
-        (
-            "Q301",
-            _FATAL,
-            "batch norm left over",
-            r"PPQ can not merge operation \S+ and (?P<node>[^\s,]+)",
-        ),
-        (
-            "Q302",
-            _OK,
-            "batch norm alone",
-            r"Isolated BatchNormalization\((?P<node>[^)]+)\) was detected",
-        ),
-        ("Q303", _DOUBTFUL, "range next to nothing", r"^Numeric instability detected"),
-        (
-            "Q304",
-            _DOUBTFUL,
-            "tensor not quantized",
-            r"Unexpected quantization state of variable (?P<node>\S+)",
-        ),
-        (
-            "Q305",
-            _OK,
-            "optional input missing",
-            r"Unexpected input value of operation (?P<node>\S+), recieving \"None\"",
-        ),
-        ("Q306", _FATAL, "no such target", r"will return TargetPlatform\.FP32"),
-    )
+_TABLE = (  # NODE stands for the name of an operator or tensor
+    ("Q101", _OK, "a Transpose needs no cache", r"NODE of type Transpose is not supported for"),
+    (
+        "Q102",
+        _DOUBTFUL,
+        "operator unknown to the streaming conversion",
+        r"NODE of type \w+ is not supported for Auto",
+    ),
+    (
+        "Q103",
+        _DOUBTFUL,
+        "operator over the frame axis",
+        r"NODE of type \w+ operates along the frame",
+    ),
+    ("Q104", _DOUBTFUL, "no cache inserted", r"Failed to insert streaming node for op NODE due to"),
+    ("Q105", _DOUBTFUL, "padding stripped", r"\] is not supported in streaming node"),
+    ("Q106", _DOUBTFUL, "auto_pad", r"Auto padding '\w+' is not supported in streaming node"),
+    (
+        "Q107",
+        _DOUBTFUL,
+        "padding of unknown rank",
+        r"Unsupported padding length \d+ in streaming node '(?P<node>[^']+)'",
+    ),
+    ("Q108", _FATAL, "table names no tensor", r"Variable NODE not found in graph"),
+    ("Q109", _FATAL, "no such input", r"Input variable NODE not found in graph"),
+    ("Q201", _FATAL, "layout unknown", r"Can not reset \w+:NODE layout"),
+    ("Q202", _FATAL, "layout inconsistent", r"^NODE permute do not match shape"),
+    ("Q203", _FATAL, "Resize of this rank", r"Reize: do not support shape"),
+    ("Q204", _FATAL, "filter of this rank", r"Conv filter don't support \d+D tensor"),
+    ("Q205", _FATAL, "shape unknown", r"^input shape is None"),
+    (
+        "Q206",
+        _DOUBTFUL,
+        "output finer than the accumulator",
+        r"calculation result of the NODE\(type: \w+\) operator will",
+    ),
+    ("Q207", _OK, "layout not recorded", r"^NODE does not bind perm parameter"),
+    ("Q208", _DOUBTFUL, "no exponent", r"^NODE does not bind exponents parameter"),
+    ("Q301", _FATAL, "batch norm left over", r"can not merge operation \S+ and (?P<node>[^\s,]+)"),
+    ("Q302", _OK, "batch norm alone", r"Isolated BatchNormalization\((?P<node>[^)]+)\)"),
+    ("Q303", _DOUBTFUL, "range next to nothing", r"^Numeric instability detected"),
+    ("Q304", _DOUBTFUL, "tensor not quantized", r"Unexpected quantization state of variable NODE"),
+    (
+        "Q305",
+        _OK,
+        "optional input missing",
+        r"Unexpected input value of operation NODE, recieving \"None\"",
+    ),
+    ("Q306", _FATAL, "no such target", r"will return TargetPlatform\.FP32"),
+)
+RULES = tuple(  # the first that matches counts
+    LogRule(id_, meaning, title, re.compile(pattern.replace("NODE", r"(?P<node>\S+)")))
+    for id_, meaning, title, pattern in _TABLE
 )
 
 # [ERROR][ESPDL][2026-01-31 12:00:00]:  message, with colours around the header

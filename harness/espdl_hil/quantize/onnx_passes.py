@@ -54,19 +54,16 @@ def _replace_batch_norms(proto: Any) -> None:
         names = [f"{node.name}.weight", f"{node.name}.bias"]
         arrays = [scale.reshape(-1, 1, *[1] * count), beta - mean * scale]
         for name, array in zip(names, arrays, strict=True):
-            proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-        convolution = onnx.helper.make_node(
-            "Conv",
-            [node.input[0], *names],
-            node.output,
-            node.name,
-            kernel_shape=[1] * count,
-            strides=[1] * count,
-            dilations=[1] * count,
-            pads=[0] * 2 * count,
-            group=scale.size,
-        )
-        node.CopyFrom(convolution)
+            _add_constant(proto, name, array)
+        ones = [1] * count
+        settings = {"kernel_shape": ones, "strides": ones, "dilations": ones}
+        settings |= {"pads": [0] * 2 * count, "group": scale.size}
+        inputs = [node.input[0], *names]
+        node.CopyFrom(onnx.helper.make_node("Conv", inputs, node.output, node.name, **settings))
+
+
+def _add_constant(proto: Any, name: str, array: Any) -> None:
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
 
 
 def _fold_biases(proto: Any) -> None:
@@ -90,7 +87,7 @@ def _fold_biases(proto: Any) -> None:
             continue
         bias = onnx.numpy_helper.to_array(constants[conv.input[2]]) + value.reshape(-1)
         conv.input[2] = f"{add.name}.bias"
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(bias, conv.input[2]))
+        _add_constant(proto, conv.input[2], bias)
         conv.output[0] = add.output[0]
         proto.graph.node.remove(add)
 
@@ -110,11 +107,9 @@ def _size_splits(proto: Any) -> None:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         parts = np.array([lengths[name][axis].dim_value for name in node.output], np.int64)
         name = f"{node.name}.lengths"
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(parts, name))
-        split = onnx.helper.make_node(
-            "Split", [node.input[0], name], node.output, node.name, axis=axis
-        )
-        node.CopyFrom(split)
+        _add_constant(proto, name, parts)
+        inputs = [node.input[0], name]
+        node.CopyFrom(onnx.helper.make_node("Split", inputs, node.output, node.name, axis=axis))
 
 
 def _write_pads(proto: Any) -> None:
@@ -155,7 +150,7 @@ def _join_groups(proto: Any) -> None:
             inside = slice(index * columns, (index + 1) * columns)
             joined[index * rows : (index + 1) * rows, inside] = part
         node.input[1] = f"{node.name}.joined"
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(joined, node.input[1]))
+        _add_constant(proto, node.input[1], joined)
         group.i = 1
         node.doc_string = (
             f"its {count} groups are written as one with zeros in its filter, since ESP-DL has "

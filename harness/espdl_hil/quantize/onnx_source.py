@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from espdl_hil.errors import ConfigError, QuantizeError
@@ -14,36 +13,25 @@ from espdl_hil.model import describe_error
 from espdl_hil.quantize.float_check import TOLERANCE
 from espdl_hil.quantize.float_graph import finish_onnx
 from espdl_hil.quantize.float_module import run_module
+from espdl_hil.quantize.onnx_session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from espdl_hil.model import StreamingModel
-
-    Arrays = dict[str, NDArray[Any]]
+    from espdl_hil.quantize.artifacts import Arrays
 
 _SPLIT_LENGTHS = 13  # the opset from which lengths of a Split, axes of a Squeeze are inputs
 _OPSET = 18
 
 
 class OnnxModule(torch.nn.Module):
-    """An ONNX file that runs as a module does.
-
-    Args:
-        proto: With the model's input and output names.
-        model: Its declaration.
-    """
+    """An ONNX file, with the model's input and output names, that runs as a module does."""
 
     def __init__(self, proto: Any, model: StreamingModel) -> None:
         super().__init__()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(proto.SerializeToString())
         self._inputs, self._outputs = list(model.inputs), list(model.outputs)
         self.weights = {
             tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer

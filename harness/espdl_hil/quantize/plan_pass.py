@@ -1,4 +1,4 @@
-"""The analysis of the exporter's own graph, and its plan applied to it. Runs only in a worker.
+"""The exporter's own graph: analysed, and changed as a plan or a detour says. Only in a worker.
 
 The exporter calls its passes after it has permuted the graph to NWC / NHWC, quantized it to
 integers and, if it was given one, set the streaming input shape. By then the graph inputs
@@ -18,17 +18,16 @@ from esp_ppq.core import DataType
 from esp_ppq.parser.espdl.espdl_typedef import ADD_LIKE_OP_SET, ExporterPatternInfo
 
 from espdl_hil.espdl import Node
-from espdl_hil.streaming import (
-    Analysis,
-    Clock,
-    Insertion,
-    NeutralGraph,
-    StreamingPlan,
-    analyze,
-)
+from espdl_hil.operators.detour import MoreChannels, Repeated, Steps
+from espdl_hil.streaming import Clock, NeutralGraph, analyze
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from espdl_hil.operators.detour import Detour
+    from espdl_hil.streaming import Analysis, Insertion, StreamingPlan
+
+_WIDTH = {DataType.INT8: "S8", DataType.INT16: "S16"}
 
 
 def permute_constants(graph: Any) -> None:
@@ -81,10 +80,7 @@ def apply_offline_edits(graph: Any, analysis: Analysis) -> None:
     Reshape and Slice constants that name its frame count, and Gather indices that count
     from the end (which the runtime reads outside the tensor), are replaced by what means the
     same; no value changes. The offline model of a prefix is the same file at another length.
-
-    Args:
-        graph: ``esp_ppq.IR.BaseGraph``; it must be the one that was analysed.
-        analysis: For any legal chunk size.
+    The analysis must be of this graph, and for any legal chunk size.
     """
     for change in analysis.offline_edits:
         _set_constant(graph, change.node, change.input_index, change.values)
@@ -93,12 +89,7 @@ def apply_offline_edits(graph: Any, analysis: Analysis) -> None:
 
 
 def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGraph:
-    """Take over esp-ppq's permuted graph.
-
-    Args:
-        graph: ``esp_ppq.IR.BaseGraph``.
-        shapes: Offline shape of each graph input, in the file's layout.
-    """
+    """Take over esp-ppq's permuted graph; *shapes* of its inputs offline, in the file's layout."""
     known = ExporterPatternInfo()
     nodes = tuple(
         Node(
@@ -130,12 +121,7 @@ def to_neutral(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> NeutralGrap
 
 
 def apply_plan(graph: Any, plan: StreamingPlan) -> None:
-    """Change esp-ppq's permuted graph as the plan says.
-
-    Args:
-        graph: ``esp_ppq.IR.BaseGraph``; it must be the one that was planned.
-        plan: The plan.
-    """
+    """Change esp-ppq's permuted graph as its plan says."""
     for edit in plan.attribute_edits:
         graph.operations[edit.node].attributes[edit.attribute] = _listed(edit.value)
     for change in plan.constant_edits:
@@ -150,9 +136,64 @@ def apply_plan(graph: Any, plan: StreamingPlan) -> None:
             variable.shape = _original_shape(variable, shape)
 
 
+def take_detours(graph: Any, detours: Mapping[str, Detour]) -> None:
+    """Put other nodes that mean the same around those that the chip would compute wrongly.
+
+    *detours* by node name. To the analysis, which comes later, these are nodes like others, and
+    all files of a model have them.
+    """
+    for name, detour in detours.items():
+        operation = graph.operations[name]
+        if isinstance(detour, MoreChannels):
+            _pad(graph, operation, detour)
+        elif isinstance(detour, Steps):
+            _step(graph, operation, detour)
+        elif isinstance(detour, Repeated):
+            _repeat(graph, operation, detour)
+
+
+def _pad(graph: Any, operation: Any, detour: MoreChannels) -> None:
+    source, result = operation.inputs[0], operation.outputs[0]
+    before, after = _shape(source), _shape(result)
+    pad = _create(graph, operation, "Pad", "padded", source, mode="constant")
+    graph.insert_op_before(A=pad, B=operation, input_idx=0)
+    _describe(pad.outputs[0], source, (*before[:-1], detour.channels))
+    last = len(before) - 1
+    _add_constants(graph, pad, [[0] * (2 * last + 1) + [detour.channels - detour.kept]])
+    cut = _create(graph, operation, "Slice", "kept", result)
+    graph.insert_op_after(A=cut, B=operation, output_idx=0)
+    _describe(operation.outputs[0], result, (*after[:-1], detour.channels))
+    _add_constants(graph, cut, [[0], [detour.kept], [last], [1]])
+
+
+def _step(graph: Any, operation: Any, detour: Steps) -> None:
+    result = operation.outputs[0]
+    for number, exponent in enumerate(detour.exponents):
+        source = operation.inputs[0]
+        step = _create(graph, operation, "RequantizeLinear", f"step{number}", result)
+        graph.insert_op_before(A=step, B=operation, input_idx=0)
+        _describe(step.outputs[0], result, _shape(source))
+        ExporterPatternInfo().add_var_exponents(step.outputs[0].name, [exponent])
+        for constant in operation.inputs[1:]:  # which ESP-DL does not read
+            step.inputs.append(constant)
+            constant.dest_ops.append(step)
+
+
+def _repeat(graph: Any, operation: Any, detour: Repeated) -> None:
+    source = operation.inputs[detour.index]
+    shape = _shape(source)
+    name = f"repeated{detour.index}"
+    repeated = _create(graph, operation, "Concat", name, source, axis=detour.axis)
+    graph.insert_op_before(A=repeated, B=operation, input_idx=detour.index)
+    for _ in range(detour.times - 1):
+        repeated.inputs.append(source)
+        source.dest_ops.append(repeated)
+    longer = tuple(detour.times * n if axis == detour.axis else n for axis, n in enumerate(shape))
+    _describe(repeated.outputs[0], source, longer)
+
+
 def _insert(graph: Any, insertion: Insertion) -> None:
     """Put the chain of new nodes in front of one input of one node."""
-    known = ExporterPatternInfo()
     consumer = graph.operations[insertion.consumer]
     for new in insertion.nodes:
         source = consumer.inputs[insertion.input_index]
@@ -164,18 +205,42 @@ def _insert(graph: Any, insertion: Insertion) -> None:
         )
         created.attributes["quant_type"] = consumer.attributes["quant_type"]
         graph.insert_op_before(A=created, B=consumer, input_idx=insertion.input_index)
-        result = created.outputs[0]
-        result.dtype = source.dtype
-        result.is_parameter = False
-        known.add_var_exponents(result.name, known.get_var_exponents(source.name))
-        known.add_var_config(result.name, known.get_var_config(source.name))
-        known.add_var_permute(result.name, list(range(len(new.shape))))
-        result.shape = list(new.shape)
-        for values in new.constants:
-            constant = graph.create_variable(
-                value=torch.tensor(values, dtype=torch.int64), is_parameter=True, dest_ops=[created]
-            )
-            constant.dtype = DataType.INT64
+        _describe(created.outputs[0], source, new.shape)
+        _add_constants(graph, created, new.constants)
+
+
+def _create(
+    graph: Any, operation: Any, op_type: str, what: str, like: Any, **attributes: Any
+) -> Any:
+    """A node that goes with *operation*, of the type of the tensor *like*."""
+    return graph.create_operation(
+        op_type=op_type,
+        name=f"{operation.name}_{what}",
+        attributes={**attributes, "quant_type": _WIDTH.get(like.dtype, "F32")},
+        platform=operation.platform,
+    )
+
+
+def _describe(variable: Any, like: Any, shape: Sequence[int]) -> None:
+    """Type and exponent of *like*; the shape in the file's layout."""
+    known = ExporterPatternInfo()
+    variable.dtype, variable.is_parameter, variable.shape = like.dtype, False, list(shape)
+    known.add_var_exponents(variable.name, known.get_var_exponents(like.name))
+    known.add_var_config(variable.name, known.get_var_config(like.name))
+    known.add_var_permute(variable.name, list(range(len(shape))))
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    """In the file's layout."""
+    return tuple(variable.shape[axis] for axis in _permutation(variable))
+
+
+def _add_constants(graph: Any, operation: Any, vectors: Sequence[Sequence[int]]) -> None:
+    for vector in vectors:
+        constant = graph.create_variable(
+            value=torch.tensor(vector, dtype=torch.int64), is_parameter=True, dest_ops=[operation]
+        )
+        constant.dtype = DataType.INT64
 
 
 def _set_constant(graph: Any, node: str, index: int, values: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The exporter's own quantized execution, every tensor of it. Runs only in a worker process."""
+"""Every tensor of the exporter's quantized execution, and of the float one. Only in a worker."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from esp_ppq.parser.espdl.espdl_typedef import ACTIVATION_OP_SET
 from esp_ppq.quantization.qfunction import PPQuantFunction
 
 from espdl_hil.quantize import alignment
+from espdl_hil.quantize.artifacts import ACTIVATIONS
+from espdl_hil.quantize.exporter import run_float
 from espdl_hil.reference import RECORD, ROUNDS_FLOATS, Record, write_record
 
 if TYPE_CHECKING:
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.espdl import Graph
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.exporter import Layout
-
-    Arrays = dict[str, NDArray[Any]]
 
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_MAX_ELEMENTS = 1 << 16  # of one tensor, 256 kB: its first frames say how well it is kept
 _CELLS = {"LSTM": 6}  # index of initial_c, which no output shows but at the end
 
 
@@ -131,11 +133,7 @@ def _is_table(op: Any) -> bool:
 def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], directory: Path) -> None:
     """Keep the run of the offline file's tensors as ``Artifacts.recorded`` reads it.
 
-    Args:
-        run: From ``execute``.
-        graph: The offline file.
-        layouts: What ``exporter.export_file`` gave for it.
-        directory: Of the store's entry.
+    *layouts* is what ``exporter.export_file`` gave for that file.
     """
     values, rests, cells = {}, {}, {}
     for node in graph.nodes:
@@ -157,3 +155,46 @@ def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], director
             real = run.cells[first].double().numpy()
             cells[first] = np.ldexp(real, -graph.value_info[node.outputs[2]].exponent).astype("<i2")
     write_record(Record(values, rests, cells), directory / RECORD)
+
+
+def write_activations(
+    graph: Any,
+    inputs: Mapping[str, NDArray[Any]],
+    layouts: Mapping[str, Layout],
+    frame_axes: Mapping[str, int],
+    shapes: Mapping[str, Sequence[int]],
+    directory: Path,
+) -> None:
+    """Run the float network, and keep what ``Artifacts.activations`` reads to set beside a file's.
+
+    The calibrated graph will not do: what its passes have put in place of an operator (a lookup
+    table) stays in place when quantization is switched off.
+
+    Args:
+        graph: The float network, from ``exporter.load_float``.
+        inputs: float32 by name, in the module's own layout.
+        layouts: What ``exporter.export_file`` gave for the offline file; a tensor without one
+            is not in the file.
+        frame_axes: The time axis of each tensor that has one, in the file's layout.
+        shapes: Of each tensor, in the file's layout: behind some Transposes esp-ppq's knowledge of
+            the layout is wrong, and such a tensor is left out.
+        directory: Of the store's entry.
+    """
+    names = [variable.name for op in graph.operations.values() for variable in op.outputs]
+    kept: dict[str, Any] = {}
+    for name, value in {**inputs, **run_float(graph, inputs, names)}.items():
+        layout = layouts.get(name)
+        if value.dtype != np.float32 or not layout or len(layout.permutation) != value.ndim:
+            continue
+        array = layout.to_file(value)
+        if array.shape == tuple(shapes.get(name, ())):
+            kept[f"float/{name}"] = _shorten(array, frame_axes.get(name))
+    np.savez(directory / ACTIVATIONS, **kept)
+
+
+def _shorten(array: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """As many leading frames as the store keeps, and at least two."""
+    if axis is None or array.size <= _MAX_ELEMENTS:
+        return array
+    frames = max(2, _MAX_ELEMENTS * array.shape[axis] // array.size)
+    return array[(slice(None),) * axis + (slice(frames),)]

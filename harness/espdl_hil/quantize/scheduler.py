@@ -288,12 +288,11 @@ class _Scheduler:
         if result.error is None:
             outcome = self._store.publish(task.item, result.dependencies)
         else:
-            outcome = result.error
-            kept = self._store.fail(task.item)
-            exporter_ran = isinstance(task.item, Recipe)
-            if kept is not None and exporter_ran and isinstance(outcome, QuantizeError):
-                note = f"the exporter's log is {kept}"
-                outcome.hint = note if outcome.hint is None else f"{outcome.hint}; {note}"
+            outcome, kept = result.error, self._store.fail(task.item)
+            exporter_ran = isinstance(task.item, Recipe) and isinstance(outcome, QuantizeError)
+            if kept is not None and exporter_ran:
+                hints = (outcome.hint, f"the exporter's log is {kept}")
+                outcome.hint = "; ".join(filter(None, hints))
         del self._running[task.item.key]
         task.lock.release()
         self._note(task.item, outcome)

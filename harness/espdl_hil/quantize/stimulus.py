@@ -61,16 +61,18 @@ def _require_motion(
         for arrays in sequences
         for name in moving
     ):
-        raise QuantizeError(
-            f"{label} of model {model.name!r} is the same in every frame: {otherwise}",
-            stage="build",
-            hint="give a recording, or leave it out for noise",
-        )
+        error = _error(model, label, f"is the same in every frame: {otherwise}")
+        error.hint = "give a recording, or leave it out for noise"
+        raise error
 
 
 def generator(model: StreamingModel, index: int = 0) -> np.random.Generator:
     """Return what the stimulus is drawn from; above 0, the calibration batch of that number."""
     return np.random.default_rng([model.seed, index])
+
+
+def _error(model: StreamingModel, label: str, what: str) -> QuantizeError:
+    return QuantizeError(f"{label} of model {model.name!r} {what}", stage="build")
 
 
 def _make(model: StreamingModel, source: Source | None, label: str, index: int) -> Arrays:
@@ -81,34 +83,26 @@ def _make(model: StreamingModel, source: Source | None, label: str, index: int) 
         try:
             given = source(random)
         except Exception as error:
-            raise QuantizeError(
-                f"{label} of model {model.name!r} raised {describe_error(error)}", stage="build"
-            ) from error
+            raise _error(model, label, f"raised {describe_error(error)}") from error
     arrays = dict(given) if isinstance(given, Mapping) else {next(iter(model.frame_axes)): given}
     for name in model.state:
         arrays.setdefault(name, np.zeros(model.inputs[name]))
     if set(arrays) != set(model.inputs):
-        raise QuantizeError(
-            f"{label} of model {model.name!r} gave inputs {sorted(arrays)}, expected "
-            f"{sorted(model.inputs)}",
-            stage="build",
-        )
+        what = f"gave inputs {sorted(arrays)}, expected {sorted(model.inputs)}"
+        raise _error(model, label, what)
     result: Arrays = {}
     for name, shape in model.inputs.items():
         try:
             array = np.ascontiguousarray(arrays[name], dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise QuantizeError(
-                f"{label} of model {model.name!r} gave no numbers for input {name!r} "
-                f"({describe_error(error)}), expected values of shape {shape}",
-                stage="build",
-            ) from error
+            what = (
+                f"gave no numbers for input {name!r} ({describe_error(error)}), expected values of "
+                f"shape {shape}"
+            )
+            raise _error(model, label, what) from error
         if array.shape != shape or not np.isfinite(array).all():
             found = f"shape {array.shape}" if array.shape != shape else "values that are not finite"
-            raise QuantizeError(
-                f"{label} of model {model.name!r} gave {found} for input {name!r}, expected "
-                f"finite values of shape {shape}",
-                stage="build",
-            )
+            what = f"gave {found} for input {name!r}, expected finite values of shape {shape}"
+            raise _error(model, label, what)
         result[name] = array
     return result

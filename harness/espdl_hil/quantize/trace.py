@@ -21,13 +21,10 @@ from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from espdl_hil.model import StreamingModel
+    from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Trace
     from espdl_hil.quantize.stages import Stages
-
-    Arrays = dict[str, NDArray[Any]]
 
 ONNX = "float.onnx"
 _BATCH = "batch"  # groups of arrays: batch0, batch1 ..

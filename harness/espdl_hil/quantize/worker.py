@@ -81,13 +81,7 @@ def run(task: Trace | Recipe, trace: Path | None, directory: Path) -> None:
 
 
 def _explained(error: HarnessError, task: Trace | Recipe, directory: Path) -> HarnessError:
-    """All faults of the network in its author's words, where they tell why it failed.
-
-    Args:
-        error: What was raised.
-        task: What was made.
-        directory: Of the float trace, as far as it has come.
-    """
+    """All faults of the network in its author's words, where they tell why it failed."""
     checked = isinstance(error, QuantizeError) and error.stage == "check"  # it has been planned
     tracing = isinstance(task, Trace) and not isinstance(error, StreamingError)
     if tracing or checked or not (directory / ONNX).exists():
