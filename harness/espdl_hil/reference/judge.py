@@ -10,7 +10,7 @@ import numpy as np
 
 from espdl_hil.compare import EXACT
 from espdl_hil.operators import OPERATORS, check_graph
-from espdl_hil.operators.node import BoundNode, Operand
+from espdl_hil.operators.node import BoundNode, Operand, bind, stored_operands
 from espdl_hil.reference.recurrent import RECURRENT, recurrent_range
 from espdl_hil.reference.steps import BOUNDS, FLOORS, Step
 from espdl_hil.targets import TARGETS
@@ -138,30 +138,12 @@ def _judged(
     declared: Tolerance,
 ) -> Iterator[Judged]:
     shapes = check_graph(graph, target.name, flaws=False)
-    operands = {
-        name: Operand(name, tensor.array, tensor.info.exponents, tensor)
-        for name, tensor in graph.initializers.items()
-    }
+    operands = stored_operands(graph)
     for info in graph.inputs:
         operands[info.name] = Operand(info.name, inputs[info.name], info.exponents)
-    constants = graph.constants
-    record = _fitting(record, shapes)
+    record, constants = _fitting(record, shapes), graph.constants
     for node in graph.nodes:
-        bound = BoundNode(
-            node=node,
-            shapes=tuple(shapes.get(name) for name in node.inputs),
-            constants=constants,
-            target=target,
-            inputs=tuple(operands.get(name) for name in node.inputs),
-            outputs=tuple(
-                Operand(
-                    name,
-                    np.zeros(shapes[name], graph.value_info[name].dtype),
-                    graph.value_info[name].exponents,
-                )
-                for name in node.outputs
-            ),
-        )
+        bound = bind(node, graph, constants, target, shapes, operands)
         ranges = _ranges(bound, record)
         for operand, found in zip(bound.outputs, ranges, strict=True):
             given = found.given
