@@ -145,15 +145,13 @@ def dense_kernel(
             return corrected(
                 matrix_kernel(products, rows, destination), saturation, rows, source, destination
             )
-    padded = padded_input(source, geometry, source.dtype)
-    views = windows(padded.array, geometry)
+    padded, kernels = padded_input(source, geometry, source.dtype)
+    views = windows(padded, geometry)
     scaled = scaled_weights(products)
     if scaled is None:
-        kernels = [_integer_rows(products, views, source, destination, saturation)]
+        kernels.append(_integer_rows(products, views, source, destination, saturation))
     else:
-        kernels = _blocks(scaled, views, source, destination, saturation)
-    if padded.load is not None:
-        kernels.insert(0, padded.load)
+        kernels += _blocks(scaled, views, source, destination, saturation)
     return in_order(kernels)
 
 

@@ -36,16 +36,14 @@ def depthwise_kernel(
     scaled = scaled_weights(products)
     kind = np.dtype(np.int64) if scaled is None else scaled.matrix.dtype
     source = bound.input().array
-    padded = padded_input(source, geometry, kind)
-    views = windows(padded.array, geometry)
-    taps = [views[:, :, i, j] for i in range(views.shape[2]) for j in range(views.shape[3])]
+    padded, kernels = padded_input(source, geometry, kind)
+    views = windows(padded, geometry)
+    taps = [views[:, :, i, j] for i, j in np.ndindex(*geometry.kernel)]
     destination = bound.out.array.reshape(taps[0].shape)
     if scaled is None:
-        kernels = [_integer_taps(products, taps, destination)]
+        kernels.append(_integer_taps(products, taps, destination))
     else:
-        kernels = _blocks(scaled, taps, destination)
-    assert padded.load is not None  # the input is never of the sums' type
-    kernels.insert(0, padded.load)
+        kernels += _blocks(scaled, taps, destination)
     if saturation is not None:
         kernels.append(partial(saturation.correct_taps, taps, source, destination))
     return in_order(kernels)

@@ -97,9 +97,7 @@ def build_pad(bound: BoundNode) -> Kernel:
     widths = list(zip(pads[: source.ndim], pads[source.ndim :], strict=True))
     if mode != "constant":
         indices = np.arange(source.size).reshape(source.shape)
-        return gatherer(
-            source, output, np.pad(indices, widths, "edge" if mode == "edge" else "reflect")
-        )
+        return gatherer(source, output, np.pad(indices, widths, mode))  # type: ignore[call-overload]
     output[...] = 0 if value is None else value[0]
     middle = tuple(
         slice(before, before + length)
@@ -110,13 +108,17 @@ def build_pad(bound: BoundNode) -> Kernel:
 
 def _insert_zeros_shapes(view: NodeView) -> list[Shape]:
     spatial = spatial_rank(view)
-    strides, extra = view.integers("stride"), view.integers("output_padding")
-    strides = strides * spatial if len(strides) == 1 else strides
-    extra = extra * spatial if len(extra) == 1 else extra
+    strides = _one_or_each(view, "stride", spatial)
+    extra = _one_or_each(view, "output_padding", spatial)
     if len(strides) != spatial or len(extra) != spatial or min(strides) < 1 or min(extra) < 0:
         raise NodeProblem(f"stride {strides} and output_padding {extra} for {spatial} axes")
     lengths = ((view.shape[1 + i] - 1) * strides[i] + 1 + extra[i] for i in range(spatial))
     return [(view.shape[0], *lengths, view.shape[-1])]
+
+
+def _one_or_each(view: NodeView, name: str, spatial: int) -> Shape:
+    values = view.integers(name)
+    return values * spatial if len(values) == 1 else values
 
 
 def build_insert_zeros(bound: BoundNode) -> Kernel:
@@ -125,9 +127,7 @@ def build_insert_zeros(bound: BoundNode) -> Kernel:
     Matches: ``InsertZeros::forward_template``.
     """
     source, output = bound.input().array, bound.out.array
-    spatial = source.ndim - 2
-    strides = bound.integers("stride")
-    strides = strides * spatial if len(strides) == 1 else strides
+    strides = _one_or_each(bound, "stride", source.ndim - 2)
     places = (
         slice(None),
         *(slice(0, (n - 1) * s + 1, s) for n, s in zip(source.shape[1:-1], strides, strict=True)),

@@ -212,13 +212,13 @@ class Operand:
 
     @property
     def scale(self) -> np.float32:
-        """Value of one LSB."""
-        return scale_of(self.exponent)
+        """Value of one LSB; 1 for a tensor that is not quantized."""
+        return scale_of(0 if self.is_float else self.exponent)
 
     @property
     def rescale(self) -> np.float32:
-        """LSBs in one unit."""
-        return scale_of(-self.exponent)
+        """LSBs in one unit; 1 for a tensor that is not quantized."""
+        return scale_of(0 if self.is_float else -self.exponent)
 
 
 def allocated(info: TensorInfo, shape: Shape) -> Operand:

@@ -29,8 +29,7 @@ def _slices(bound: BoundNode) -> tuple[int, int]:
 
 def _real(operand: Operand) -> Array:
     """All elements as real values, flat."""
-    flat = operand.array.reshape(-1)
-    return flat if operand.is_float else flat.astype(np.float32) * operand.scale
+    return operand.array.reshape(-1).astype(np.float32) * operand.scale
 
 
 def _layer_shapes(view: NodeView) -> list[Shape]:
@@ -64,7 +63,7 @@ def build_layer_normalization(bound: BoundNode) -> Kernel:
     count = np.float32(x.shape[1])
     gain, bias = bound.optional(1), bound.optional(2)
     epsilon = np.float32(bound.number("epsilon", 1e-5))
-    scale = np.float32(1) if source.is_float else source.scale
+    scale = source.scale
 
     def run() -> None:
         if source.is_float:
@@ -142,7 +141,7 @@ def build_lp_normalization(bound: BoundNode) -> Kernel:
     if rank == 0:
         return lambda: output.array.fill(0)
     axis = bound.axis(bound.integer("axis", -1), rank)
-    x, y = np.moveaxis(source.array, axis, -1), np.moveaxis(output.array, axis, -1)
+    x = np.moveaxis(source.array, axis, -1)
     first_power = bound.integer("p", 2) == 1
 
     def inverse_norm(values: Array) -> Array:
@@ -158,10 +157,7 @@ def build_lp_normalization(bound: BoundNode) -> Kernel:
     def run() -> None:
         inverse = inverse_norm(x)[..., None]
         values = np.where(np.isfinite(inverse), x.astype(np.float32) * inverse, np.float32(0))
-        if source.is_float:
-            y[...] = values
-        else:
-            y[...] = quantized(values * output.rescale, bound.rounding, y.dtype)
+        _store(bound, 0, np.moveaxis(values, -1, axis))
 
     return run
 

@@ -60,6 +60,19 @@ def rounder(rounding: Rounding) -> RoundInPlace:
     return half_up
 
 
+def finisher(values: Array, destination: Array, rounding: Rounding) -> Callable[[], None]:
+    """A kernel that rounds float *values* (overwritten) and saturates them into *destination*."""
+    settle = rounder(rounding)
+    low, high = (values.dtype.type(limit) for limit in limits(destination.dtype))
+
+    def finish() -> None:
+        settle(values)
+        values.clip(low, high, out=values)
+        destination[...] = values
+
+    return finish
+
+
 def quantized(values: Array, rounding: Rounding, dtype: np.dtype[Any]) -> Array:
     """Float32 values as saturated integers; for work done once at load.
 
@@ -85,8 +98,8 @@ def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
     return clipped.astype(dtype)
 
 
-def wrapped(values: Any, bits: int) -> Any:
-    """An integer, or an int64 array, in *bits* bits of two's complement."""
+def wrapped(values: Any, bits: Any) -> Any:
+    """An integer, or an int64 array, in *bits* bits of two's complement, 63 at most."""
     half = 1 << (bits - 1)
     return ((values + half) & (2 * half - 1)) - half
 

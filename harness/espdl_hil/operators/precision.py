@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espdl_hil.operators.registry import OPERATORS
-from espdl_hil.operators.signature import arithmetic_of
 from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 if TYPE_CHECKING:
@@ -25,4 +24,9 @@ def float_step_lsb(node: Node, target: str) -> int:
     width, mode = node.attributes.get("quant_type"), node.attributes.get("mode")
     # float steps are portable code, the same on a chip that runs nothing else
     chip = target if TARGETS[target].simd else DEVKIT_TARGETS[0]
-    return arithmetic_of(OPERATORS[node.op_type], str(width), chip, str(mode)).float_step_lsb
+    found = (
+        kind.float_step_lsb
+        for kind in OPERATORS[node.op_type].arithmetic
+        if width in kind.widths and chip in kind.targets and kind.mode in ("", mode)
+    )
+    return next(found, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,29 +159,19 @@ def _nearest(bound: BoundNode) -> Kernel:
     return run
 
 
-@dataclass(frozen=True)
-class Axis:
+def linear_axis(
+    before: int, after: int, scale: np.float32, *, align_corners: bool
+) -> tuple[Array, Array]:
     """Linear interpolation along one axis.
-
-    Attributes:
-        first: (n,) index of the left neighbour of each output element.
-        left: (n,) float32 weight of the left neighbour.
-        right: (n,) float32 weight of the right one.
-    """
-
-    first: Array
-    left: Array
-    right: Array
-
-
-def linear_axis(before: int, after: int, scale: np.float32, *, align_corners: bool) -> Axis:
-    """Neighbours and weights.
 
     Args:
         before: Input length, 2 or more.
         after: Output length.
         scale: Output length over input length.
         align_corners: First and last elements stand for each other.
+
+    Returns:
+        (after,) index of the left neighbour, and (after,) float32 weight of the right one.
 
     Matches: ``base::linear_coeffs``.
     """
@@ -197,7 +186,7 @@ def linear_axis(before: int, after: int, scale: np.float32, *, align_corners: bo
     first = np.maximum(first, 0)
     right[first >= before - 1] = 1
     first = np.minimum(first, before - 2)
-    return Axis(first, ONE - right, right)
+    return first, right
 
 
 def _linear(bound: BoundNode) -> Kernel:
@@ -212,10 +201,9 @@ def _linear(bound: BoundNode) -> Kernel:
 
     def run() -> None:
         real = x * scale
-        for axis, along in reversed(list(enumerate(axes))):
-            weight = (slice(None), *(None,) * (real.ndim - 1 - axis))
-            left = real.take(along.first, axis) * along.left[weight]
-            real = left + real.take(along.first + 1, axis) * along.right[weight]
+        for axis, (first, weight) in reversed(list(enumerate(axes))):
+            right = weight[(slice(None), *(None,) * (real.ndim - 1 - axis))]
+            real = real.take(first, axis) * (ONE - right) + real.take(first + 1, axis) * right
         y[...] = quantized(real * output.rescale, bound.rounding, y.dtype)
 
     return run

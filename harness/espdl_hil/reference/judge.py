@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.compare import EXACT
-from espdl_hil.operators import OPERATORS, check_graph
+from espdl_hil.operators import check_graph
 from espdl_hil.operators.node import BoundNode, Operand, bind, stored_operands
-from espdl_hil.reference.recurrent import RECURRENT, recurrent_range
-from espdl_hil.reference.steps import BOUNDS, FLOORS, Step
+from espdl_hil.operators.recurrent import GATES
+from espdl_hil.reference.recurrent import recurrent_range
+from espdl_hil.reference.steps import BOUNDS, FLOORS, Range, Step, run_node
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -25,25 +26,6 @@ if TYPE_CHECKING:
     from espdl_hil.targets import Target
 
 SUMS = ("Conv", "Gemm", "MatMul")
-
-
-@dataclass(frozen=True)
-class Range:
-    """What one output of a node may be.
-
-    Attributes:
-        given: What the interpreter computes from the reference's inputs.
-        low: Smallest allowed, of the shape of *given*.
-        high: Largest.
-        excused: Where the chip's own arithmetic is known to give something else.
-        why: What allows for a difference; empty if nothing does.
-    """
-
-    given: Array
-    low: Array
-    high: Array
-    excused: Array | None = None
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,21 +144,13 @@ def _fitting(record: Record, shapes: Mapping[str, Shape]) -> Record:
 def _ranges(bound: BoundNode, record: Record) -> list[Range]:
     """What each output may be, and what it is."""
     first = record.values.get(bound.outputs[0].name) if bound.outputs else None
-    if bound.op_type in RECURRENT and first is not None:
-        return [Range(*found) for found in recurrent_range(bound, record, run_node)]
+    if bound.op_type in GATES and first is not None:
+        return recurrent_range(bound, record)
     given = run_node(bound)
     return [
         _range(bound, index, given[index], record.values.get(operand.name), record)
         for index, operand in enumerate(bound.outputs)
     ]
-
-
-def run_node(bound: BoundNode) -> list[Array]:
-    """Run a node once; returns its outputs."""
-    kernel = OPERATORS[bound.op_type].build(bound)
-    if kernel is not None:
-        kernel()
-    return [operand.array.copy() for operand in bound.outputs]
 
 
 def _range(
@@ -185,8 +159,7 @@ def _range(
     if reference is None:
         return Range(given, given, given)
     name = bound.outputs[index].name
-    low = high = reference
-    why = ""
+    low, high, why = reference, reference, ""
     if reference.dtype.kind == "f":
         if bound.op_type in BOUNDS:
             step = Step(bound, index, reference.astype(np.float64))
@@ -196,13 +169,14 @@ def _range(
         real = reference + record.rests[name].astype(np.float64)
         low, high, why = _rounded(Step(bound, index, real), reference)
     if bound.op_type not in SUMS or not any(lane.saturated for lane in bound.lanes):
-        return Range(given, low, high, None, why)
+        return Range(given, low, high, why)
     exact = run_node(_portable(bound))[index]
     changed = np.subtract(given, exact, dtype=np.float64)
     if float(np.square(changed).sum()) != sum(lane.error for lane in bound.lanes):
-        return Range(given, low, high, None, why)  # not by its lanes alone
+        return Range(given, low, high, why)  # not by its lanes alone
     # exact sums are compared; what the lanes make of them is known, and so excused
-    return Range(exact, low, high, changed != 0, f"{bound.lanes[0].bits}-bit lanes")
+    excused = int(np.count_nonzero(changed))
+    return Range(exact, low, high, f"{bound.lanes[0].bits}-bit lanes", excused)
 
 
 def _portable(bound: BoundNode) -> BoundNode:
@@ -227,11 +201,7 @@ def _rounded(step: Step, reference: Array) -> tuple[Array, Array, str]:
     low = np.ceil(step.real - moved - 0.5).clip(info.min, info.max)
     high = np.floor(step.real + moved + 0.5).clip(info.min, info.max)
     exact = (moved == 0) | ~np.isfinite(step.real)
-    return (
-        np.where(exact, reference, low),
-        np.where(exact, reference, high),
-        "float32 steps",
-    )
+    return np.where(exact, reference, low), np.where(exact, reference, high), "float32 steps"
 
 
 def _compared(
@@ -267,7 +237,7 @@ def _compared(
         used=float(size[allowed & ~same].max(initial=0.0)),
         bound=float(room.max(initial=0.0)),
         mean_bound=float(room.mean()) if room.size else 0.0,
-        excused=0 if found.excused is None else int(found.excused.sum()),
+        excused=found.excused,
         why=found.why,
         first=first,
         is_float=is_float,
