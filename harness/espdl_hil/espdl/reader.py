@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +17,16 @@ from espdl_hil.espdl.flatbuffer import Buffer, Table
 from espdl_hil.espdl.graph import (
     MAX_ELEMENTS,
     MAX_RANK,
+    Array,
+    Attribute,
     Graph,
     Header,
     Node,
+    Shape,
     Span,
     Tensor,
     TensorInfo,
 )
-
-if TYPE_CHECKING:
-    from espdl_hil.espdl.graph import Array, Attribute, Shape
 
 MAX_EXPONENT = 256  # beyond any scale that float32 can express
 TENSOR_TYPE = 1  # of the union TypeInfoValue

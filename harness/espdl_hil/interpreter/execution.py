@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
-from espdl_hil.espdl import Graph, load_graph
+from espdl_hil.espdl import Array, Graph, Node, Shape, load_graph
 from espdl_hil.operators import OPERATORS, NodeProblem, check_graph
 from espdl_hil.operators.node import BoundNode, allocated, bind, stored_operands
 from espdl_hil.targets import TARGETS
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from espdl_hil.espdl import Array, Node, Shape
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.saturation import LaneLog
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.detour import MoreChannels, Steps
-from espdl_hil.operators.kernel import copier
+from espdl_hil.operators.detour import Detour, MoreChannels, Steps
+from espdl_hil.operators.kernel import Kernel, copier
 from espdl_hil.operators.numeric import (
     quantized,
     rounder,
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.detour import Detour
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
     from espdl_hil.targets import Target
 

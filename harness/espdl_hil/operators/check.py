@@ -13,7 +13,7 @@ from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.operators.inference import place, refusal, shortened, try_shapes
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
-from espdl_hil.operators.signature import WIDTHS
+from espdl_hil.operators.signature import WIDTHS, Operator, Role
 from espdl_hil.operators.sizes import activation_bytes, node_work, prepared_bytes
 from espdl_hil.targets import TARGETS
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from espdl_hil.espdl.graph import Array, Graph, Node, Shape, TensorInfo
-    from espdl_hil.operators.signature import Operator, Role
 
 MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
 # Bounds on what a damaged length can ask for. PSRAM is 32 MiB at most and ESP-DL reuses it; a

@@ -11,7 +11,7 @@ import numpy as np
 
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.detour import Repeated
-from espdl_hil.operators.kernel import storer
+from espdl_hil.operators.kernel import Kernel, storer
 from espdl_hil.operators.numeric import limits, quantized
 from espdl_hil.operators.signature import TENSOR, Operator
 from espdl_hil.operators.tables import lookup, tabulate
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
@@ -123,8 +122,7 @@ def build_pow(bound: BoundNode) -> Kernel:
 
 def power(base: Array, exponent: Array) -> Array:
     """``powf``: float32 in and out, correctly rounded."""
-    result: Array = np.power(base.astype(np.float64), exponent).astype(np.float32)
-    return result
+    return np.power(base.astype(np.float64), exponent).astype(np.float32)
 
 
 def build_mod(bound: BoundNode) -> Kernel:
@@ -137,8 +135,7 @@ def build_mod(bound: BoundNode) -> Kernel:
 
 def remainder(dividend: Array, divisor: Array) -> Array:
     """``fmodf`` with 0 for a divisor of 0."""
-    result: Array = np.where(divisor == 0, np.float32(0), np.fmod(dividend, divisor))
-    return result
+    return np.where(divisor == 0, np.float32(0), np.fmod(dividend, divisor))
 
 
 def _mod_rules(placed: PlacedNode) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import copier, gatherer, in_order
+from espdl_hil.operators.kernel import Kernel, copier, gatherer, in_order
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS, Operator, fixed, moves
 from espdl_hil.operators.windows import spatial_rank
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 MAX_PAD_RANK = 4

@@ -11,7 +11,7 @@ import numpy as np
 from espdl_hil.espdl.weights import block_size, unpack_filter, unpack_matrices
 from espdl_hil.operators.accumulate import matrix_kernel, scaled_weights
 from espdl_hil.operators.broadcast import broadcast
-from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.kernel import Kernel, in_order
 from espdl_hil.operators.numeric import limits
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 

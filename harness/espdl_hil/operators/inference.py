@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
-from espdl_hil.espdl.graph import MAX_ELEMENTS, MAX_RANK
+from espdl_hil.espdl.graph import MAX_ELEMENTS, MAX_RANK, Array, Graph, Node, Shape
 from espdl_hil.operators.node import NodeView, PlacedNode
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
@@ -19,7 +19,6 @@ from espdl_hil.targets import TARGETS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from espdl_hil.espdl.graph import Array, Graph, Node, Shape
 
 MAX_REASONS = 100  # of one refusal; a file can hold a wrong node for each 100 bytes
 MAX_REASON_CHARACTERS = 1000  # and each can quote a constant as long as the file

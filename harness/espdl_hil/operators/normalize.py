@@ -151,8 +151,7 @@ def build_lp_normalization(bound: BoundNode) -> Kernel:
             norm = np.sqrt(_unrolled_squares(values, contiguous=axis == rank - 1))
         else:
             norm = np.sqrt((values.astype(np.int64) ** 2).sum(-1).astype(np.float32))
-        inverse: Array = ONE / norm
-        return inverse
+        return ONE / norm
 
     def run() -> None:
         inverse = inverse_norm(x)[..., None]

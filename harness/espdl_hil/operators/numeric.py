@@ -137,8 +137,7 @@ def sequential_sum(values: Array) -> Array:
     Returns:
         float32, shape (...).
     """
-    total: Array = np.add.accumulate(values, axis=-1)[..., -1]
-    return total
+    return np.add.accumulate(values, axis=-1)[..., -1]
 
 
 def sqrt_newton(values: Array) -> Array:
@@ -168,14 +167,12 @@ def sqrt_newton(values: Array) -> Array:
 
 def exp32(values: Array) -> Array:
     """``expf``: float32 in and out, correctly rounded, which numpy's own float32 exp is not."""
-    result: Array = np.exp(values.astype(np.float64)).astype(np.float32)
-    return result
+    return np.exp(values.astype(np.float64)).astype(np.float32)
 
 
 def log32(values: Array) -> Array:
     """``logf``: float32 in and out, correctly rounded."""
-    result: Array = np.log(values.astype(np.float64)).astype(np.float32)
-    return result
+    return np.log(values.astype(np.float64)).astype(np.float32)
 
 
 def sigmoid32(values: Array) -> Array:
@@ -183,8 +180,7 @@ def sigmoid32(values: Array) -> Array:
 
     Matches: ``math::sigmoid``.
     """
-    result: Array = (1.0 / (1.0 + exp32(-values).astype(np.float64))).astype(np.float32)
-    return result
+    return (1.0 / (1.0 + exp32(-values).astype(np.float64))).astype(np.float32)
 
 
 def tanh32(values: Array) -> Array:
@@ -193,5 +189,4 @@ def tanh32(values: Array) -> Array:
     Matches: ``math::tanh``.
     """
     two = np.float32(2)
-    result: Array = two * sigmoid32(two * values) - np.float32(1)
-    return result
+    return two * sigmoid32(two * values) - np.float32(1)

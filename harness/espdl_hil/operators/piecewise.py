@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import storer
+from espdl_hil.operators.kernel import Kernel, storer
 from espdl_hil.operators.numeric import (
     MAX_SCALE_BITS,
     limits,
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
 MAX_PRODUCT_SHIFT = 31

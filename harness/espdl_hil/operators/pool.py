@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.kernel import Kernel, in_order
 from espdl_hil.operators.numeric import finisher, limits
 from espdl_hil.operators.products import fused_rules
 from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, STEP_VISITS, Operator
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.detour import MoreChannels
-from espdl_hil.operators.kernel import gatherer
-from espdl_hil.operators.node import INT32_MAX
+from espdl_hil.operators.kernel import Kernel, gatherer, in_order
+from espdl_hil.operators.node import INT32_MAX, BoundNode, NodeView, PlacedNode
 from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Arithmetic, Operator, fixed
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 ONE = np.float32(1)
 SINGLE = {"pytorch_half_pixel": "half_pixel", "align_corners": "a division by zero"}
@@ -119,15 +117,14 @@ def build_resize(bound: BoundNode) -> Kernel:
 
     Matches: ``Resize::forward_template``, ``base::resize<int8_t>``.
     """
-    mode = bound.text("mode", "nearest")
-    return _nearest(bound) if mode == "nearest" else _linear(bound)
+    return _nearest(bound) if bound.text("mode", "nearest") == "nearest" else _linear(bound)
 
 
 def _scales(bound: BoundNode) -> list[np.float32]:
     """Scale of each spatial axis, float32."""
-    before, after = bound.input().shape[1:-1], bound.out.shape[1:-1]
     if bound.constant_integers(3):
-        return [np.float32(m) / np.float32(n) for n, m in zip(before, after, strict=True)]
+        lengths = zip(bound.input().shape[1:-1], bound.out.shape[1:-1], strict=True)
+        return [np.float32(after) / np.float32(before) for before, after in lengths]
     stored = bound.constant(2)
     assert stored is not None  # the shapes were inferred from it
     return [np.float32(scale) for scale in stored[2:]]
@@ -150,13 +147,7 @@ def _nearest(bound: BoundNode) -> Kernel:
     table = tabulate(
         lambda q: quantized(q.astype(np.float32) * ratio, bound.rounding, q.dtype), source.dtype
     )
-    rescale = lookup(bound.out.array, bound.out.array, table)
-
-    def run() -> None:
-        gather()
-        rescale()
-
-    return run
+    return in_order([gather, lookup(bound.out.array, bound.out.array, table)])
 
 
 def linear_axis(

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.accumulate import settled
-from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.accumulate import Products, settled
+from espdl_hil.operators.kernel import Kernel, in_order
 from espdl_hil.operators.numeric import DOUBLE_EXACT, FLOAT_EXACT, limits
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.accumulate import Products
-    from espdl_hil.operators.kernel import Kernel
 
 MAX_NARROW = 32  # lanes of int8 data; int16 data has wider ones
 NORM_MARGIN = 1.001  # more than float32 loses in a sum of squares

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.kernel import copier
+from espdl_hil.operators.kernel import Kernel, copier
 from espdl_hil.operators.problem import NodeProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 ONE_PICTURE = "(1, W, C) or (1, H, W, C)"

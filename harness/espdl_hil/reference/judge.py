@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.compare import EXACT
+from espdl_hil.compare import EXACT, Tolerance
 from espdl_hil.operators import check_graph
 from espdl_hil.operators.node import BoundNode, Operand, bind, stored_operands
 from espdl_hil.operators.recurrent import GATES
 from espdl_hil.reference.recurrent import recurrent_range
 from espdl_hil.reference.steps import BOUNDS, FLOORS, Range, Step, run_node
-from espdl_hil.targets import TARGETS
+from espdl_hil.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from espdl_hil.compare import Tolerance
     from espdl_hil.espdl import Array, Graph, Node
     from espdl_hil.espdl.graph import Shape
     from espdl_hil.reference.record import Record
-    from espdl_hil.targets import Target
 
 SUMS = ("Conv", "Gemm", "MatMul")
 

@@ -15,14 +15,13 @@ import numpy as np
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators import OPERATORS
 from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, Cell, cell_of
-from espdl_hil.operators.node import Operand
+from espdl_hil.operators.node import BoundNode, Operand
 from espdl_hil.operators.recurrent import GATES
 from espdl_hil.reference.steps import EXACT_FLOAT, Range, U, run_node
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.node import BoundNode
     from espdl_hil.reference.record import Record
 
 Interval: TypeAlias = "tuple[Array, Array]"

@@ -100,8 +100,7 @@ class Step:
         A target that rounds half up adds 0.5 in float32, which is one more operation.
         """
         half_up = self.node.rounding is Rounding.HALF_UP
-        moved: Array = U * (count * np.abs(self.real) + half_up * (np.abs(self.real) + 0.5))
-        return moved
+        return U * (count * np.abs(self.real) + half_up * (np.abs(self.real) + 0.5))
 
 
 Bound: TypeAlias = Callable[[Step], "Array"]
@@ -144,8 +143,7 @@ def _function(step: Step) -> Array:
     unit = 2.0**-step.out.exponent
     argument = np.abs(np.ldexp(step.integers().astype(np.float64), step.source.exponent))
     scale = np.maximum(1.0, argument) if step.node.op_type in ("Swish", "HardSwish") else 1.0
-    moved: Array = step.steps(LIBRARY + 2) + (LIBRARY + 3) * U * unit * scale
-    return moved
+    return step.steps(LIBRARY + 2) + (LIBRARY + 3) * U * unit * scale
 
 
 def _reduced(step: Step) -> Array:
@@ -158,8 +156,7 @@ def _reduced(step: Step) -> Array:
 
 def _softmax(step: Step) -> Array:
     """Exponentials, their sum in index order, a quotient; of float32 results."""
-    moved: Array = (2 * LIBRARY + step.length + 2) * U * np.abs(step.real) + SMALLEST
-    return moved
+    return (2 * LIBRARY + step.length + 2) * U * np.abs(step.real) + SMALLEST
 
 
 def _log_softmax(step: Step) -> Array:
@@ -238,12 +235,9 @@ BOUNDS: dict[str, Bound] = {
     "ReduceProd": _reduced,
     "Resize": _interpolated,
     "Softmax": _softmax,
-    **dict.fromkeys(
-        (
-            *("Elu", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Sigmoid", "Sqrt"),
-            *("Swish", "Tanh"),
-        ),
-        _function,
-    ),
+    **dict.fromkeys(("Elu", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu"), _function),
+    **dict.fromkeys(("Log", "Sigmoid", "Sqrt", "Swish", "Tanh"), _function),
 }
 FLOORS = ("PRelu",)  # int16 kernels shift the product and round down
+ROUNDS_FLOATS = frozenset((*BOUNDS, *FLOORS))
+"""Operators that a chip computes otherwise than in exact integers: rests are kept of them."""
