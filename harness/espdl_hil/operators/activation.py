@@ -71,7 +71,6 @@ def build_relu(bound: BoundNode) -> Kernel:
 
 
 def _function(bound: BoundNode) -> Function:
-    """The float32 function of the node."""
     kind = bound.op_type
     if kind == "HardSigmoid":
         alpha = np.float32(bound.number("alpha", 0.2))

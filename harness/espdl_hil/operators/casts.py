@@ -103,7 +103,6 @@ def _quantize(bound: BoundNode) -> Kernel:
 
 
 def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
-    """QuantizeLinear, DequantizeLinear and RequantizeLinear: the tensors' own exponents count."""
     taken, made = placed.info(0), placed.output()
     both_float = taken.dtype == made.dtype == "float32"
     if both_float and taken.exponents != made.exponents:
@@ -163,7 +162,6 @@ def _steps(
 
 
 def _requantize_flaws(placed: PlacedNode) -> Iterator[str]:
-    """Left shifts that wrap."""
     cast = _vector_cast(placed)
     if cast is None:
         return

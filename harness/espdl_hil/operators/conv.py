@@ -78,7 +78,6 @@ def _conv_shapes(view: NodeView) -> list[Shape]:
 
 
 def _conv_rules(placed: PlacedNode) -> Iterator[str]:
-    """Convolution, depthwise or not."""
     depthwise = placed.integer("group", 1) != 1
     channels = placed.shape_of(1)[-2 if depthwise else -1]
     if depthwise and placed.shape_of(1)[-1] != 1:

@@ -95,7 +95,6 @@ def _div_rules(placed: PlacedNode) -> Iterator[str]:
 
 
 def _single(placed: PlacedNode) -> int | None:
-    """The operand that has one element."""
     # Matches: create_div_lut, which looks for a dividend first
     return next((i for i in (0, 1) if math.prod(placed.shape_of(i)) == 1), None)
 
@@ -139,7 +138,6 @@ def remainder(dividend: Array, divisor: Array) -> Array:
 
 
 def _mod_rules(placed: PlacedNode) -> Iterator[str]:
-    """C-style remainder."""
     yield from broadcast_rules(placed)
     if placed.integer("fmod", 1) != 1:
         yield "fmod is 0, the chip takes the sign of the dividend as fmod 1 does"

@@ -53,7 +53,6 @@ def _pad_shapes(view: NodeView) -> list[Shape]:
 
 
 def _pad_rules(placed: PlacedNode) -> Iterator[str]:
-    """Constant, edge and reflect padding."""
     mode = placed.text("mode", "constant")
     if mode not in PAD_MODES:
         yield f"mode {mode!r}, ESP-DL has {', '.join(PAD_MODES)}"

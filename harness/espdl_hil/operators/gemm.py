@@ -52,7 +52,6 @@ def _gemm_shapes(view: NodeView) -> list[Shape]:
 
 
 def _gemm_rules(placed: PlacedNode) -> Iterator[str]:
-    """Fully connected layer."""
     channels = placed.shape_of(1)[-1]
     for name in ("transA", "transB"):
         if placed.integer(name, 0) != 0:

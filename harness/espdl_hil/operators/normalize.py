@@ -40,7 +40,6 @@ def _layer_shapes(view: NodeView) -> list[Shape]:
 
 
 def _layer_rules(placed: PlacedNode) -> Iterator[str]:
-    """Normalization over the last axes, with a scale and a bias for each element."""
     axis = placed.axis(placed.integer("axis", -1), len(placed.shape))
     inner = math.prod(placed.shape[axis:])
     for i in range(1, len(placed.node.inputs)):
@@ -124,7 +123,6 @@ def build_rms_normalization(bound: BoundNode) -> Kernel:
 
 
 def _lp_rules(placed: PlacedNode) -> Iterator[str]:
-    """Normalization along one axis."""
     if len(placed.shape):
         placed.axis(placed.integer("axis", -1), len(placed.shape))
     if placed.integer("p", 2) not in (1, 2):

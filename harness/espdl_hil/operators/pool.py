@@ -41,7 +41,6 @@ def _pool_shapes(view: NodeView) -> list[Shape]:
 
 
 def _pool_rules(placed: PlacedNode) -> Iterator[str]:
-    """AveragePool and MaxPool."""
     yield from one_picture_rules(placed)
     yield from fused_rules(placed)
     spatial = spatial_rank(placed)

@@ -47,7 +47,6 @@ def _recurrent_shapes(view: NodeView) -> list[Shape]:
 
 
 def _recurrent_rules(placed: PlacedNode) -> Iterator[str]:
-    """GRU and LSTM, one sequence at a time."""
     gates, kind = GATES[placed.op_type], placed.op_type
     hidden, (frames, directions, batch, _) = placed.integer("hidden_size"), placed.results[0]
     if placed.integer("layout", 0) not in (0, 1):

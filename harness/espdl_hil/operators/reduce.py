@@ -48,7 +48,6 @@ def _reduce_shapes(view: NodeView) -> list[Shape]:
 
 
 def _reduce_rules(placed: PlacedNode) -> Iterator[str]:
-    """Reduction over any axes, in at most four loops."""
     axes = reduced_axes(placed)
     if not axes:
         yield "no axis is reduced (noop_with_empty_axes); the chip reduces all of them"

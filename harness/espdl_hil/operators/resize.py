@@ -43,7 +43,6 @@ def _resize_shapes(view: NodeView) -> list[Shape]:
 
 
 def _resize_rules(placed: PlacedNode) -> Iterator[str]:
-    """Nearest and linear resizing of one picture."""
     yield from one_picture_rules(placed)
     if placed.has(1) and placed.info(1).size:
         yield "a region of interest, the chip does not read it"
@@ -121,7 +120,6 @@ def build_resize(bound: BoundNode) -> Kernel:
 
 
 def _scales(bound: BoundNode) -> list[np.float32]:
-    """Scale of each spatial axis, float32."""
     if bound.constant_integers(3):
         lengths = zip(bound.input().shape[1:-1], bound.out.shape[1:-1], strict=True)
         return [np.float32(after) / np.float32(before) for before, after in lengths]

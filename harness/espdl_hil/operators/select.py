@@ -75,7 +75,6 @@ def _slice_shapes(view: NodeView) -> list[Shape]:
 
 
 def _slice_rules(placed: PlacedNode) -> Iterator[str]:
-    """Slice, with the chip's own reading of negative numbers."""
     starts, ends, axes, steps = (placed.constant(i) for i in range(1, 5))
     dtypes = {values.dtype for values in (starts, ends, axes, steps) if values is not None}
     if len(dtypes) != 1:
@@ -130,7 +129,6 @@ def _gather_shapes(view: NodeView) -> list[Shape]:
 
 
 def _gather_rules(placed: PlacedNode) -> Iterator[str]:
-    """Indices are taken as they are."""
     axis = placed.axis(placed.integer("axis", 0), len(placed.shape))
     indices = placed.constant(1)
     if indices is not None and len(indices):
@@ -216,7 +214,6 @@ def build_reverse_sequence(bound: BoundNode) -> Kernel:
 
 
 def _scatter_nd_rules(placed: PlacedNode) -> Iterator[str]:
-    """Updates of whole slices at constant places."""
     if placed.text("reduction", "none") not in COMBINATIONS:
         yield f"reduction {placed.text('reduction')!r}, ESP-DL has {', '.join(COMBINATIONS)}"
     indices, where = placed.constant(1), placed.shape_of(1)

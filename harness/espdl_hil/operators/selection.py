@@ -1,4 +1,4 @@
-"""Which code of a chip computes each node where its size decides, and ways around wrong code."""
+"""Which code of a chip computes each node: by its size, how exactly, and ways around wrong code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from espdl_hil.operators.inference import infer_shapes, place
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
+from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from espdl_hil.espdl.graph import Graph, Shape
+    from espdl_hil.espdl.graph import Graph, Node, Shape
     from espdl_hil.operators.detour import Detour
 
 
@@ -61,3 +62,24 @@ def find_detours(graph: Graph, target: str) -> dict[str, Detour]:
             if detour is not None:
                 found[node.name] = detour
     return found
+
+
+def float_step_lsb(node: Node, target: str) -> int:
+    """LSB by which firmware built with -ffast-math may differ at the output of *node*.
+
+    Args:
+        node: Of a graph that `check_graph` accepts.
+        target: The chip.
+
+    Returns:
+        0 for integer kernels, which are exact. The bound is of the node alone, given its inputs.
+    """
+    width, mode = node.attributes.get("quant_type"), node.attributes.get("mode")
+    # float steps are portable code, the same on a chip that runs nothing else
+    chip = target if TARGETS[target].simd else DEVKIT_TARGETS[0]
+    found = (
+        kind.float_step_lsb
+        for kind in OPERATORS[node.op_type].arithmetic
+        if width in kind.widths and chip in kind.targets and kind.mode in ("", mode)
+    )
+    return next(found, 0)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def _softmax_rules(placed: PlacedNode) -> Iterator[str]:
-    """Softmax and LogSoftmax along one axis."""
     rank = len(placed.shape)
     if rank:
         placed.axis(placed.integer("axis", -1), rank)
