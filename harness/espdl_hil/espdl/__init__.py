@@ -18,7 +18,6 @@ from espdl_hil.espdl.graph import (
 from espdl_hil.espdl.patch import patch_initializer
 from espdl_hil.espdl.reader import DTYPES, load_graph
 from espdl_hil.espdl.weights import (
-    filter_shape,
     pack_filter,
     pack_matrices,
     unpack_filter,
@@ -37,7 +36,6 @@ __all__ = [
     "Span",
     "Tensor",
     "TensorInfo",
-    "filter_shape",
     "load_graph",
     "pack_filter",
     "pack_matrices",

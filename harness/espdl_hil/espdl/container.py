@@ -73,52 +73,35 @@ def read_edl(data: bytes, *, label: str, key: bytes | None = None) -> Edl:
     """
     header_bytes = EDL_HEADER_BYTES.get(data[:4])
     if header_bytes is None:
-        raise ArtifactError(
-            f"expected magic EDL1 or EDL2, found {data[:4]!r}",
-            path=label,
-            offset=0,
-            hint="Git LFS pointers and .onnx files are not models; export one with esp-ppq",
-        )
+        hint = "Git LFS pointers and .onnx files are not models; export one with esp-ppq"
+        raise _damage(label, 0, f"expected magic EDL1 or EDL2, found {data[:4]!r}", hint)
     if len(data) < header_bytes:
-        raise ArtifactError(
-            f"the header needs {header_bytes} bytes, the file has {len(data)}",
-            path=label,
-            offset=len(data),
-        )
+        message = f"the header needs {header_bytes} bytes, the file has {len(data)}"
+        raise _damage(label, len(data), message)
     mode, size = struct.unpack_from("<II", data, 4)
     if mode not in (0, 1):
-        raise ArtifactError(
-            f"encryption mode {mode}, expected 0 (plain) or 1 (AES)", path=label, offset=4
-        )
-    end = header_bytes + size
-    if end > len(data):
-        raise ArtifactError(
-            f"the header announces {size} bytes of data, the file ends after "
-            f"{len(data) - header_bytes}",
-            path=label,
-            offset=8,
-            hint="the file is cut short: export or copy it again",
-        )
+        raise _damage(label, 4, f"encryption mode {mode}, expected 0 (plain) or 1 (AES)")
+    end, held = header_bytes + size, len(data) - header_bytes
+    if size > held:
+        message = f"the header announces {size} bytes of data, the file ends after {held}"
+        raise _damage(label, 8, message, "the file is cut short: export or copy it again")
     if len(data) - end >= ALIGNMENT or any(data[end:]):
-        raise ArtifactError(
-            f"{len(data) - end} bytes follow the data, expected zero padding to {ALIGNMENT}",
-            path=label,
-            offset=end,
-        )
+        message = f"{len(data) - end} bytes follow the data, expected zero padding to {ALIGNMENT}"
+        raise _damage(label, end, message)
     payload = data[header_bytes:end]
     if mode == 1:
         payload = _decrypt(payload, key, label)
     return Edl(data[:4].decode(), mode == 1, payload, Span(header_bytes, size), len(data))
 
 
+def _damage(label: str, offset: int, message: str, hint: str | None = None) -> ArtifactError:
+    return ArtifactError(message, path=label, offset=offset, hint=hint)
+
+
 def _decrypt(payload: bytes, key: bytes | None, label: str) -> bytes:
     if key is None:
-        raise ArtifactError(
-            "the model is encrypted and no key was given",
-            path=label,
-            offset=4,
-            hint="pass the 128-bit key that the exporter printed, as 32 hex digits",
-        )
+        hint = "pass the 128-bit key that the exporter printed, as 32 hex digits"
+        raise _damage(label, 4, "the model is encrypted and no key was given", hint)
     if len(key) != AES_KEY_BYTES:
         raise ConfigError(f"an AES-128 key has {AES_KEY_BYTES} bytes, this one has {len(key)}")
     try:
@@ -147,106 +130,74 @@ def read_package(data: bytes, *, label: str = "<bytes>") -> tuple[PackageEntry, 
         ArtifactError: Not a package, damaged, or its SHA-256 does not match.
     """
     magic = data[:4]
-    if magic not in PDL_MAGICS:
-        read_header_only = EDL_HEADER_BYTES.get(magic)
-        if read_header_only is None:
-            raise ArtifactError(
-                f"expected magic EDL1, EDL2, PDL1, PDL2 or PDL3, found {magic!r}",
-                path=label,
-                offset=0,
-            )
+    if magic in EDL_HEADER_BYTES:
         return (PackageEntry("", data),)
+    if magic not in PDL_MAGICS:
+        message = f"expected magic EDL1, EDL2, PDL1, PDL2 or PDL3, found {magic!r}"
+        raise _damage(label, 0, message)
     if magic == b"PDL3":
         data = _verify_pdl3(data, label)
     count_at = 56 if magic == b"PDL3" else 4
     first = count_at + 4
     if len(data) < first:
-        raise ArtifactError("the package header is cut short", path=label, offset=len(data))
+        raise _damage(label, len(data), "the package header is cut short")
     count = struct.unpack_from("<I", data, count_at)[0]
     if count * PDL_ENTRY_BYTES > len(data) - first:
-        raise ArtifactError(
-            f"the package announces {count} models, its {len(data)} bytes have no room for them",
-            path=label,
-            offset=count_at,
-        )
+        message = f"announces {count} models, its {len(data)} bytes have no room for them"
+        raise _damage(label, count_at, f"the package {message}")
     entries: list[PackageEntry] = []
     room = len(data)
     for i in range(count):
-        entry = _read_entry(data, magic, first + i * PDL_ENTRY_BYTES, label)
+        position = first + i * PDL_ENTRY_BYTES
+        entry = _read_entry(data, magic, position, label)
         room -= len(entry.name.encode()) + len(entry.data)
         if room < 0:  # each entry is a copy of its bytes
-            raise ArtifactError(
-                f"model {i} of the package lies in others",
-                path=label,
-                offset=first + i * PDL_ENTRY_BYTES,
-            )
+            raise _damage(label, position, f"model {i} of the package lies in others")
         entries.append(entry)
-    names = [entry.name for entry in entries]
-    if len(set(names)) != len(names):
-        raise ArtifactError("two models of the package share a name", path=label, offset=first)
+    if len({entry.name for entry in entries}) != len(entries):
+        raise _damage(label, first, "two models of the package share a name")
     return tuple(entries)
 
 
 def _verify_pdl3(data: bytes, label: str) -> bytes:
     if len(data) < 60:
-        raise ArtifactError("the package header is cut short", path=label, offset=len(data))
+        raise _damage(label, len(data), "the package header is cut short")
     size = struct.unpack_from("<I", data, 20)[0]
     if size < 60 or size > len(data):
-        raise ArtifactError(
-            f"the package announces {size} bytes, the file has {len(data)}", path=label, offset=20
-        )
+        message = f"the package announces {size} bytes, the file has {len(data)}"
+        raise _damage(label, 20, message)
     data = data[:size]
     if _pdl3_hash(data) != data[PDL3_HASH]:
-        raise ArtifactError(
-            "the SHA-256 of the package does not match its bytes",
-            path=label,
-            offset=PDL3_HASH.start,
-            hint="the package was damaged after it was written: pack or flash it again",
-        )
+        message = "the SHA-256 of the package does not match its bytes"
+        hint = "the package was damaged after it was written: pack or flash it again"
+        raise _damage(label, PDL3_HASH.start, message, hint)
     return data
 
 
 def _pdl3_hash(data: bytes) -> bytes:
-    digest = hashlib.sha256(data[: PDL3_HASH.start])
-    digest.update(bytes(32))
-    digest.update(data[PDL3_HASH.stop :])
-    return digest.digest()
+    return hashlib.sha256(data[: PDL3_HASH.start] + bytes(32) + data[PDL3_HASH.stop :]).digest()
 
 
 def _read_entry(data: bytes, magic: bytes, position: int, label: str) -> PackageEntry:
     data_at, name_at, name_bytes = struct.unpack_from("<III", data, position)
     if name_at + name_bytes > len(data):
-        raise ArtifactError(
-            "the name of a model lies outside the package", path=label, offset=position + 4
-        )
+        raise _damage(label, position + 4, "the name of a model lies outside the package")
     try:
         name = data[name_at : name_at + name_bytes].decode()
     except UnicodeDecodeError:
-        raise ArtifactError(
-            "the name of a model is not UTF-8 text", path=label, offset=name_at
-        ) from None
-    expected = b"EDL1" if magic == b"PDL1" else b"EDL2"
-    if data[data_at : data_at + 4] != expected or data_at + 16 > len(data):
-        raise ArtifactError(
-            f"model {name!r} should start at byte {data_at} with {expected.decode()}, "
-            f"found {data[data_at : data_at + 4]!r}",
-            path=label,
-            offset=position,
-        )
+        raise _damage(label, name_at, "the name of a model is not UTF-8 text") from None
+    expected, found = b"EDL1" if magic == b"PDL1" else b"EDL2", data[data_at : data_at + 4]
+    if found != expected or data_at + 16 > len(data):
+        message = f"should start at byte {data_at} with {expected.decode()}, found {found!r}"
+        raise _damage(label, position, f"model {name!r} {message}")
     if magic != b"PDL1" and data_at % ALIGNMENT:
-        raise ArtifactError(
-            f"model {name!r} starts at byte {data_at}, expected a multiple of {ALIGNMENT}",
-            path=label,
-            offset=position,
-        )
+        message = f"starts at byte {data_at}, expected a multiple of {ALIGNMENT}"
+        raise _damage(label, position, f"model {name!r} {message}")
     size = struct.unpack_from("<I", data, data_at + 8)[0]
     end = data_at + EDL_HEADER_BYTES[expected] + size
     if end > len(data):
-        raise ArtifactError(
-            f"model {name!r} announces {size} bytes of data, the package ends before",
-            path=label,
-            offset=data_at + 8,
-        )
+        message = f"model {name!r} announces {size} bytes of data, the package ends before"
+        raise _damage(label, data_at + 8, message)
     return PackageEntry(name, data[data_at:end])
 
 

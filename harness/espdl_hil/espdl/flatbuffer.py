@@ -111,10 +111,10 @@ class Table:
         owner: The table that refers to it; None when *what* says enough.
     """
 
-    __slots__ = ("_buffer", "_fields", "_owner", "_position", "_what")
+    __slots__ = ("_fields", "_owner", "_position", "_what", "buffer")
 
     def __init__(self, buffer: Buffer, position: int, what: str, owner: Table | None) -> None:
-        self._buffer = buffer
+        self.buffer = buffer
         self._position = position
         self._what = what
         self._owner = owner
@@ -132,7 +132,7 @@ class Table:
 
     def fail(self, message: str) -> NoReturn:
         """Raise `ArtifactError` for this table."""
-        self._buffer.fail(f"{self.name}: {message}", self._position)
+        self.buffer.fail(f"{self.name}: {message}", self._position)
 
     def _field(self, slot: int, size: int) -> int:
         """Position of a field of *size* bytes; 0 when it is absent."""
@@ -148,41 +148,41 @@ class Table:
         """An integer field or one-integer struct; *kind* is a letter of the `struct` module."""
         code = _NUMBERS[kind]
         position = self._field(slot, code.size)
-        return int(code.unpack_from(self._buffer.data, position)[0]) if position else default
+        return int(code.unpack_from(self.buffer.data, position)[0]) if position else default
 
     def real(self, slot: int) -> float:
         """A float32 field or struct; 0.0 when absent."""
         position = self._field(slot, 4)
-        return float(_NUMBERS["f"].unpack_from(self._buffer.data, position)[0]) if position else 0.0
+        return float(_NUMBERS["f"].unpack_from(self.buffer.data, position)[0]) if position else 0.0
 
     def string(self, slot: int, what: str) -> str:
         """A string field; empty when absent."""
         position = self._field(slot, 4)
-        return self._string(self._buffer.follow(position, what, self), what) if position else ""
+        return self._string(self.buffer.follow(position, what, self), what) if position else ""
 
     def _string(self, position: int, what: str) -> str:
-        size = _U32(self._buffer.data, position)[0]
-        self._buffer.take(position + 4, size, what, self)
+        size = _U32(self.buffer.data, position)[0]
+        self.buffer.take(position + 4, size, what, self)
         try:
-            return self._buffer.data[position + 4 : position + 4 + size].decode()
+            return self.buffer.data[position + 4 : position + 4 + size].decode()
         except UnicodeDecodeError:
-            self._buffer.fail(f"{_name(what, self)} is not UTF-8 text", position)
+            self.buffer.fail(f"{_name(what, self)} is not UTF-8 text", position)
 
     def table(self, slot: int, what: str) -> Table | None:
         """A table field; None when absent."""
         position = self._field(slot, 4)
         if not position:
             return None
-        return Table(self._buffer, self._buffer.follow(position, what, self), what, self)
+        return Table(self.buffer, self.buffer.follow(position, what, self), what, self)
 
     def _vector(self, slot: int, itemsize: int, what: str) -> tuple[int, int]:
         """First element and length of a vector, all inside; nothing when absent."""
         position = self._field(slot, 4)
         if not position:
             return 0, 0
-        position = self._buffer.follow(position, what, self)
-        count = _U32(self._buffer.data, position)[0]
-        self._buffer.take(position + 4, count * itemsize, what, self)
+        position = self.buffer.follow(position, what, self)
+        count = _U32(self.buffer.data, position)[0]
+        self.buffer.take(position + 4, count * itemsize, what, self)
         return position + 4, count
 
     def tables(self, slot: int, what: str, *, of_owner: bool = True) -> list[Table]:
@@ -194,7 +194,7 @@ class Table:
             of_owner: Messages say whose element it is.
         """
         first, count = self._vector(slot, 4, what)
-        buffer, owner = self._buffer, self if of_owner else None
+        buffer, owner = self.buffer, self if of_owner else None
         return [
             Table(buffer, buffer.follow(first + 4 * i, what, self), f"{what} {i}", owner)
             for i in range(count)
@@ -203,20 +203,20 @@ class Table:
     def strings(self, slot: int, what: str) -> tuple[str, ...]:
         """A vector of strings."""
         first, count = self._vector(slot, 4, what)
-        follow = self._buffer.follow
+        follow = self.buffer.follow
         return tuple(self._string(follow(first + 4 * i, what, self), what) for i in range(count))
 
     def integers(self, slot: int, what: str) -> tuple[int, ...]:
         """A vector of int64."""
         first, count = self._vector(slot, 8, what)
-        return struct.unpack_from(f"<{count}q", self._buffer.data, first)
+        return struct.unpack_from(f"<{count}q", self.buffer.data, first)
 
     def numbers(
         self, slot: int, dtype: str, what: str
     ) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
         """A vector of numbers, read-only; *dtype* as NumPy spells it, such as ``<f4``."""
         first, count = self._vector(slot, np.dtype(dtype).itemsize, what)
-        return np.frombuffer(self._buffer.data, dtype, count, first)
+        return np.frombuffer(self.buffer.data, dtype, count, first)
 
     def blob(self, slot: int, itemsize: int, what: str) -> tuple[int, int]:
         """Position in the buffer and size in bytes of a vector of structs; size 0 when absent."""

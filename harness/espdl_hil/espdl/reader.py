@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +17,16 @@ from espdl_hil.espdl.flatbuffer import Buffer, Table
 from espdl_hil.espdl.graph import (
     MAX_ELEMENTS,
     MAX_RANK,
+    Array,
+    Attribute,
     Graph,
     Header,
     Node,
+    Shape,
     Span,
     Tensor,
     TensorInfo,
 )
-
-if TYPE_CHECKING:
-    from espdl_hil.espdl.graph import Array, Attribute, Shape
 
 MAX_EXPONENT = 256  # beyond any scale that float32 can express
 TENSOR_TYPE = 1  # of the union TypeInfoValue
@@ -51,17 +51,10 @@ DTYPES: dict[int, np.dtype[Any]] = {
 # Where a tensor without raw data keeps its elements: slot and stored type, by data type.
 TYPED_DATA = {
     1: (2, "<f4"),
-    2: (3, "<i4"),
-    3: (3, "<i4"),
-    4: (3, "<i4"),
-    5: (3, "<i4"),
-    6: (3, "<i4"),
+    **dict.fromkeys((2, 3, 4, 5, 6, 9, 10), (3, "<i4")),
     7: (5, "<i8"),
-    9: (3, "<i4"),
-    10: (3, "<i4"),
     11: (11, "<f8"),
-    12: (12, "<u8"),
-    13: (12, "<u8"),
+    **dict.fromkeys((12, 13), (12, "<u8")),
 }
 
 
@@ -120,13 +113,12 @@ def read_graph(edl: Edl, *, path: str) -> Graph:
     table = root.table(7, "graph")
     if table is None:
         root.fail("there is no graph")
-    reader = _GraphReader(buffer)
-    nodes = tuple(reader.node(t) for t in table.tables(0, "node", of_owner=False))
-    initializers = reader.initializers(table)
-    outputs = reader.value_infos(table, 5, "graph output")
-    inputs = reader.value_infos(table, 4, "graph input")
+    nodes = tuple(_node(t) for t in table.tables(0, "node", of_owner=False))
+    initializers = _initializers(table)
+    outputs = _value_infos(table, 5, "graph output")
+    inputs = _value_infos(table, 4, "graph input")
     inputs = tuple(info for info in inputs if info.name not in initializers)
-    described = reader.value_infos(table, 6, "value info")
+    described = _value_infos(table, 6, "value info")
     value_info = {info.name: info for info in (*described, *inputs, *outputs) if info.name}
     graph = Graph(
         name=table.string(1, "name"),
@@ -135,8 +127,8 @@ def read_graph(edl: Edl, *, path: str) -> Graph:
         nodes=nodes,
         initializers=initializers,
         value_info=value_info,
-        test_inputs=reader.test_values(table, 8, "test input"),
-        test_outputs=reader.test_values(table, 9, "test output"),
+        test_inputs=_test_values(table, 8, "test input"),
+        test_outputs=_test_values(table, 9, "test output"),
         metadata={t.string(0, "key"): t.string(1, "value") for t in root.tables(8, "metadata")},
         header=_header(edl, root),
         path=path,
@@ -159,139 +151,140 @@ def _header(edl: Edl, root: Table) -> Header:
     )
 
 
-class _GraphReader:
-    """Reads the tables of one buffer."""
+def _node(table: Table) -> Node:
+    name, op_type = table.string(2, "name"), table.string(3, "operator")
+    if not name or not op_type:
+        table.fail("a node needs a name and an operator")
+    table.call(name)
+    attributes: dict[str, Attribute] = {}
+    for entry in table.tables(5, "attribute"):
+        attribute = entry.string(0, "name")
+        if attribute in attributes:
+            entry.fail(f"a second attribute is named {attribute!r}")
+        attributes[attribute] = _attribute(entry)
+    return Node(name, op_type, table.strings(0, "input"), table.strings(1, "output"), attributes)
 
-    def __init__(self, buffer: Buffer) -> None:
-        self._buffer = buffer
 
-    def node(self, table: Table) -> Node:
-        name, op_type = table.string(2, "name"), table.string(3, "operator")
-        if not name or not op_type:
-            table.fail("a node needs a name and an operator")
-        table.call(name)
-        attributes: dict[str, Attribute] = {}
-        for entry in table.tables(5, "attribute"):
-            attribute = entry.string(0, "name")
-            if attribute in attributes:
-                entry.fail(f"a second attribute is named {attribute!r}")
-            attributes[attribute] = self._attribute(entry)
-        return Node(
-            name, op_type, table.strings(0, "input"), table.strings(1, "output"), attributes
-        )
-
-    def _attribute(self, table: Table) -> Attribute:
-        kind = table.number(3, "i")
-        if kind == 1:
-            return table.real(4)
-        if kind == 2:
-            return table.number(5, "q")
-        if kind == 3:
-            return self._text(table)
-        if kind == 4:
-            tensor = table.table(7, "tensor")
-            if tensor is None:
-                table.fail("there is no tensor")
-            return self.tensor(tensor)
-        if kind == 6:
-            return tuple(table.numbers(10, "<f4", "floats").tolist())
-        if kind == 7:
-            return table.integers(11, "ints")
-        if kind == 8:
-            return table.strings(12, "strings")
-        return table.fail(
-            f"attribute type {kind}, expected a number, text, a list of them or a tensor"
-        )
-
-    def _text(self, table: Table) -> str:
-        position, size = table.blob(6, 1, "text")
-        try:
-            return self._buffer.data[position : position + size].decode()
-        except UnicodeDecodeError:
-            table.fail("the text is not UTF-8")
-
-    def initializers(self, graph: Table) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for table in graph.tables(2, "initializer", of_owner=False):
-            tensor = self.tensor(table)
-            if tensor.info.name in found or not tensor.info.name:
-                table.fail("a constant needs a name of its own")
-            found[tensor.info.name] = tensor
-        return found
-
-    def tensor(self, table: Table) -> Tensor:
-        name = table.string(6, "name")
-        table.call(name)
-        kind = table.number(1, "i")
-        dtype = self._dtype(table, kind)
-        shape = self._shape(table, table.integers(0, "dims"))
-        info = TensorInfo(name, dtype, shape, self._exponents(table, 13))
-        if table.number(10, "i") != 0:
-            table.fail("the data is in another file, which ESP-DL cannot load")
-        raw, span = self._elements(table, kind, info)
-        return Tensor(info, raw, span, table.string(7, "doc string").removeprefix(LAYOUT_PREFIX))
-
-    def _elements(self, table: Table, kind: int, info: TensorInfo) -> tuple[Array, Span | None]:
-        position, size = table.blob(8, BLOCK_BYTES, "raw data")
-        if size:
-            if not info.nbytes <= size < info.nbytes + BLOCK_BYTES:
-                table.fail(
-                    f"{size} bytes of raw data, shape {info.shape} of {info.dtype} needs "
-                    f"{info.nbytes} padded to {BLOCK_BYTES}"
-                )
-            raw = np.frombuffer(self._buffer.data, info.dtype, info.size, position)
-            if info.dtype.kind == "b" and np.any(raw.view(np.uint8) > 1):
-                table.fail("a boolean is neither 0 nor 1")
-            return raw, Span(self._buffer.base + position, info.nbytes)
-        slot, stored = TYPED_DATA[kind]
-        values = table.numbers(slot, stored, "values")
-        if values.size != info.size:
-            table.fail(f"{values.size} values, shape {info.shape} needs {info.size}")
-        converted = values.astype(info.dtype)
-        converted.flags.writeable = False
-        return converted, None
-
-    def test_values(self, graph: Table, slot: int, what: str) -> dict[str, Array]:
-        tensors = (self.tensor(table) for table in graph.tables(slot, what, of_owner=False))
-        return {tensor.info.name: tensor.array for tensor in tensors}
-
-    def value_infos(self, graph: Table, slot: int, what: str) -> tuple[TensorInfo, ...]:
-        return tuple(self._value_info(t) for t in graph.tables(slot, what, of_owner=False))
-
-    def _value_info(self, table: Table) -> TensorInfo:
-        name = table.string(0, "name")
-        table.call(name)
-        type_info = table.table(1, "type")
-        if type_info is None or type_info.number(0, "B") != TENSOR_TYPE:
-            table.fail("it is not a tensor")
-        tensor = type_info.table(1, "tensor type")
+def _attribute(table: Table) -> Attribute:
+    kind = table.number(3, "i")
+    if kind == 1:
+        return table.real(4)
+    if kind == 2:
+        return table.number(5, "q")
+    if kind == 3:
+        return _text(table)
+    if kind == 4:
+        tensor = table.table(7, "tensor")
         if tensor is None:
-            table.fail("it has no tensor type")
-        dtype = self._dtype(table, tensor.number(0, "i"))
-        listed = tensor.table(1, "shape")
-        dims = () if listed is None else tuple(map(_dimension, listed.tables(0, "dimension")))
-        return TensorInfo(name, dtype, self._shape(table, dims, -1), self._exponents(table, 3))
+            table.fail("there is no tensor")
+        return _tensor(tensor)
+    if kind == 6:
+        return tuple(table.numbers(10, "<f4", "floats").tolist())
+    if kind == 7:
+        return table.integers(11, "ints")
+    if kind == 8:
+        return table.strings(12, "strings")
+    return table.fail(f"attribute type {kind}, expected a number, text, a list of them or a tensor")
 
-    def _dtype(self, table: Table, kind: int) -> np.dtype[Any]:
-        dtype = DTYPES.get(kind)
-        if dtype is None:
-            table.fail(f"element type {kind} is not a number")
-        return dtype
 
-    def _shape(self, table: Table, shape: Shape, low: int = 0) -> Shape:
-        if len(shape) > MAX_RANK:
-            table.fail(f"{len(shape)} dimensions, expected {MAX_RANK} or fewer")
-        # lengths beside a 0 count too: NumPy multiplies them in 64 bits, and they wrap
-        held = math.prod(dim for dim in shape if dim > 0)
-        if any(dim < low for dim in shape) or held > MAX_ELEMENTS:
-            table.fail(f"impossible shape {shape}")
-        return shape
+def _text(table: Table) -> str:
+    position, size = table.blob(6, 1, "text")
+    try:
+        return table.buffer.data[position : position + size].decode()
+    except UnicodeDecodeError:
+        table.fail("the text is not UTF-8")
 
-    def _exponents(self, table: Table, slot: int) -> tuple[int, ...]:
-        exponents = table.integers(slot, "exponents")
-        if any(abs(e) > MAX_EXPONENT for e in exponents):
-            table.fail(f"an exponent is outside +-{MAX_EXPONENT}")
-        return exponents or (0,)
+
+def _initializers(graph: Table) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for table in graph.tables(2, "initializer", of_owner=False):
+        tensor = _tensor(table)
+        if tensor.info.name in found or not tensor.info.name:
+            table.fail("a constant needs a name of its own")
+        found[tensor.info.name] = tensor
+    return found
+
+
+def _tensor(table: Table) -> Tensor:
+    name = table.string(6, "name")
+    table.call(name)
+    kind = table.number(1, "i")
+    dtype = _dtype(table, kind)
+    shape = _shape(table, table.integers(0, "dims"))
+    info = TensorInfo(name, dtype, shape, _exponents(table, 13))
+    if table.number(10, "i") != 0:
+        table.fail("the data is in another file, which ESP-DL cannot load")
+    raw, span = _elements(table, kind, info)
+    return Tensor(info, raw, span, table.string(7, "doc string").removeprefix(LAYOUT_PREFIX))
+
+
+def _elements(table: Table, kind: int, info: TensorInfo) -> tuple[Array, Span | None]:
+    position, size = table.blob(8, BLOCK_BYTES, "raw data")
+    if size:
+        if not info.nbytes <= size < info.nbytes + BLOCK_BYTES:
+            table.fail(
+                f"{size} bytes of raw data, shape {info.shape} of {info.dtype} needs "
+                f"{info.nbytes} padded to {BLOCK_BYTES}"
+            )
+        raw = np.frombuffer(table.buffer.data, info.dtype, info.size, position)
+        if info.dtype.kind == "b" and np.any(raw.view(np.uint8) > 1):
+            table.fail("a boolean is neither 0 nor 1")
+        return raw, Span(table.buffer.base + position, info.nbytes)
+    slot, stored = TYPED_DATA[kind]
+    values = table.numbers(slot, stored, "values")
+    if values.size != info.size:
+        table.fail(f"{values.size} values, shape {info.shape} needs {info.size}")
+    converted = values.astype(info.dtype)
+    converted.flags.writeable = False
+    return converted, None
+
+
+def _test_values(graph: Table, slot: int, what: str) -> dict[str, Array]:
+    tensors = (_tensor(table) for table in graph.tables(slot, what, of_owner=False))
+    return {tensor.info.name: tensor.array for tensor in tensors}
+
+
+def _value_infos(graph: Table, slot: int, what: str) -> tuple[TensorInfo, ...]:
+    return tuple(_value_info(t) for t in graph.tables(slot, what, of_owner=False))
+
+
+def _value_info(table: Table) -> TensorInfo:
+    name = table.string(0, "name")
+    table.call(name)
+    type_info = table.table(1, "type")
+    if type_info is None or type_info.number(0, "B") != TENSOR_TYPE:
+        table.fail("it is not a tensor")
+    tensor = type_info.table(1, "tensor type")
+    if tensor is None:
+        table.fail("it has no tensor type")
+    dtype = _dtype(table, tensor.number(0, "i"))
+    listed = tensor.table(1, "shape")
+    dims = () if listed is None else tuple(map(_dimension, listed.tables(0, "dimension")))
+    return TensorInfo(name, dtype, _shape(table, dims, -1), _exponents(table, 3))
+
+
+def _dtype(table: Table, kind: int) -> np.dtype[Any]:
+    dtype = DTYPES.get(kind)
+    if dtype is None:
+        table.fail(f"element type {kind} is not a number")
+    return dtype
+
+
+def _shape(table: Table, shape: Shape, low: int = 0) -> Shape:
+    if len(shape) > MAX_RANK:
+        table.fail(f"{len(shape)} dimensions, expected {MAX_RANK} or fewer")
+    # lengths beside a 0 count too: NumPy multiplies them in 64 bits, and they wrap
+    held = math.prod(dim for dim in shape if dim > 0)
+    if any(dim < low for dim in shape) or held > MAX_ELEMENTS:
+        table.fail(f"impossible shape {shape}")
+    return shape
+
+
+def _exponents(table: Table, slot: int) -> tuple[int, ...]:
+    exponents = table.integers(slot, "exponents")
+    if any(abs(e) > MAX_EXPONENT for e in exponents):
+        table.fail(f"an exponent is outside +-{MAX_EXPONENT}")
+    return exponents or (0,)
 
 
 def _dimension(table: Table) -> int:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
-from espdl_hil.espdl import Graph, TensorInfo, load_graph
+from espdl_hil.espdl import Array, Graph, Node, Shape, load_graph
 from espdl_hil.operators import OPERATORS, NodeProblem, check_graph
-from espdl_hil.operators.node import BoundNode, Operand
+from espdl_hil.operators.node import BoundNode, allocated, bind, stored_operands
 from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from espdl_hil.espdl import Array, Node, Shape
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.saturation import LaneLog
 
@@ -83,48 +83,26 @@ class Execution:
         uniform: Collection[str] = (),
     ) -> None:
         self._graph = graph
-        self._uniform = frozenset(uniform)
-        self._target = TARGETS[target]
         self._resets: list[Kernel] = []
         self._lanes: list[LaneLog] = []
         self._nodes: list[Node] = []
         self._kernels: list[Kernel] = []
-        self._operands = {
-            name: Operand(name, tensor.array, tensor.info.exponents, tensor)
-            for name, tensor in graph.initializers.items()
-        }
+        self._operands = stored_operands(graph)
         for info in graph.inputs:
-            self._operands[info.name] = self._allocate(info, shapes[info.name])
+            self._operands[info.name] = allocated(info, shapes[info.name])
         self.trace: dict[str, Array] = {}
         constants = graph.constants
         for node in graph.nodes:
-            self._prepare(node, shapes, constants)
+            bound = bind(node, graph, constants, TARGETS[target], shapes, self._operands)
+            self._prepare(replace(bound, uniform=node.name in uniform))
         self._feeds = {info.name: self._operands[info.name].array for info in graph.inputs}
         self._results = {info.name: self._operands[info.name].array for info in graph.outputs}
-        self.inputs = tuple(self._described(info) for info in graph.inputs)
-        self.outputs = tuple(self._described(info) for info in graph.outputs)
+        self.inputs = tuple(replace(info, shape=shapes[info.name]) for info in graph.inputs)
+        self.outputs = tuple(replace(info, shape=shapes[info.name]) for info in graph.outputs)
         self.exponents = {name: operand.exponents for name, operand in self._operands.items()}
 
-    def _allocate(self, info: TensorInfo, shape: Shape) -> Operand:
-        return Operand(info.name, np.zeros(shape, info.dtype), info.exponents)
-
-    def _described(self, info: TensorInfo) -> TensorInfo:
-        return TensorInfo(info.name, info.dtype, self._operands[info.name].shape, info.exponents)
-
-    def _prepare(
-        self, node: Node, shapes: Mapping[str, Shape], constants: Mapping[str, Array]
-    ) -> None:
-        bound = BoundNode(
-            node=node,
-            shapes=tuple(shapes.get(name) for name in node.inputs),
-            constants=constants,
-            target=self._target,
-            inputs=tuple(self._operands.get(name) for name in node.inputs),
-            outputs=tuple(
-                self._allocate(self._graph.value_info[name], shapes[name]) for name in node.outputs
-            ),
-            uniform=node.name in self._uniform,
-        )
+    def _prepare(self, bound: BoundNode) -> None:
+        node = bound.node
         try:
             kernel = OPERATORS[node.op_type].build(bound)
         except NodeProblem as problem:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from espdl_hil.espdl import TensorInfo
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,24 +24,20 @@ def cut_node(graph: Graph, node: Node, tensors: Mapping[str, Array]) -> Graph:
         node: The node.
         tensors: Its inputs and outputs, for the shapes that they have at run time.
     """
-    constants = {*node.inputs, node.attributes.get("lut")} & set(graph.initializers)
+    constants = {*node.inputs, node.attributes.get("lut")}
     sources = activations(graph, node)
     results = [name for name in node.outputs if name in tensors]
-    infos = {name: _sized(graph, name, tensors[name]) for name in (*sources, *results)}
+    infos = {
+        name: replace(graph.value_info[name], shape=tensors[name].shape)
+        for name in (*sources, *results)
+    }
     return replace(
         graph,
         inputs=tuple(infos[name] for name in sources),
         outputs=tuple(infos[name] for name in results),
         nodes=(node,),
-        initializers={
-            name: graph.initializers[name] for name in graph.initializers if name in constants
-        },
+        initializers={n: t for n, t in graph.initializers.items() if n in constants},
         value_info=infos,
         test_inputs={},
         test_outputs={},
     )
-
-
-def _sized(graph: Graph, name: str, tensor: Array) -> TensorInfo:
-    known = graph.value_info[name]
-    return TensorInfo(name, known.dtype, tensor.shape, known.exponents)

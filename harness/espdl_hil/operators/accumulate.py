@@ -125,26 +125,14 @@ def _wrap_limit(dtype: np.dtype[Any]) -> float:
 
 
 def settled(products: Products, sums: Array, channels: Array | slice = slice(None)) -> Array:
-    """Outputs, int64, of finished accumulators.
-
-    Args:
-        products: For shift and limits.
-        sums: int64, last axis the channels.
-        channels: Which channels those are.
-    """
+    """Outputs, int64, of finished accumulators *sums*, int64, whose last axis is *channels*."""
     shift = np.clip(products.shift[channels], LEFTMOST, RIGHTMOST)
     rounded = shift_right_round(sums, shift, products.rounding)
     return rounded.clip(products.lowest, limits(products.out_type)[1])
 
 
 def settle_integers(products: Products, sums: Array, destination: Array) -> None:
-    """The slow way to finish: int64 sums, wrapped where C integers would wrap.
-
-    Args:
-        products: For bias, shift and limits.
-        sums: int64 sums of products, last axis N.
-        destination: The output, same shape.
-    """
+    """The slow way to finish: int64 sums (..., N), wrapped where C integers would wrap."""
     total = sums + products.bias
     if products.accumulators is None and products.out_type.itemsize == 1:
         total = total.astype(np.int32).astype(np.int64)
@@ -152,13 +140,7 @@ def settle_integers(products: Products, sums: Array, destination: Array) -> None
 
 
 def integer_product(products: Products, columns: Array, destination: Array) -> Kernel:
-    """A kernel for sums that no float type holds.
-
-    Args:
-        products: What is multiplied.
-        columns: (M, K) of any integer type, filled before the kernel runs.
-        destination: (M, N) output.
-    """
+    """A kernel for sums that no float type holds: *columns* (M, K) are of any integer type."""
     weights = products.weights.astype(np.int64)
 
     def run() -> None:
@@ -167,21 +149,20 @@ def integer_product(products: Products, columns: Array, destination: Array) -> K
     return run
 
 
-def matrix_kernel(products: Products, rows: Array, destination: Array) -> Kernel:
+def gemm_kernel(
+    scaled: ScaledWeights, rows: Array, columns: Array, sums: Array, destination: Array
+) -> Kernel:
     """A kernel for ``destination = finish(rows @ weights)``.
 
     Args:
-        products: What is multiplied, K x N.
-        rows: (M, K) of the input's type, a view of the input.
-        destination: (M, N) of the output's type, a view of the output.
+        scaled: The weights.
+        rows: View of the input, M x K elements.
+        columns: (M, K + 1) scratch of the matrix's type; its last column holds ones.
+        sums: (M, N) scratch of the matrix's type.
+        destination: (M, N) view of the output.
     """
-    scaled = scaled_weights(products)
-    if scaled is None:
-        return integer_product(products, rows, destination)
-    matrix = scaled.matrix
-    columns = np.ones((len(rows), len(matrix)), matrix.dtype)
-    inner = columns[:, :-1]
-    sums = np.empty((len(rows), matrix.shape[1]), matrix.dtype)
+    matrix, inner = scaled.matrix, columns[:, :-1].reshape(rows.shape)
+    assert np.shares_memory(inner, columns)
     finish = scaled.finish(sums, destination)
 
     def run() -> None:
@@ -190,3 +171,13 @@ def matrix_kernel(products: Products, rows: Array, destination: Array) -> Kernel
         finish()
 
     return run
+
+
+def matrix_kernel(products: Products, rows: Array, destination: Array) -> Kernel:
+    """A kernel for ``destination = finish(rows @ weights)``, (M, K) and (M, N) views of tensors."""
+    scaled = scaled_weights(products)
+    if scaled is None:
+        return integer_product(products, rows, destination)
+    columns = np.ones((len(rows), len(scaled.matrix)), scaled.matrix.dtype)
+    sums = np.empty(destination.shape, scaled.matrix.dtype)
+    return gemm_kernel(scaled, rows, columns, sums, destination)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import storer
+from espdl_hil.operators.kernel import Kernel, storer
 from espdl_hil.operators.numeric import exp32, log32, quantized, sigmoid32, tanh32
 from espdl_hil.operators.signature import C_FLOAT_S16, INTEGER_WIDTHS, SIMD, Arithmetic, Operator
 from espdl_hil.operators.tables import (
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode
 
     Function = Callable[[Array], Array]  # float32 to float32, element by element
@@ -72,7 +71,6 @@ def build_relu(bound: BoundNode) -> Kernel:
 
 
 def _function(bound: BoundNode) -> Function:
-    """The float32 function of the node."""
     kind = bound.op_type
     if kind == "HardSigmoid":
         alpha = np.float32(bound.number("alpha", 0.2))
@@ -90,8 +88,7 @@ def hard_swish(x: Array) -> Array:
     Matches: ``HardSwish::forward_template``.
     """
     wide = x.astype(np.float64)
-    result: Array = (np.clip(0.166667 * wide + 0.5, 0.0, 1.0) * wide).astype(np.float32)
-    return result
+    return (np.clip(0.166667 * wide + 0.5, 0.0, 1.0) * wide).astype(np.float32)
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -144,8 +141,7 @@ def build_lut(bound: BoundNode) -> Kernel:
             up = (rest > half) | ((rest == half) & ((index & 1) == 1))
         else:
             up = rest >= half
-        nearest: Array = stored[index + (up if shift else 0)]
-        return nearest
+        return stored[index + (up if shift else 0)]
 
     return lookup(source, destination, tabulate(entry, source.dtype))
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.operators.detour import MoreChannels, Steps
-from espdl_hil.operators.kernel import copier
+from espdl_hil.operators.detour import Detour, MoreChannels, Steps
+from espdl_hil.operators.kernel import Kernel, copier
 from espdl_hil.operators.numeric import (
     quantized,
     rounder,
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.detour import Detour
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
     from espdl_hil.targets import Target
 
@@ -50,12 +48,9 @@ def build_requantize(bound: BoundNode) -> Kernel:
     if source.is_float:
         return _quantize(bound)
     if destination.is_float:
-        scale = source.scale
-        return partial(np.multiply, x, scale, out=y)
-    coarser = destination.exponent - source.exponent
-    if coarser and _is_vector(bound.target, x.size, x.dtype, y.dtype, coarser):
-        return lookup(x, y, shifted(bound.target, x.dtype, y.dtype, coarser))
-    return lookup(x, y, rescaled(bound.target, x.dtype, y.dtype, coarser))
+        return partial(np.multiply, x, source.scale, out=y)
+    cast = (bound.target, x.dtype, y.dtype, destination.exponent - source.exponent)
+    return lookup(x, y, shifted(*cast) if _is_vector(x.size, *cast) else rescaled(*cast))
 
 
 def rescaled(target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: int) -> Array:
@@ -87,11 +82,11 @@ def shifted(target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: 
 
 
 def _is_vector(
-    target: Target, size: int, taken: np.dtype[Any], made: np.dtype[Any], coarser: int
+    size: int, target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: int
 ) -> bool:
-    """Whether `shifted` computes integers whose exponents differ."""
+    """Whether `shifted` computes that many integers."""
     long_shift = taken == made == np.int16 and -coarser > MAX_LEFT_S16
-    return target.simd and size > SMALL and not long_shift
+    return target.simd and coarser != 0 and size > SMALL and not long_shift
 
 
 def _quantize(bound: BoundNode) -> Kernel:
@@ -108,13 +103,12 @@ def _quantize(bound: BoundNode) -> Kernel:
 
 
 def _requantize_rules(placed: PlacedNode) -> Iterator[str]:
-    """QuantizeLinear, DequantizeLinear and RequantizeLinear: the tensors' own exponents count."""
     taken, made = placed.info(0), placed.output()
     both_float = taken.dtype == made.dtype == "float32"
     if both_float and taken.exponents != made.exponents:
         yield "float to float with different exponents, the chip leaves the output as it was"
 
-    if _is_vector_node(placed) and _leaves_unwritten(placed):
+    if _vector_cast(placed) and _leaves_unwritten(placed):
         yield (
             f"the chip never writes the last {UNWRITTEN} of the {math.prod(placed.shape)} outputs, "
             f"which is 16 n + {UNWRITTEN}; split or pad the tensor (another chunk size or channel "
@@ -129,20 +123,18 @@ def _leaves_unwritten(placed: PlacedNode) -> bool:
 
 def _requantize_detour(placed: PlacedNode) -> Detour | None:
     """Fewer bits at a time; else one channel more, as `UNWRITTEN` is no multiple of 16."""
-    if not _is_vector_node(placed):
+    cast = _vector_cast(placed)
+    if cast is None:
         return None
-    taken, made = placed.info(0), placed.output()
-    steps = _steps(placed.target, taken.dtype, made.dtype, taken.exponent - made.exponent)
-    if steps:
-        exponents = tuple(taken.exponent - sum(steps[: i + 1]) for i in range(len(steps)))
-        return Steps(exponents[:-1])
+    if steps := _steps(*cast):
+        return Steps(tuple(placed.info(0).exponent - sum(steps[:i]) for i in range(1, len(steps))))
     if _leaves_unwritten(placed):
         return MoreChannels(placed.shape[-1] + 1, placed.shape[-1])
     return None
 
 
 def _steps(
-    target: Target, taken: np.dtype[Any], made: np.dtype[Any], finer: int
+    target: Target, taken: np.dtype[Any], made: np.dtype[Any], coarser: int
 ) -> tuple[int, ...]:
     """Bits of each of several left shifts that are right; none if one is, or none would do.
 
@@ -153,10 +145,10 @@ def _steps(
         meant = rescaled(target, source, made, -bits)
         return np.array_equal(shifted(target, source, made, -bits), meant)
 
+    source, finer = taken, -coarser
     if finer < 1 or is_right(taken, finer):
         return ()
     found: list[int] = []
-    source = taken
     while finer:
         if source == made == np.int16 and finer > MAX_LEFT_S16:
             bits = finer  # which C computes
@@ -170,30 +162,27 @@ def _steps(
 
 
 def _requantize_flaws(placed: PlacedNode) -> Iterator[str]:
-    """Left shifts that wrap."""
-    if not _is_vector_node(placed):
+    cast = _vector_cast(placed)
+    if cast is None:
         return
-    taken, made = placed.info(0), placed.output()
-    coarser = made.exponent - taken.exponent
-    wraps = shifted(placed.target, taken.dtype, made.dtype, coarser)
-    meant = rescaled(placed.target, taken.dtype, made.dtype, coarser)
+    wraps, meant = shifted(*cast), rescaled(*cast)
     wrong = np.flatnonzero(wraps != meant)
     if len(wrong):
-        q = every_value(taken.dtype)[wrong[0]]
+        q = every_value(cast[1])[wrong[0]]
         yield (
-            f"the output is {-coarser} bits finer than the input; the chip's shift to the left "
+            f"the output is {-cast[3]} bits finer than the input; the chip's shift to the left "
             f"wraps, {q} becomes {wraps[wrong[0]]} where {meant[wrong[0]]} is meant: calibrate "
             f"both to exponents that are closer, or take {SMALL} elements or fewer at a time"
         )
 
 
-def _is_vector_node(placed: PlacedNode) -> bool:
+def _vector_cast(placed: PlacedNode) -> tuple[Target, np.dtype[Any], np.dtype[Any], int] | None:
+    """What `shifted` is given of the node; None if it does not compute it."""
     taken, made = placed.info(0), placed.output()
-    if "float32" in (taken.dtype, made.dtype) or taken.exponents == made.exponents:
-        return False
-    coarser = made.exponent - taken.exponent
-    size = math.prod(placed.shape)
-    return _is_vector(placed.target, size, taken.dtype, made.dtype, coarser)
+    if "float32" in (taken.dtype, made.dtype):
+        return None
+    cast = (placed.target, taken.dtype, made.dtype, made.exponent - taken.exponent)
+    return cast if _is_vector(math.prod(placed.shape), *cast) else None
 
 
 _UNREAD = fixed("int8", "int16", "float32", optional=True, weight=True)

@@ -27,44 +27,29 @@ SUM_STEP = 2**30  # largest product of two int16
 SUM_LIMIT = 2**39 - 1  # ACCX and XACC have 40 bits
 
 
-@dataclass(frozen=True)
-class GateTable:
-    """A gate function of an integer at the gate exponent, odd around its centre and clamped.
-
-    Attributes:
-        values: float32 of indices 0 to the edge, the last of them for all beyond.
-        centre: 1 for sigmoid, which mirrors to ``1 - y``; 0 for tanh, which mirrors to ``-y``.
-    """
-
-    values: Array
-    centre: np.float32
-
-    def __call__(self, index: Array) -> Array:
-        """The gate, float32.
-
-        Matches: ``SigmoidLUT::get``, ``TanhLUT::get``.
-        """
-        found = self.values[np.minimum(np.abs(index.astype(np.int32)), len(self.values) - 1)]
-        result: Array = np.where(index >= 0, found, self.centre - found)
-        return result
-
-
 def gate_table(
     function: Callable[[Array], Array], exponent: int, edge: np.float32, centre: float
-) -> GateTable:
-    """The table of *function* up to the edge.
+) -> Callable[[Array], Array]:
+    """*function* of integers at the gate exponent: a float32 table, flat beyond its edge.
 
     Args:
         function: ``sigmoid32`` or ``tanh32``.
         exponent: Of the gates' integers.
         edge: Real value where the table ends.
-        centre: See `GateTable`.
+        centre: 1 for sigmoid, which mirrors to ``1 - y``; 0 for tanh, which mirrors to ``-y``.
 
-    Matches: the constructors of ``SigmoidLUT`` and ``TanhLUT``.
+    Matches: ``SigmoidLUT`` and ``TanhLUT``.
     """
     scale = scale_of(exponent)
     last = int(edge / scale) + 1
-    return GateTable(function(np.arange(last + 1).astype(np.float32) * scale), np.float32(centre))
+    values = function(np.arange(last + 1).astype(np.float32) * scale)
+    whole = np.float32(centre)
+
+    def gate(index: Array) -> Array:
+        found = values[np.minimum(np.abs(index.astype(np.int32)), last)]
+        return np.where(index >= 0, found, whole - found)
+
+    return gate
 
 
 @dataclass(frozen=True)
@@ -169,12 +154,7 @@ def _saturating(rows: Array, weights: Array) -> Array:
 
 
 def cell_of(bound: BoundNode, gates: int) -> Cell:
-    """Read the node.
-
-    Args:
-        bound: GRU or LSTM.
-        gates: 3 or 4.
-    """
+    """Read a GRU of 3 *gates*, or an LSTM of 4."""
     x, w, r = bound.input(), bound.input(1), bound.input(2)
     hidden = bound.integer("hidden_size")
     directions = 2 if bound.text("direction", "forward") == "bidirectional" else 1

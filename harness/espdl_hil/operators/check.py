@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ConfigError, UnsupportedOpError
-from espdl_hil.operators.inference import output_shapes, refusal, shortened, try_shapes
-from espdl_hil.operators.node import PlacedNode
+from espdl_hil.operators.inference import place, refusal, shortened, try_shapes
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
-from espdl_hil.operators.signature import WIDTHS
+from espdl_hil.operators.signature import WIDTHS, Operator, Role
 from espdl_hil.operators.sizes import activation_bytes, node_work, prepared_bytes
 from espdl_hil.targets import TARGETS
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from espdl_hil.espdl.graph import Array, Graph, Node, Shape, TensorInfo
-    from espdl_hil.operators.signature import Operator, Role
 
 MAX_EXPONENT = 30  # the chip computes 2**exponent as 1 << exponent in an int
 # Bounds on what a damaged length can ask for. PSRAM is 32 MiB at most and ESP-DL reuses it; a
@@ -99,18 +97,15 @@ def _examine(
         return
     mismatches = list(_types(node, graph, operator, width))
     yield from mismatches
-    inputs = tuple(shapes.get(name) for name in node.inputs)
-    unknown = any(shape is None and name for shape, name in zip(inputs, node.inputs, strict=True))
     if misfit:
         yield misfit
-    if mismatches or unknown or misfit:
+    if mismatches or misfit or any(name and name not in shapes for name in node.inputs):
         return
     exponents = list(_exponents(node, graph, operator))
     yield from exponents
     if exponents:
         return
-    results = output_shapes(node, inputs, constants)
-    placed = PlacedNode(node, inputs, constants, graph, TARGETS[target], width, results)
+    placed = place(node, graph, constants, shapes, target)
     try:
         yield from operator.rules(placed)
         if flaws:
@@ -143,7 +138,9 @@ def _types(node: Node, graph: Graph, operator: Operator, width: str) -> Iterator
         else:
             yield f"output {i} is not made by ESP-DL"
     if operator.by_tensor and operator.copies:
-        yield from _one_type(node, graph)
+        names = [name for name in (*node.inputs[:1], *node.outputs) if name]
+        if len({graph.info(name).dtype for name in names}) > 1:
+            yield "input and output types differ"
 
 
 def _role(operator: Operator, index: int) -> Role | None:
@@ -157,12 +154,6 @@ def _type(role: Role, info: TensorInfo, what: str, width: str) -> Iterator[str]:
     if info.dtype.name not in expected:
         allowed = " or ".join(expected) if expected else "nothing"
         yield f"{what} is {info.dtype.name}, a node of quant_type {width} takes {allowed}"
-
-
-def _one_type(node: Node, graph: Graph) -> Iterator[str]:
-    names = [name for name in (*node.inputs[:1], *node.outputs) if name]
-    if len({graph.info(name).dtype for name in names}) > 1:
-        yield "input and output types differ"
 
 
 def _exponents(node: Node, graph: Graph, operator: Operator) -> Iterator[str]:
@@ -214,33 +205,25 @@ def _check_inputs(graph: Graph) -> None:
     read = {name for node in graph.nodes for name in node.inputs}
     idle = [info.name for info in graph.inputs if info.name not in read]
     if idle:
-        raise UnsupportedOpError(
-            f"no node reads the graph inputs {idle}; the chip has no tensor to assign to",
-            path=graph.path,
-        )
+        message = f"no node reads the graph inputs {idle}; the chip has no tensor to assign to"
+        raise UnsupportedOpError(message, path=graph.path)
 
 
 def _check_size(graph: Graph, shapes: Mapping[str, Shape]) -> None:
+    size = graph.header.file_bytes
     held = activation_bytes(graph, shapes)
-    room = max(ACTIVATION_BYTES, ACTIVATION_FACTOR * graph.header.file_bytes)
-    if held > room:
-        raise UnsupportedOpError(
-            f"its tensors take {held} bytes, the most for a file of {graph.header.file_bytes} "
-            f"bytes is {room}",
-            path=graph.path,
-        )
     work = sum(node_work(node, shapes) for node in graph.nodes)
-    most = max(WORK_MACS, WORK_FACTOR * graph.header.file_bytes)
-    if work > most:
-        raise UnsupportedOpError(
-            f"one run takes {work} multiply-accumulates, the most for a file of "
-            f"{graph.header.file_bytes} bytes is {most}",
-            path=graph.path,
-        )
-    prepared, room = prepared_bytes(graph, shapes), max(PREPARED_BYTES, room)
-    if prepared > room:
-        raise UnsupportedOpError(
-            f"its weights, tables and padded inputs take {prepared} bytes to compute with, the "
-            f"most for a file of {graph.header.file_bytes} bytes is {room}",
-            path=graph.path,
-        )
+    prepared = prepared_bytes(graph, shapes)
+    room = max(ACTIVATION_BYTES, ACTIVATION_FACTOR * size)
+    for what, taken, most in (
+        (f"its tensors take {held} bytes", held, room),
+        (f"one run takes {work} multiply-accumulates", work, max(WORK_MACS, WORK_FACTOR * size)),
+        (
+            f"its weights, tables and padded inputs take {prepared} bytes to compute with",
+            prepared,
+            max(PREPARED_BYTES, room),
+        ),
+    ):
+        if taken > most:
+            message = f"{what}, the most for a file of {size} bytes is {most}"
+            raise UnsupportedOpError(message, path=graph.path)

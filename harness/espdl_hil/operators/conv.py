@@ -17,12 +17,13 @@ from espdl_hil.espdl.weights import unpack_filter
 from espdl_hil.operators.accumulate import (
     Products,
     ScaledWeights,
+    gemm_kernel,
     integer_product,
     matrix_kernel,
     scaled_weights,
 )
 from espdl_hil.operators.depthwise import depthwise_kernel
-from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.kernel import Kernel, copier, in_order
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.products import (
     LANES,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 BLOCK_ELEMENTS = 128 * 1024  # rows of one block and their sums stay in a core's second-level cache
@@ -78,7 +78,6 @@ def _conv_shapes(view: NodeView) -> list[Shape]:
 
 
 def _conv_rules(placed: PlacedNode) -> Iterator[str]:
-    """Convolution, depthwise or not."""
     depthwise = placed.integer("group", 1) != 1
     channels = placed.shape_of(1)[-2 if depthwise else -1]
     if depthwise and placed.shape_of(1)[-1] != 1:
@@ -113,8 +112,8 @@ def build_conv(bound: BoundNode) -> Kernel:
     rows = geometry.output_shape[0] * geometry.output_shape[1]
     if group == 1 or rows * kh * kw * n * n <= DENSE_MACS:
         dense = products if group == 1 else _as_dense(products)
-        return dense_kernel(bound, geometry, dense, saturation_of(bound, dense))
-    return depthwise_kernel(bound, geometry, products, saturation_of(bound, products))
+        return dense_kernel(bound, geometry, dense)
+    return depthwise_kernel(bound, geometry, products)
 
 
 def _as_dense(products: Products) -> Products:
@@ -125,17 +124,9 @@ def _as_dense(products: Products) -> Products:
     return replace(products, weights=weights.reshape(k * n, n))
 
 
-def dense_kernel(
-    bound: BoundNode, geometry: Geometry, products: Products, saturation: Saturation | None
-) -> Kernel:
-    """A kernel for a dense convolution.
-
-    Args:
-        bound: The node; its first input and output are read and written.
-        geometry: The windows.
-        products: KH * KW * C by N.
-        saturation: Corrects what saturates; None when nothing can.
-    """
+def dense_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
+    """A kernel for a dense convolution; the *products* are KH * KW * C by N."""
+    saturation = saturation_of(bound, products)
     source, channels = bound.input().array, products.weights.shape[1]
     oh, ow = geometry.output_shape
     destination = bound.out.array.reshape(oh * ow, channels)
@@ -145,35 +136,19 @@ def dense_kernel(
             return corrected(
                 matrix_kernel(products, rows, destination), saturation, rows, source, destination
             )
-    padded = padded_input(source, geometry, source.dtype)
-    views = windows(padded.array, geometry)
+    padded, kernels = padded_input(source, geometry, source.dtype)
+    views = windows(padded, geometry)
     scaled = scaled_weights(products)
     if scaled is None:
-        kernels = [_integer_rows(products, views, source, destination, saturation)]
+        columns = np.empty((len(destination), len(products.weights)), views.dtype)
+        product = integer_product(products, columns, destination)
+        kernels += [
+            copier(views, columns.reshape(views.shape)),
+            corrected(product, saturation, columns, source, destination),
+        ]
     else:
-        kernels = _blocks(scaled, views, source, destination, saturation)
-    if padded.load is not None:
-        kernels.insert(0, padded.load)
+        kernels += _blocks(scaled, views, source, destination, saturation)
     return in_order(kernels)
-
-
-def _integer_rows(
-    products: Products,
-    views: Array,
-    source: Array,
-    destination: Array,
-    saturation: Saturation | None,
-) -> Kernel:
-    columns = np.empty((len(destination), len(products.weights)), views.dtype)
-    gathered = columns.reshape(views.shape)
-    product = integer_product(products, columns, destination)
-    finish = corrected(product, saturation, columns, source, destination)
-
-    def run() -> None:
-        gathered[...] = views
-        finish()
-
-    return run
 
 
 def _blocks(
@@ -191,28 +166,12 @@ def _blocks(
     sums = np.empty((lines * ow, n), scaled.matrix.dtype)
     kernels = []
     for first in range(0, oh, lines):
-        count = min(lines, oh - first)
-        rows = slice(0, count * ow)
-        part = destination[first * ow : (first + count) * ow]
-        block = _block(scaled, views[first : first + count], columns[rows], sums[rows], part)
+        picked = views[first : first + lines]
+        part = destination[first * ow : (first + lines) * ow]
+        rows = slice(0, len(part))
+        block = gemm_kernel(scaled, picked, columns[rows], sums[rows], part)
         kernels.append(corrected(block, saturation, columns[rows, :-1], source, part))
     return kernels
-
-
-def _block(
-    scaled: ScaledWeights, views: Array, columns: Array, sums: Array, destination: Array
-) -> Kernel:
-    matrix = scaled.matrix
-    gathered = columns[:, :-1].reshape(views.shape)
-    assert np.shares_memory(gathered, columns)
-    finish = scaled.finish(sums, destination)
-
-    def run() -> None:
-        gathered[...] = views
-        np.dot(columns, matrix, out=sums)
-        finish()
-
-    return run
 
 
 OPERATORS = {

@@ -8,44 +8,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espdl_hil.operators.accumulate import Products, ScaledWeights, scaled_weights, settle_integers
-from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.kernel import Kernel, in_order
+from espdl_hil.operators.products import saturation_of
 from espdl_hil.operators.windows import Geometry, padded_input, windows
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode
-    from espdl_hil.operators.saturation import Saturation
 
 BLOCK_ELEMENTS = 16 * 1024  # one block's sums stay in the first cache levels over all taps
 
 
-def depthwise_kernel(
-    bound: BoundNode, geometry: Geometry, products: Products, saturation: Saturation | None
-) -> Kernel:
-    """A kernel for a depthwise convolution.
-
-    Args:
-        bound: The node; its first input and output are read and written.
-        geometry: The windows.
-        products: KH * KW by C.
-        saturation: Corrects what saturates; None when nothing can.
+def depthwise_kernel(bound: BoundNode, geometry: Geometry, products: Products) -> Kernel:
+    """A kernel for a depthwise convolution; the *products* are KH * KW by C.
 
     Matches: ``base::depthwise_conv2d``.
     """
     scaled = scaled_weights(products)
     kind = np.dtype(np.int64) if scaled is None else scaled.matrix.dtype
     source = bound.input().array
-    padded = padded_input(source, geometry, kind)
-    views = windows(padded.array, geometry)
-    taps = [views[:, :, i, j] for i in range(views.shape[2]) for j in range(views.shape[3])]
+    padded, kernels = padded_input(source, geometry, kind)
+    views = windows(padded, geometry)
+    taps = [views[:, :, i, j] for i, j in np.ndindex(*geometry.kernel)]
     destination = bound.out.array.reshape(taps[0].shape)
     if scaled is None:
-        kernels = [_integer_taps(products, taps, destination)]
+        kernels.append(_integer_taps(products, taps, destination))
     else:
-        kernels = _blocks(scaled, taps, destination)
-    assert padded.load is not None  # the input is never of the sums' type
-    kernels.insert(0, padded.load)
+        kernels += _blocks(scaled, taps, destination)
+    saturation = saturation_of(bound, products)
     if saturation is not None:
         kernels.append(partial(saturation.correct_taps, taps, source, destination))
     return in_order(kernels)
@@ -71,17 +61,10 @@ def _blocks(scaled: ScaledWeights, taps: list[Array], destination: Array) -> lis
     sums, product = (np.empty((lines, ow, channels), scaled.matrix.dtype) for _ in range(2))
     kernels = []
     for first in range(0, oh, lines):
-        count = min(lines, oh - first)
-        kernels.append(
-            _block(
-                scaled,
-                [tap[first : first + count] for tap in taps],
-                [row[:count] for row in weights],
-                sums[:count],
-                product[:count],
-                destination[first : first + count],
-            )
-        )
+        part = destination[first : first + lines]
+        picked = [tap[first : first + lines] for tap in taps]
+        rows = [row[: len(part)] for row in weights]
+        kernels.append(_block(scaled, picked, rows, sums[: len(part)], product[: len(part)], part))
     return kernels
 
 

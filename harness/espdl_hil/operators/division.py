@@ -11,7 +11,7 @@ import numpy as np
 
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.detour import Repeated
-from espdl_hil.operators.kernel import storer
+from espdl_hil.operators.kernel import Kernel, storer
 from espdl_hil.operators.numeric import limits, quantized
 from espdl_hil.operators.signature import TENSOR, Operator
 from espdl_hil.operators.tables import lookup, tabulate
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
@@ -96,7 +95,6 @@ def _div_rules(placed: PlacedNode) -> Iterator[str]:
 
 
 def _single(placed: PlacedNode) -> int | None:
-    """The operand that has one element."""
     # Matches: create_div_lut, which looks for a dividend first
     return next((i for i in (0, 1) if math.prod(placed.shape_of(i)) == 1), None)
 
@@ -123,8 +121,7 @@ def build_pow(bound: BoundNode) -> Kernel:
 
 def power(base: Array, exponent: Array) -> Array:
     """``powf``: float32 in and out, correctly rounded."""
-    result: Array = np.power(base.astype(np.float64), exponent).astype(np.float32)
-    return result
+    return np.power(base.astype(np.float64), exponent).astype(np.float32)
 
 
 def build_mod(bound: BoundNode) -> Kernel:
@@ -137,12 +134,10 @@ def build_mod(bound: BoundNode) -> Kernel:
 
 def remainder(dividend: Array, divisor: Array) -> Array:
     """``fmodf`` with 0 for a divisor of 0."""
-    result: Array = np.where(divisor == 0, np.float32(0), np.fmod(dividend, divisor))
-    return result
+    return np.where(divisor == 0, np.float32(0), np.fmod(dividend, divisor))
 
 
 def _mod_rules(placed: PlacedNode) -> Iterator[str]:
-    """C-style remainder."""
     yield from broadcast_rules(placed)
     if placed.integer("fmod", 1) != 1:
         yield "fmod is 0, the chip takes the sign of the dividend as fmod 1 does"

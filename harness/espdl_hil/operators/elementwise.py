@@ -11,13 +11,13 @@ import numpy as np
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.broadcast import LIMITS, broadcast_rules, broadcast_shapes, merged_loops
 from espdl_hil.operators.detour import Repeated
-from espdl_hil.operators.numeric import limits, rounder
+from espdl_hil.operators.numeric import finisher, limits
 from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, TENSOR, Arithmetic, Operator, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from espdl_hil.espdl import Array, Shape
+    from espdl_hil.espdl import Shape
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
@@ -41,14 +41,12 @@ def build_add_sub(bound: BoundNode) -> Kernel:
     if bound.out.is_float:
         return partial(combine, a, b, out=y)
     wide = np.dtype(f"i{2 * y.dtype.itemsize}")
-    load_a, wide_a = widened(bound, 0, wide)
-    load_b, wide_b = widened(bound, 1, wide)
-    sums = np.empty(y.shape, wide)
-    low, high = (wide.type(bound) for bound in limits(y.dtype))
+    wide_a, wide_b, sums = (np.empty(array.shape, wide) for array in (a, b, y))
+    low, high = (wide.type(limit) for limit in limits(y.dtype))
 
     def run() -> None:
-        load_a()
-        load_b()
+        wide_a[...] = a
+        wide_b[...] = b
         combine(wide_a, wide_b, out=sums)
         sums.clip(low, high, out=sums)
         y[...] = sums
@@ -72,23 +70,18 @@ def build_mul(bound: BoundNode) -> Kernel:
     vector = bound.uniform or vector_loop(a.shape, b.shape, y.dtype)
     exact = bound.target.simd and vector
     kind = np.dtype(np.float64 if exact and y.dtype == np.int16 else np.float32)
-    load_a, real_a = widened(bound, 0, kind)
-    load_b, real_b = widened(bound, 1, kind)
+    real_a, real_b, products = (np.empty(array.shape, kind) for array in (a.array, b.array, y))
     scale = np.float32(a.scale * b.scale * bound.out.rescale)
-    products = np.empty(y.shape, kind)
-    settle = rounder(bound.rounding)
-    low, high = (kind.type(bound) for bound in limits(y.dtype))
+    finish = finisher(products, y, bound.rounding)
     # a power of two may multiply either side; the smaller one is cheaper
     smaller = real_a if real_a.size < real_b.size else real_b
 
     def run() -> None:
-        load_a()
-        load_b()
+        real_a[...] = a.array
+        real_b[...] = b.array
         np.multiply(smaller, scale, out=smaller)
         np.multiply(real_a, real_b, out=products)
-        settle(products)
-        products.clip(low, high, out=products)
-        y[...] = products
+        finish()
 
     return run
 
@@ -127,8 +120,7 @@ def build_comparison(bound: BoundNode) -> Kernel:
     Matches: ``base::elemwise_equal`` and its kin.
     """
     compare = COMPARISONS[bound.op_type]
-    a, b, y = bound.input().array, bound.input(1).array, bound.out.array
-    return partial(compare, a, b, out=y)
+    return partial(compare, bound.input().array, bound.input(1).array, out=bound.out.array)
 
 
 def _comparison_rules(placed: PlacedNode) -> Iterator[str]:
@@ -174,21 +166,6 @@ def _comparison_detour(placed: PlacedNode) -> Repeated | None:
         if len(shape) == len(whole):
             return Repeated(i, next(a for a, n in enumerate(whole) if n != shape[a]), times=2)
     return None
-
-
-def widened(bound: BoundNode, index: int, kind: np.dtype[Any]) -> tuple[Kernel, Array]:
-    """A copy of an input in a wider type.
-
-    Returns:
-        The kernel that fills the copy, and the copy.
-    """
-    source = bound.input(index).array
-    copy = np.empty(source.shape, kind)
-
-    def load() -> None:
-        copy[...] = source
-
-    return load, copy
 
 
 _ALIGNED = Operator(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import copier, gatherer, in_order
+from espdl_hil.operators.kernel import Kernel, copier, gatherer, in_order
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS, Operator, fixed, moves
 from espdl_hil.operators.windows import spatial_rank
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 MAX_PAD_RANK = 4
@@ -54,7 +53,6 @@ def _pad_shapes(view: NodeView) -> list[Shape]:
 
 
 def _pad_rules(placed: PlacedNode) -> Iterator[str]:
-    """Constant, edge and reflect padding."""
     mode = placed.text("mode", "constant")
     if mode not in PAD_MODES:
         yield f"mode {mode!r}, ESP-DL has {', '.join(PAD_MODES)}"
@@ -97,9 +95,7 @@ def build_pad(bound: BoundNode) -> Kernel:
     widths = list(zip(pads[: source.ndim], pads[source.ndim :], strict=True))
     if mode != "constant":
         indices = np.arange(source.size).reshape(source.shape)
-        return gatherer(
-            source, output, np.pad(indices, widths, "edge" if mode == "edge" else "reflect")
-        )
+        return gatherer(source, output, np.pad(indices, widths, mode))  # type: ignore[call-overload]
     output[...] = 0 if value is None else value[0]
     middle = tuple(
         slice(before, before + length)
@@ -110,13 +106,17 @@ def build_pad(bound: BoundNode) -> Kernel:
 
 def _insert_zeros_shapes(view: NodeView) -> list[Shape]:
     spatial = spatial_rank(view)
-    strides, extra = view.integers("stride"), view.integers("output_padding")
-    strides = strides * spatial if len(strides) == 1 else strides
-    extra = extra * spatial if len(extra) == 1 else extra
+    strides = _one_or_each(view, "stride", spatial)
+    extra = _one_or_each(view, "output_padding", spatial)
     if len(strides) != spatial or len(extra) != spatial or min(strides) < 1 or min(extra) < 0:
         raise NodeProblem(f"stride {strides} and output_padding {extra} for {spatial} axes")
     lengths = ((view.shape[1 + i] - 1) * strides[i] + 1 + extra[i] for i in range(spatial))
     return [(view.shape[0], *lengths, view.shape[-1])]
+
+
+def _one_or_each(view: NodeView, name: str, spatial: int) -> Shape:
+    values = view.integers(name)
+    return values * spatial if len(values) == 1 else values
 
 
 def build_insert_zeros(bound: BoundNode) -> Kernel:
@@ -125,9 +125,7 @@ def build_insert_zeros(bound: BoundNode) -> Kernel:
     Matches: ``InsertZeros::forward_template``.
     """
     source, output = bound.input().array, bound.out.array
-    spatial = source.ndim - 2
-    strides = bound.integers("stride")
-    strides = strides * spatial if len(strides) == 1 else strides
+    strides = _one_or_each(bound, "stride", source.ndim - 2)
     places = (
         slice(None),
         *(slice(0, (n - 1) * s + 1, s) for n, s in zip(source.shape[1:-1], strides, strict=True)),

@@ -10,15 +10,15 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import ArtifactError, ConfigError, UnsupportedOpError
-from espdl_hil.espdl.graph import MAX_ELEMENTS, MAX_RANK
-from espdl_hil.operators.node import NodeView
+from espdl_hil.espdl.graph import MAX_ELEMENTS, MAX_RANK, Array, Graph, Node, Shape
+from espdl_hil.operators.node import NodeView, PlacedNode
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
+from espdl_hil.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from espdl_hil.espdl.graph import Array, Graph, Node, Shape
 
 MAX_REASONS = 100  # of one refusal; a file can hold a wrong node for each 100 bytes
 MAX_REASON_CHARACTERS = 1000  # and each can quote a constant as long as the file
@@ -55,6 +55,30 @@ def output_shapes(
         if any(dim < 1 for dim in shape) or math.prod(shape) > MAX_ELEMENTS:
             raise NodeProblem(f"the output would have shape {shape}")
     return found
+
+
+def place(
+    node: Node,
+    graph: Graph,
+    constants: Mapping[str, Array],
+    shapes: Mapping[str, Shape],
+    target: str,
+) -> PlacedNode:
+    """A node of *graph*, which has those *constants*, on a target, by the shapes of its inputs.
+
+    Raises:
+        NodeProblem: See `output_shapes`.
+    """
+    inputs = tuple(shapes.get(name) for name in node.inputs)
+    return PlacedNode(
+        node=node,
+        shapes=inputs,
+        constants=constants,
+        graph=graph,
+        target=TARGETS[target],
+        width=str(node.attributes.get("quant_type")),
+        results=output_shapes(node, inputs, constants),
+    )
 
 
 def shortened(reason: str) -> str:
@@ -141,11 +165,9 @@ def _graph_inputs(graph: Graph, given: Mapping[str, Shape]) -> dict[str, Shape]:
             raise ConfigError(
                 f"{graph.path}: input {name!r} has shape {known[name]}, {tuple(shape)} does not fit"
             )
-    for name, shape in known.items():
-        if name not in given and any(dim < 1 for dim in shape):
-            raise ArtifactError(
-                f"the shape of input {name!r} is not fixed: {shape}",
-                path=graph.path,
-                hint="give its shape",
-            )
-    return known | {name: tuple(shape) for name, shape in given.items()}
+    found = known | {name: tuple(shape) for name, shape in given.items()}
+    for name, shape in found.items():
+        if any(dim < 1 for dim in shape):
+            message = f"the shape of input {name!r} is not fixed: {shape}"
+            raise ArtifactError(message, path=graph.path, hint="give its shape")
+    return found

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil.espdl.weights import block_size
+from espdl_hil.operators.numeric import wrapped
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
@@ -53,9 +54,7 @@ class Accumulators:
 
     def wrapped(self, bias: Array) -> Array:
         """An int64 bias (N,) as the accumulators start with it."""
-        half = np.int64(1) << np.minimum(self.bits - 1, 62)
-        low_bits: Array = ((bias + half) & (2 * half - 1)) - half
-        return np.where(self.bits == 64, bias, low_bits)
+        return np.where(self.bits == 64, bias, wrapped(bias, np.minimum(self.bits, 63)))
 
 
 def accumulators_of(

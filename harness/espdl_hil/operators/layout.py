@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from espdl_hil.espdl.graph import MAX_RANK
-from espdl_hil.operators.kernel import copier
+from espdl_hil.operators.kernel import Kernel, copier
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS, LENGTHS_OPTIONAL, Operator, moves
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 

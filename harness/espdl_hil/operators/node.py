@@ -6,7 +6,7 @@ Knows names and types, not operators.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -30,6 +30,9 @@ MAX_INTEGERS = 4096  # of one list; many nodes can read one constant, and each w
 class NodeView:
     """A node with what its shapes depend on.
 
+    Methods raise `NodeProblem` for an input, a constant or an attribute that is missing (attributes
+    only without a default), of another type, or out of range.
+
     Attributes:
         node: The node; a list may stand for a tuple among its attributes, None for a missing one.
         shapes: Shape of each input; None for an optional input that is missing.
@@ -51,11 +54,7 @@ class NodeView:
         return self.shape_of(0)
 
     def shape_of(self, index: int) -> Shape:
-        """Shape of an input.
-
-        Raises:
-            NodeProblem: The node has no such input.
-        """
+        """Shape of an input that is present."""
         shape = self.shapes[index] if index < len(self.shapes) else None
         if shape is None:
             raise NodeProblem(f"input {index} is missing")
@@ -70,57 +69,35 @@ class NodeView:
         return default if value is None else value
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """An integer attribute.
-
-        Raises:
-            NodeProblem: It is missing and has no default, or is of another type.
-        """
+        """An integer attribute, within int32."""
         value = self._attribute(name, default)
-        if not isinstance(value, int) or not INT32_MIN <= value <= INT32_MAX:
+        if not _is_int32(value):
             raise NodeProblem(f"attribute {name} should be an int32, found {value!r}")
         return value
 
     def integers(self, name: str, default: Shape | None = None) -> Shape:
-        """A list of integers.
-
-        Raises:
-            NodeProblem: It is missing and has no default, or is of another type.
-        """
+        """A list of integers, each within int32."""
         value = self._attribute(name, default)
-        if isinstance(value, tuple | list):
-            integers = tuple(v for v in value if isinstance(v, int))
-            if len(integers) == len(value) and _fit_int32(integers):
-                return integers
+        if isinstance(value, tuple | list) and all(map(_is_int32, value)):
+            return tuple(value)
         raise NodeProblem(f"attribute {name} should be a list of int32, found {value!r}")
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A number attribute.
-
-        Raises:
-            NodeProblem: It is missing and has no default, or is of another type.
-        """
+        """A number attribute."""
         value = self._attribute(name, default)
         if not isinstance(value, float):
             raise NodeProblem(f"attribute {name} should be a number, found {value!r}")
         return value
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A text attribute.
-
-        Raises:
-            NodeProblem: It is missing and has no default, or is of another type.
-        """
+        """A text attribute."""
         value = self._attribute(name, default)
         if not isinstance(value, str):
             raise NodeProblem(f"attribute {name} should be a text, found {value!r}")
         return value
 
     def constant(self, index: int) -> Array | None:
-        """Elements of a constant input, one-dimensional; None when it is missing.
-
-        Raises:
-            NodeProblem: The input is computed by the graph; ESP-DL reads it at load.
-        """
+        """Elements of a constant input, one-dimensional; None when it is missing."""
         if not self.has(index):
             return None
         name = self.node.inputs[index]
@@ -132,12 +109,7 @@ class NodeView:
         return values.reshape(-1)
 
     def constant_integers(self, index: int) -> Shape | None:
-        """Elements of a constant int64 input; None when it is missing.
-
-        Raises:
-            NodeProblem: The input is computed by the graph, is not int64, or holds too many or
-                too large numbers.
-        """
+        """Elements of a constant int64 input, at most `MAX_INTEGERS`; None when it is missing."""
         values = self.constant(index)
         if values is None:
             return None
@@ -146,23 +118,19 @@ class NodeView:
         if values.size > MAX_INTEGERS:
             raise NodeProblem(f"input {index} lists {values.size} numbers, at most {MAX_INTEGERS}")
         integers = tuple(values.tolist())
-        if not _fit_int32(integers):
+        if not all(map(_is_int32, integers)):
             raise NodeProblem(f"input {index} holds {integers}, the chip keeps int32")
         return integers
 
     def axis(self, value: int, rank: int) -> int:
-        """A non-negative axis.
-
-        Raises:
-            NodeProblem: *value* is outside the *rank* dimensions.
-        """
+        """*value*, an axis of *rank* dimensions, counted from the first."""
         if not -rank <= value < rank:
             raise NodeProblem(f"axis {value} is outside the {rank} dimensions")
         return value % rank
 
 
-def _fit_int32(values: Shape) -> bool:
-    return all(INT32_MIN <= value <= INT32_MAX for value in values)
+def _is_int32(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and INT32_MIN <= value <= INT32_MAX
 
 
 @dataclass(frozen=True)
@@ -244,13 +212,26 @@ class Operand:
 
     @property
     def scale(self) -> np.float32:
-        """Value of one LSB."""
-        return scale_of(self.exponent)
+        """Value of one LSB; 1 for a tensor that is not quantized."""
+        return scale_of(0 if self.is_float else self.exponent)
 
     @property
     def rescale(self) -> np.float32:
-        """LSBs in one unit."""
-        return scale_of(-self.exponent)
+        """LSBs in one unit; 1 for a tensor that is not quantized."""
+        return scale_of(0 if self.is_float else -self.exponent)
+
+
+def allocated(info: TensorInfo, shape: Shape) -> Operand:
+    """New memory for a tensor, all zero."""
+    return Operand(info.name, np.zeros(shape, info.dtype), info.exponents)
+
+
+def stored_operands(graph: Graph) -> dict[str, Operand]:
+    """The constants of a graph by name."""
+    return {
+        name: Operand(name, tensor.array, tensor.info.exponents, tensor)
+        for name, tensor in graph.initializers.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -284,11 +265,7 @@ class BoundNode(NodeView):
         return self.outputs[0]
 
     def input(self, index: int = 0) -> Operand:
-        """A required input.
-
-        Raises:
-            NodeProblem: It is missing.
-        """
+        """A required input."""
         operand = self.optional(index)
         if operand is None:
             raise NodeProblem(f"input {index} is missing")
@@ -297,3 +274,22 @@ class BoundNode(NodeView):
     def optional(self, index: int) -> Operand | None:
         """An input that may be missing."""
         return self.inputs[index] if index < len(self.inputs) else None
+
+
+def bind(
+    node: Node,
+    graph: Graph,
+    constants: Mapping[str, Array],
+    target: Target,
+    shapes: Mapping[str, Shape],
+    operands: Mapping[str, Operand],
+) -> BoundNode:
+    """Bind a node of *graph* to its inputs among *operands*, and to new memory for its outputs."""
+    return BoundNode(
+        node=node,
+        shapes=tuple(shapes.get(name) for name in node.inputs),
+        constants=constants,
+        target=target,
+        inputs=tuple(operands.get(name) for name in node.inputs),
+        outputs=tuple(allocated(graph.value_info[name], shapes[name]) for name in node.outputs),
+    )

@@ -29,8 +29,7 @@ def _slices(bound: BoundNode) -> tuple[int, int]:
 
 def _real(operand: Operand) -> Array:
     """All elements as real values, flat."""
-    flat = operand.array.reshape(-1)
-    return flat if operand.is_float else flat.astype(np.float32) * operand.scale
+    return operand.array.reshape(-1).astype(np.float32) * operand.scale
 
 
 def _layer_shapes(view: NodeView) -> list[Shape]:
@@ -41,7 +40,6 @@ def _layer_shapes(view: NodeView) -> list[Shape]:
 
 
 def _layer_rules(placed: PlacedNode) -> Iterator[str]:
-    """Normalization over the last axes, with a scale and a bias for each element."""
     axis = placed.axis(placed.integer("axis", -1), len(placed.shape))
     inner = math.prod(placed.shape[axis:])
     for i in range(1, len(placed.node.inputs)):
@@ -64,7 +62,7 @@ def build_layer_normalization(bound: BoundNode) -> Kernel:
     count = np.float32(x.shape[1])
     gain, bias = bound.optional(1), bound.optional(2)
     epsilon = np.float32(bound.number("epsilon", 1e-5))
-    scale = np.float32(1) if source.is_float else source.scale
+    scale = source.scale
 
     def run() -> None:
         if source.is_float:
@@ -125,7 +123,6 @@ def build_rms_normalization(bound: BoundNode) -> Kernel:
 
 
 def _lp_rules(placed: PlacedNode) -> Iterator[str]:
-    """Normalization along one axis."""
     if len(placed.shape):
         placed.axis(placed.integer("axis", -1), len(placed.shape))
     if placed.integer("p", 2) not in (1, 2):
@@ -142,7 +139,7 @@ def build_lp_normalization(bound: BoundNode) -> Kernel:
     if rank == 0:
         return lambda: output.array.fill(0)
     axis = bound.axis(bound.integer("axis", -1), rank)
-    x, y = np.moveaxis(source.array, axis, -1), np.moveaxis(output.array, axis, -1)
+    x = np.moveaxis(source.array, axis, -1)
     first_power = bound.integer("p", 2) == 1
 
     def inverse_norm(values: Array) -> Array:
@@ -152,16 +149,12 @@ def build_lp_normalization(bound: BoundNode) -> Kernel:
             norm = np.sqrt(_unrolled_squares(values, contiguous=axis == rank - 1))
         else:
             norm = np.sqrt((values.astype(np.int64) ** 2).sum(-1).astype(np.float32))
-        inverse: Array = ONE / norm
-        return inverse
+        return ONE / norm
 
     def run() -> None:
         inverse = inverse_norm(x)[..., None]
         values = np.where(np.isfinite(inverse), x.astype(np.float32) * inverse, np.float32(0))
-        if source.is_float:
-            y[...] = values
-        else:
-            y[...] = quantized(values * output.rescale, bound.rounding, y.dtype)
+        _store(bound, 0, np.moveaxis(values, -1, axis))
 
     return run
 

@@ -60,6 +60,19 @@ def rounder(rounding: Rounding) -> RoundInPlace:
     return half_up
 
 
+def finisher(values: Array, destination: Array, rounding: Rounding) -> Callable[[], None]:
+    """A kernel that rounds float *values* (overwritten) and saturates them into *destination*."""
+    settle = rounder(rounding)
+    low, high = (values.dtype.type(limit) for limit in limits(destination.dtype))
+
+    def finish() -> None:
+        settle(values)
+        values.clip(low, high, out=values)
+        destination[...] = values
+
+    return finish
+
+
 def quantized(values: Array, rounding: Rounding, dtype: np.dtype[Any]) -> Array:
     """Float32 values as saturated integers; for work done once at load.
 
@@ -85,8 +98,8 @@ def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
     return clipped.astype(dtype)
 
 
-def wrapped(values: Any, bits: int) -> Any:
-    """An integer, or an int64 array, in *bits* bits of two's complement."""
+def wrapped(values: Any, bits: Any) -> Any:
+    """An integer, or an int64 array, in *bits* bits of two's complement, 63 at most."""
     half = 1 << (bits - 1)
     return ((values + half) & (2 * half - 1)) - half
 
@@ -124,8 +137,7 @@ def sequential_sum(values: Array) -> Array:
     Returns:
         float32, shape (...).
     """
-    total: Array = np.add.accumulate(values, axis=-1)[..., -1]
-    return total
+    return np.add.accumulate(values, axis=-1)[..., -1]
 
 
 def sqrt_newton(values: Array) -> Array:
@@ -155,14 +167,12 @@ def sqrt_newton(values: Array) -> Array:
 
 def exp32(values: Array) -> Array:
     """``expf``: float32 in and out, correctly rounded, which numpy's own float32 exp is not."""
-    result: Array = np.exp(values.astype(np.float64)).astype(np.float32)
-    return result
+    return np.exp(values.astype(np.float64)).astype(np.float32)
 
 
 def log32(values: Array) -> Array:
     """``logf``: float32 in and out, correctly rounded."""
-    result: Array = np.log(values.astype(np.float64)).astype(np.float32)
-    return result
+    return np.log(values.astype(np.float64)).astype(np.float32)
 
 
 def sigmoid32(values: Array) -> Array:
@@ -170,8 +180,7 @@ def sigmoid32(values: Array) -> Array:
 
     Matches: ``math::sigmoid``.
     """
-    result: Array = (1.0 / (1.0 + exp32(-values).astype(np.float64))).astype(np.float32)
-    return result
+    return (1.0 / (1.0 + exp32(-values).astype(np.float64))).astype(np.float32)
 
 
 def tanh32(values: Array) -> Array:
@@ -180,5 +189,4 @@ def tanh32(values: Array) -> Array:
     Matches: ``math::tanh``.
     """
     two = np.float32(2)
-    result: Array = two * sigmoid32(two * values) - np.float32(1)
-    return result
+    return two * sigmoid32(two * values) - np.float32(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import storer
+from espdl_hil.operators.kernel import Kernel, storer
 from espdl_hil.operators.numeric import (
     MAX_SCALE_BITS,
     limits,
@@ -17,19 +17,12 @@ from espdl_hil.operators.numeric import (
     wrapped,
 )
 from espdl_hil.operators.signature import OPTIONAL, TENSOR, WEIGHT, Arithmetic, Operator
-from espdl_hil.operators.tables import (
-    every_value,
-    lookup,
-    stored_table,
-    table_rules,
-    tabulate,
-)
+from espdl_hil.operators.tables import every_value, lookup, stored_table, table_rules, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
 MAX_PRODUCT_SHIFT = 31
@@ -42,7 +35,7 @@ def build_clip(bound: BoundNode) -> Kernel:
     """
     source, destination = bound.input(), bound.out
     low, high = bound.optional(1), bound.optional(2)
-    rescale = np.float32(1) if source.is_float else source.scale * destination.rescale
+    rescale = source.scale * destination.rescale
     smallest, largest = (None, None) if source.is_float else limits(source.dtype)
 
     def clipped(values: Array) -> Array:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.numeric import limits, rounder
+from espdl_hil.operators.kernel import Kernel, in_order
+from espdl_hil.operators.numeric import finisher, limits
 from espdl_hil.operators.products import fused_rules
 from espdl_hil.operators.signature import INTEGER_WIDTHS, SIMD, STEP_VISITS, Operator
 from espdl_hil.operators.windows import (
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 
@@ -40,7 +41,6 @@ def _pool_shapes(view: NodeView) -> list[Shape]:
 
 
 def _pool_rules(placed: PlacedNode) -> Iterator[str]:
-    """AveragePool and MaxPool."""
     yield from one_picture_rules(placed)
     yield from fused_rules(placed)
     spatial = spatial_rank(placed)
@@ -99,44 +99,32 @@ def _average(bound: BoundNode, geometry: Geometry) -> Kernel:
     source, destination = bound.input(), bound.out
     area = geometry.kernel[0] * geometry.kernel[1]
     kind = np.dtype(np.float32 if source.is_float else np.int32)
-    padded = padded_input(source.array, geometry, kind)
-    views = windows(padded.array, geometry)
-    taps = views.transpose(2, 3, 0, 1, 4)
-    sums = np.empty(taps.shape[2:], kind)
+    padded, load = padded_input(source.array, geometry, kind)
+    views = windows(padded, geometry)
+    sums = np.empty((*views.shape[:2], views.shape[-1]), kind)
     output = destination.array.reshape(sums.shape)
     inverse = np.float32(1) / np.float32(area)
-
-    def add_up() -> None:
-        if padded.load is not None:
-            padded.load()
-        if kind != np.float32:
-            np.add.reduce(views, axis=(2, 3), out=sums)
-            return
-        sums[...] = taps[0, 0]
-        for tap in range(1, area):
-            np.add(sums, taps[divmod(tap, geometry.kernel[1])], out=sums)
-
     if source.is_float:
+        taps = [views[:, :, i, j] for i, j in np.ndindex(*geometry.kernel)]
 
         def run_float() -> None:
-            add_up()
+            sums[...] = taps[0]
+            for tap in taps[1:]:
+                np.add(sums, tap, out=sums)
             np.multiply(sums, inverse, out=output)
 
-        return run_float
+        return in_order([*load, run_float])
     scale = source.scale * inverse * destination.rescale
     scaled = np.empty(sums.shape, np.float32)
-    settle = rounder(bound.rounding)
-    low, high = (np.float32(bound) for bound in limits(destination.dtype))
+    finish = finisher(scaled, output, bound.rounding)
 
     def run() -> None:
-        add_up()
+        np.add.reduce(views, axis=(2, 3), out=sums)
         scaled[...] = sums
         np.multiply(scaled, scale, out=scaled)
-        settle(scaled)
-        scaled.clip(low, high, out=scaled)
-        output[...] = scaled
+        finish()
 
-    return run
+    return in_order([*load, run])
 
 
 def build_maximum(bound: BoundNode) -> Kernel:
@@ -145,16 +133,10 @@ def build_maximum(bound: BoundNode) -> Kernel:
     Matches: ``MaxPool::forward_template``, ``base::max_pool2d_hwc1``.
     """
     source, geometry = bound.input().array, _pool_geometry(bound)
-    padded = padded_input(source, geometry, source.dtype, border=limits(source.dtype)[0])
-    views = windows(padded.array, geometry)
+    padded, load = padded_input(source, geometry, source.dtype, border=limits(source.dtype)[0])
+    views = windows(padded, geometry)
     output = bound.out.array.reshape(*views.shape[:2], views.shape[-1])
-
-    def run() -> None:
-        if padded.load is not None:
-            padded.load()
-        np.maximum.reduce(views, axis=(2, 3), out=output)
-
-    return run
+    return in_order([*load, partial(np.maximum.reduce, views, axis=(2, 3), out=output)])
 
 
 def _visits(view: NodeView, output: Shape) -> int:

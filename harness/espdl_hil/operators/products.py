@@ -130,10 +130,10 @@ def filter_macs(view: NodeView, output: Shape) -> int:
 def products_of(
     bound: BoundNode, weights: Array, *, taps: int = 1, depthwise: bool = False
 ) -> Products:
-    """The node's products, with bias, shifts, activation and accumulators.
+    """Products of a Conv, Gemm or MatMul, with bias, shifts, activation and accumulators.
 
     Args:
-        bound: Conv, Gemm or MatMul; inputs 0 and 1, and 2 for a bias.
+        bound: The node.
         weights: (K, N) in logical order.
         taps: Places of the window.
         depthwise: Each output channel has its own inputs.

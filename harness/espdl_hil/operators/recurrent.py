@@ -47,7 +47,6 @@ def _recurrent_shapes(view: NodeView) -> list[Shape]:
 
 
 def _recurrent_rules(placed: PlacedNode) -> Iterator[str]:
-    """GRU and LSTM, one sequence at a time."""
     gates, kind = GATES[placed.op_type], placed.op_type
     hidden, (frames, directions, batch, _) = placed.integer("hidden_size"), placed.results[0]
     if placed.integer("layout", 0) not in (0, 1):
@@ -103,9 +102,30 @@ def _gate_exponents(placed: PlacedNode) -> Iterator[str]:
             yield f"input {i} is shifted by {gate - other - placed.info(i).exponents[0]} bits"
 
 
-def _over_time(cell: Cell, direction: int) -> range:
-    frames = len(cell.frames)
-    return range(frames) if direction == 0 else range(frames - 1, -1, -1)
+def _over_time(cell: Cell, step: Callable[..., tuple[Array, ...]]) -> Kernel:
+    """A kernel that runs all frames, one after the other, in each direction.
+
+    Args:
+        cell: GRU or LSTM.
+        step: Takes gate sums of a frame with the input's bias, those of the state, the state's
+            bias, and the states; gives the states behind the frame, the output first.
+    """
+    states = cell.bound.outputs[1:]
+    y = cell.bound.out.array.reshape(-1, cell.directions, cell.hidden)
+    last = [out.array.reshape(cell.directions, cell.hidden) for out in states]
+
+    def run() -> None:
+        for direction, weights in enumerate(cell.weights):
+            sums = cell.input_sums(weights) + weights.input_bias
+            held = tuple(cell.start(5 + i, direction, out) for i, out in enumerate(states))
+            for t in range(len(sums))[:: -1 if direction else 1]:
+                of_state = cell.state_sums(weights, held[0])
+                held = step(sums[t], of_state, weights.state_bias, *held)
+                y[t, direction] = held[0]
+            for place, state in zip(last, held, strict=True):
+                place[direction] = state
+
+    return run
 
 
 def build_gru(bound: BoundNode) -> Kernel:
@@ -114,48 +134,36 @@ def build_gru(bound: BoundNode) -> Kernel:
     Matches: ``GRU::forward_template``, ``GRU::forward_float``.
     """
     cell = cell_of(bound, 3)
-    step = _gru_float(cell) if cell.is_float else _gru_integer(cell)
-    y = bound.out.array.reshape(-1, cell.directions, cell.hidden)
-    last = bound.outputs[1].array.reshape(cell.directions, cell.hidden)
-
-    def run() -> None:
-        for direction, weights in enumerate(cell.weights):
-            sums = cell.input_sums(weights) + weights.input_bias
-            state = cell.start(5, direction, bound.outputs[1])
-            for t in _over_time(cell, direction):
-                state = step(sums[t], cell.state_sums(weights, state) + weights.state_bias, state)
-                y[t, direction] = state
-            last[direction] = state
-
-    return run
+    return _over_time(cell, _gru_float(cell) if cell.is_float else _gru_integer(cell))
 
 
-def _gru_float(cell: Cell) -> Callable[[Array, Array, Array], Array]:
+def _gru_float(cell: Cell) -> Callable[..., tuple[Array]]:
     h = cell.hidden
 
-    def step(of_input: Array, of_state: Array, state: Array) -> Array:
+    def step(of_input: Array, of_state: Array, bias: Array, state: Array) -> tuple[Array]:
+        of_state = of_state + bias
         gates = sigmoid32(of_input[: 2 * h] + of_state[: 2 * h])
         z, r = gates[:h], gates[h:]
         n = tanh32(of_input[2 * h :] + r * of_state[2 * h :])
-        result: Array = (ONE - z) * n + z * state
-        return result
+        return ((ONE - z) * n + z * state,)
 
     return step
 
 
-def _gru_integer(cell: Cell) -> Callable[[Array, Array, Array], Array]:
+def _gru_integer(cell: Cell) -> Callable[..., tuple[Array]]:
     h, output, rounding = cell.hidden, cell.bound.out, cell.bound.rounding
     sigmoid = gate_table(sigmoid32, cell.exponent, SIGMOID_EDGE, 1)
     tanh = gate_table(tanh32, cell.exponent, TANH_EDGE, 0)
     rescale, settle = output.rescale, rounder(rounding)
 
-    def step(of_input: Array, of_state: Array, state: Array) -> Array:
+    def step(of_input: Array, of_state: Array, bias: Array, state: Array) -> tuple[Array]:
+        of_state = of_state + bias  # int16 wraps, as on the chip; the sum with the input's is int32
         gates = sigmoid(of_input[: 2 * h].astype(np.int32) + of_state[: 2 * h])
         z, r = gates[:h], gates[h:]
         index = of_input[2 * h :] + r * of_state[2 * h :]
         settle(index)
         n = tanh(index)
-        return quantized((ONE - z) * n * rescale + z * state, rounding, output.dtype)
+        return (quantized((ONE - z) * n * rescale + z * state, rounding, output.dtype),)
 
     return step
 
@@ -166,29 +174,16 @@ def build_lstm(bound: BoundNode) -> Kernel:
     Matches: ``LSTM::forward_template``, ``LSTM::forward_float``.
     """
     cell = cell_of(bound, 4)
-    step = _lstm_float(cell) if cell.is_float else _lstm_integer(cell)
-    y = bound.out.array.reshape(-1, cell.directions, cell.hidden)
-    last_h, last_c = (out.array.reshape(cell.directions, cell.hidden) for out in bound.outputs[1:3])
-
-    def run() -> None:
-        for direction, weights in enumerate(cell.weights):
-            sums = cell.input_sums(weights) + weights.input_bias
-            state = cell.start(5, direction, bound.outputs[1])
-            memory = cell.start(6, direction, bound.outputs[2])
-            for t in _over_time(cell, direction):
-                # int16 arithmetic wraps, as the chip's does
-                gates = sums[t] + cell.state_sums(weights, state) + weights.state_bias
-                state, memory = step(gates, memory)
-                y[t, direction] = state
-            last_h[direction], last_c[direction] = state, memory
-
-    return run
+    return _over_time(cell, _lstm_float(cell) if cell.is_float else _lstm_integer(cell))
 
 
-def _lstm_float(cell: Cell) -> Callable[[Array, Array], tuple[Array, Array]]:
+def _lstm_float(cell: Cell) -> Callable[..., tuple[Array, Array]]:
     h = cell.hidden
 
-    def step(gates: Array, memory: Array) -> tuple[Array, Array]:
+    def step(
+        of_input: Array, of_state: Array, bias: Array, _: Array, memory: Array
+    ) -> tuple[Array, Array]:
+        gates = of_input + of_state + bias
         i, o, f = sigmoid32(gates[: 3 * h]).reshape(3, h)
         memory = f * memory + i * tanh32(gates[3 * h :])
         return o * tanh32(memory), memory
@@ -196,14 +191,17 @@ def _lstm_float(cell: Cell) -> Callable[[Array, Array], tuple[Array, Array]]:
     return step
 
 
-def _lstm_integer(cell: Cell) -> Callable[[Array, Array], tuple[Array, Array]]:
+def _lstm_integer(cell: Cell) -> Callable[..., tuple[Array, Array]]:
     h, output, rounding = cell.hidden, cell.bound.out, cell.bound.rounding
     sigmoid = gate_table(sigmoid32, cell.exponent, SIGMOID_EDGE, 1)
     tanh = gate_table(tanh32, cell.exponent, TANH_EDGE, 0)
     rescale, cell_rescale = output.rescale, cell.bound.outputs[2].rescale
     settle = rounder(rounding)
 
-    def step(gates: Array, memory: Array) -> tuple[Array, Array]:
+    def step(
+        of_input: Array, of_state: Array, bias: Array, _: Array, memory: Array
+    ) -> tuple[Array, Array]:
+        gates = of_input + of_state + bias  # int16 wraps, as on the chip
         i, o, f = sigmoid(gates[: 3 * h]).reshape(3, h)
         moved = f * memory + i * tanh(gates[3 * h :]) * cell_rescale
         settle(moved)

@@ -48,7 +48,6 @@ def _reduce_shapes(view: NodeView) -> list[Shape]:
 
 
 def _reduce_rules(placed: PlacedNode) -> Iterator[str]:
-    """Reduction over any axes, in at most four loops."""
     axes = reduced_axes(placed)
     if not axes:
         yield "no axis is reduced (noop_with_empty_axes); the chip reduces all of them"
@@ -91,8 +90,7 @@ def _shifted(bound: BoundNode, sums: Array, powers: int = 1) -> Array:
     if bound.input().dtype.itemsize == 1:
         sums = sums.astype(np.int32).astype(np.int64)
     shift = np.array(bound.out.exponent - powers * bound.input().exponent)
-    settled: Array = shift_right_round(sums, shift, bound.rounding).clip(*limits(bound.out.dtype))
-    return settled
+    return shift_right_round(sums, shift, bound.rounding).clip(*limits(bound.out.dtype))
 
 
 def _to_output(bound: BoundNode, real: Array) -> Array:
@@ -146,8 +144,7 @@ def _quantized_double(bound: BoundNode, values: Array) -> Array:
         rounded = np.trunc(moved)
         odd = (np.abs(moved - rounded) < 1e-6) & (rounded % 2 != 0)
         rounded = rounded - np.where(values < 0, -1.0, 1.0) * odd
-    clipped: Array = rounded.clip(low, high).astype(bound.out.dtype)
-    return clipped
+    return rounded.clip(low, high).astype(bound.out.dtype)
 
 
 INTEGER_REDUCTIONS: dict[str, Reduction] = {

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators.detour import MoreChannels
-from espdl_hil.operators.kernel import gatherer
-from espdl_hil.operators.node import INT32_MAX
+from espdl_hil.operators.kernel import Kernel, gatherer, in_order
+from espdl_hil.operators.node import INT32_MAX, BoundNode, NodeView, PlacedNode
 from espdl_hil.operators.numeric import HALF, MAX_SCALE_BITS, quantized
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import LENGTHS_OPTIONAL, TENSOR, Arithmetic, Operator, fixed
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
-    from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 ONE = np.float32(1)
 SINGLE = {"pytorch_half_pixel": "half_pixel", "align_corners": "a division by zero"}
@@ -46,7 +43,6 @@ def _resize_shapes(view: NodeView) -> list[Shape]:
 
 
 def _resize_rules(placed: PlacedNode) -> Iterator[str]:
-    """Nearest and linear resizing of one picture."""
     yield from one_picture_rules(placed)
     if placed.has(1) and placed.info(1).size:
         yield "a region of interest, the chip does not read it"
@@ -120,15 +116,13 @@ def build_resize(bound: BoundNode) -> Kernel:
 
     Matches: ``Resize::forward_template``, ``base::resize<int8_t>``.
     """
-    mode = bound.text("mode", "nearest")
-    return _nearest(bound) if mode == "nearest" else _linear(bound)
+    return _nearest(bound) if bound.text("mode", "nearest") == "nearest" else _linear(bound)
 
 
 def _scales(bound: BoundNode) -> list[np.float32]:
-    """Scale of each spatial axis, float32."""
-    before, after = bound.input().shape[1:-1], bound.out.shape[1:-1]
     if bound.constant_integers(3):
-        return [np.float32(m) / np.float32(n) for n, m in zip(before, after, strict=True)]
+        lengths = zip(bound.input().shape[1:-1], bound.out.shape[1:-1], strict=True)
+        return [np.float32(after) / np.float32(before) for before, after in lengths]
     stored = bound.constant(2)
     assert stored is not None  # the shapes were inferred from it
     return [np.float32(scale) for scale in stored[2:]]
@@ -151,38 +145,22 @@ def _nearest(bound: BoundNode) -> Kernel:
     table = tabulate(
         lambda q: quantized(q.astype(np.float32) * ratio, bound.rounding, q.dtype), source.dtype
     )
-    rescale = lookup(bound.out.array, bound.out.array, table)
-
-    def run() -> None:
-        gather()
-        rescale()
-
-    return run
+    return in_order([gather, lookup(bound.out.array, bound.out.array, table)])
 
 
-@dataclass(frozen=True)
-class Axis:
+def linear_axis(
+    before: int, after: int, scale: np.float32, *, align_corners: bool
+) -> tuple[Array, Array]:
     """Linear interpolation along one axis.
-
-    Attributes:
-        first: (n,) index of the left neighbour of each output element.
-        left: (n,) float32 weight of the left neighbour.
-        right: (n,) float32 weight of the right one.
-    """
-
-    first: Array
-    left: Array
-    right: Array
-
-
-def linear_axis(before: int, after: int, scale: np.float32, *, align_corners: bool) -> Axis:
-    """Neighbours and weights.
 
     Args:
         before: Input length, 2 or more.
         after: Output length.
         scale: Output length over input length.
         align_corners: First and last elements stand for each other.
+
+    Returns:
+        (after,) index of the left neighbour, and (after,) float32 weight of the right one.
 
     Matches: ``base::linear_coeffs``.
     """
@@ -197,7 +175,7 @@ def linear_axis(before: int, after: int, scale: np.float32, *, align_corners: bo
     first = np.maximum(first, 0)
     right[first >= before - 1] = 1
     first = np.minimum(first, before - 2)
-    return Axis(first, ONE - right, right)
+    return first, right
 
 
 def _linear(bound: BoundNode) -> Kernel:
@@ -212,10 +190,9 @@ def _linear(bound: BoundNode) -> Kernel:
 
     def run() -> None:
         real = x * scale
-        for axis, along in reversed(list(enumerate(axes))):
-            weight = (slice(None), *(None,) * (real.ndim - 1 - axis))
-            left = real.take(along.first, axis) * along.left[weight]
-            real = left + real.take(along.first + 1, axis) * along.right[weight]
+        for axis, (first, weight) in reversed(list(enumerate(axes))):
+            right = weight[(slice(None), *(None,) * (real.ndim - 1 - axis))]
+            real = real.take(first, axis) * (ONE - right) + real.take(first + 1, axis) * right
         y[...] = quantized(real * output.rescale, bound.rounding, y.dtype)
 
     return run

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.accumulate import settled
-from espdl_hil.operators.kernel import in_order
+from espdl_hil.operators.accumulate import Products, settled
+from espdl_hil.operators.kernel import Kernel, in_order
 from espdl_hil.operators.numeric import DOUBLE_EXACT, FLOAT_EXACT, limits
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.accumulate import Products
-    from espdl_hil.operators.kernel import Kernel
 
 MAX_NARROW = 32  # lanes of int8 data; int16 data has wider ones
 NORM_MARGIN = 1.001  # more than float32 loses in a sum of squares
@@ -51,16 +49,12 @@ class LaneLog:
 
     def __str__(self) -> str:
         channels = "1 channel" if len(self.channels) == 1 else f"{len(self.channels)} channels"
-        help_ = (
-            "int16 for this layer (40-bit lanes), a coarser scale of its input or weights, or its "
-            "input channels split over two layers that are added"
-            if self.bits <= MAX_NARROW
-            else "a coarser scale of its input or weights, or its input channels split over two "
-            "layers that are added"
-        )
+        wider = "int16 for this layer (40-bit lanes), " if self.bits <= MAX_NARROW else ""
         return (
             f"{self.node}: {self.saturated} of {self.elements} elements ({channels}) saturated in "
-            f"{self.bits}-bit lanes, {self.sqnr_lost_db:.1f} dB of SQNR lost; what helps: {help_}"
+            f"{self.bits}-bit lanes, {self.sqnr_lost_db:.1f} dB of SQNR lost; what helps: {wider}"
+            "a coarser scale of its input or weights, or its input channels split over two layers "
+            "that are added"
         )
 
     def clear(self) -> None:
@@ -106,11 +100,7 @@ class _Room:
     def of(cls, above: Array, up: Array, below: Array, down: Array) -> _Room:
         """The room of channels whose sums may rise by *up* and fall by *down* (N,).
 
-        Args:
-            above: (K, N), no less than what a unit of input may add.
-            up: See above.
-            below: (K, N), no less than what a unit of input may take away.
-            down: See above.
+        A unit of input adds no more than *above* and takes no more than *below*, both (K, N).
         """
         room = np.concatenate((up, down)) / NORM_MARGIN
         sides = np.concatenate((above, below), axis=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.operators.kernel import copier, in_order
+from espdl_hil.operators.kernel import Kernel, copier, in_order
 from espdl_hil.operators.numeric import limits
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.signature import (
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 COMBINATIONS = {
@@ -44,11 +43,9 @@ def slice_ranges(view: NodeView) -> list[range]:
     Raises:
         NodeProblem: An axis gets nothing, or the constants are missing.
     """
-    starts, ends = view.constant(1), view.constant(2)
+    starts, ends, axes, steps = (view.constant(i) for i in range(1, 5))
     if starts is None or ends is None or len(starts) != len(ends):
         raise NodeProblem("starts and ends are missing or of different lengths")
-    axes = view.constant(3)
-    steps = view.constant(4)
     rank = len(view.shape)
     if max(len(starts), 0 if axes is None else len(axes)) > rank:
         raise NodeProblem(f"more starts or axes than the {rank} dimensions")
@@ -78,9 +75,7 @@ def _slice_shapes(view: NodeView) -> list[Shape]:
 
 
 def _slice_rules(placed: PlacedNode) -> Iterator[str]:
-    """Slice, with the chip's own reading of negative numbers."""
-    starts, ends = placed.constant(1), placed.constant(2)
-    axes, steps = placed.constant(3), placed.constant(4)
+    starts, ends, axes, steps = (placed.constant(i) for i in range(1, 5))
     dtypes = {values.dtype for values in (starts, ends, axes, steps) if values is not None}
     if len(dtypes) != 1:
         yield f"starts, ends, axes and steps are {sorted(map(str, dtypes))}, the chip reads one"
@@ -134,7 +129,6 @@ def _gather_shapes(view: NodeView) -> list[Shape]:
 
 
 def _gather_rules(placed: PlacedNode) -> Iterator[str]:
-    """Indices are taken as they are."""
     axis = placed.axis(placed.integer("axis", 0), len(placed.shape))
     indices = placed.constant(1)
     if indices is not None and len(indices):
@@ -220,7 +214,6 @@ def build_reverse_sequence(bound: BoundNode) -> Kernel:
 
 
 def _scatter_nd_rules(placed: PlacedNode) -> Iterator[str]:
-    """Updates of whole slices at constant places."""
     if placed.text("reduction", "none") not in COMBINATIONS:
         yield f"reduction {placed.text('reduction')!r}, ESP-DL has {', '.join(COMBINATIONS)}"
     indices, where = placed.constant(1), placed.shape_of(1)

@@ -1,20 +1,19 @@
-"""Which code of a chip computes each node where its size decides, and ways around wrong code."""
+"""Which code of a chip computes each node: by its size, how exactly, and ways around wrong code."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING
 
-from espdl_hil.operators.inference import infer_shapes
-from espdl_hil.operators.node import PlacedNode
+from espdl_hil.operators.inference import infer_shapes, place
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
-from espdl_hil.targets import TARGETS
+from espdl_hil.targets import DEVKIT_TARGETS, TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from espdl_hil.espdl.graph import Graph, Shape
+    from espdl_hil.espdl.graph import Graph, Node, Shape
     from espdl_hil.operators.detour import Detour
 
 
@@ -34,9 +33,10 @@ def code_by_size(
     Raises:
         UnsupportedOpError: A node does not fit *input_shapes*.
     """
+    shapes, constants = infer_shapes(graph, input_shapes), graph.constants
     codes = {
-        placed.node.name: OPERATORS[placed.op_type].by_size(placed)
-        for placed in _placed(graph, target, input_shapes)
+        node.name: OPERATORS[node.op_type].by_size(place(node, graph, constants, shapes, target))
+        for node in graph.nodes
     }
     return {name: code for name, code in codes.items() if code}
 
@@ -54,26 +54,32 @@ def find_detours(graph: Graph, target: str) -> dict[str, Detour]:
     Raises:
         UnsupportedOpError: A node does not fit its inputs.
     """
+    shapes, constants = infer_shapes(graph), graph.constants
     found = {}
-    for placed in _placed(graph, target):
+    for node in graph.nodes:
         with contextlib.suppress(NodeProblem):  # which `check_graph` reports
-            if (detour := OPERATORS[placed.op_type].detour(placed)) is not None:
-                found[placed.node.name] = detour
+            detour = OPERATORS[node.op_type].detour(place(node, graph, constants, shapes, target))
+            if detour is not None:
+                found[node.name] = detour
     return found
 
 
-def _placed(
-    graph: Graph, target: str, input_shapes: Mapping[str, Shape] | None = None
-) -> Iterator[PlacedNode]:
-    shapes = infer_shapes(graph, input_shapes)
-    constants = graph.constants
-    for node in graph.nodes:
-        yield PlacedNode(
-            node=node,
-            shapes=tuple(shapes.get(name) for name in node.inputs),
-            constants=constants,
-            graph=graph,
-            target=TARGETS[target],
-            width=str(node.attributes.get("quant_type")),
-            results=tuple(shapes[name] for name in node.outputs if name),
-        )
+def float_step_lsb(node: Node, target: str) -> int:
+    """LSB by which firmware built with -ffast-math may differ at the output of *node*.
+
+    Args:
+        node: Of a graph that `check_graph` accepts.
+        target: The chip.
+
+    Returns:
+        0 for integer kernels, which are exact. The bound is of the node alone, given its inputs.
+    """
+    width, mode = node.attributes.get("quant_type"), node.attributes.get("mode")
+    # float steps are portable code, the same on a chip that runs nothing else
+    chip = target if TARGETS[target].simd else DEVKIT_TARGETS[0]
+    found = (
+        kind.float_step_lsb
+        for kind in OPERATORS[node.op_type].arithmetic
+        if width in kind.widths and chip in kind.targets and kind.mode in ("", mode)
+    )
+    return next(found, 0)

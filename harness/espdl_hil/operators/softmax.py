@@ -14,13 +14,11 @@ from espdl_hil.operators.tables import tabulate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from espdl_hil.espdl import Array
     from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
 def _softmax_rules(placed: PlacedNode) -> Iterator[str]:
-    """Softmax and LogSoftmax along one axis."""
     rank = len(placed.shape)
     if rank:
         placed.axis(placed.integer("axis", -1), rank)
@@ -35,15 +33,13 @@ def build_softmax(bound: BoundNode) -> Kernel:
     Matches: ``Softmax::forward_lut``, ``forward_float``; ``LogSoftmax`` alike.
     """
     source = bound.input()
-    rank = len(source.shape)
+    rank, logarithmic = len(source.shape), bound.op_type == "LogSoftmax"
     if rank == 0:
-        return _scalar(bound)
+        return partial(bound.out.array.fill, np.float32(0 if logarithmic else 1))
     axis = bound.axis(bound.integer("axis", -1), rank)
-    x = np.moveaxis(source.array, axis, -1)
-    y = np.moveaxis(bound.out.array, axis, -1)
-    logarithmic = bound.op_type == "LogSoftmax"
+    x, y = np.moveaxis(source.array, axis, -1), np.moveaxis(bound.out.array, axis, -1)
+    scale = source.scale
     if source.dtype == np.int8:
-        scale = source.scale
         table = tabulate(lambda q: exp32(q.astype(np.float32) * scale), source.dtype)
 
         def run_int8() -> None:
@@ -52,7 +48,6 @@ def build_softmax(bound: BoundNode) -> Kernel:
             y[...] = x * scale - log32(sums) if logarithmic else exps / sums
 
         return run_int8
-    scale = np.float32(1) if source.is_float else source.scale
 
     def run() -> None:
         real = x * scale
@@ -62,12 +57,6 @@ def build_softmax(bound: BoundNode) -> Kernel:
         y[...] = real - largest - log32(sums) if logarithmic else exps / sums
 
     return run
-
-
-def _scalar(bound: BoundNode) -> Kernel:
-    output: Array = bound.out.array
-    value = np.float32(0 if bound.op_type == "LogSoftmax" else 1)
-    return partial(output.fill, value)
 
 
 OPERATORS = dict.fromkeys(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espdl_hil.operators.kernel import Kernel, copier
 from espdl_hil.operators.problem import NodeProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from espdl_hil.espdl import Array, Shape
-    from espdl_hil.operators.kernel import Kernel
     from espdl_hil.operators.node import BoundNode, NodeView, PlacedNode
 
 ONE_PICTURE = "(1, W, C) or (1, H, W, C)"
@@ -148,12 +148,13 @@ def geometry_of(bound: BoundNode, kernel: Shape, dilations: Shape | None = None)
     spatial = spatial_rank(bound)
     pads = pads_of(bound, spatial)
     strides = per_axis(bound, "strides", spatial, (1,) * spatial)
+    dilations = dilations or (1,) * spatial
     _check_short_input(bound.input().shape[1:-1], kernel, strides, dilations, pads)
     ones, none = (1,) * (2 - spatial), (0,) * (2 - spatial)
     return Geometry(
         kernel=kernel + ones,
         strides=strides + ones,
-        dilations=(dilations or (1,) * spatial) + ones,
+        dilations=dilations + ones,
         pads=pads[:spatial] + none + pads[spatial:] + none,
         input_shape=bound.input().shape[1:-1] + ones + bound.input().shape[-1:],
         output_shape=bound.out.shape[1:-1] + ones,
@@ -161,7 +162,7 @@ def geometry_of(bound: BoundNode, kernel: Shape, dilations: Shape | None = None)
 
 
 def _check_short_input(
-    lengths: Shape, kernel: Shape, strides: Shape, dilations: Shape | None, pads: Shape
+    lengths: Shape, kernel: Shape, strides: Shape, dilations: Shape, pads: Shape
 ) -> None:
     """Refuse a window that only the padding behind a short input makes room for.
 
@@ -173,7 +174,7 @@ def _check_short_input(
     if not any(pads):
         return  # the loops without padding do not count
     for i, length in enumerate(lengths):
-        span = (1 if dilations is None else dilations[i]) * (kernel[i] - 1) + 1
+        span = dilations[i] * (kernel[i] - 1) + 1
         if pads[i] == 0 and -strides[i] < length - span < 0:
             raise NodeProblem(
                 f"axis {1 + i} has {length} of the {span} elements that a window spans, and "
@@ -183,15 +184,7 @@ def _check_short_input(
 
 
 def windows(padded: Array, geometry: Geometry) -> Array:
-    """All windows of a padded input as a read-only view.
-
-    Args:
-        padded: (H + pads, W + pads, C).
-        geometry: The windows.
-
-    Returns:
-        (OH, OW, KH, KW, C).
-    """
+    """A read-only view (OH, OW, KH, KW, C) of a padded input (H + pads, W + pads, C)."""
     h, w, c = padded.strides
     (sh, sw), (dh, dw) = geometry.strides, geometry.dilations
     return np.lib.stride_tricks.as_strided(
@@ -202,22 +195,9 @@ def windows(padded: Array, geometry: Geometry) -> Array:
     )
 
 
-@dataclass(frozen=True)
-class Padded:
-    """An input with room for the windows that leave it.
-
-    Attributes:
-        array: (H + pads, W + pads, C); the border keeps its value.
-        load: Copies the input into the middle; None when nothing has to be copied.
-    """
-
-    array: Array
-    load: Kernel | None
-
-
 def padded_input(
     source: Array, geometry: Geometry, dtype: np.dtype[Any], border: int = 0
-) -> Padded:
+) -> tuple[Array, list[Kernel]]:
     """The input of *geometry*, padded and of another type if need be.
 
     Args:
@@ -225,16 +205,15 @@ def padded_input(
         geometry: The windows.
         dtype: Of the result; holds every input exactly.
         border: Value of the pads.
+
+    Returns:
+        (H + pads, W + pads, C), and what copies the input into its middle; nothing has to when
+        there are no pads and the type is the input's own.
     """
     plain = source.reshape(geometry.input_shape)
     if not geometry.padded and plain.dtype == dtype:
-        return Padded(plain, None)
+        return plain, []
     top, left, bottom, right = geometry.pads
     height, width, channels = geometry.input_shape
     array = np.full((height + top + bottom, width + left + right, channels), border, dtype)
-    middle = array[top : top + height, left : left + width]
-
-    def load() -> None:
-        middle[...] = plain
-
-    return Padded(array, load)
+    return array, [copier(plain, array[top : top + height, left : left + width])]

@@ -8,42 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.compare import EXACT
-from espdl_hil.operators import OPERATORS, check_graph
-from espdl_hil.operators.node import BoundNode, Operand
-from espdl_hil.reference.recurrent import RECURRENT, recurrent_range
-from espdl_hil.reference.steps import BOUNDS, FLOORS, Step
-from espdl_hil.targets import TARGETS
+from espdl_hil.compare import EXACT, Tolerance
+from espdl_hil.operators import check_graph
+from espdl_hil.operators.node import BoundNode, Operand, bind, stored_operands
+from espdl_hil.operators.recurrent import GATES
+from espdl_hil.reference.recurrent import recurrent_range
+from espdl_hil.reference.steps import BOUNDS, FLOORS, Range, Step, run_node
+from espdl_hil.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from espdl_hil.compare import Tolerance
     from espdl_hil.espdl import Array, Graph, Node
     from espdl_hil.espdl.graph import Shape
     from espdl_hil.reference.record import Record
-    from espdl_hil.targets import Target
 
 SUMS = ("Conv", "Gemm", "MatMul")
-
-
-@dataclass(frozen=True)
-class Range:
-    """What one output of a node may be.
-
-    Attributes:
-        given: What the interpreter computes from the reference's inputs.
-        low: Smallest allowed, of the shape of *given*.
-        high: Largest.
-        excused: Where the chip's own arithmetic is known to give something else.
-        why: What allows for a difference; empty if nothing does.
-    """
-
-    given: Array
-    low: Array
-    high: Array
-    excused: Array | None = None
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,30 +118,12 @@ def _judged(
     declared: Tolerance,
 ) -> Iterator[Judged]:
     shapes = check_graph(graph, target.name, flaws=False)
-    operands = {
-        name: Operand(name, tensor.array, tensor.info.exponents, tensor)
-        for name, tensor in graph.initializers.items()
-    }
+    operands = stored_operands(graph)
     for info in graph.inputs:
         operands[info.name] = Operand(info.name, inputs[info.name], info.exponents)
-    constants = graph.constants
-    record = _fitting(record, shapes)
+    record, constants = _fitting(record, shapes), graph.constants
     for node in graph.nodes:
-        bound = BoundNode(
-            node=node,
-            shapes=tuple(shapes.get(name) for name in node.inputs),
-            constants=constants,
-            target=target,
-            inputs=tuple(operands.get(name) for name in node.inputs),
-            outputs=tuple(
-                Operand(
-                    name,
-                    np.zeros(shapes[name], graph.value_info[name].dtype),
-                    graph.value_info[name].exponents,
-                )
-                for name in node.outputs
-            ),
-        )
+        bound = bind(node, graph, constants, target, shapes, operands)
         ranges = _ranges(bound, record)
         for operand, found in zip(bound.outputs, ranges, strict=True):
             given = found.given
@@ -180,21 +142,13 @@ def _fitting(record: Record, shapes: Mapping[str, Shape]) -> Record:
 def _ranges(bound: BoundNode, record: Record) -> list[Range]:
     """What each output may be, and what it is."""
     first = record.values.get(bound.outputs[0].name) if bound.outputs else None
-    if bound.op_type in RECURRENT and first is not None:
-        return [Range(*found) for found in recurrent_range(bound, record, run_node)]
+    if bound.op_type in GATES and first is not None:
+        return recurrent_range(bound, record)
     given = run_node(bound)
     return [
         _range(bound, index, given[index], record.values.get(operand.name), record)
         for index, operand in enumerate(bound.outputs)
     ]
-
-
-def run_node(bound: BoundNode) -> list[Array]:
-    """Run a node once; returns its outputs."""
-    kernel = OPERATORS[bound.op_type].build(bound)
-    if kernel is not None:
-        kernel()
-    return [operand.array.copy() for operand in bound.outputs]
 
 
 def _range(
@@ -203,8 +157,7 @@ def _range(
     if reference is None:
         return Range(given, given, given)
     name = bound.outputs[index].name
-    low = high = reference
-    why = ""
+    low, high, why = reference, reference, ""
     if reference.dtype.kind == "f":
         if bound.op_type in BOUNDS:
             step = Step(bound, index, reference.astype(np.float64))
@@ -214,13 +167,14 @@ def _range(
         real = reference + record.rests[name].astype(np.float64)
         low, high, why = _rounded(Step(bound, index, real), reference)
     if bound.op_type not in SUMS or not any(lane.saturated for lane in bound.lanes):
-        return Range(given, low, high, None, why)
+        return Range(given, low, high, why)
     exact = run_node(_portable(bound))[index]
     changed = np.subtract(given, exact, dtype=np.float64)
     if float(np.square(changed).sum()) != sum(lane.error for lane in bound.lanes):
-        return Range(given, low, high, None, why)  # not by its lanes alone
+        return Range(given, low, high, why)  # not by its lanes alone
     # exact sums are compared; what the lanes make of them is known, and so excused
-    return Range(exact, low, high, changed != 0, f"{bound.lanes[0].bits}-bit lanes")
+    excused = int(np.count_nonzero(changed))
+    return Range(exact, low, high, f"{bound.lanes[0].bits}-bit lanes", excused)
 
 
 def _portable(bound: BoundNode) -> BoundNode:
@@ -245,11 +199,7 @@ def _rounded(step: Step, reference: Array) -> tuple[Array, Array, str]:
     low = np.ceil(step.real - moved - 0.5).clip(info.min, info.max)
     high = np.floor(step.real + moved + 0.5).clip(info.min, info.max)
     exact = (moved == 0) | ~np.isfinite(step.real)
-    return (
-        np.where(exact, reference, low),
-        np.where(exact, reference, high),
-        "float32 steps",
-    )
+    return np.where(exact, reference, low), np.where(exact, reference, high), "float32 steps"
 
 
 def _compared(
@@ -285,7 +235,7 @@ def _compared(
         used=float(size[allowed & ~same].max(initial=0.0)),
         bound=float(room.max(initial=0.0)),
         mean_bound=float(room.mean()) if room.size else 0.0,
-        excused=0 if found.excused is None else int(found.excused.sum()),
+        excused=found.excused,
         why=found.why,
         first=first,
         is_float=is_float,

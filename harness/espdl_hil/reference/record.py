@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from espdl_hil.espdl import Array
 
 RECORD = "reference.npz"
-ROUNDS_FLOATS = frozenset(
-    (
-        *("AveragePool", "Div", "Elu", "Exp", "GlobalAveragePool", "HardSigmoid", "HardSwish"),
-        *("LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization", "Mod", "Mul"),
-        *("PRelu", "Pow", "RMSNormalization", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"),
-        *("ReduceMean", "ReduceProd", "Resize", "Sigmoid", "Softmax", "Sqrt", "Swish", "Tanh"),
-    )
-)
-"""Operators that a chip computes otherwise than in exact integers: rests are kept of them."""
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,18 @@ import numpy as np
 from espdl_hil.espdl.weights import block_size
 from espdl_hil.operators import OPERATORS
 from espdl_hil.operators.cell import SIGMOID_EDGE, TANH_EDGE, Cell, cell_of
-from espdl_hil.operators.node import Operand
+from espdl_hil.operators.node import BoundNode, Operand
 from espdl_hil.operators.recurrent import GATES
-from espdl_hil.reference.steps import EXACT_FLOAT, U
+from espdl_hil.reference.steps import EXACT_FLOAT, Range, U, run_node
 from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from espdl_hil.espdl import Array
-    from espdl_hil.operators.node import BoundNode
     from espdl_hil.reference.record import Record
 
 Interval: TypeAlias = "tuple[Array, Array]"
 Edge: TypeAlias = "np.float32 | None"
 
-RECURRENT = ("GRU", "LSTM")
 TABLE = 6 * U  # of a gate: expf, and a few operations on values up to 1
 WHY = "float32 gates"
 
@@ -66,21 +62,16 @@ class Frames:
         shift = self.cell.exponent - state_exponent - self.node.input(index).exponent
         products = rows.astype(np.float64) @ weights.T
         scaled = np.ldexp(products, -shift)
-        wide = not self.node.target.simd or weights.shape[1] % block_size(self._dtype) or shift < 0
+        block = block_size(self.node.input().dtype)
+        wide = not self.node.target.simd or weights.shape[1] % block or shift < 0
         if self.node.rounding is Rounding.HALF_UP:
             exact = np.floor(scaled + 0.5)
         else:
             exact = np.rint(scaled)
         low, high = self.rounded(scaled, scaled, 1)
         sure = np.abs(products) < EXACT_FLOAT / 2 if wide else np.True_
-        return (
-            np.where(sure, exact, low).clip(-(2**15), 2**15 - 1),
-            np.where(sure, exact, high).clip(-(2**15), 2**15 - 1),
-        )
-
-    @property
-    def _dtype(self) -> np.dtype[np.generic]:
-        return self.node.input().dtype
+        low, high = (np.where(sure, exact, end).clip(-(2**15), 2**15 - 1) for end in (low, high))
+        return low, high
 
     def gate(self, index: Interval, *, edge: Edge, centred: bool) -> Interval:
         """Sigmoid, or tanh, of an interval of integers; flat beyond *edge*, as the chip's tables.
@@ -128,7 +119,7 @@ def _of_gates(frames: Frames, *, tables: bool) -> tuple[Interval, Interval]:
     of_input = _plus(of_input, (weights.input_bias,) * 2)
     of_state = _plus(of_state, (weights.state_bias,) * 2)
     sigmoid, tanh = (SIGMOID_EDGE, TANH_EDGE) if tables else (None, None)
-    step = _gru if cell.gates == GATES["GRU"] * cell.hidden else _lstm
+    step = _gru if cell.bound.op_type == "GRU" else _lstm
     return step(frames, of_input, of_state, (sigmoid, tanh))
 
 
@@ -173,24 +164,17 @@ def _lstm(
     return frames.store(*_times(_times(o, shown), (np.array(unit),) * 2), 2), memory
 
 
-def recurrent_range(
-    bound: BoundNode, record: Record, run_node: Callable[[BoundNode], list[Array]]
-) -> list[tuple[Array, Array, Array, None, str]]:
-    """What each output of a GRU or LSTM gives, and the smallest and largest that it may be.
+def recurrent_range(bound: BoundNode, record: Record) -> list[Range]:
+    """What each output of a GRU or LSTM, bound to the reference's inputs, may be.
 
     An element is allowed what the chip's gates give of it, and what the functions do.
-
-    Args:
-        bound: The node, bound to the reference's inputs.
-        record: The reference's run.
-        run_node: Runs a node once.
     """
     cell = cell_of(bound, GATES[bound.op_type])
     output = record.values[bound.outputs[0].name]
     if cell.directions != 1:  # a stream has no backward direction
         given = run_node(bound)
         wanted = [record.values.get(o.name, g) for o, g in zip(bound.outputs, given, strict=True)]
-        return [(g, w, w, None, "") for g, w in zip(given, wanted, strict=True)]
+        return [Range(g, w, w) for g, w in zip(given, wanted, strict=True)]
     after = output.reshape(-1, cell.hidden)
     start = cell.start(5, 0, bound.outputs[1])
     before = np.concatenate([start[None], after[:-1]])
@@ -198,19 +182,15 @@ def recurrent_range(
     memory = None if memory is None else memory.reshape(-1, cell.hidden)
     frames = Frames(cell, before, memory)
     given = _run_frames(bound, before, memory)
-    (low, c_low), (high, c_high) = _joined(frames)
-    found = [(given[0], low, high), (given[1], low[-1], high[-1])]
-    if bound.op_type == "LSTM":
-        found.append((given[2], c_low[-1], c_high[-1]))
-    return [(g, a.reshape(g.shape), b.reshape(g.shape), None, WHY) for g, a, b in found]
-
-
-def _joined(frames: Frames) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Lower ends of state and cell state, and upper ends: of the chip's gates and the functions."""
     of_tables, of_functions = (_of_gates(frames, tables=tables) for tables in (True, False))
-    low = tuple(np.minimum(a[0], b[0]) for a, b in zip(of_tables, of_functions, strict=True))
-    high = tuple(np.maximum(a[1], b[1]) for a, b in zip(of_tables, of_functions, strict=True))
-    return (low[0], low[1]), (high[0], high[1])
+    (low, c_low), (high, c_high) = (
+        [ends(a[side], b[side]) for a, b in zip(of_tables, of_functions, strict=True)]
+        for side, ends in enumerate((np.minimum, np.maximum))
+    )
+    found = [Range(given[0], low, high, WHY), Range(given[1], low[-1], high[-1], WHY)]
+    if bound.op_type == "LSTM":
+        found.append(Range(given[2], c_low[-1], c_high[-1], WHY))
+    return found
 
 
 def _run_frames(bound: BoundNode, before: Array, memory: Array | None) -> list[Array]:

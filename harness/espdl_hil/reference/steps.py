@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from espdl_hil.operators import OPERATORS
 from espdl_hil.operators.elementwise import vector_loop
 from espdl_hil.targets import Rounding
 
@@ -26,6 +27,33 @@ EXACT_FLOAT = 2**24  # integers below are float32
 LIBRARY = 2  # of U: expf, logf and their kin, in newlib's and in a desktop's library
 NEWTON_STEP = 1e-5  # ESP-DL's square root stops at a step below
 SMALLEST = 2.0**-126  # float32 loses bits below
+
+
+@dataclass(frozen=True)
+class Range:
+    """What one output of a node may be.
+
+    Attributes:
+        given: What the interpreter computes from the reference's inputs.
+        low: Smallest allowed, of the size of *given*.
+        high: Largest.
+        why: What allows for a difference; empty if nothing does.
+        excused: Elements that the chip's own arithmetic is known to give otherwise.
+    """
+
+    given: Array
+    low: Array
+    high: Array
+    why: str = ""
+    excused: int = 0
+
+
+def run_node(bound: BoundNode) -> list[Array]:
+    """Run a node once; returns copies of its outputs."""
+    kernel = OPERATORS[bound.op_type].build(bound)
+    if kernel is not None:
+        kernel()
+    return [operand.array.copy() for operand in bound.outputs]
 
 
 @dataclass(frozen=True)
@@ -56,36 +84,40 @@ class Step:
         """An input, int64."""
         return self.node.input(index).array.astype(np.int64)
 
+    @property
+    def length(self) -> int:
+        """Of the axis that the node computes along."""
+        return self.source.shape[self.node.axis(self.node.integer("axis", -1), self.real.ndim)]
+
+    @property
+    def reduced(self) -> int:
+        """Inputs of each output."""
+        return self.source.array.size // max(self.out.array.size, 1)
+
     def steps(self, count: float) -> Array:
         """What *count* operations on the whole result may move it, and rounding as the target does.
 
         A target that rounds half up adds 0.5 in float32, which is one more operation.
         """
         half_up = self.node.rounding is Rounding.HALF_UP
-        moved: Array = U * (count * np.abs(self.real) + half_up * (np.abs(self.real) + 0.5))
-        return moved
+        return U * (count * np.abs(self.real) + half_up * (np.abs(self.real) + 0.5))
 
 
 Bound: TypeAlias = Callable[[Step], "Array"]
 """LSB (or units of a float output) by which float32 may move each element; not negative."""
 
 
-def _scaled_sum(step: Step, count: int, sums: Array) -> Array:
-    """A sum of *count* integers, times a power of two, divided by *count*; exact if 2**n are."""
-    power_of_two = count & (count - 1) == 0
-    exact = power_of_two & (np.abs(sums) * 2 + count < EXACT_FLOAT)
-    return np.where(exact, 0.0, step.steps(3))
-
-
 def _mean(step: Step) -> Array:
-    """Sum, product with the reciprocal, reciprocal: AveragePool and ReduceMean."""
+    """Sum, product with the reciprocal, reciprocal; of 2**n small integers all are exact."""
     node = step.node
     if node.op_type == "AveragePool":
         count = int(np.prod(node.integers("kernel_shape")))
     else:
-        count = step.source.array.size // max(step.out.array.size, 1)
+        count = step.reduced
     sums = step.real * count * 2.0 ** (step.out.exponent - step.source.exponent)
-    return _scaled_sum(step, count, sums)
+    power_of_two = count & (count - 1) == 0
+    exact = power_of_two & (np.abs(sums) * 2 + count < EXACT_FLOAT)
+    return np.where(exact, 0.0, step.steps(3))
 
 
 def _product(step: Step) -> Array:
@@ -111,30 +143,26 @@ def _function(step: Step) -> Array:
     unit = 2.0**-step.out.exponent
     argument = np.abs(np.ldexp(step.integers().astype(np.float64), step.source.exponent))
     scale = np.maximum(1.0, argument) if step.node.op_type in ("Swish", "HardSwish") else 1.0
-    moved: Array = step.steps(LIBRARY + 2) + (LIBRARY + 3) * U * unit * scale
-    return moved
+    return step.steps(LIBRARY + 2) + (LIBRARY + 3) * U * unit * scale
 
 
 def _reduced(step: Step) -> Array:
     """Sums of rounded terms in index order: ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd."""
-    count = step.source.array.size // max(step.out.array.size, 1)
+    count = step.reduced + LIBRARY + 4
     unit = 2.0**-step.out.exponent
     newton = NEWTON_STEP**2 * 2 * unit / np.maximum(np.abs(step.real / unit), NEWTON_STEP)
-    return step.steps(count + LIBRARY + 4) + (count + LIBRARY + 4) * U * unit + newton
+    return step.steps(count) + count * U * unit + newton
 
 
 def _softmax(step: Step) -> Array:
     """Exponentials, their sum in index order, a quotient; of float32 results."""
-    count = step.source.shape[step.node.axis(step.node.integer("axis", -1), step.real.ndim)]
-    moved: Array = (2 * LIBRARY + count + 2) * U * np.abs(step.real) + SMALLEST
-    return moved
+    return (2 * LIBRARY + step.length + 2) * U * np.abs(step.real) + SMALLEST
 
 
 def _log_softmax(step: Step) -> Array:
     """``x - max - log(sum)``: what is lost in the sum and the logarithm, and in the difference."""
-    count = step.source.shape[step.node.axis(step.node.integer("axis", -1), step.real.ndim)]
     largest = np.abs(np.ldexp(step.integers().astype(np.float64), step.source.exponent)).max()
-    lost = LIBRARY * (largest + np.log(count)) + 2 * LIBRARY + count + 2
+    lost = LIBRARY * (largest + np.log(step.length)) + 2 * LIBRARY + step.length + 2
     moved: Array = U * (lost + 2 * np.abs(step.real))
     return moved
 
@@ -176,9 +204,7 @@ def _rms_norm(step: Step) -> Array:
 
 def _lp_norm(step: Step) -> Array:
     """As RMSNormalization; at p = 1 a sum of n magnitudes in index order."""
-    count = step.source.shape[step.node.axis(step.node.integer("axis", -1), step.real.ndim)]
-    moved: Array = step.steps(count + 12)
-    return moved
+    return step.steps(step.length + 12)
 
 
 def _interpolated(step: Step) -> Array:
@@ -209,12 +235,9 @@ BOUNDS: dict[str, Bound] = {
     "ReduceProd": _reduced,
     "Resize": _interpolated,
     "Softmax": _softmax,
-    **dict.fromkeys(
-        (
-            *("Elu", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Sigmoid", "Sqrt"),
-            *("Swish", "Tanh"),
-        ),
-        _function,
-    ),
+    **dict.fromkeys(("Elu", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu"), _function),
+    **dict.fromkeys(("Log", "Sigmoid", "Sqrt", "Swish", "Tanh"), _function),
 }
 FLOORS = ("PRelu",)  # int16 kernels shift the product and round down
+ROUNDS_FLOATS = frozenset((*BOUNDS, *FLOORS))
+"""Operators that a chip computes otherwise than in exact integers: rests are kept of them."""
