@@ -19,7 +19,7 @@ from espdl_hil.interpreter.node_graph import cut_node
 from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
-    from espdl_hil.diagnosis.mismatch import Array
+    from espdl_hil.compare import Array
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 Mode: TypeAlias = Literal["halves up", "halves to even", "halves away from zero", "down", "to zero"]

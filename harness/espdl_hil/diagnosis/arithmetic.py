@@ -12,8 +12,8 @@ from espdl_hil.diagnosis.cause import Cause, Explanation
 from espdl_hil.diagnosis.replay import OTHER_ROUNDING, rounding_name, shift_exponents
 
 if TYPE_CHECKING:
+    from espdl_hil.compare import Array
     from espdl_hil.diagnosis.accumulator import Mode, Sums
-    from espdl_hil.diagnosis.mismatch import Array
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MODES: tuple[Mode, ...] = (

@@ -14,7 +14,8 @@ from espdl_hil.interpreter.node_graph import activations, cut_node
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Probe, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Probe
     from espdl_hil.espdl import Graph, Node
 
 

@@ -20,7 +20,8 @@ from espdl_hil.streaming.names import is_made_up
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Offline
+    from espdl_hil.compare import Array
+    from espdl_hil.diagnosis.mismatch import Mismatch, Offline
     from espdl_hil.espdl import Graph, Node
 
 

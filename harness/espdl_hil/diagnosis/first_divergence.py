@@ -14,7 +14,8 @@ from espdl_hil.interpreter.node_graph import activations
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Look, Mismatch, Probe, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Look, Mismatch, Probe
     from espdl_hil.espdl import Graph, Node
 
 

@@ -19,7 +19,8 @@ from espdl_hil.diagnosis.state import damaged_output, is_damage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Mismatch, Tensors
+    from espdl_hil.compare import Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
 
 DELAY_CHUNKS = 2  # chunks after which a wrong input may first show
 MAX_STEPS = 4000  # interpreter steps that one question may cost, seconds at most

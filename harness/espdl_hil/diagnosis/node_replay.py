@@ -15,7 +15,8 @@ from espdl_hil.interpreter.node_graph import activations, cut_node
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
     from espdl_hil.espdl import Graph, Node
 
 

@@ -12,7 +12,8 @@ from espdl_hil.diagnosis.cause import KEEP_CACHE, Cause, Explanation, counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MAX_LOST_BYTES = 64

@@ -14,8 +14,8 @@ from espdl_hil.interpreter.node_graph import activations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from espdl_hil.compare import Array
     from espdl_hil.diagnosis.accumulator import Factors, Sums
-    from espdl_hil.diagnosis.mismatch import Array
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MAX_CHANNELS = 64  # filters that are solved; more are never one corrupted word

@@ -9,7 +9,7 @@ that none does when all sizes have the same code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +20,9 @@ from espdl_hil.operators import code_by_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.espdl import Graph
 
-    Tensors = Mapping[str, NDArray[Any]]
     Runs = Callable[[frozenset[str]], tuple[Sequence[Tensors], Sequence[Tensors]]]
 
 EDIT = {"Mul": "8 channels or more there", "MatMul": "time as rows there, not as columns"}
@@ -83,7 +81,7 @@ class ChipMade:
     def _steps(self) -> list[tuple[Tensors, Tensors]]:
         return list(zip(self.whole, self.chunks, strict=True))
 
-    def allow(self, cut: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:
+    def allow(self, cut: Sequence[Tensors]) -> list[dict[str, Array]]:
         """What the stream has to give, to the element, once the chip's own part is granted.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,13 @@ from espdl_hil.proof.tolerances import (
 from espdl_hil.report import SIMULATED, Check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from espdl_hil.compare import StreamVerdict
+    from espdl_hil.compare import Array, StreamVerdict, Tensors
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.expected import Expected
     from espdl_hil.reference import Judged
     from espdl_hil.report import Allowance
-
-    Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,11 +209,11 @@ def compare_reference(expected: Expected, offline: Tensors, substrate: str) -> C
     )
 
 
-def _room(reference: NDArray[Any], file: NDArray[Any], board: Tolerance) -> NDArray[Any]:
+def _room(reference: Array, file: Array, board: Tolerance) -> Array:
     """How far each element of an output may be off: as the file makes it, and the board's steps."""
     if reference.shape != file.shape:  # not comparable, and said so elsewhere
         return np.zeros(reference.shape)
     if reference.dtype.kind == "f":
         return relative_difference(reference, file) + board.relative
-    steps: NDArray[Any] = np.abs(np.subtract(file, reference, dtype=np.int64))
+    steps: Array = np.abs(np.subtract(file, reference, dtype=np.int64))
     return steps + board.max_lsb

@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.proof.expected import Expected
     from espdl_hil.report import Row
 
-    Tensors = Mapping[str, NDArray[Any]]
 
 RODATA, PARTITION, SDCARD = "rodata", "partition", "sdcard"
 EMBEDDINGS = (RODATA, PARTITION, SDCARD)

@@ -24,8 +24,7 @@ from espdl_hil.report import environment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array
     from espdl_hil.device.dut import Dut
     from espdl_hil.device.model import Model
     from espdl_hil.device.session import DeviceInfo, Session
@@ -251,7 +250,7 @@ def _width(node: Node) -> str:
 
 
 def _judge(
-    node: Node, tensor: str, bound_lsb: int, pairs: Sequence[tuple[NDArray[Any], Any]]
+    node: Node, tensor: str, bound_lsb: int, pairs: Sequence[tuple[Array, Any]]
 ) -> NodeVerdict:
     elements = differing = 0
     largest, bound = 0.0, float(bound_lsb)

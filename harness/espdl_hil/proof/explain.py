@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from espdl_hil.compare import EXACT, StreamVerdict, Tolerance
 from espdl_hil.diagnosis import Cause, Diagnosis, diagnose
@@ -12,18 +12,15 @@ from espdl_hil.errors import DeviceError
 from espdl_hil.proof.probe import DeviceProbe, canary_remarks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.espdl import Graph
     from espdl_hil.proof.case import Case
     from espdl_hil.streaming import StreamingPlan
-
-    Tensors = Mapping[str, NDArray[Any]]
 
 
 def mismatch_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from espdl_hil.compare import Array
     from espdl_hil.espdl import Graph, Node
 
 CLIPPED_PART = 0.5  # of the noise
@@ -34,7 +35,7 @@ class Layer:
         frame_axis: Their time axis; None without one.
     """
 
-    values: NDArray[Any]
+    values: Array
     real: NDArray[np.float32]
     exponents: tuple[int, ...]
     frame_axis: int | None = None

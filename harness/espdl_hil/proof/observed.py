@@ -16,15 +16,13 @@ from espdl_hil.report import EMULATED, SILICON, SIMULATED, Resources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.model import Model
     from espdl_hil.device.session import DeviceInfo
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.rig import Rig
 
-    Tensors = Mapping[str, NDArray[Any]]
 
 _Result = TypeVar("_Result")
 

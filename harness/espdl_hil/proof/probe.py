@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from espdl_hil.diagnosis.mismatch import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
 
@@ -27,7 +26,7 @@ class DeviceProbe:
         chunks: Inputs of each step.
     """
 
-    def __init__(self, model: Model, chunks: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+    def __init__(self, model: Model, chunks: Sequence[Tensors]) -> None:
         self._model = model
         self._chunks = chunks
         self._ran = False

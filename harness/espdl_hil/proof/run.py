@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from espdl_hil.compare import NotComparableError
 from espdl_hil.proof.comparison import (
@@ -19,12 +19,10 @@ from espdl_hil.proof.findings import vector_unit_findings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.expected import Expected
 
-    Tensors = Mapping[str, NDArray[Any]]
 
 ADVICE = (
     "compare hil.stream() with hil.offline() or hil.interpreted(), hil.offline() with "
