@@ -110,7 +110,7 @@ class History:
                 open_ways.pop()
                 continue
             steps += len(way)
-            if not self._ends(way, chunk):
+            if not self._ends([self.mismatch.chunks[number] for number in way], chunk):
                 continue
             if chunk < count - 1:
                 open_ways.append(self._ways(way, chunk + 1))
@@ -137,10 +137,9 @@ class History:
             if number not in usual:
                 yield [*order, number]
 
-    def _ends(self, order: list[int], chunk: int) -> bool:
-        """Whether chunks in this order end in the output observed at a chunk."""
-        chunks = [self.mismatch.chunks[number] for number in order]
-        return self._same(chunk, self.host.run_cold(chunks)[-1])
+    def _ends(self, run: Sequence[Tensors], chunk: int) -> bool:
+        """Whether this run ends in the output observed at a chunk."""
+        return self._same(chunk, self.host.run_cold(run)[-1])
 
     def _damaged_input(self) -> Explanation | None:
         """One bit of one input, at the first wrong chunk or a little before."""
@@ -152,14 +151,12 @@ class History:
                     damaged[bit // 8] ^= 1 << (bit % 8)
                     run = list(self.mismatch.chunks)
                     run[at] = {**run[at], name: damaged.view(sent.dtype).reshape(sent.shape)}
-                    if self._ends_with(run, self.first) and self._all_same(self.host.run_cold(run)):
+                    ends = self._ends(run[: self.first + 1], self.first)
+                    if ends and self._all_same(self.host.run_cold(run)):
                         place = f"bit {bit % 8} of byte {bit // 8} of input {name}"
                         fact = f"{place} flipped before chunk {at} {self._span()}"
                         return Explanation(Cause.BUFFER, (fact,))
         return None
-
-    def _ends_with(self, run: Sequence[Tensors], chunk: int) -> bool:
-        return self._same(chunk, self.host.run_cold(run[: chunk + 1])[-1])
 
     def _answer(self) -> Explanation | None:
         """A wrong answer among right ones, a few bits or displaced: it was damaged later."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from espdl_hil.compare import Array, Tensors
     from espdl_hil.espdl import Graph, TensorInfo
+
+Mode: TypeAlias = Literal["halves up", "halves to even", "halves away from zero", "down", "to zero"]
 
 OTHER_ROUNDING = {  # a target with the same packing that rounds halves the other way
     "esp32s3": "esp32p4",
@@ -45,10 +47,9 @@ def same(expected: Array, observed: Array, tolerance: Tolerance = EXACT) -> bool
     kept = crop(expected, observed)
     if kept.shape != observed.shape:
         return False
-    exact = tolerance.max_lsb == 0 and kept.dtype.kind != "f"
-    return (
-        np.array_equal(kept, observed) if exact else not compare(kept, observed, tolerance).beyond
-    )
+    if tolerance.max_lsb == 0 and kept.dtype.kind != "f":
+        return np.array_equal(kept, observed)
+    return not compare(kept, observed, tolerance).beyond
 
 
 def agree(expected: Tensors, observed: Tensors) -> bool:
@@ -56,8 +57,8 @@ def agree(expected: Tensors, observed: Tensors) -> bool:
     return all(same(expected[name], values) for name, values in observed.items())
 
 
-def rounding_name(target: str) -> str:
-    """What the target makes of a half, in words."""
+def rounding_mode(target: str) -> Mode:
+    """What the target makes of a half."""
     even = TARGETS[target].rounding is Rounding.HALF_EVEN
     return "halves to even" if even else "halves up"
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.diagnosis.cause import counted
 from espdl_hil.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -51,16 +52,12 @@ def cut_offline(offline: Array, alignment: Alignment, chunks: int) -> list[Array
 
 def describe_alignment(alignment: Alignment) -> str:
     """Say in one line what each chunk is compared with."""
-    per_chunk = f"{alignment.output}: {_frames(alignment.out_frames_per_chunk)} a chunk"
+    per_chunk = f"{alignment.output}: {counted(alignment.out_frames_per_chunk, 'frame')} a chunk"
     if alignment.kind == TAIL:
         return f"{per_chunk}, the last of the offline run of the prefix"
     parts = [per_chunk]
     if alignment.latency_frames:
-        parts.append(f"{_frames(alignment.latency_frames)} late")
+        parts.append(f"{counted(alignment.latency_frames, 'frame')} late")
     if alignment.warmup_frames:
-        parts.append(f"{_frames(alignment.warmup_frames)} of warm-up")
+        parts.append(f"{counted(alignment.warmup_frames, 'frame')} of warm-up")
     return ", ".join(parts) + ", against one offline run"
-
-
-def _frames(count: int) -> str:
-    return f"{count} frame" if count == 1 else f"{count} frames"
