@@ -90,11 +90,7 @@ class Kept:
 
 
 def measure(expected: Expected, offline: Tensors) -> Kept:
-    """Set an offline run beside the float model.
-
-    Args:
-        expected: The case.
-        offline: Outputs of the run, in the file's layout.
+    """Set an offline run's outputs, in the file's layout, beside the float model.
 
     Raises:
         NotComparableError: an output is not finite.

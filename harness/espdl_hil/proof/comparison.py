@@ -98,15 +98,9 @@ def compare_streaming(
     offline: Tensors,
     steps: Sequence[StepResult] = (),
 ) -> Comparison:
-    """Compare a stream, chunk by chunk, with an offline run of the same frames.
+    """Compare the outputs of a stream's *steps* with an offline run of the whole stimulus.
 
     A model that accepts the chip's rounding has to give what is predicted of it, to the element.
-
-    Args:
-        expected: Says which offline frames belong to which chunk.
-        stream: Outputs of each step.
-        offline: Outputs of the offline model over the whole stimulus.
-        steps: The steps that gave *stream*.
     """
     wanted, seen = expected.cut(offline), expected.trim(stream)
     accepted = ""
@@ -139,18 +133,7 @@ def compare_alike(
     tolerance: Tolerance = EXACT,
     steps: Sequence[StepResult] = (),
 ) -> Comparison:
-    """Compare two runs of the same kind, step by step.
-
-    Args:
-        expected: Knows the outputs' time axes.
-        wanted: What each step should have given.
-        seen: What each step gave.
-        what: Says what differs, if anything does.
-        streaming: Whether the streaming model ran.
-        against: Who gave *wanted*.
-        tolerance: What counts as equal.
-        steps: The steps that gave *seen*.
-    """
+    """Compare two runs of the same kind, step by step; see ``Comparison`` for the arguments."""
     verdict = compare_streams(wanted, seen, tolerance, frame_axes=expected.axes(wanted[0]))
     ledger = interpreter_ledger(verdict, tolerance) if against == "interpreter" else ()
     return Comparison(
@@ -176,17 +159,9 @@ def compare_reference(expected: Expected, offline: Tensors, substrate: str) -> C
     Each node of the file must give what the reference's own inputs give, within what its arithmetic
     allows. Then what the nodes together make of it is explained, however large it has become: an
     output may be as far from the reference as the interpreter's run of the file is, and no further.
-
-    Args:
-        expected: The case.
-        offline: Outputs of the offline model over the whole stimulus.
-        substrate: What the device is made of, see ``interpreter_tolerance``.
     """
-    reference, judged, tolerance = (
-        expected.artifacts.reference,
-        expected.judged,
-        expected.case.tolerance,
-    )
+    reference, judged = expected.artifacts.reference, expected.judged
+    tolerance = expected.case.tolerance
     board = interpreter_tolerance(expected, substrate)
     seen = {node.tensor for node in judged}
     rooms = {

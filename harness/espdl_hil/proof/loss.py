@@ -79,17 +79,9 @@ class Layer:
 def explain_loss(
     graph: Graph, node: Node, target: str, layer: Layer, lanes: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Say why a layer loses quality.
+    """Say why a layer of the offline file loses quality, and what to try.
 
-    Args:
-        graph: The offline file.
-        node: The layer.
-        target: Name in `TARGETS`.
-        layer: What it gives.
-        lanes: What is known of sums that leave the ESP32-S3's lanes, by node.
-
-    Returns:
-        The cause and what to try.
+    *lanes* says by node what is known of sums that leave the ESP32-S3's lanes.
     """
     if not layer.step:
         return (

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 def judge(
     expected: Expected, offline: Tensors, stream: Sequence[Tensors]
 ) -> dict[str, float] | None:
-    """Ask the metric of a case about three runs of the same stimulus.
-
-    Args:
-        expected: The case.
-        offline: Outputs of the offline run, in the file's layout and type.
-        stream: Outputs of each chunk likewise.
+    """Ask the metric of a case about three runs of the same stimulus, in the file's layout.
 
     Returns:
         A number by name of ``METRIC``; None for a model without a metric.

@@ -62,14 +62,9 @@ class _Frames:
 
 
 def draw(comparison: Comparison, expected: Expected) -> list[Picture]:
-    """Draw a comparison, at most ``MAX_OUTPUTS`` outputs of it.
+    """Draw at most ``MAX_OUTPUTS`` outputs of a comparison, the worst first.
 
-    Args:
-        comparison: Passed or failed.
-        expected: Knows the outputs' time axes and what has no counterpart.
-
-    Returns:
-        A picture an output, as ``docs/results.md`` describes it; the worst first.
+    A picture is as ``docs/results.md`` describes it.
     """
     aligned = comparison.against == "offline"
     skips = expected.skip_frames if aligned else {}
@@ -227,12 +222,9 @@ def _histogram(difference: Array) -> Picture | None:
         return None
     if off.dtype.kind == "f":
         counts, edges = np.histogram(off, MAX_BINS)
-        return {
-            "first": float(edges[0]),
-            "step": float(edges[1] - edges[0]),
-            "counts": [*map(int, counts)],
-        }
-    low, high = off.min().item(), off.max().item()
-    step = -(-(high - low + 1) // MAX_BINS)
-    counts = np.bincount((off - low) // step)
-    return {"first": low, "step": step, "counts": [*map(int, counts)]}
+        first, step = float(edges[0]), float(edges[1] - edges[0])
+    else:
+        first, high = off.min().item(), off.max().item()
+        step = -(-(high - first + 1) // MAX_BINS)
+        counts = np.bincount((off - first) // step)
+    return {"first": first, "step": step, "counts": [*map(int, counts)]}

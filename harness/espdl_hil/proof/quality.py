@@ -33,11 +33,6 @@ def error_budget(
     The square of a sum is more than the sum of the squares: what is left over is said, too, so
     that the parts add up.
 
-    Args:
-        expected: Has the float model's and esp-ppq's outputs.
-        stream: Outputs of each step of the device.
-        offline: Outputs of the device's offline run.
-
     Returns:
         An entry an output that has a time axis and a float counterpart; in steps, or in units of
         the model where the output is float.

@@ -140,18 +140,16 @@ class Record:
                 self.details,
                 per_chunk=dict(self.per_chunk),
                 pictures=self._pictures,
-                tolerances=tuple(
-                    dict.fromkeys(
-                        entry
-                        for name in CHECKS
-                        for (owner, _), found in sorted(self.tolerances.items())
-                        for entry in found
-                        if owner == name
-                    )
-                ),
+                tolerances=self._in_force,
             ),
             **self.facts,
         )
+
+    @property
+    def _in_force(self) -> tuple[Allowance, ...]:
+        """Tolerances in the order of the checks, each once."""
+        parts = sorted(self.tolerances, key=lambda key: (CHECKS.index(key[0]), key[1]))
+        return tuple(dict.fromkeys(entry for part in parts for entry in self.tolerances[part]))
 
     @property
     def _pictures(self) -> dict[str, Any]:
@@ -276,12 +274,9 @@ class RowBook:
         )
 
     def note_outcome(self, case: Case, outcome: Outcome, error: str) -> None:
-        """Let a test's outcome count for its row; the worst one stays.
+        """Let a test's outcome count for its row; the worst one stays, with its *error*.
 
-        Args:
-            case: The row.
-            outcome: What the test came to; a row cannot pass without a check.
-            error: Why, for an outcome other than passed.
+        A row cannot pass without a check.
         """
         if outcome is Outcome.PASSED:
             return
