@@ -59,9 +59,7 @@ class Timeline:
 def explain_export(mismatch: Mismatch, offline: Offline) -> tuple[Place, Explanation]:
     """Find the node at which the stream leaves the offline model, and what is different about it.
 
-    Args:
-        mismatch: The stream; the device agrees with the interpreter.
-        offline: The offline model.
+    The device agrees with the interpreter of the streaming file.
     """
     checked: list[str] = []
     for node, line in _timelines(mismatch, offline):

@@ -27,12 +27,7 @@ MAX_STEPS = 4000  # interpreter steps that one question may cost, seconds at mos
 
 
 class History:
-    """A stream's observed outputs against other histories of it.
-
-    Args:
-        mismatch: The stream that went wrong.
-        expected: The right outputs, from the host.
-    """
+    """A stream's observed outputs against other histories of it; *expected* are the right ones."""
 
     def __init__(self, mismatch: Mismatch, expected: Sequence[Tensors]) -> None:
         self.mismatch = mismatch
@@ -45,8 +40,7 @@ class History:
     def explain(self, *, by_elimination: bool) -> Explanation:
         """The first history that gives every observed output.
 
-        Args:
-            by_elimination: A second run was right, so the fault is not there each time.
+        Else one *by elimination*, if a second run was right: the fault is not there each time.
         """
         return (
             self._not_reset()

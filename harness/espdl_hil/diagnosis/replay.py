@@ -71,9 +71,6 @@ class HostRun:
         target: The chip.
         state: Graph input to the graph output that feeds it.
         uniform: Nodes that are computed alike at all sizes; see ``interpreter.load``.
-
-    Attributes:
-        session: What runs it.
     """
 
     def __init__(

@@ -107,18 +107,25 @@ def compare_streaming(
     if expected.case.model.chip_rounding == "accept" and (made := expected.chip_made):
         wanted, accepted = made.allow(wanted), str(made)
     tolerance = expected.case.tolerance
-    verdict = compare_streams(
+    verdict = aligned_verdict(expected, wanted, seen, tolerance)
+    what = "the stream differs from the offline run"
+    ledger = streaming_ledger(verdict, tolerance, accepted)
+    return Comparison(
+        what, True, wanted, seen, verdict, tolerance, "offline", steps=steps, ledger=ledger
+    )
+
+
+def aligned_verdict(
+    expected: Expected, wanted: Sequence[Tensors], seen: Sequence[Tensors], tolerance: Tolerance
+) -> StreamVerdict:
+    """Compare a stream with what was cut for it, without the frames that have no counterpart."""
+    return compare_streams(
         wanted,
         seen,
         tolerance,
         frame_axes=expected.frame_axes,
         skip_frames=expected.skip_frames,
         silent_chunks=expected.silent_chunks,
-    )
-    what = "the stream differs from the offline run"
-    ledger = streaming_ledger(verdict, tolerance, accepted)
-    return Comparison(
-        what, True, wanted, seen, verdict, tolerance, "offline", steps=steps, ledger=ledger
     )
 
 

@@ -192,12 +192,6 @@ class Expected:
         Warm-up frames, in which a cold cache differs from offline padding by design, hold the
         interpreter's prediction. A tail is compared with the offline run of its prefix: the
         interpreter's, and for the last chunk the given one.
-
-        Args:
-            offline: Outputs of the offline model over the whole stimulus.
-
-        Returns:
-            One entry a chunk.
         """
         steps: list[Step] = [{} for _ in self.chunks]
         for alignment in self._compared:

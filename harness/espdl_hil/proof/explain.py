@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance, compare_streams
+from espdl_hil.compare import EXACT, Outcome, StreamVerdict, Tolerance
 from espdl_hil.diagnosis import Cause, Diagnosis, diagnose
 from espdl_hil.diagnosis.cause import Explanation, Place
 from espdl_hil.diagnosis.deviation import known_deviations
 from espdl_hil.diagnosis.mismatch import Mismatch, Offline
 from espdl_hil.errors import DeviceError
+from espdl_hil.proof.comparison import aligned_verdict
 from espdl_hil.proof.package import offline_name, streaming_name
 from espdl_hil.proof.probe import DeviceProbe, canary_remarks
 from espdl_hil.report import Repro, write_repro
@@ -83,15 +84,10 @@ def mismatch_of(
 
 
 def explain(mismatch: Mismatch, loaded: AbstractContextManager[Model] | None) -> Diagnosis:
-    """Look for the cause on the device and on the host.
+    """Look for the cause on the device and on the host; by outputs alone if the device fails.
 
-    Args:
-        mismatch: What differs.
-        loaded: Enters to the same artifact, freshly loaded on the device, its state bound; None if
-            the device is gone.
-
-    Returns:
-        The diagnosis; of the outputs alone if the device fails while it is looked into.
+    *loaded* enters to the same artifact, freshly loaded on the device, its state bound; None if the
+    device is gone.
     """
     if loaded is None:
         return diagnose(mismatch)
@@ -134,15 +130,8 @@ def diagnose_chip(comparison: Comparison, expected: Expected) -> Diagnosis | Non
     made = expected.chip_made if comparison.against == "offline" else None
     if made is None:
         return None
-    again = compare_streams(
-        made.allow(comparison.expected),
-        comparison.observed,
-        comparison.tolerance,
-        frame_axes=expected.frame_axes,
-        skip_frames=expected.skip_frames,
-        silent_chunks=expected.silent_chunks,
-    )
-    if again.outcome is not Outcome.PASSED:
+    wanted, seen = made.allow(comparison.expected), comparison.observed
+    if aligned_verdict(expected, wanted, seen, comparison.tolerance).outcome is not Outcome.PASSED:
         return None
     first, node = comparison.verdict.first, made.nodes[0]
     where = Place() if first is None else Place(first.chunk, first.frame, first.channel)

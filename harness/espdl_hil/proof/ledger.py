@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 class CaseLedger:
-    """What the runs of one case ask for; see ``run.Ledger``.
-
-    Args:
-        case: The row of the table.
-        book: Where the row is noted.
-    """
+    """What the runs of one case ask for; see ``run.Ledger``."""
 
     def __init__(self, case: Case, book: RowBook) -> None:
         self._case = case

@@ -91,12 +91,7 @@ class Observation:
 
 
 class Observer:
-    """Runs the models of a case on its device.
-
-    Args:
-        case: The row of the table.
-        rig: Owner of artifacts and devices.
-    """
+    """Runs the models of a case on its device."""
 
     def __init__(self, case: Case, rig: Rig) -> None:
         self._case = case
@@ -151,12 +146,7 @@ class Observer:
 
     @contextlib.contextmanager
     def loaded(self, case: Case | None = None, *, streaming: bool = True) -> Iterator[Model]:
-        """Load a model on the device, its state cold and bound, and unload it afterwards.
-
-        Args:
-            case: Which; None means this one.
-            streaming: The streaming model, or the offline one.
-        """
+        """Load a model of *case*, by default this one, cold and bound; unload it afterwards."""
         case = case or self._case
         expected = self._rig.expected(case)
         path = expected.streaming_path if streaming else expected.artifacts.offline

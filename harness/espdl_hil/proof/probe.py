@@ -20,10 +20,6 @@ class DeviceProbe:
     """Runs a loaded streaming model again from a reset; fits ``diagnosis.mismatch.Probe``.
 
     Every look is at a model that has run before, so that a reset that does nothing shows.
-
-    Args:
-        model: The model, with its state bound.
-        chunks: Inputs of each step.
     """
 
     def __init__(self, model: Model, chunks: Sequence[Tensors]) -> None:

@@ -224,9 +224,10 @@ class RowBook:
         record.facts["artifacts"] = {**known, **files}
         given: Mapping[str, str] = record.facts.get("outputs", {})
         record.facts["outputs"] = {**given, observation.model: observation.outputs_sha256}
-        if observation.model == streaming_name(case):
-            record.facts["resources"] = observation.resources
-        if observation.latency_us and observation.model == streaming_name(case):
+        if observation.model != streaming_name(case):
+            return
+        record.facts["resources"] = observation.resources
+        if observation.latency_us:
             record.latency_us = observation.latency_us
             latency = record.facts["latency_us"] = Latency.of(observation.latency_us)
             record.facts["real_time_factor"] = real_time_factor(case, latency.median)
