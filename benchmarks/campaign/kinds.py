@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from campaign.subjects import Subject
-    from espdl_hil.diagnosis.mismatch import Tensors
+    from espdl_hil.compare import Tensors
     from espdl_hil.espdl import Graph, Node
 
 Random = np.random.Generator

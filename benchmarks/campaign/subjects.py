@@ -13,46 +13,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil import interpreter
-from espdl_hil.compare import StreamVerdict, compare_streams, cut_offline, skipped_frames
-from espdl_hil.compare.alignment import TAIL
+from espdl_hil.compare import StreamVerdict, compare_streams
 from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.errors import HarnessError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_models
+from espdl_hil.proof.alignment import TAIL, cut_offline
 from espdl_hil.proof.explain import mismatch_of
 from espdl_hil.quantize import Artifacts, Recipe, Store, prepare
+from espdl_hil.streaming import Alignment
 from espdl_hil.targets import DEVKIT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from campaign.device import Device
-    from espdl_hil.compare.alignment import AlignmentLike
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
     from espdl_hil.espdl import Graph
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 
 
 @dataclass(frozen=True)
-class GoldenAlignment:
-    """How the output of a golden model lies against the offline one."""
-
-    output: str
-    out_frames_per_chunk: int
-    frame_axis: int = 1
-    kind: str = "same"
-    latency_frames: int = 0
-    warmup_frames: int = 0
-
-
-@dataclass(frozen=True)
 class GoldenPlan:
     """What a plan says of a golden model, which was planned by hand."""
 
-    alignments: tuple[AlignmentLike, ...]
+    alignments: tuple[Alignment, ...]
     state: Mapping[str, str] = field(default_factory=dict)
     latency_frames: int = 0
     warmup_frames: int = 0
@@ -117,7 +106,7 @@ class Subject:
             parts = cut_offline(whole[alignment.output], alignment, count)
             for step, part in zip(expected, parts, strict=True):
                 step[alignment.output] = part
-        skip = {a.output: skipped_frames(a, predicted=False) for a in alignments}
+        skip = {a.output: a.latency_frames + a.warmup_frames for a in alignments}
         silent = {
             chunk
             for chunk in range(count)
@@ -164,7 +153,7 @@ def golden_subjects() -> Iterator[Subject]:
             data=data,
             graph=graph,
             chunks=tuple(chunks),
-            plan=GoldenPlan((GoldenAlignment(graph.outputs[0].name, frames),)),
+            plan=GoldenPlan((Alignment(graph.outputs[0].name, "same", 1, frames),)),
             offline=(load_graph(whole), inputs[0]),
         )
 

@@ -1,17 +1,12 @@
-"""Tolerance, alignment and verdict. Knows tensors, not where they come from."""
+"""Tolerance and verdict. Knows tensors, not where they come from."""
 
-from espdl_hil.compare.alignment import (
-    AlignmentLike,
-    cut_offline,
-    describe_alignment,
-    skipped_frames,
-)
 from espdl_hil.compare.difference import (
     Array,
     Difference,
     Fidelity,
     FirstDifference,
     NotComparableError,
+    Tensors,
     compare,
     relative_difference,
 )
@@ -20,7 +15,6 @@ from espdl_hil.compare.verdict import ChunkVerdict, Outcome, StreamVerdict, comp
 
 __all__ = [
     "EXACT",
-    "AlignmentLike",
     "Array",
     "ChunkVerdict",
     "Difference",
@@ -29,12 +23,10 @@ __all__ = [
     "NotComparableError",
     "Outcome",
     "StreamVerdict",
+    "Tensors",
     "Tolerance",
     "compare",
     "compare_streams",
-    "cut_offline",
-    "describe_alignment",
     "parse_tolerance",
     "relative_difference",
-    "skipped_frames",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from espdl_hil.compare.tolerance import EXACT, Tolerance
 from espdl_hil.errors import HarnessError
 
-Array = NDArray[np.generic]
+Array: TypeAlias = NDArray[Any]
+Tensors: TypeAlias = Mapping[str, Array]
 
 
 class NotComparableError(HarnessError):
@@ -152,8 +154,6 @@ class Difference:
         max_lsb: Largest difference of an integer tensor, in steps; None for a float tensor.
         max_relative: Largest relative difference of a float tensor; None for integers.
         first: The first element out of tolerance, else the first that differs, else None.
-        fidelity: Energies, for SQNR and cosine.
-        constant: Every expected element has one value: equality here proves little.
     """
 
     elements: int
@@ -162,8 +162,6 @@ class Difference:
     max_lsb: int | None
     max_relative: float | None
     first: FirstDifference | None
-    fidelity: Fidelity
-    constant: bool
 
     @property
     def compared(self) -> bool:
@@ -175,20 +173,8 @@ class Difference:
         """Whether there was something to compare and all of it is within tolerance."""
         return self.compared and self.beyond == 0
 
-    @property
-    def sqnr_db(self) -> float | None:
-        """SQNR of observed against expected; None when they are the same."""
-        return self.fidelity.sqnr_db
-
-    @property
-    def cosine(self) -> float | None:
-        """Cosine of observed against expected."""
-        return self.fidelity.cosine
-
     def __str__(self) -> str:
-        return summarize(
-            self.elements, self.differing, self.max_lsb, self.max_relative, self.first
-        ) + (" (every expected element is the same)" if self.constant else "")
+        return summarize(self.elements, self.differing, self.max_lsb, self.max_relative, self.first)
 
 
 def summarize(
@@ -224,7 +210,7 @@ def compare(
     chunk: int = 0,
     first_frame: int = 0,
     output: str = "",
-    room: NDArray[Any] | None = None,
+    room: Array | None = None,
 ) -> Difference:
     """Compare every element of two tensors.
 
@@ -247,7 +233,7 @@ def compare(
     """
     require_alike(expected, observed, f"chunk {chunk}{' of ' + output if output else ''}")
     if not expected.size:
-        return Difference(0, 0, 0, 0, None, None, Fidelity(), constant=False)
+        return Difference(0, 0, 0, 0, None, None)
     if expected.dtype.kind == "f":
         size = relative_difference(expected, observed)
         unequal = ~(size <= tolerance.relative)  # also true of NaN
@@ -263,16 +249,7 @@ def compare(
     if differing:
         flat = int(np.argmax(beyond if out_of_tolerance else unequal))
         first = _locate(expected, observed, flat, frame_axis, chunk, first_frame, output)
-    return Difference(
-        elements=expected.size,
-        differing=differing,
-        beyond=out_of_tolerance,
-        max_lsb=max_lsb,
-        max_relative=max_relative,
-        first=first,
-        fidelity=Fidelity.of(expected, observed),
-        constant=bool((expected == expected.flat[0]).all()),
-    )
+    return Difference(expected.size, differing, out_of_tolerance, max_lsb, max_relative, first)
 
 
 def require_alike(expected: Array, observed: Array, where: str) -> None:
@@ -282,13 +259,8 @@ def require_alike(expected: Array, observed: Array, where: str) -> None:
         NotComparableError: they differ; the message begins with *where*.
     """
     if expected.shape != observed.shape or expected.dtype != observed.dtype:
-        raise NotComparableError(
-            f"{where}: expected {_describe(expected)}, observed {_describe(observed)}"
-        )
-
-
-def _describe(tensor: Array) -> str:
-    return f"{tensor.dtype}{list(tensor.shape)}"
+        wanted, seen = (f"{tensor.dtype}{list(tensor.shape)}" for tensor in (expected, observed))
+        raise NotComparableError(f"{where}: expected {wanted}, observed {seen}")
 
 
 def relative_difference(expected: Array, observed: Array) -> NDArray[np.float64]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from espdl_hil.compare.difference import (
     Difference,
-    Fidelity,
     FirstDifference,
     NotComparableError,
     compare,
@@ -22,9 +19,7 @@ from espdl_hil.compare.tolerance import EXACT, Tolerance
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from espdl_hil.compare.difference import Array
+    from espdl_hil.compare.difference import Array, Tensors
 
 _Number = TypeVar("_Number", int, float)
 
@@ -73,8 +68,6 @@ class StreamVerdict:
         max_lsb: Largest difference in steps; None if only float outputs were compared.
         max_relative: Largest relative difference of float outputs; None without any.
         first: The first element out of tolerance, else the first that differs.
-        fidelity: Energies of observed against expected.
-        constant: Every expected element of every output has one value.
         skipped_frames: Leading frames without a counterpart, of the output that has most.
     """
 
@@ -85,8 +78,6 @@ class StreamVerdict:
     max_lsb: int | None
     max_relative: float | None
     first: FirstDifference | None
-    fidelity: Fidelity
-    constant: bool
     skipped_frames: int = 0
 
     @property
@@ -113,14 +104,14 @@ class StreamVerdict:
 
 
 def compare_streams(
-    expected: Sequence[Mapping[str, Array]],
-    observed: Sequence[Mapping[str, Array]],
+    expected: Sequence[Tensors],
+    observed: Sequence[Tensors],
     tolerance: Tolerance = EXACT,
     *,
     frame_axes: Mapping[str, int | None],
     skip_frames: Mapping[str, int] | None = None,
     silent_chunks: Collection[int] = (),
-    rooms: Sequence[Mapping[str, NDArray[Any]]] = (),
+    rooms: Sequence[Tensors] = (),
 ) -> StreamVerdict:
     """Compare a stream chunk by chunk.
 
@@ -181,17 +172,12 @@ def compare_streams(
         max_lsb=_largest(d.max_lsb for d in found),
         max_relative=_largest(d.max_relative for d in found),
         first=_first(found),
-        fidelity=sum((d.fidelity for d in found), Fidelity()),
-        constant=bool(found) and all(_is_constant(expected, name) for name in frame_axes),
         skipped_frames=max(skip.values(), default=0),
     )
 
 
 def _pick(
-    expected: Sequence[Mapping[str, Array]],
-    observed: Sequence[Mapping[str, Array]],
-    chunk: int,
-    name: str,
+    expected: Sequence[Tensors], observed: Sequence[Tensors], chunk: int, name: str
 ) -> tuple[Array, Array]:
     pair = []
     for side, chunks in (("expected", expected), ("observed", observed)):
@@ -219,7 +205,7 @@ def _close_chunk(
     chunk: int, frames: int, found: Sequence[Difference], errors: Sequence[str]
 ) -> ChunkVerdict:
     outcome = Outcome.ERROR if errors else Outcome.PASSED
-    if any(difference.beyond for difference in found):
+    if any(d.beyond for d in found):
         outcome = Outcome.FAILED
     return ChunkVerdict(
         chunk=chunk,
@@ -240,8 +226,3 @@ def _first(found: Sequence[Difference]) -> FirstDifference | None:
 
 def _largest(values: Iterable[_Number | None]) -> _Number | None:
     return max((value for value in values if value is not None), default=None)
-
-
-def _is_constant(chunks: Sequence[Mapping[str, Array]], name: str) -> bool:
-    values = np.concatenate([chunk[name].reshape(-1) for chunk in chunks if name in chunk])
-    return bool((values == values[:1]).all())

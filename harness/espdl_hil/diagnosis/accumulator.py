@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from espdl_hil.diagnosis.replay import run_steps
+from espdl_hil.diagnosis.replay import rounding_mode, run_steps
 from espdl_hil.errors import HarnessError
-from espdl_hil.espdl import Tensor, TensorInfo, pack_filter, unpack_filter
+from espdl_hil.espdl import TensorInfo, pack_filter, unpack_filter
 from espdl_hil.interpreter.node_graph import cut_node
-from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
-    from espdl_hil.diagnosis.mismatch import Array
+    from espdl_hil.compare import Array
     from espdl_hil.diagnosis.node_replay import NodeReplay
+    from espdl_hil.diagnosis.replay import Mode
 
-Mode: TypeAlias = Literal["halves up", "halves to even", "halves away from zero", "down", "to zero"]
 Overflow: TypeAlias = Literal["saturates", "wraps", "clamps symmetrically"]
 
 MAX_TAPS = 4096  # products of one sum; beyond, windows are too large to copy out
@@ -142,10 +141,9 @@ def sums_of(replay: NodeReplay) -> Sums | None:
         sums = _build(replay)
     except (HarnessError, ValueError, KeyError):
         return None  # a variant of the operator that this view does not cover
-    if sums is None:
+    if sums is None or not np.array_equal(sums.evaluate(), replay.in_rows(replay.expected)):
         return None
-    expected = replay.expected.reshape(sums.values.shape)
-    return sums if np.array_equal(sums.evaluate(), expected) else None
+    return sums
 
 
 def exact_product(replay: NodeReplay) -> Sums | None:
@@ -155,27 +153,21 @@ def exact_product(replay: NodeReplay) -> Sums | None:
 
 def _build(replay: NodeReplay) -> Sums | None:
     graph, node = replay.mismatch.graph, replay.node
-    kind = node.op_type
-    mode: Mode = (
-        "halves to even"
-        if TARGETS[replay.mismatch.target].rounding is Rounding.HALF_EVEN
-        else "halves up"
-    )
+    kind, mode = node.op_type, rounding_mode(replay.mismatch.target)
     relu = node.attributes.get("activation") == "Relu"
     out = graph.value_info[replay.output].exponents
-    channels = replay.expected.shape[-1]
+    channels, dtype = replay.expected.shape[-1], replay.expected.dtype
     if kind in ("Add", "Sub", "Mul"):
         exponents = [graph.info(name).exponents[0] for name in node.inputs]
         shift = out[0] - sum(exponents) if kind == "Mul" else 0
         values = _elementwise(replay, kind).reshape(-1, channels)
-        return Sums(values, np.array(shift, np.int64), relu, mode, replay.expected.dtype)
+        return Sums(values, np.array(shift, np.int64), relu, mode, dtype)
     factors = _factors(replay)
     if factors is None:
         return None
     exponent = graph.info(node.inputs[0]).exponents[0]
     shift_n = out[0] - exponent - np.array(graph.info(node.inputs[1]).exponents, np.int64)
     shift_n = np.broadcast_to(shift_n, (channels,))
-    dtype = replay.expected.dtype
     return Sums(factors.sums(), shift_n, relu, mode, dtype, factors)
 
 
@@ -202,10 +194,8 @@ def _factors(replay: NodeReplay) -> Factors | None:
     if node.op_type == "MatMul" and len(stored.info.shape) != 2:
         return None
     depthwise = node.attributes.get("group", 1) != 1
-    target = replay.mismatch.target
-    taps = unpack_filter(
-        stored.raw, _filter_dims(stored, node.op_type), target, depthwise=depthwise
-    )
+    dims = stored.info.shape if node.op_type != "MatMul" else (1, 1, *stored.info.shape)
+    taps = unpack_filter(stored.raw, dims, replay.mismatch.target, depthwise=depthwise)
     weights = taps.reshape(len(taps), -1).T.astype(np.int64)
     if len(weights) > MAX_TAPS:
         return None
@@ -217,11 +207,6 @@ def _factors(replay: NodeReplay) -> Factors | None:
         x = np.concatenate([i[node.inputs[0]].reshape(-1, len(weights)) for i in replay.inputs])
     n, h, w, c = taps.shape
     return Factors(x.astype(np.int64), weights, bias.astype(np.int64), (n, h, w, c))
-
-
-def _filter_dims(stored: Tensor, op_type: str) -> tuple[int, ...]:
-    dims = stored.info.shape
-    return (1, 1, *dims) if op_type == "MatMul" else dims
 
 
 def _windows(replay: NodeReplay, shape: tuple[int, ...], *, depthwise: bool) -> Array:
@@ -255,8 +240,7 @@ def _convolve(replay: NodeReplay, taps: Array, *, depthwise: bool) -> Array:
     plain = replace(node, inputs=(source, name), attributes=attributes)
     tensors = {**replay.inputs[0], replay.output: np.empty(shape, replay.expected.dtype)}
     alone = cut_node(graph, plain, tensors)
-    exponents = graph.info(source).exponents
-    result = replace(alone.outputs[0], exponents=exponents)
+    result = replace(alone.outputs[0], exponents=graph.info(source).exponents)
     alone = replace(
         alone,
         outputs=(result,),

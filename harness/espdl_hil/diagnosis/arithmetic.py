@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from espdl_hil.diagnosis.accumulator import exact_product
 from espdl_hil.diagnosis.cause import Cause, Explanation
-from espdl_hil.diagnosis.replay import OTHER_ROUNDING, rounding_name, shift_exponents
+from espdl_hil.diagnosis.replay import OTHER_ROUNDING, Mode, rounding_mode, shift_exponents
 
 if TYPE_CHECKING:
-    from espdl_hil.diagnosis.accumulator import Mode, Sums
-    from espdl_hil.diagnosis.mismatch import Array
+    from espdl_hil.compare import Array
+    from espdl_hil.diagnosis.accumulator import Sums
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
-MODES: tuple[Mode, ...] = (
-    "halves up",
-    "halves to even",
-    "halves away from zero",
-    "down",
-    "to zero",
-)
 SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8, -8)
 NEAR = 4  # of these, the shifts that are tried on parts: an exponent goes wrong by a step or two
 TABLES = ("LUT",)  # table nodes neither round nor shift at run time
@@ -30,34 +23,27 @@ TABLES = ("LUT",)  # table nodes neither round nor shift at run time
 
 def rounding(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Another rounding of the node's result."""
-    usual = rounding_name(replay.mismatch.target)
-    other = OTHER_ROUNDING.get(replay.mismatch.target)
+    target = replay.mismatch.target
+    other = OTHER_ROUNDING.get(target)
     if other and replay.explained_by(replay.again(target=other)):
-        return _rounds(replay, rounding_name(other), usual)
-    for mode in MODES if sums else ():
-        assert sums
-        if mode != sums.mode and _matches(replay, sums.evaluate(mode=mode)):
-            return _rounds(replay, mode, sums.mode)
-    return None if sums else _exact_product(replay)
+        return _rounds(replay, rounding_mode(other), rounding_mode(target))
+    if sums:
+        return _other_mode(replay, sums, "", sums.mode)
+    product = exact_product(replay)  # ESP-DL's C code rounds that of int16 to float32 first
+    what, usual = "the exact product ", "its float32 value"
+    return _other_mode(replay, product, what, usual) if product else None
 
 
-def _exact_product(replay: NodeReplay) -> Explanation | None:
-    """An int16 Mul that shifts its exact product; ESP-DL's C code rounds it to float32 first."""
-    product = exact_product(replay)
-    for mode in MODES if product else ():
-        assert product
-        if _matches(replay, product.evaluate(mode=mode)):
-            return _rounds(replay, f"the exact product {mode}", "its float32 value")
+def _other_mode(replay: NodeReplay, sums: Sums, what: str, usual: str) -> Explanation | None:
+    for mode in get_args(Mode):
+        if mode != usual and replay.explained_by(sums.evaluate(mode=mode)):
+            return _rounds(replay, f"{what}{mode}", usual)
     return None
 
 
 def _rounds(replay: NodeReplay, mode: str, usual: str) -> Explanation:
     fact = f"rounding {mode} instead of {usual} reproduces {replay.span}"
     return Explanation(Cause.ROUNDING, (fact,))
-
-
-def _matches(replay: NodeReplay, values: Array) -> bool:
-    return np.array_equal(values, replay.rows)
 
 
 def exponent(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
@@ -72,7 +58,7 @@ def exponent(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     if sums is None:
         return None
     for by in SHIFTS:
-        if _matches(replay, sums.evaluate(shift_by=by)):
+        if replay.explained_by(sums.evaluate(shift_by=by)):
             return _shifted(replay, "the shift", by)
     return _of_bias(replay, sums) or _per_channel(replay, sums)
 
@@ -92,9 +78,8 @@ def _of_bias(replay: NodeReplay, sums: Sums) -> Explanation | None:
     bias = sums.factors.bias
     for by in SHIFTS[:NEAR]:
         shifted = bias << by if by > 0 else bias >> -by
-        if not shifted.any():
-            continue
-        if _matches(replay, sums.evaluate(values=sums.factors.sums(bias=shifted))):
+        values = sums.factors.sums(bias=shifted)
+        if shifted.any() and replay.explained_by(sums.evaluate(values=values)):
             return _shifted(replay, "the bias exponent", by)
     return None
 
@@ -106,7 +91,7 @@ def _shifted(replay: NodeReplay, what: str, by: int) -> Explanation:
 
 def _per_channel(replay: NodeReplay, sums: Sums) -> Explanation | None:
     """Each channel that differs has a shift that reproduces it."""
-    observed = replay.rows
+    observed = replay.in_rows(replay.observed)
     if sums.shift.ndim == 0 or len(replay.channels) == observed.shape[1]:
         return None
     found: dict[int, int] = {}
@@ -137,17 +122,17 @@ def saturation(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
 
 
 def _by_sums(replay: NodeReplay, sums: Sums) -> str | None:
-    if _matches(replay, sums.evaluate(overflow="wraps")):
+    if replay.explained_by(sums.evaluate(overflow="wraps")):
         return f"a result that wraps instead of saturating reproduces {replay.span}"
-    if _matches(replay, sums.evaluate(overflow="clamps symmetrically")):
+    if replay.explained_by(sums.evaluate(overflow="clamps symmetrically")):
         return f"saturating at {-replay.limits[1]} reproduces {replay.span}"
-    if _matches(replay, sums.evaluate(relu=not sums.relu)):
+    if replay.explained_by(sums.evaluate(relu=not sums.relu)):
         change = "without" if sums.relu else "with"
         return f"the result {change} a clamp at 0 (Relu) reproduces {replay.span}"
     lanes = replay.mismatch.target == "esp32s3" and replay.expected.dtype == np.int8
     if sums.factors is None or not lanes:
         return None
-    if _matches(replay, sums.evaluate(values=sums.factors.in_lanes())):
+    if replay.explained_by(sums.evaluate(values=sums.factors.in_lanes())):
         return f"sums in 20-bit saturating lanes reproduce {replay.span}"
     return None
 

@@ -121,19 +121,11 @@ class Place:
     module: str = ""
 
     @classmethod
-    def at(
-        cls,
-        graph: Graph,
-        node: Node,
-        tensor: str,
-        chunk: int,
-        frame: int | None = None,
-        channel: int | None = None,
-    ) -> Place:
+    def at(cls, graph: Graph, node: Node, tensor: str, chunk: int) -> Place:
         """A place at a node of a file."""
         weights = [name for name in node.inputs if name in graph.initializers]
         module = module_of(node.name, node.op_type, weights)
-        return cls(chunk, frame, channel, node.op_type, node.name, tensor, module)
+        return cls(chunk, None, None, node.op_type, node.name, tensor, module)
 
     def __str__(self) -> str:
         of = {"frame": " of the tensor" if self.tensor else " of the output"}
@@ -194,16 +186,9 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``results.json`` keeps."""
-        place = self.place
         return {
             "cause": str(self.cause),
-            "chunk": place.chunk,
-            "frame": place.frame,
-            "channel": place.channel,
-            "operator": place.operator,
-            "node": place.node,
-            "tensor": place.tensor,
-            "module": place.module,
+            **vars(self.place),
             "facts": list(self.explanation.facts),
             "next_step": self.next_step,
             "text": self.text,

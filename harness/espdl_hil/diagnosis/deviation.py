@@ -14,7 +14,8 @@ from espdl_hil.interpreter.node_graph import activations, cut_node
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Probe, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Probe
     from espdl_hil.espdl import Graph, Node
 
 
@@ -110,15 +111,10 @@ def known_deviations(
         return None
     names = [name for node in graph.nodes for name in node.outputs if name]
     seen = [dict(look.seen) for look in probe.values(names, len(chunks))]
-    last: Tensors = {}
-    for number, (values, chunk) in enumerate(zip(seen, chunks, strict=True)):
-        fed = {
-            info.name: last[state[info.name]] if number else np.zeros(info.shape, info.dtype)
-            for info in graph.inputs
-            if info.name in state
-        }
-        last = dict(values)
+    fed = {i.name: np.zeros(i.shape, i.dtype) for i in graph.inputs if i.name in state}
+    for values, chunk in zip(seen, chunks, strict=True):
         values |= {**chunk, **fed}
+        fed = {name: values[source] for name, source in state.items()}
     lines = []
     for node in graph.nodes:
         output = node.outputs[0]
@@ -129,15 +125,8 @@ def known_deviations(
             return None
         if np.array_equal(expected, observed):
             continue
-        found = next(
-            (
-                deviation
-                for deviation in known
-                if node.op_type in deviation.operators
-                and deviation.covers(graph, node, expected, observed)
-            ),
-            None,
-        )
+        suspects = (d for d in known if node.op_type in d.operators)
+        found = next((d for d in suspects if d.covers(graph, node, expected, observed)), None)
         if found is None:
             return None
         count = int((expected != observed).sum())

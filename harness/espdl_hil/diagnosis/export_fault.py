@@ -7,7 +7,7 @@ run is at fault.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,58 +20,50 @@ from espdl_hil.streaming.names import is_made_up
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Offline
+    from espdl_hil.compare import Array
+    from espdl_hil.diagnosis.mismatch import Mismatch, Offline
     from espdl_hil.espdl import Graph, Node
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """One tensor of both models, time on one axis.
+    """One tensor of both models, time on the first axis.
 
     Attributes:
         name: The tensor.
-        axis: Its time axis.
-        stream: All chunks, joined on *axis*.
+        stream: All chunks, joined.
         offline: The offline run.
         per_chunk: Frames of one chunk.
     """
 
     name: str
-    axis: int
     stream: Array
     offline: Array
     per_chunk: int
 
     def wrong_frames(self, latency: int) -> Array:
         """Frames of the stream that are not the offline frame *latency* earlier."""
-        frames = min(self.stream.shape[self.axis] - latency, self.offline.shape[self.axis])
-        stream = np.moveaxis(self.stream, self.axis, 0)[latency : latency + frames]
-        offline = np.moveaxis(self.offline, self.axis, 0)[:frames]
-        wrong = (stream != offline).reshape(frames, -1).any(1)
-        found: Array = np.flatnonzero(wrong) + latency
+        frames = min(len(self.stream) - latency, len(self.offline))
+        wrong = self.stream[latency : latency + frames] != self.offline[:frames]
+        found: Array = np.flatnonzero(wrong.reshape(frames, -1).any(1)) + latency
         return found
 
     def place(self, graph: Graph, node: Node, frame: int) -> Place:
         """Where *frame* differs, as the place of a fault."""
-        stream = np.moveaxis(self.stream, self.axis, 0)[frame]
-        offline = np.moveaxis(self.offline, self.axis, 0)
-        right = offline[min(frame, len(offline) - 1)]
-        differs = stream.reshape(-1, stream.shape[-1]) != right.reshape(-1, stream.shape[-1])
-        channel = int(np.argmax(differs.any(0)))
-        chunk = frame // self.per_chunk
-        return Place.at(graph, node, self.name, chunk, frame, channel)
+        differs = self.stream[frame] != self.offline[min(frame, len(self.offline) - 1)]
+        channel = int(np.argmax(differs.reshape(-1, differs.shape[-1]).any(0)))
+        where = Place.at(graph, node, self.name, frame // self.per_chunk)
+        return replace(where, frame=frame, channel=channel)
 
 
 def explain_export(mismatch: Mismatch, offline: Offline) -> tuple[Place, Explanation]:
     """Find the node at which the stream leaves the offline model, and what is different about it.
 
-    Args:
-        mismatch: The stream; the device agrees with the interpreter.
-        offline: The offline model.
+    The device agrees with the interpreter of the streaming file.
     """
     checked: list[str] = []
     for node, line in _timelines(mismatch, offline):
-        latencies = range(min(offline.latency_frames, line.stream.shape[line.axis] - 1) + 1)
+        latencies = range(min(offline.latency_frames, len(line.stream) - 1) + 1)
         wrong = min((line.wrong_frames(latency) for latency in latencies), key=len)
         if len(wrong) and wrong[-1] >= offline.warmup_frames + offline.latency_frames:
             are = "is" if len(wrong) == 1 else "are"
@@ -112,7 +104,8 @@ def _timeline(name: str, chunks: Sequence[Array], offline: Array) -> Timeline | 
     if not axes and len(chunks) > 1:
         return None  # no time: the tail of a model that keeps its last frames
     axis = axes[0] if axes else min(1, offline.ndim - 1)
-    return Timeline(name, axis, np.concatenate(chunks, axis=axis), offline, shape[axis])
+    stream = np.concatenate([np.moveaxis(chunk, axis, 0) for chunk in chunks])
+    return Timeline(name, stream, np.moveaxis(offline, axis, 0), shape[axis])
 
 
 def _nothing_wrong(mismatch: Mismatch, checked: Sequence[str]) -> Explanation:
@@ -139,17 +132,11 @@ def _differences(graph: Graph, offline: Graph, node: Node) -> Iterator[str]:
         pair = node.attributes.get(name), theirs.get(name)
         if not _same(*pair):
             yield f"{name} is {pair[0]} in the streaming file, {pair[1]} in the offline file"
-    yield from _caches(graph, node)
+    for cache in graph.nodes:
+        if cache.op_type == "StreamingCache" and not {*cache.outputs}.isdisjoint(node.inputs):
+            window = cache.attributes.get("window_size")
+            yield f"its input comes through {cache.name}, window {window}"
 
 
 def _same(ours: Any, theirs: Any) -> bool:
     return isinstance(ours, int | float | str | tuple | None) and ours == theirs
-
-
-def _caches(graph: Graph, node: Node) -> Iterator[str]:
-    makers = {name: maker for maker in graph.nodes for name in maker.outputs}
-    for source in node.inputs:
-        maker = makers.get(source)
-        if maker is not None and maker.op_type == "StreamingCache":
-            window = maker.attributes.get("window_size")
-            yield f"its input comes through {maker.name}, window {window}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,8 @@ from espdl_hil.interpreter.node_graph import activations
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Look, Mismatch, Probe, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Look, Mismatch, Probe
     from espdl_hil.espdl import Graph, Node
 
 
@@ -35,9 +36,7 @@ class Rerun:
     names: tuple[str, ...]
     looks: Sequence[Look]
     traces: Sequence[Tensors]
-
-    def __post_init__(self) -> None:
-        self._values: dict[str, Sequence[Look]] = {}
+    _values: dict[str, Sequence[Look]] = field(default_factory=dict)
 
     def values(self, name: str) -> list[Array]:
         """A tensor at each chunk, as the device holds it; fetched once."""
@@ -77,12 +76,7 @@ class Rerun:
         return sum(1 for n in before if n in self.looks[chunk].seen)
 
     def node_replay(self, chunk: int, name: str) -> NodeReplay:
-        """What one node gave, in every chunk in which it was fed rightly.
-
-        Args:
-            chunk: Where its output differs first.
-            name: The output.
-        """
+        """What the node of *name*, wrong first in *chunk*, gave wherever it was fed rightly."""
         node = maker(self.mismatch.graph, name)
         sources = activations(self.mismatch.graph, node)
         numbers = tuple(
@@ -104,13 +98,7 @@ class Rerun:
 
 
 def rerun(mismatch: Mismatch, probe: Probe, traces: Sequence[Tensors]) -> Rerun:
-    """Run the stream again on the device.
-
-    Args:
-        mismatch: The stream that went wrong.
-        probe: The device.
-        traces: What the host expects, one trace a chunk.
-    """
+    """Run the stream again on the device; *traces* are what the host expects of each chunk."""
     inputs = [info.name for info in mismatch.graph.inputs]
     nodes = [name for node in mismatch.graph.nodes for name in node.outputs if name]
     names = tuple(name for name in dict.fromkeys((*inputs, *nodes)) if name in traces[0])

@@ -19,19 +19,15 @@ from espdl_hil.diagnosis.state import damaged_output, is_damage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Mismatch, Tensors
+    from espdl_hil.compare import Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
 
 DELAY_CHUNKS = 2  # chunks after which a wrong input may first show
 MAX_STEPS = 4000  # interpreter steps that one question may cost, seconds at most
 
 
 class History:
-    """A stream's observed outputs against other histories of it.
-
-    Args:
-        mismatch: The stream that went wrong.
-        expected: The right outputs, from the host.
-    """
+    """A stream's observed outputs against other histories of it; *expected* are the right ones."""
 
     def __init__(self, mismatch: Mismatch, expected: Sequence[Tensors]) -> None:
         self.mismatch = mismatch
@@ -44,8 +40,7 @@ class History:
     def explain(self, *, by_elimination: bool) -> Explanation:
         """The first history that gives every observed output.
 
-        Args:
-            by_elimination: A second run was right, so the fault is not there each time.
+        Else one *by elimination*, if a second run was right: the fault is not there each time.
         """
         return (
             self._not_reset()
@@ -109,7 +104,7 @@ class History:
                 open_ways.pop()
                 continue
             steps += len(way)
-            if not self._ends(way, chunk):
+            if not self._ends([self.mismatch.chunks[number] for number in way], chunk):
                 continue
             if chunk < count - 1:
                 open_ways.append(self._ways(way, chunk + 1))
@@ -136,10 +131,9 @@ class History:
             if number not in usual:
                 yield [*order, number]
 
-    def _ends(self, order: list[int], chunk: int) -> bool:
-        """Whether chunks in this order end in the output observed at a chunk."""
-        chunks = [self.mismatch.chunks[number] for number in order]
-        return self._same(chunk, self.host.run_cold(chunks)[-1])
+    def _ends(self, run: Sequence[Tensors], chunk: int) -> bool:
+        """Whether this run ends in the output observed at a chunk."""
+        return self._same(chunk, self.host.run_cold(run)[-1])
 
     def _damaged_input(self) -> Explanation | None:
         """One bit of one input, at the first wrong chunk or a little before."""
@@ -151,14 +145,12 @@ class History:
                     damaged[bit // 8] ^= 1 << (bit % 8)
                     run = list(self.mismatch.chunks)
                     run[at] = {**run[at], name: damaged.view(sent.dtype).reshape(sent.shape)}
-                    if self._ends_with(run, self.first) and self._all_same(self.host.run_cold(run)):
+                    ends = self._ends(run[: self.first + 1], self.first)
+                    if ends and self._all_same(self.host.run_cold(run)):
                         place = f"bit {bit % 8} of byte {bit // 8} of input {name}"
                         fact = f"{place} flipped before chunk {at} {self._span()}"
                         return Explanation(Cause.BUFFER, (fact,))
         return None
-
-    def _ends_with(self, run: Sequence[Tensors], chunk: int) -> bool:
-        return self._same(chunk, self.host.run_cold(run[: chunk + 1])[-1])
 
     def _answer(self) -> Explanation | None:
         """A wrong answer among right ones, a few bits or displaced: it was damaged later."""

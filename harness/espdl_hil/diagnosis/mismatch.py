@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from espdl_hil.compare import EXACT, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from espdl_hil.compare import StreamVerdict
+    from espdl_hil.compare import StreamVerdict, Tensors
     from espdl_hil.diagnosis.cause import Cause
     from espdl_hil.espdl import Graph
-
-Array: TypeAlias = "NDArray[Any]"
-Tensors: TypeAlias = "Mapping[str, Array]"
 
 
 @dataclass(frozen=True)

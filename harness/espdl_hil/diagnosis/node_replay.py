@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.diagnosis.cause import counted
 from espdl_hil.diagnosis.replay import run_steps
 from espdl_hil.errors import HarnessError
 from espdl_hil.interpreter.node_graph import activations, cut_node
@@ -15,7 +16,8 @@ from espdl_hil.interpreter.node_graph import activations, cut_node
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
     from espdl_hil.espdl import Graph, Node
 
 
@@ -50,14 +52,12 @@ class NodeReplay:
     @cached_property
     def channels(self) -> Array:
         """Channels (last axis) in which anything differs."""
-        last = self.expected.shape[-1]
-        found: Array = np.flatnonzero(self.differs.reshape(-1, last).any(0))
+        found: Array = np.flatnonzero(self.in_rows(self.differs).any(0))
         return found
 
-    @cached_property
-    def rows(self) -> Array:
-        """What was observed, ``(M, N)`` with channels last."""
-        matrix: Array = self.observed.reshape(-1, self.expected.shape[-1])
+    def in_rows(self, values: Array) -> Array:
+        """*values* as ``(M, N)`` with channels last."""
+        matrix: Array = values.reshape(-1, self.expected.shape[-1])
         return matrix
 
     @property
@@ -100,21 +100,18 @@ class NodeReplay:
             Like ``observed``; None if the target cannot run that graph.
         """
         try:
-            return run_steps(
-                edit(self.alone),
-                target or self.mismatch.target,
-                inputs or self.inputs,
-                self.output,
-            )
+            target = target or self.mismatch.target
+            return run_steps(edit(self.alone), target, inputs or self.inputs, self.output)
         except HarnessError:
             return None
 
     def explained_by(self, alternative: Array | None) -> bool:
-        """Whether *alternative* is what was observed, in every element of every chunk."""
-        return alternative is not None and np.array_equal(alternative, self.observed)
+        """Whether *alternative*, in rows or not, is what was observed in every element."""
+        if alternative is None:
+            return False
+        return np.array_equal(alternative.reshape(self.observed.shape), self.observed)
 
     @property
     def span(self) -> str:
         """What an explanation covers, in words."""
-        chunks = len(self.numbers)
-        return f"all {self.expected.size} elements in {chunks} chunk{'s' * (chunks > 1)}"
+        return f"all {self.expected.size} elements in {counted(len(self.numbers), 'chunk')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from espdl_hil.targets import TARGETS, Rounding
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Tensors
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.espdl import Graph, TensorInfo
+
+Mode: TypeAlias = Literal["halves up", "halves to even", "halves away from zero", "down", "to zero"]
 
 OTHER_ROUNDING = {  # a target with the same packing that rounds halves the other way
     "esp32s3": "esp32p4",
@@ -45,10 +47,9 @@ def same(expected: Array, observed: Array, tolerance: Tolerance = EXACT) -> bool
     kept = crop(expected, observed)
     if kept.shape != observed.shape:
         return False
-    exact = tolerance.max_lsb == 0 and kept.dtype.kind != "f"
-    return (
-        np.array_equal(kept, observed) if exact else not compare(kept, observed, tolerance).beyond
-    )
+    if tolerance.max_lsb == 0 and kept.dtype.kind != "f":
+        return np.array_equal(kept, observed)
+    return not compare(kept, observed, tolerance).beyond
 
 
 def agree(expected: Tensors, observed: Tensors) -> bool:
@@ -56,8 +57,8 @@ def agree(expected: Tensors, observed: Tensors) -> bool:
     return all(same(expected[name], values) for name, values in observed.items())
 
 
-def rounding_name(target: str) -> str:
-    """What the target makes of a half, in words."""
+def rounding_mode(target: str) -> Mode:
+    """What the target makes of a half."""
     even = TARGETS[target].rounding is Rounding.HALF_EVEN
     return "halves to even" if even else "halves up"
 
@@ -75,43 +76,35 @@ class HostRun:
     def __init__(
         self, graph: Graph, target: str, state: Mapping[str, str], uniform: Collection[str] = ()
     ) -> None:
-        self._session = interpreter.load(graph, target, uniform=uniform)
-        self._feedback = dict(state)
-        self._zero = {
-            info.name: np.zeros(info.shape, info.dtype)
-            for info in graph.inputs
-            if info.name in state
-        }
-        self._outputs = [info.name for info in graph.outputs]
+        self.session = interpreter.load(graph, target, uniform=uniform)
+        self._feedback = state
         self.reset()
 
     def reset(self) -> None:
         """Start cold."""
-        self._session.reset()
-        self._state: dict[str, Array] = dict(self._zero)
-
-    def step(self, chunk: Tensors) -> dict[str, Array]:
-        """Run one chunk.
-
-        Returns:
-            Copies of the graph outputs.
-        """
-        outputs = self._session.step({**chunk, **self._state})
-        copies = {name: np.array(outputs[name]) for name in self._outputs}
-        self._state = {sink: copies[source] for sink, source in self._feedback.items()}
-        return copies
+        self.session.reset()
+        self._state = {
+            info.name: np.zeros(info.shape, info.dtype)
+            for info in self.session.inputs
+            if info.name in self._feedback
+        }
 
     def run(self, chunks: Iterable[Tensors]) -> list[dict[str, Array]]:
         """Run chunks from where the stream is; the outputs of each."""
-        return [self.step(chunk) for chunk in chunks]
+        return [self._step(chunk) for chunk in chunks]
+
+    def _step(self, chunk: Tensors) -> dict[str, Array]:
+        outputs = self.session.step({**chunk, **self._state})
+        self._state = {sink: outputs[source] for sink, source in self._feedback.items()}
+        return outputs
 
     def trace(self, chunks: Iterable[Tensors]) -> list[dict[str, Array]]:
         """Run chunks from where the stream is; every tensor of each, graph inputs included."""
         traces = []
         for chunk in chunks:
             fed = {**chunk, **self._state}
-            outputs = self.step(chunk)
-            nodes = {name: np.array(value) for name, value in self._session.trace.items()}
+            outputs = self._step(chunk)
+            nodes = {name: value.copy() for name, value in self.session.trace.items()}
             traces.append({**fed, **nodes, **outputs})
         return traces
 

@@ -19,7 +19,8 @@ from espdl_hil.diagnosis.replay import HostRun, agree, crop, same
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Probe, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch, Probe
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 Found = tuple[Place, Explanation]

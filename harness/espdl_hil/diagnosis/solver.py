@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from espdl_hil.compare import Array
     from espdl_hil.diagnosis.accumulator import Factors, Sums
-    from espdl_hil.diagnosis.mismatch import Array
 
 TRIED = 64  # changes of one element that are tried, where its bounds allow more
 RUN = 4  # elements in a row, those of a 32-bit word of int8

@@ -12,7 +12,8 @@ from espdl_hil.diagnosis.cause import KEEP_CACHE, Cause, Explanation, counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from espdl_hil.diagnosis.mismatch import Array, Mismatch, Tensors
+    from espdl_hil.compare import Array, Tensors
+    from espdl_hil.diagnosis.mismatch import Mismatch
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MAX_LOST_BYTES = 64
@@ -90,23 +91,26 @@ def graph_input(mismatch: Mismatch, name: str, chunk: int, observed: Array) -> E
     return Explanation(Cause.BUFFER, (f"graph input {name!r} {fact}",))
 
 
+def _bytes(tensor: Array) -> Array:
+    raw: Array = np.ascontiguousarray(tensor).view(np.uint8).reshape(-1)
+    return raw
+
+
 def _wrong_bits(sent: Array, received: Array) -> int:
     """Bits in which two tensors of one shape differ."""
-    a, b = (np.ascontiguousarray(t).view(np.uint8).reshape(-1) for t in (sent, received))
-    return int(np.bitwise_count(a ^ b).sum())
+    return int(np.bitwise_count(_bytes(sent) ^ _bytes(received)).sum())
 
 
 def _bits(sent: Array, received: Array) -> str:
-    a, b = (np.ascontiguousarray(t).view(np.uint8).reshape(-1) for t in (sent, received))
-    wrong = np.flatnonzero(a != b)
-    bits = _wrong_bits(sent, received)
+    wrong = np.flatnonzero(_bytes(sent) != _bytes(received))
+    bits = counted(_wrong_bits(sent, received), "wrong bit")
     where = f"bytes {wrong[0]} to {wrong[-1]}" if len(wrong) > 1 else f"byte {wrong[0]}"
-    return f"has {counted(bits, 'wrong bit')} in {len(wrong)} of {a.size} bytes ({where})"
+    return f"has {bits} in {len(wrong)} of {sent.nbytes} bytes ({where})"
 
 
 def _shifted(sent: Array, received: Array) -> str | None:
     """Whether bytes were lost or doubled on the way; what follows is then the same, displaced."""
-    a, b = (np.ascontiguousarray(t).view(np.uint8).reshape(-1) for t in (sent, received))
+    a, b = _bytes(sent), _bytes(received)
     start = int(np.argmax(a != b))
     for by in range(1, min(MAX_LOST_BYTES, a.size - start - MIN_OLD) + 1):
         if np.array_equal(a[start + by :], b[start:-by]):
@@ -118,7 +122,7 @@ def _shifted(sent: Array, received: Array) -> str | None:
 
 def left_over(replay: NodeReplay) -> Explanation | None:
     """What differs in a node's output is what it held after the step before."""
-    wrong = _first_wrong(replay)
+    wrong = _wrong(replay)[0]
     before = replay.observed[wrong - 1] if wrong else None
     return _held_before(replay.expected[wrong], replay.observed[wrong], before)
 
@@ -136,14 +140,14 @@ def _held_before(expected: Array, observed: Array, before: Array | None) -> Expl
 
 def filled(replay: NodeReplay) -> Explanation | None:
     """What differs in a node's output is one byte all over."""
-    wrong = _first_wrong(replay)
+    wrong = _wrong(replay)[0]
     return _one_byte(replay.expected[wrong], replay.observed[wrong])
 
 
 def _one_byte(expected: Array, observed: Array) -> Explanation | None:
     differs = expected != observed
     count = int(differs.sum())
-    pattern = np.unique(np.ascontiguousarray(observed[differs]).view(np.uint8))
+    pattern = np.unique(_bytes(observed[differs]))
     if len(pattern) != 1 or count < min(MIN_OLD, expected.size):
         return None
     fact = f"all {count} wrong elements are filled with byte 0x{int(pattern[0]):02x}"
@@ -178,9 +182,6 @@ def is_damage(expected: Array, observed: Array) -> bool:
 
 
 def _wrong(replay: NodeReplay) -> list[int]:
+    """Indices of the chunks in which anything differs, in order."""
     flat = replay.differs.reshape(len(replay.numbers), -1)
     return [int(i) for i in np.flatnonzero(flat.any(1))]
-
-
-def _first_wrong(replay: NodeReplay) -> int:
-    return _wrong(replay)[0]

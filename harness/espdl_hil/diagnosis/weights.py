@@ -9,13 +9,12 @@ import numpy as np
 from espdl_hil.diagnosis.cause import Cause, Explanation
 from espdl_hil.diagnosis.solver import solve
 from espdl_hil.espdl import pack_filter, unpack_filter
-from espdl_hil.interpreter.node_graph import activations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from espdl_hil.compare import Array
     from espdl_hil.diagnosis.accumulator import Factors, Sums
-    from espdl_hil.diagnosis.mismatch import Array
     from espdl_hil.diagnosis.node_replay import NodeReplay
 
 MAX_CHANNELS = 64  # filters that are solved; more are never one corrupted word
@@ -26,7 +25,7 @@ def table(replay: NodeReplay) -> Explanation | None:
     node = replay.node
     if node.op_type != "LUT" and "lut" not in node.attributes:
         return None
-    source = activations(replay.mismatch.graph, node)[0]
+    source = replay.sources[0]
     x = np.concatenate([inputs[source].reshape(-1) for inputs in replay.inputs])
     expected, observed = replay.expected.reshape(-1), replay.observed.reshape(-1)
     used, first, back = np.unique(x, return_index=True, return_inverse=True)
@@ -57,17 +56,13 @@ def weights(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Another order of the filter, or other elements of filter or bias."""
     if sums is None or sums.factors is None:
         return None
-    found = (
-        _packing(replay, sums, sums.factors)
-        or _no_bias(replay, sums, sums.factors)
-        or _elements(replay, sums, sums.factors)
-    )
+    found = _whole_filter(replay, sums, sums.factors) or _elements(replay, sums, sums.factors)
     return None if found is None else Explanation(Cause.WEIGHTS, found)
 
 
 def channels(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     """Only few channels differ, so only few filters can be wrong; by elimination."""
-    width, wrong = replay.rows.shape[1], replay.channels.tolist()
+    width, wrong = replay.expected.shape[-1], replay.channels.tolist()
     if sums is None or sums.factors is None or width < 2 or len(wrong) > max(1, width // 4):
         return None
     listed = ", ".join(map(str, wrong[:8]))
@@ -75,8 +70,8 @@ def channels(replay: NodeReplay, sums: Sums | None) -> Explanation | None:
     return Explanation(Cause.WEIGHTS, (fact,))
 
 
-def _packing(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...] | None:
-    """The same bytes in another order."""
+def _whole_filter(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...] | None:
+    """The same bytes in another order, or no bias."""
     target = replay.mismatch.target
     n, h, w, c = factors.shape
     depthwise = factors.x.ndim == 3
@@ -92,14 +87,10 @@ def _packing(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...
     }
     for name, order in orders.items():
         values = factors.sums(weights=order.reshape(n, -1).T.astype(np.int64))
-        if np.array_equal(sums.evaluate(values=values), replay.rows):
+        if replay.explained_by(sums.evaluate(values=values)):
             return (f"{name} reproduce {replay.span}",)
-    return None
-
-
-def _no_bias(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ...] | None:
     values = factors.sums(bias=np.zeros_like(factors.bias))
-    if np.array_equal(sums.evaluate(values=values), replay.rows):
+    if replay.explained_by(sums.evaluate(values=values)):
         return (f"the node without its bias reproduces {replay.span}",)
     return None
 
@@ -110,8 +101,9 @@ def _elements(replay: NodeReplay, sums: Sums, factors: Factors) -> tuple[str, ..
     if len(wrong) > MAX_CHANNELS:
         return None
     solved: list[str] = []
+    observed = replay.in_rows(replay.observed)
     for channel in wrong:
-        found = solve(sums, factors, channel, replay.rows[:, channel])
+        found = solve(sums, factors, channel, observed[:, channel])
         if found is None:
             return None
         solved += [_name(replay, factors, channel, *change) for change in found.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from espdl_hil.compare import NotComparableError, Outcome
 from espdl_hil.proof.ladder import level
@@ -12,8 +12,7 @@ from espdl_hil.report import Accuracy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.proof.expected import Expected
     from espdl_hil.proof.ladder import Loss
 
@@ -90,12 +89,8 @@ class Kept:
         )
 
 
-def measure(expected: Expected, offline: Mapping[str, NDArray[Any]]) -> Kept:
-    """Set an offline run beside the float model.
-
-    Args:
-        expected: The case.
-        offline: Outputs of the run, in the file's layout.
+def measure(expected: Expected, offline: Tensors) -> Kept:
+    """Set an offline run's outputs, in the file's layout, beside the float model.
 
     Raises:
         NotComparableError: an output is not finite.

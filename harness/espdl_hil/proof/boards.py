@@ -109,10 +109,11 @@ class Boards:
         self, named: dict[str, list[BenchBoard]], wait_s: float, silent: list[DeviceError]
     ) -> None:
         """Claim one board of each target at once; where one is silent, strike it off the list."""
-        slots: dict[str, dict[Candidate, tuple[BenchBoard, str]]] = {}
-        for target, boards in named.items():
-            if boards:
-                slots[target] = self._present(target, boards, silent)
+        slots = {
+            target: self._present(target, boards, silent)
+            for target, boards in named.items()
+            if boards
+        }
         end_s = time.monotonic() + wait_s
         claim = Claim([list(slot) for slot in slots.values()]).acquire(wait_s, self._tell)
         self._claims.append(claim)

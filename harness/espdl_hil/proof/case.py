@@ -50,14 +50,9 @@ class Case:
 
 
 def make_cases(model_paths: Sequence[Path], targets: Iterable[str]) -> list[Case]:
-    """Load model files and cross them with targets, widths and chunk sizes.
+    """Load model files, or folders of them, and cross them with targets, widths and chunk sizes.
 
-    Args:
-        model_paths: Model files and folders of them.
-        targets: Targets to test; of these, each model is tested on those that it names.
-
-    Returns:
-        The cases, grouped by target, in the order of the model files.
+    The cases are grouped by target, in the order of the model files.
 
     Raises:
         ConfigError: no model file was found, one does not load, or no model names a target.

@@ -9,22 +9,21 @@ that none does when all sizes have the same code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.compare import compare
+from espdl_hil.diagnosis.cause import counted
 from espdl_hil.errors import HarnessError
 from espdl_hil.operators import code_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.espdl import Graph
 
-    Tensors = Mapping[str, NDArray[Any]]
     Runs = Callable[[frozenset[str]], tuple[Sequence[Tensors], Sequence[Tensors]]]
 
 EDIT = {"Mul": "8 channels or more there", "MatMul": "time as rows there, not as columns"}
@@ -76,21 +75,17 @@ class ChipMade:
         count = sum(difference.differing for difference in found)
         most = max((d.max_lsb for d in found if d.max_lsb is not None), default=None)
         size = "" if most is None else f" {most} LSB,"
-        elements = "1 element" if count == 1 else f"{count} elements"
-        return f"chip: {elements},{size} {'; '.join(map(str, self.nodes))}"
+        return f"chip: {counted(count, 'element')},{size} {'; '.join(map(str, self.nodes))}"
 
     @property
     def _steps(self) -> list[tuple[Tensors, Tensors]]:
         return list(zip(self.whole, self.chunks, strict=True))
 
-    def allow(self, cut: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:
+    def allow(self, cut: Sequence[Tensors]) -> list[dict[str, Array]]:
         """What the stream has to give, to the element, once the chip's own part is granted.
 
-        Args:
-            cut: An offline run, cut into chunks.
-
-        Returns:
-            The same, but the predicted value where the chip is predicted to change this very one.
+        That is an offline run, cut into chunks, but the predicted value where the chip is predicted
+        to change this very one.
         """
         return [
             {
@@ -147,14 +142,9 @@ def edit_for(
     sizes: Mapping[str, tuple[int, int]],
     frames: int,
 ) -> str:
-    """Say what avoids other code in chunks.
+    """Say what avoids other code in chunks of a whole sequence of *frames* of the first input.
 
-    Args:
-        nodes: What has other code.
-        streaming: The streaming file.
-        target: The chip.
-        sizes: Time axis and frames of a chunk, of each input that has time.
-        frames: Of the whole sequence, of the first input.
+    *sizes* are the time axis and the frames of a chunk, of each input that has time.
     """
     chunk = next(iter(sizes.values()))[1]
     wanted = {node.node: node.whole for node in nodes}

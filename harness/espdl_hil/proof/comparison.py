@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,13 @@ from espdl_hil.proof.tolerances import (
 from espdl_hil.report import SIMULATED, Check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from espdl_hil.compare import StreamVerdict
+    from espdl_hil.compare import Array, StreamVerdict, Tensors
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.expected import Expected
     from espdl_hil.reference import Judged
     from espdl_hil.report import Allowance
-
-    Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,33 +98,34 @@ def compare_streaming(
     offline: Tensors,
     steps: Sequence[StepResult] = (),
 ) -> Comparison:
-    """Compare a stream, chunk by chunk, with an offline run of the same frames.
+    """Compare the outputs of a stream's *steps* with an offline run of the whole stimulus.
 
     A model that accepts the chip's rounding has to give what is predicted of it, to the element.
-
-    Args:
-        expected: Says which offline frames belong to which chunk.
-        stream: Outputs of each step.
-        offline: Outputs of the offline model over the whole stimulus.
-        steps: The steps that gave *stream*.
     """
     wanted, seen = expected.cut(offline), expected.trim(stream)
     accepted = ""
     if expected.case.model.chip_rounding == "accept" and (made := expected.chip_made):
         wanted, accepted = made.allow(wanted), str(made)
     tolerance = expected.case.tolerance
-    verdict = compare_streams(
+    verdict = aligned_verdict(expected, wanted, seen, tolerance)
+    what = "the stream differs from the offline run"
+    ledger = streaming_ledger(verdict, tolerance, accepted)
+    return Comparison(
+        what, True, wanted, seen, verdict, tolerance, "offline", steps=steps, ledger=ledger
+    )
+
+
+def aligned_verdict(
+    expected: Expected, wanted: Sequence[Tensors], seen: Sequence[Tensors], tolerance: Tolerance
+) -> StreamVerdict:
+    """Compare a stream with what was cut for it, without the frames that have no counterpart."""
+    return compare_streams(
         wanted,
         seen,
         tolerance,
         frame_axes=expected.frame_axes,
         skip_frames=expected.skip_frames,
         silent_chunks=expected.silent_chunks,
-    )
-    what = "the stream differs from the offline run"
-    ledger = streaming_ledger(verdict, tolerance, accepted)
-    return Comparison(
-        what, True, wanted, seen, verdict, tolerance, "offline", steps=steps, ledger=ledger
     )
 
 
@@ -143,18 +140,7 @@ def compare_alike(
     tolerance: Tolerance = EXACT,
     steps: Sequence[StepResult] = (),
 ) -> Comparison:
-    """Compare two runs of the same kind, step by step.
-
-    Args:
-        expected: Knows the outputs' time axes.
-        wanted: What each step should have given.
-        seen: What each step gave.
-        what: Says what differs, if anything does.
-        streaming: Whether the streaming model ran.
-        against: Who gave *wanted*.
-        tolerance: What counts as equal.
-        steps: The steps that gave *seen*.
-    """
+    """Compare two runs of the same kind, step by step; see ``Comparison`` for the arguments."""
     verdict = compare_streams(wanted, seen, tolerance, frame_axes=expected.axes(wanted[0]))
     ledger = interpreter_ledger(verdict, tolerance) if against == "interpreter" else ()
     return Comparison(
@@ -180,17 +166,9 @@ def compare_reference(expected: Expected, offline: Tensors, substrate: str) -> C
     Each node of the file must give what the reference's own inputs give, within what its arithmetic
     allows. Then what the nodes together make of it is explained, however large it has become: an
     output may be as far from the reference as the interpreter's run of the file is, and no further.
-
-    Args:
-        expected: The case.
-        offline: Outputs of the offline model over the whole stimulus.
-        substrate: What the device is made of, see ``interpreter_tolerance``.
     """
-    reference, judged, tolerance = (
-        expected.artifacts.reference,
-        expected.judged,
-        expected.case.tolerance,
-    )
+    reference, judged = expected.artifacts.reference, expected.judged
+    tolerance = expected.case.tolerance
     board = interpreter_tolerance(expected, substrate)
     seen = {node.tensor for node in judged}
     rooms = {
@@ -213,11 +191,11 @@ def compare_reference(expected: Expected, offline: Tensors, substrate: str) -> C
     )
 
 
-def _room(reference: NDArray[Any], file: NDArray[Any], board: Tolerance) -> NDArray[Any]:
+def _room(reference: Array, file: Array, board: Tolerance) -> Array:
     """How far each element of an output may be off: as the file makes it, and the board's steps."""
     if reference.shape != file.shape:  # not comparable, and said so elsewhere
         return np.zeros(reference.shape)
     if reference.dtype.kind == "f":
         return relative_difference(reference, file) + board.relative
-    steps: NDArray[Any] = np.abs(np.subtract(file, reference, dtype=np.int64))
+    steps: Array = np.abs(np.subtract(file, reference, dtype=np.int64))
     return steps + board.max_lsb

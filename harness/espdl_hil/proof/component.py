@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.proof.expected import Expected
     from espdl_hil.report import Row
 
-    Tensors = Mapping[str, NDArray[Any]]
 
 RODATA, PARTITION, SDCARD = "rodata", "partition", "sdcard"
 EMBEDDINGS = (RODATA, PARTITION, SDCARD)
@@ -86,14 +84,9 @@ def component_name(expected: Expected) -> str:
 
 
 def write_component(component: Component, folder: Path) -> list[Path]:
-    """Write the component, and the streaming class beside it.
+    """Write the component, and the streaming class beside it; returns the component's files.
 
-    Args:
-        component: What it is made of.
-        folder: Made if need be; an earlier export in it is replaced.
-
-    Returns:
-        The files of the component.
+    The folder is made if need be; an earlier export in it is replaced.
 
     Raises:
         ConfigError: there is something else in the folder, or it cannot be written; the streaming
@@ -172,7 +165,7 @@ def _facts(component: Component, sha256: str) -> dict[str, Any]:
     expected = component.expected
     plan, case = expected.plan, expected.case
     session = interpreter.load(expected.streaming_graph, case.target)
-    alignments = {alignment.output: alignment for alignment in plan.alignments}
+    alignments = {a.output: a for a in plan.alignments}
     inputs = [
         {
             **_port(info.name, info.shape, info.dtype, info.exponents),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,7 @@ from espdl_hil.report import environment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array
     from espdl_hil.device.dut import Dut
     from espdl_hil.device.model import Model
     from espdl_hil.device.session import DeviceInfo, Session
@@ -231,7 +229,7 @@ def _observe(model: Model, stream: VectorStream) -> list[StepResult]:
         found = model.stream(stream.inputs, reset=True)
         before = [step.watched for step in steps] or [{} for _ in found]
         steps = [
-            dataclasses.replace(step, watched={**known, **step.watched})
+            replace(step, watched={**known, **step.watched})
             for step, known in zip(found, before, strict=True)
         ]
     return steps
@@ -246,12 +244,8 @@ def _bounds(graph: Graph, target: str) -> dict[str, int]:
     return bounds
 
 
-def _width(node: Node) -> str:
-    return str(node.attributes.get("quant_type", ""))
-
-
 def _judge(
-    node: Node, tensor: str, bound_lsb: int, pairs: Sequence[tuple[NDArray[Any], Any]]
+    node: Node, tensor: str, bound_lsb: int, pairs: Sequence[tuple[Array, Any]]
 ) -> NodeVerdict:
     elements = differing = 0
     largest, bound = 0.0, float(bound_lsb)
@@ -269,11 +263,11 @@ def _judge(
             error = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
         differing += int(np.count_nonzero(error))
         largest = max(largest, float(error.max(initial=0)))
+    agreement = Agreement.WITHIN if differing else Agreement.EXACT
     if not elements or largest > bound:
         agreement = Agreement.DIFFERS
-    else:
-        agreement = Agreement.WITHIN if differing else Agreement.EXACT
-    width = "F32" if pairs[0][0].dtype.kind == "f" else _width(node)
+    is_float = pairs[0][0].dtype.kind == "f"
+    width = "F32" if is_float else str(node.attributes.get("quant_type", ""))
     return NodeVerdict(node.op_type, width, tensor, agreement, elements, differing, largest, bound)
 
 
@@ -301,12 +295,9 @@ def render(verdicts: Sequence[VectorVerdict]) -> str:
         line = f"{operator:<22}{width:<7}{counts['nodes']:>6}{counts['elements']:>10,}"
         lines.append(line + "".join(f"{counts[name]:>12}" for name in SEVERITY[:3]))
     lines += [str(verdict) for verdict in verdicts if verdict.wrong]
-    for verdict in verdicts:
-        lines += [f"deviates as known: {verdict.name}: {told}" for told in verdict.deviations]
+    lines += [f"deviates as known: {v.name}: {told}" for v in verdicts for told in v.deviations]
     lines += [f"{v.name}: {finding}" for v in verdicts for finding in v.findings]
-    for verdict in verdicts:
-        if verdict.settles:
-            lines.append(f"unknown {verdict.settles}: {verdict.name}: {verdict.agreement}")
+    lines += [f"unknown {v.settles}: {v.name}: {v.agreement}" for v in verdicts if v.settles]
     passed = sum(verdict.passed for verdict in verdicts)
     return "\n".join([*lines, f"{passed} of {len(verdicts)} vectors as recorded"])
 
@@ -356,4 +347,4 @@ def _told(verdict: VectorVerdict) -> Mapping[str, Any]:
 
 def _node(node: NodeVerdict) -> dict[str, Any]:
     finite = node.largest if np.isfinite(node.largest) else None  # None: another shape or type
-    return {**dataclasses.asdict(node), "agreement": str(node.agreement), "largest": finite}
+    return {**vars(node), "agreement": str(node.agreement), "largest": finite}

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil import interpreter
-from espdl_hil.compare import Fidelity, cut_offline, skipped_frames
+from espdl_hil.compare import Fidelity
+from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
+from espdl_hil.proof.alignment import TAIL, cut_offline
 from espdl_hil.proof.chip_made import edit_for, other_code, predict
 from espdl_hil.proof.ladder import climb
 from espdl_hil.reference import judge
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.espdl import Graph
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.chip_made import ChipMade
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from espdl_hil.reference import Judged
     from espdl_hil.streaming import Alignment, StreamingPlan
 
-    Tensors = dict[str, NDArray[Any]]
-
-TAIL = "tail"
+    Step = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -69,18 +68,18 @@ class Expected:
         return plan
 
     @property
-    def whole(self) -> Tensors:
+    def whole(self) -> Step:
         """Every graph input of the offline model, the whole stimulus."""
         return self.artifacts.inputs_q
 
     @functools.cached_property
-    def chunks(self) -> list[Tensors]:
+    def chunks(self) -> list[Step]:
         """The inputs of each step: slices of the stimulus; state inputs are left out.
 
         A ragged last chunk is filled up with zeros.
         """
         count = self.case.model.chunk_count(self.case.chunk_frames)
-        steps: list[Tensors] = [{} for _ in range(count)]
+        steps: list[Step] = [{} for _ in range(count)]
         for name, axis in self.plan.frame_axes.items():
             frames = self.plan.chunk_frames[name]
             filled = _fill(self.whole[name], axis, count * frames)
@@ -104,7 +103,7 @@ class Expected:
         return load_graph(self.streaming_path)
 
     @property
-    def offline(self) -> Tensors:
+    def offline(self) -> Step:
         """The interpreter's run of the offline file over the whole stimulus."""
         return self._climbed_offline[0]
 
@@ -122,13 +121,13 @@ class Expected:
         )
 
     @functools.cached_property
-    def _climbed_offline(self) -> tuple[Tensors, Ladder]:
-        session = self._load(self.offline_graph)
+    def _climbed_offline(self) -> tuple[Step, Ladder]:
+        session = self._load_offline()
         outputs = session.step(self.whole)
         return outputs, climb(self.offline_graph, self.case.target, session, self.artifacts)
 
     @property
-    def stream(self) -> list[Tensors]:
+    def stream(self) -> list[Step]:
         """The interpreter's run of the streaming file, one entry a chunk."""
         return self._watched_stream[0]
 
@@ -138,10 +137,9 @@ class Expected:
         return self._watched_stream[1]
 
     @functools.cached_property
-    def _watched_stream(self) -> tuple[list[Tensors], tuple[str, ...]]:
-        session = self._load(self.streaming_graph)
-        outputs = self._run(session, self.chunks)
-        return outputs, tuple(map(str, session.lane_saturations))
+    def _watched_stream(self) -> tuple[list[Step], tuple[str, ...]]:
+        host = self._streaming_host(self.streaming_graph)
+        return host.run(self.chunks), tuple(map(str, host.session.lane_saturations))
 
     @functools.cached_property
     def chip_made(self) -> ChipMade | None:
@@ -152,7 +150,7 @@ class Expected:
         if not nodes:
             return None
 
-        def runs(uniform: frozenset[str]) -> tuple[list[Tensors], list[Tensors]]:
+        def runs(uniform: frozenset[str]) -> tuple[list[Step], list[Step]]:
             same = replace(self, uniform=uniform)
             return same.cut(same.offline), same.trim(same.stream)
 
@@ -171,48 +169,31 @@ class Expected:
 
     def _changes(self, data: bytes) -> bool:
         """Whether another build of the streaming file gives other outputs."""
-        outputs = self._run(interpreter.load(data, self.case.target), self.chunks)
+        outputs = self._streaming_host(load_graph(data)).run(self.chunks)
         return any(
             not np.array_equal(step[name], before[name])
             for step, before in zip(outputs, self.stream, strict=True)
             for name in before
         )
 
-    def _load(
-        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None
+    def _streaming_host(self, graph: Graph) -> HostRun:
+        return HostRun(graph, self.case.target, self.plan.state, self.uniform)
+
+    def _load_offline(
+        self, shapes: Mapping[str, tuple[int, ...]] | None = None
     ) -> interpreter.Execution:
-        return interpreter.load(graph, self.case.target, input_shapes=shapes, uniform=self.uniform)
+        return interpreter.load(
+            self.offline_graph, self.case.target, input_shapes=shapes, uniform=self.uniform
+        )
 
-    def _run(
-        self, session: interpreter.Execution, chunks: Sequence[Mapping[str, NDArray[Any]]]
-    ) -> list[Tensors]:
-        """Step a streaming session, its recurrent state fed back and zero at first."""
-        state = {
-            info.name: np.zeros(info.shape, info.dtype)
-            for info in session.inputs
-            if info.name in self.plan.state
-        }
-        outputs = []
-        for chunk in chunks:
-            step = session.step({**chunk, **state})
-            state = {name: step[self.plan.state[name]] for name in state}
-            outputs.append(step)
-        return outputs
-
-    def cut(self, offline: Mapping[str, NDArray[Any]]) -> list[Tensors]:
+    def cut(self, offline: Tensors) -> list[Step]:
         """What the stream should give at each chunk, by what the offline model gave.
 
         Warm-up frames, in which a cold cache differs from offline padding by design, hold the
         interpreter's prediction. A tail is compared with the offline run of its prefix: the
         interpreter's, and for the last chunk the given one.
-
-        Args:
-            offline: Outputs of the offline model over the whole stimulus.
-
-        Returns:
-            One entry a chunk.
         """
-        steps: list[Tensors] = [{} for _ in self.chunks]
+        steps: list[Step] = [{} for _ in self.chunks]
         for alignment in self._compared:
             name = alignment.output
             if alignment.kind == TAIL:
@@ -223,7 +204,7 @@ class Expected:
                 step[name] = value
         return steps
 
-    def trim(self, stream: Sequence[Mapping[str, NDArray[Any]]]) -> list[Tensors]:
+    def trim(self, stream: Sequence[Tensors]) -> list[Step]:
         """Drop what a ragged last chunk's filling gave, which nothing is compared with."""
         steps = [dict(step) for step in stream]
         for alignment in self._compared:
@@ -246,14 +227,12 @@ class Expected:
     @property
     def skip_frames(self) -> dict[str, int]:
         """Leading frames of each output's stream without a counterpart."""
-        skip = {}
-        for alignment in self._compared:
-            if alignment.kind == TAIL:
-                per_chunk = max(alignment.out_frames_per_chunk, 1)
-                skip[alignment.output] = self._first_defined(alignment) * per_chunk
-            else:
-                skip[alignment.output] = skipped_frames(alignment, predicted=True)
-        return skip
+        return {
+            a.output: self._first_defined(a) * max(a.out_frames_per_chunk, 1)
+            if a.kind == TAIL
+            else a.latency_frames
+            for a in self._compared
+        }
 
     @property
     def silent_chunks(self) -> frozenset[int]:
@@ -263,12 +242,12 @@ class Expected:
             chunk
             for chunk in range(len(self.chunks))
             if all(
-                (chunk + 1) * max(alignment.out_frames_per_chunk, 1) <= skip[alignment.output]
-                for alignment in self._compared
+                (chunk + 1) * max(a.out_frames_per_chunk, 1) <= skip[a.output]
+                for a in self._compared
             )
         )
 
-    def fidelities(self, offline: Mapping[str, NDArray[Any]]) -> dict[str, Fidelity]:
+    def fidelities(self, offline: Tensors) -> dict[str, Fidelity]:
         """How close each output of the quantized model is to the float one's; no states."""
         axes = self.axes(offline)
         exponents = {info.name: info.exponents for info in self.offline_graph.outputs}
@@ -312,45 +291,47 @@ class Expected:
         False when it holds its own frame count in a constant.
         """
         probe = next(a for a in self._compared if a.kind == TAIL)
-        last = len(self.chunks) - 2
         try:
-            self._run_prefixes(probe.window_frames, range(last, last + 1))
+            self._prefix_runs(probe.window_frames, len(self.chunks) - 2)
         except UnsupportedOpError:
             return False
         return True
 
-    def _run_prefixes(self, window_frames: int | None, chunks: range) -> list[Tensors]:
-        """The interpreter's offline runs of the stimulus up to the end of each of *chunks*.
+    def _prefix_runs(self, window_frames: int | None, first: int) -> list[Step]:
+        """The interpreter's offline runs of all prefixes, made once for all tails.
 
         Args:
             window_frames: As many last frames of a prefix give the tails of the whole prefix; None
                 if only all do. So the cost of a run does not grow with the stream, and one session
                 serves all.
-            chunks: Numbers of chunks.
+            first: The chunk that ends the first prefix; the last but one ends the last.
         """
-        found: list[Tensors] = []
-        session = None
-        for chunk in chunks:
+        found = self._prefix_cache.get((window_frames, first))
+        if found is not None:
+            return found
+        found, session = [], None
+        for chunk in range(first, len(self.chunks) - 1):
             inputs = self._prefix(window_frames, chunk)
             shapes = {name: value.shape for name, value in inputs.items()}
             if session is None or shapes != {info.name: info.shape for info in session.inputs}:
-                session = self._load(self.offline_graph, shapes)
+                session = self._load_offline(shapes)
             outputs = session.step(inputs)
             found.append({a.output: outputs[a.output] for a in self._compared if a.kind == TAIL})
+        self._prefix_cache[window_frames, first] = found
         return found
 
-    def _prefix(self, window_frames: int | None, chunk: int) -> Tensors:
+    @functools.cached_property
+    def _prefix_cache(self) -> dict[tuple[int | None, int], list[Step]]:
+        return {}
+
+    def _prefix(self, window_frames: int | None, chunk: int) -> Step:
         """The stimulus up to the end of *chunk*, or the last frames of that."""
         end = (chunk + 1) * self.case.chunk_frames
         start = 0 if window_frames is None else max(0, end - window_frames)
         inputs = dict(self.whole)
         for name, axis in self.plan.frame_axes.items():
-            part = slice(
-                *(
-                    at * self.plan.chunk_frames[name] // self.case.chunk_frames
-                    for at in (start, end)
-                )
-            )
+            scale, frames = self.plan.chunk_frames[name], self.case.chunk_frames
+            part = slice(start * scale // frames, end * scale // frames)
             inputs[name] = np.ascontiguousarray(inputs[name][(slice(None),) * axis + (part,)])
         return inputs
 
@@ -365,40 +346,24 @@ class Expected:
         ends = [(chunk + 1) * self.case.chunk_frames for chunk in range(last + 1)]
         return next((i for i, end in enumerate(ends) if end >= alignment.min_prefix_frames), last)
 
-    def _tail_values(self, alignment: Alignment, last: NDArray[Any]) -> list[NDArray[Any]]:
+    def _tail_values(self, alignment: Alignment, last: Array) -> list[Array]:
         """The value of a tail after each chunk; the stream's own where nothing is compared."""
         first = self._first_defined(alignment)
         unseen = [step[alignment.output] for step in self.stream[:first]]
         prefixes = self._prefix_runs(alignment.window_frames, first)
         return [*unseen, *(outputs[alignment.output] for outputs in prefixes), last]
 
-    def _prefix_runs(self, window_frames: int | None, first: int) -> list[Tensors]:
-        """Runs of all prefixes from chunk *first* to the last but one; made once for all tails."""
-        key = window_frames, first
-        if key not in self._prefix_cache:
-            prefixes = range(first, len(self.chunks) - 1)
-            self._prefix_cache[key] = self._run_prefixes(window_frames, prefixes)
-        return self._prefix_cache[key]
-
-    @functools.cached_property
-    def _prefix_cache(self) -> dict[tuple[int | None, int], list[Tensors]]:
-        return {}
-
-    def _cut_frames(self, offline: NDArray[Any], alignment: Alignment) -> list[NDArray[Any]]:
-        count = len(self.chunks)
-        axis = alignment.frame_axis
-        needed = count * alignment.out_frames_per_chunk - alignment.latency_frames
-        values = cut_offline(_fill(offline, axis, needed), alignment, count)
-        values[-1] = _take(values[-1], axis, self._last_frames(alignment))
-        predicted = alignment.latency_frames + alignment.warmup_frames
+    def _cut_frames(self, offline: Array, alignment: Alignment) -> list[Array]:
+        count, axis = len(self.chunks), alignment.frame_axis
+        per_chunk, latency = alignment.out_frames_per_chunk, alignment.latency_frames
+        filled = _fill(offline, axis, count * per_chunk - latency)
+        values = cut_offline(filled, alignment, count)
         for chunk, value in enumerate(values):
-            warm = min(
-                max(predicted - chunk * alignment.out_frames_per_chunk, 0), value.shape[axis]
-            )
-            if warm:
-                own = _take(self.stream[chunk][alignment.output], axis, warm)
-                rest = np.split(value, [warm], axis)[1]
-                values[chunk] = np.concatenate([own, rest], axis)
+            warm = latency + alignment.warmup_frames - chunk * per_chunk
+            if warm > 0:
+                own = self.stream[chunk][alignment.output]
+                _take(value, axis, warm)[...] = _take(own, axis, warm)
+        values[-1] = _take(values[-1], axis, self._last_frames(alignment))
         return values
 
     def _last_frames(self, alignment: Alignment) -> int:
@@ -408,11 +373,12 @@ class Expected:
         return alignment.out_frames_per_chunk * self._ragged_frames // self.case.chunk_frames
 
 
-def _take(array: NDArray[Any], axis: int, frames: int) -> NDArray[Any]:
+def _take(array: Array, axis: int, frames: int) -> Array:
+    """The leading frames of *array*, as a view."""
     return array[(slice(None),) * axis + (slice(0, frames),)]
 
 
-def _fill(array: NDArray[Any], axis: int, frames: int) -> NDArray[Any]:
+def _fill(array: Array, axis: int, frames: int) -> Array:
     """*array*, continued with zeros to a length of *frames* where it is shorter."""
     missing = frames - array.shape[axis]
     if missing <= 0:

@@ -86,14 +86,7 @@ class Ladder:
 
 
 def climb(graph: Graph, target: str, run: Execution, artifacts: Artifacts) -> Ladder:
-    """Set a run of the offline file beside the float network.
-
-    Args:
-        graph: The file.
-        target: Its target.
-        run: Has stepped once, through the stimulus.
-        artifacts: Have stimulus and float network.
-    """
+    """Set a run of the offline file, which has stepped through the stimulus, beside the floats."""
     floats, axes = artifacts.activations, artifacts.frame_axes
     found = {
         name: Layer(

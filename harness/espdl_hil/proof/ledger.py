@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.diagnosis.cause import Cause
 from espdl_hil.proof.accuracy import Kept, measure
-from espdl_hil.proof.explained import (
+from espdl_hil.proof.explain import (
     bundle_comparison,
     diagnose_chip,
     diagnose_comparison,
@@ -15,7 +15,7 @@ from espdl_hil.proof.explained import (
 )
 from espdl_hil.proof.metric import judge
 from espdl_hil.proof.observed import PLAIN, Control, Observer
-from espdl_hil.proof.run import Role, Run, compare_offline
+from espdl_hil.proof.run import Role, Run, against_interpreter
 
 if TYPE_CHECKING:
     from espdl_hil.proof.case import Case
@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 class CaseLedger:
-    """What the runs of one case ask for; see ``run.Ledger``.
-
-    Args:
-        case: The row of the table.
-        book: Where the row is noted.
-    """
+    """What the runs of one case ask for; see ``run.Ledger``."""
 
     def __init__(self, case: Case, book: RowBook) -> None:
         self._case = case
@@ -71,7 +66,7 @@ class CaseLedger:
         kept = measure(expected, offline)
         if self._case.model.metric is not None:
             kept = replace(kept, metric=judge(expected, offline, self.stream().outputs))
-        self._book.note_accuracy(self._case, self.expected, kept)
+        self._book.note_accuracy(self._case, expected, kept)
         return kept
 
     def note(self, match: Match) -> None:
@@ -86,7 +81,7 @@ class CaseLedger:
         record = self._record
         record.failed = [known for known in record.failed if all(known is not m for m in matches)]
         found = [comparison for match in matches for comparison in match.comparisons]
-        suspects = [compare_offline(self, self.offline()), *found]
+        suspects = [against_interpreter(self, self.offline()), *found]
         comparison = next(suspect for suspect in suspects if not suspect.passed)
         if comparison.what not in record.explained:
             shown = next((c for c in found if c.streaming and not c.passed), comparison)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from espdl_hil.compare import Array
     from espdl_hil.espdl import Graph, Node
 
 CLIPPED_PART = 0.5  # of the noise
@@ -34,7 +35,7 @@ class Layer:
         frame_axis: Their time axis; None without one.
     """
 
-    values: NDArray[Any]
+    values: Array
     real: NDArray[np.float32]
     exponents: tuple[int, ...]
     frame_axis: int | None = None
@@ -78,17 +79,9 @@ class Layer:
 def explain_loss(
     graph: Graph, node: Node, target: str, layer: Layer, lanes: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Say why a layer loses quality.
+    """Say why a layer of the offline file loses quality, and what to try.
 
-    Args:
-        graph: The offline file.
-        node: The layer.
-        target: Name in `TARGETS`.
-        layer: What it gives.
-        lanes: What is known of sums that leave the ESP32-S3's lanes, by node.
-
-    Returns:
-        The cause and what to try.
+    *lanes* says by node what is known of sums that leave the ESP32-S3's lanes.
     """
     if not layer.step:
         return (

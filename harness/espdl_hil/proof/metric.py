@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espdl_hil.errors import ConfigError
 from espdl_hil.model import describe_error, importing_from
+from espdl_hil.proof.alignment import TAIL
 from espdl_hil.quantize import generator
 from espdl_hil.report import METRIC
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.proof.expected import Expected
     from espdl_hil.streaming import Alignment
-
-    Tensors = Mapping[str, NDArray[Any]]
-
-TAIL = "tail"
 
 
 def judge(
     expected: Expected, offline: Tensors, stream: Sequence[Tensors]
 ) -> dict[str, float] | None:
-    """Ask the metric of a case about three runs of the same stimulus.
-
-    Args:
-        expected: The case.
-        offline: Outputs of the offline run, in the file's layout and type.
-        stream: Outputs of each chunk likewise.
+    """Ask the metric of a case about three runs of the same stimulus, in the file's layout.
 
     Returns:
         A number by name of ``METRIC``; None for a model without a metric.
@@ -63,7 +54,7 @@ def judge(
     return found
 
 
-def _joined(alignment: Alignment, steps: list[NDArray[Any]]) -> NDArray[Any]:
+def _joined(alignment: Alignment, steps: list[Array]) -> Array:
     """What a stream gave, without the frames before its latency; of a tail the last answer."""
     if alignment.kind == TAIL:
         return steps[-1]
@@ -71,7 +62,7 @@ def _joined(alignment: Alignment, steps: list[NDArray[Any]]) -> NDArray[Any]:
     return np.split(whole, [alignment.latency_frames], alignment.frame_axis)[1]
 
 
-def _as_module(expected: Expected, output: str, value: NDArray[Any]) -> NDArray[Any]:
+def _as_module(expected: Expected, output: str, value: Array) -> Array:
     """An output as real numbers, its axes as the module has them."""
     if value.dtype.kind != "f":
         exponents = expected.offline_graph.info(output).exponents
@@ -79,7 +70,7 @@ def _as_module(expected: Expected, output: str, value: NDArray[Any]) -> NDArray[
     return value.astype(np.float64).transpose(np.argsort(expected.artifacts.layouts[output]))
 
 
-def _ask(expected: Expected, outputs: dict[str, NDArray[Any]]) -> float:
+def _ask(expected: Expected, outputs: dict[str, Array]) -> float:
     model = expected.case.model
     assert model.metric is not None
     assert model.source is not None

@@ -16,15 +16,13 @@ from espdl_hil.report import EMULATED, SILICON, SIMULATED, Resources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.model import Model
-    from espdl_hil.device.session import DeviceInfo
+    from espdl_hil.device.session import DeviceInfo, Session
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.rig import Rig
 
-    Tensors = Mapping[str, NDArray[Any]]
 
 _Result = TypeVar("_Result")
 
@@ -93,12 +91,7 @@ class Observation:
 
 
 class Observer:
-    """Runs the models of a case on its device.
-
-    Args:
-        case: The row of the table.
-        rig: Owner of artifacts and devices.
-    """
+    """Runs the models of a case on its device."""
 
     def __init__(self, case: Case, rig: Rig) -> None:
         self._case = case
@@ -153,22 +146,15 @@ class Observer:
 
     @contextlib.contextmanager
     def loaded(self, case: Case | None = None, *, streaming: bool = True) -> Iterator[Model]:
-        """Load a model on the device, its state cold and bound, and unload it afterwards.
-
-        Args:
-            case: Which; None means this one.
-            streaming: The streaming model, or the offline one.
-        """
+        """Load a model of *case*, by default this one, cold and bound; unload it afterwards."""
         case = case or self._case
         expected = self._rig.expected(case)
         path = expected.streaming_path if streaming else expected.artifacts.offline
         name = streaming_name(case) if streaming else offline_name(case)
+        state = expected.plan.state if streaming else {}
         dut = self._rig.dut(case.target)
-        session = dut.session
-        load = session.load if name in dut.stored else _swapped(session.upload)
-        with _unloading(load(name, path.read_bytes())) as model:
-            if streaming:
-                _bind(model, expected.plan.state)
+        is_stored = name in dut.stored
+        with _running(dut.session, name, path.read_bytes(), state, is_stored=is_stored) as model:
             yield model
 
     @contextlib.contextmanager
@@ -179,7 +165,6 @@ class Observer:
                 yield model
             return
         dut, name = self._rig.dut(self._case.target), streaming_name(self._case)
-        session = dut.session
         if not control.upload and name not in dut.stored:
             raise ConfigError(
                 f"{name} is not in flash: the models of this run exceed {PACKAGE_BYTES >> 20} MiB, "
@@ -187,9 +172,8 @@ class Observer:
                 hint="select fewer models with -k; start an emulator of your own from what "
                 "espdl-hil image writes",
             )
-        load = _swapped(session.upload) if control.upload else session.load
-        with _unloading(load(name, control.artifact)) as model:
-            _bind(model, self._rig.expected(self._case).plan.state)
+        state, data = self._rig.expected(self._case).plan.state, control.artifact
+        with _running(dut.session, name, data, state, is_stored=not control.upload) as model:
             yield model
 
     @contextlib.contextmanager
@@ -240,21 +224,15 @@ class Observer:
             return work()
 
 
-def _swapped(upload: Callable[[bytes, str], Model]) -> Callable[[str, bytes], Model]:
-    """Upload with the arguments of load."""
-    return lambda name, data: upload(data, name)
-
-
-def _bind(model: Model, state: Mapping[str, str]) -> None:
-    """Feed recurrent state back on the device."""
-    if state:
-        model.bind_state({output: into for into, output in state.items()})
-
-
 @contextlib.contextmanager
-def _unloading(model: Model) -> Iterator[Model]:
-    """Unload *model* afterwards, unless the device is gone and took it along."""
+def _running(
+    session: Session, name: str, data: bytes, state: Mapping[str, str], *, is_stored: bool
+) -> Iterator[Model]:
+    """A model, its state fed back; unloaded afterwards, unless the device is gone and took it."""
+    model = session.load(name, data) if is_stored else session.upload(data, name)
     try:
+        if state:
+            model.bind_state({output: into for into, output in state.items()})
         yield model
     except DeviceError:
         with contextlib.suppress(DeviceError):

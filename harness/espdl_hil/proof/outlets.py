@@ -21,16 +21,9 @@ if TYPE_CHECKING:
 
 
 def export(results: Results, settings: Settings) -> list[str]:
-    """Write what was asked for.
+    """Write what was asked for; returns lines for the terminal.
 
     None of it decides over a run, so what cannot be written is said and no more.
-
-    Args:
-        results: Of the whole run.
-        settings: The command line.
-
-    Returns:
-        Lines for the terminal.
     """
     lines: list[str] = []
     before: Results | None = None

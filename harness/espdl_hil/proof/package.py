@@ -30,14 +30,9 @@ def streaming_name(case: Case) -> str:
 def package_models(
     artifacts: Iterable[tuple[Case, Artifacts]], limit_bytes: int = PACKAGE_BYTES
 ) -> bytes:
-    """Pack what fits into one package, in the order of the cases.
+    """Pack what fits of one target's files into a PDL3 package, in the order of the cases.
 
-    Args:
-        artifacts: Cases of one target and their files.
-        limit_bytes: Of all files together: half of the partition.
-
-    Returns:
-        A PDL3 package; empty of models when there are none.
+    *limit_bytes* are those of all files together: half of the partition.
     """
     entries: dict[str, bytes] = {}
     size = 0

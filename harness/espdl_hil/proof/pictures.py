@@ -12,6 +12,7 @@ from espdl_hil.report import pack
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from espdl_hil.compare import Array
     from espdl_hil.proof.comparison import Comparison
     from espdl_hil.proof.expected import Expected
 
@@ -36,18 +37,18 @@ class _Frames:
         skip: Leading frames without a counterpart.
     """
 
-    expected: NDArray[Any]
-    observed: NDArray[Any]
+    expected: Array
+    observed: Array
     starts: NDArray[np.intp]
     broken: list[int]
     skip: int
 
     @property
-    def difference(self) -> NDArray[Any]:
+    def difference(self) -> Array:
         """Observed less expected, zero where nothing is compared."""
         is_float = self.expected.dtype.kind == "f"
         with np.errstate(all="ignore"):
-            found: NDArray[Any] = np.subtract(
+            found: Array = np.subtract(
                 self.observed, self.expected, dtype=np.float32 if is_float else np.int32
             )
         found[: self.skip] = 0
@@ -61,14 +62,9 @@ class _Frames:
 
 
 def draw(comparison: Comparison, expected: Expected) -> list[Picture]:
-    """Draw a comparison, at most ``MAX_OUTPUTS`` outputs of it.
+    """Draw at most ``MAX_OUTPUTS`` outputs of a comparison, the worst first.
 
-    Args:
-        comparison: Passed or failed.
-        expected: Knows the outputs' time axes and what has no counterpart.
-
-    Returns:
-        A picture an output, as ``docs/results.md`` describes it; the worst first.
+    A picture is as ``docs/results.md`` describes it.
     """
     aligned = comparison.against == "offline"
     skips = expected.skip_frames if aligned else {}
@@ -108,9 +104,9 @@ def _stack(comparison: Comparison, name: str, axis: int | None, skip: int) -> _F
     )
 
 
-def _by_frame(tensor: NDArray[Any], axis: int | None) -> NDArray[Any]:
+def _by_frame(tensor: Array, axis: int | None) -> Array:
     """*tensor* as (frames, others, channels); one without a time axis is one frame."""
-    moved: NDArray[Any] = tensor[np.newaxis] if axis is None else np.moveaxis(tensor, axis, 0)
+    moved: Array = tensor[np.newaxis] if axis is None else np.moveaxis(tensor, axis, 0)
     channels = moved.shape[-1] if moved.ndim > 1 else 1
     return moved.reshape(len(moved), -1, channels)
 
@@ -148,7 +144,7 @@ def _picture(comparison: Comparison, expected: Expected, name: str, frames: _Fra
     }
 
 
-def _first(size: NDArray[Any]) -> tuple[int, int, int] | None:
+def _first(size: Array) -> tuple[int, int, int] | None:
     """Frame, other and channel of the first difference."""
     if not size.any():
         return None
@@ -169,7 +165,7 @@ def _place(frames: _Frames, frame: int, other: int, channel: int) -> Picture:
     }
 
 
-def _pooled(cells: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:
+def _pooled(cells: Array) -> tuple[Array, list[int]]:
     """A heat map of at most MAX_COLUMNS by MAX_CHANNELS cells, and what one of them covers."""
     bins = []
     for axis, most in enumerate((MAX_COLUMNS, MAX_CHANNELS)):
@@ -180,7 +176,7 @@ def _pooled(cells: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:
 
 
 def _waves(
-    frames: _Frames, difference: NDArray[Any], first: tuple[int, int, int] | None, worst: int
+    frames: _Frames, difference: Array, first: tuple[int, int, int] | None, worst: int
 ) -> list[Picture]:
     """The channels that tell most: of the first difference, of the largest, of the most signal."""
     size = np.abs(difference)
@@ -210,7 +206,7 @@ def _waves(
     return found
 
 
-def _small(values: NDArray[Any]) -> NDArray[Any]:
+def _small(values: Array) -> Array:
     """The same values in a type that the report takes."""
     if values.dtype.kind == "f":
         finite: NDArray[np.float32] = np.nan_to_num(values).astype(np.float32)
@@ -219,19 +215,16 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.int8 if narrow else np.int32)
 
 
-def _histogram(difference: NDArray[Any]) -> Picture | None:
+def _histogram(difference: Array) -> Picture | None:
     """How often each difference occurs, but that of equal elements; None where nothing differs."""
     off = difference[difference != 0]
     if not off.size:
         return None
     if off.dtype.kind == "f":
         counts, edges = np.histogram(off, MAX_BINS)
-        return {
-            "first": float(edges[0]),
-            "step": float(edges[1] - edges[0]),
-            "counts": [*map(int, counts)],
-        }
-    low, high = off.min().item(), off.max().item()
-    step = -(-(high - low + 1) // MAX_BINS)
-    counts = np.bincount((off - low) // step)
-    return {"first": low, "step": step, "counts": [*map(int, counts)]}
+        first, step = float(edges[0]), float(edges[1] - edges[0])
+    else:
+        first, high = off.min().item(), off.max().item()
+        step = -(-(high - first + 1) // MAX_BINS)
+        counts = np.bincount((off - first) // step)
+    return {"first": first, "step": step, "counts": [*map(int, counts)]}

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from espdl_hil.diagnosis.mismatch import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.model import Model
     from espdl_hil.device.tensors import StepResult
 
@@ -21,13 +20,9 @@ class DeviceProbe:
     """Runs a loaded streaming model again from a reset; fits ``diagnosis.mismatch.Probe``.
 
     Every look is at a model that has run before, so that a reset that does nothing shows.
-
-    Args:
-        model: The model, with its state bound.
-        chunks: Inputs of each step.
     """
 
-    def __init__(self, model: Model, chunks: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+    def __init__(self, model: Model, chunks: Sequence[Tensors]) -> None:
         self._model = model
         self._chunks = chunks
         self._ran = False

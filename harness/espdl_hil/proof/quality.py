@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espdl_hil.proof.alignment import TAIL
 from espdl_hil.streaming.names import is_made_up, module_of
 
 if TYPE_CHECKING:
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from espdl_hil.compare import Tensors
     from espdl_hil.proof.expected import Expected
 
     Picture = dict[str, Any]
 
 
 def error_budget(
-    expected: Expected, stream: Sequence[Mapping[str, NDArray[Any]]], offline: Mapping[str, Any]
+    expected: Expected, stream: Sequence[Tensors], offline: Mapping[str, Any]
 ) -> list[Picture]:
     """Where the difference between stream and float model comes from, in mean squares.
 
@@ -31,11 +33,6 @@ def error_budget(
     The square of a sum is more than the sum of the squares: what is left over is said, too, so
     that the parts add up.
 
-    Args:
-        expected: Has the float model's and esp-ppq's outputs.
-        stream: Outputs of each step of the device.
-        offline: Outputs of the device's offline run.
-
     Returns:
         An entry an output that has a time axis and a float counterpart; in steps, or in units of
         the model where the output is float.
@@ -44,7 +41,7 @@ def error_budget(
     exponents = {info.name: info.exponents for info in expected.offline_graph.outputs}
     for alignment in expected.plan.alignments:
         name, axis = alignment.output, alignment.frame_axis
-        if alignment.kind == "tail" or alignment.state_input or axis < 0:
+        if alignment.kind == TAIL or alignment.state_input or axis < 0:
             continue
         if name not in expected.artifacts.float_outputs:
             continue

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.compare import Fidelity, Outcome, describe_alignment
+from espdl_hil.compare import Fidelity, Outcome
 from espdl_hil.errors import DeviceError
+from espdl_hil.proof.alignment import describe_alignment
 from espdl_hil.proof.findings import (
     arithmetic_findings,
     chip_findings,
@@ -139,18 +140,16 @@ class Record:
                 self.details,
                 per_chunk=dict(self.per_chunk),
                 pictures=self._pictures,
-                tolerances=tuple(
-                    dict.fromkeys(
-                        entry
-                        for name in CHECKS
-                        for (owner, _), found in sorted(self.tolerances.items())
-                        for entry in found
-                        if owner == name
-                    )
-                ),
+                tolerances=self._in_force,
             ),
             **self.facts,
         )
+
+    @property
+    def _in_force(self) -> tuple[Allowance, ...]:
+        """Tolerances in the order of the checks, each once."""
+        parts = sorted(self.tolerances, key=lambda key: (CHECKS.index(key[0]), key[1]))
+        return tuple(dict.fromkeys(entry for part in parts for entry in self.tolerances[part]))
 
     @property
     def _pictures(self) -> dict[str, Any]:
@@ -225,9 +224,10 @@ class RowBook:
         record.facts["artifacts"] = {**known, **files}
         given: Mapping[str, str] = record.facts.get("outputs", {})
         record.facts["outputs"] = {**given, observation.model: observation.outputs_sha256}
-        if observation.model == streaming_name(case):
-            record.facts["resources"] = observation.resources
-        if observation.latency_us and observation.model == streaming_name(case):
+        if observation.model != streaming_name(case):
+            return
+        record.facts["resources"] = observation.resources
+        if observation.latency_us:
             record.latency_us = observation.latency_us
             latency = record.facts["latency_us"] = Latency.of(observation.latency_us)
             record.facts["real_time_factor"] = real_time_factor(case, latency.median)
@@ -275,12 +275,9 @@ class RowBook:
         )
 
     def note_outcome(self, case: Case, outcome: Outcome, error: str) -> None:
-        """Let a test's outcome count for its row; the worst one stays.
+        """Let a test's outcome count for its row; the worst one stays, with its *error*.
 
-        Args:
-            case: The row.
-            outcome: What the test came to; a row cannot pass without a check.
-            error: Why, for an outcome other than passed.
+        A row cannot pass without a check.
         """
         if outcome is Outcome.PASSED:
             return

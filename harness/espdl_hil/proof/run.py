@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from espdl_hil.compare import NotComparableError
 from espdl_hil.proof.comparison import (
@@ -19,12 +19,10 @@ from espdl_hil.proof.findings import vector_unit_findings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Tensors
     from espdl_hil.device.tensors import StepResult
     from espdl_hil.proof.expected import Expected
 
-    Tensors = Mapping[str, NDArray[Any]]
 
 ADVICE = (
     "compare hil.stream() with hil.offline() or hil.interpreted(), hil.offline() with "
@@ -195,18 +193,18 @@ class Match:
         return self.runs[0].explain(self.runs[1])
 
 
-def compare_offline(ledger: Ledger, offline: Run) -> Comparison:
-    """Compare an offline run of the device with the interpreter's."""
-    expected = ledger.expected
+def against_interpreter(ledger: Ledger, run: Run) -> Comparison:
+    """Compare a run of the device with the interpreter's run of the same file."""
+    expected, streaming = ledger.expected, run.role is Role.STREAM
     return compare_alike(
         expected,
-        [expected.offline],
-        offline.outputs,
-        what="the offline run differs from the interpreter's",
-        streaming=False,
+        expected.stream if streaming else [expected.offline],
+        run.outputs,
+        what=f"the {run.role} differs from the interpreter's",
+        streaming=streaming,
         against="interpreter",
         tolerance=interpreter_tolerance(expected, ledger.substrate),
-        steps=offline.steps,
+        steps=run.steps,
     )
 
 
@@ -216,35 +214,26 @@ def _match(left: Run, right: Run, ledger: Ledger) -> Match:
     expected, plain = ledger.expected, left.plain and right.plain
     stream, offline = runs.get(Role.STREAM), runs.get(Role.OFFLINE)
     if left.role is right.role and left.role in (Role.STREAM, Role.OFFLINE):
-        what, is_stream = f"the {left.role} differs from the other one", stream is not None
-        alike = compare_alike(
+        found = compare_alike(
             expected,
             right.outputs,
             left.outputs,
-            what=what,
-            streaming=is_stream,
+            what=f"the {left.role} differs from the other one",
+            streaming=stream is not None,
             against="stream",
             steps=left.steps,
         )
-        return Match(pair, "", False, {"stream" if is_stream else "offline": alike})
+        return Match(pair, "", False, {"stream" if stream else "offline": found})
     if stream and offline:
         found = compare_streaming(expected, stream.outputs, offline.outputs[0], stream.steps)
         return Match(pair, "streaming", plain, {"stream": found})
-    if stream and Role.INTERPRETED in runs:
-        found = compare_alike(
-            expected,
-            expected.stream,
-            stream.outputs,
-            what="the stream differs from the interpreter's",
-            streaming=True,
-            against="interpreter",
-            tolerance=interpreter_tolerance(expected, ledger.substrate),
-            steps=stream.steps,
-        )
-        whole = {"offline": compare_offline(ledger, ledger.offline())} if plain else {}
-        return Match(pair, "interpreter", plain, {**whole, "stream": found})
-    if offline and Role.INTERPRETED in runs:
-        return Match(pair, "interpreter", plain, {"offline": compare_offline(ledger, offline)})
+    if Role.INTERPRETED in runs and (stream or offline):
+        parts = {}
+        if offline or plain:
+            parts["offline"] = against_interpreter(ledger, offline or ledger.offline())
+        if stream:
+            parts["stream"] = against_interpreter(ledger, stream)
+        return Match(pair, "interpreter", plain, parts)
     if offline and Role.REFERENCE in runs:
         found = compare_reference(expected, offline.outputs[0], ledger.substrate)
         return Match(pair, "reference", plain, {"offline": found})

@@ -24,10 +24,7 @@ def streaming_ledger(
 ) -> tuple[Allowance, ...]:
     """What a stream may differ from its own offline run.
 
-    Args:
-        verdict: Of the comparison in which what is accepted counts as equal.
-        tolerance: The model's.
-        accepted: Elements that the chip itself makes differ, in words; empty if there are none.
+    Elements that the chip itself makes differ are *accepted*, in words, and equal in *verdict*.
     """
     outputs = _of_outputs("streaming", verdict, tolerance, "one file, one chip, the same integers")
     if not accepted:

@@ -157,31 +157,26 @@ class Tuner:
         for algorithm in self._algorithms:
             yield replace(now, algorithm=algorithm)
         for count in LAYERS_AT_ONCE:
-            chosen, macs = list(best.lost_db)[:count], best.macs
-            fitting = {}
-            for layer in chosen:
-                macs += best.macs_of[layer] * (MACS_OF_WIDE - 1)
-                if macs <= most:
+            macs, fitting = best.macs, {}
+            for layer in list(best.lost_db)[:count]:
+                more = best.macs_of[layer] * (MACS_OF_WIDE - 1)
+                if macs + more <= most:
+                    macs += more
                     fitting[layer] = WIDE
-                else:
-                    macs -= best.macs_of[layer] * (MACS_OF_WIDE - 1)
             if fitting:
                 yield replace(now, layer_bits={**now.layer_bits, **fitting})
         yield replace(now, equalization=not now.equalization)
         yield replace(now, bias_correction=not now.bias_correction)
         if now.avoid_lane_saturation or (best.saturates and self._bits == NARROW):
             yield replace(now, avoid_lane_saturation=not now.avoid_lane_saturation)
-        if now.batches * MORE_BATCHES <= MAX_BATCHES and now.batches == self._declared_batches:
+        is_declared = now.batches == self._model.quantization.batches
+        if is_declared and now.batches * MORE_BATCHES <= MAX_BATCHES:
             yield replace(now, batches=now.batches * MORE_BATCHES)
 
     @property
     def _algorithms(self) -> tuple[Algorithm | None, ...]:
         """One of each kind; None is esp-ppq's own."""
         return (None, *ALGORITHMS[1:]) if self._bits == NARROW else (None, "percentile")
-
-    @property
-    def _declared_batches(self) -> int:
-        return self._model.quantization.batches
 
     def _measure(self, wanted: Sequence[Quantization], *, insist: bool = False) -> None:
         """Make what has not been tried yet, as far as the budget goes."""

@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from espdl_hil.compare import Array, Tensors
     from espdl_hil.espdl import Graph
-
-    Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def read_vector(path: Path) -> Vector:
 def _stream(
     number: int, plan: Mapping[str, Any], inputs: Sequence[str], tensors: Tensors
 ) -> VectorStream:
-    def at(step: int, side: str, name: str) -> NDArray[Any]:
+    def at(step: int, side: str, name: str) -> Array:
         return tensors[f"s{number}/t{step}/{side}" + (name if name[0] == "/" else f"/{name}")]
 
     steps = range(plan["steps"])

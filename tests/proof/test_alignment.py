@@ -3,14 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import (
-    Outcome,
-    compare_streams,
-    cut_offline,
-    describe_alignment,
-    skipped_frames,
-)
+from espdl_hil.compare import Outcome, compare_streams
 from espdl_hil.errors import HarnessError
+from espdl_hil.proof.alignment import cut_offline, describe_alignment
 
 
 def alignment(**changes):
@@ -44,7 +39,6 @@ def test_latency_shifts_and_is_skipped():
     late = alignment(latency_frames=3)
     parts = cut_offline(OFFLINE, late, 6)
     assert np.array_equal(np.concatenate(parts, axis=1)[:, 3:], OFFLINE[:, :9])
-    assert skipped_frames(late, predicted=False) == 3
     garbled = [{"y": part.copy()} for part in parts]
     garbled[0]["y"][:] = 77
     garbled[1]["y"][:, 0] = 77
@@ -57,12 +51,6 @@ def test_latency_shifts_and_is_skipped():
     )
     assert verdict.outcome is Outcome.PASSED
     assert verdict.frames == 9
-
-
-def test_warmup_is_skipped_unless_predicted():
-    warm = alignment(latency_frames=1, warmup_frames=2)
-    assert skipped_frames(warm, predicted=False) == 3
-    assert skipped_frames(warm, predicted=True) == 1
 
 
 def test_frame_axis_two():
