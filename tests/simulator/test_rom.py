@@ -235,6 +235,23 @@ def test_garbage_does_not_end_the_loader(devkit, connect):
     assert is_alive(port)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xc0\xdb" + slip(0x02, b"\x01")[1:],  # an escape of nothing before a short command
+        slip(0x02, bytes(16)).replace(b"\x10", b"\x00", 1),  # a body that its header denies
+    ],
+)
+def test_a_frame_that_can_be_read_in_two_ways_does_not_end_the_loader(devkit, connect, frame):
+    port = connect(devkit)
+    download(port)
+    port.write(frame)
+    port.timeout = 0.2
+    port.read(4096)
+    port.timeout = 3
+    assert is_alive(port)
+
+
 def test_a_client_that_dies_in_a_command_is_replaced(devkit, connect):
     port = connect(devkit)
     download(port)

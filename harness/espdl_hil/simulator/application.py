@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from espdl_hil.simulator.chips import Chip, ResetReason
+from espdl_hil.simulator.chips import ResetReason
 from espdl_hil.simulator.core import Core, DeviceFacts
 from espdl_hil.simulator.faults import BrownoutLoop, SlowBridge
 from espdl_hil.simulator.image import PROJECT
@@ -17,6 +19,7 @@ from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
 
 if TYPE_CHECKING:
     from espdl_hil.simulator.boot import App
+    from espdl_hil.simulator.chips import Chip
     from espdl_hil.simulator.flash import NorFlash
     from espdl_hil.simulator.injection import Injection
     from espdl_hil.simulator.port import SerialPort
@@ -27,91 +30,80 @@ SLOW_SLICE_S = 0.02
 LOOK_S = 0.05  # a port with a rate: whether its trial is over
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """What an application runs on.
-
-    Attributes:
-        port: The serial port.
-        chip: The chip.
-        revision: Chip revision, major * 100 + minor.
-        injection: Active faults.
-        core_api: The compiled firmware core.
-        core_sha256: Hash of an application built from the same sources.
-        boot_nonce: This boot's number, 64 bits.
-    """
-
-    port: SerialPort
-    chip: Chip
-    revision: int
-    injection: Injection
-    core_api: Any
-    core_sha256: bytes
-    boot_nonce: int
-
-
 class _Restart(Exception):  # noqa: N818 - an event that unwinds the application, not an error
     def __init__(self, reason: ResetReason) -> None:
         super().__init__()
         self.reason = reason
 
 
-def run(hardware: Hardware, app: App, flash: NorFlash) -> ResetReason:
-    """Run an application until it restarts the chip.
+@dataclass(frozen=True)
+class Application:
+    """One run of an application, and what it runs on.
 
-    Returns:
-        The reason of the restart.
-
-    Raises:
-        EnableLow: The client pulled EN low.
-        PowerOff: The devkit is being closed.
+    Attributes:
+        app: What the bootloader has accepted.
+        port: The serial port.
+        chip: The chip.
+        revision: Chip revision, major * 100 + minor.
+        injection: Active faults.
+        core_api: The compiled firmware core.
+        core_sha256: Hash of an application built from the same sources.
     """
-    hardware.port.set_baud(CONSOLE_BAUD)
-    try:
-        return _Application(hardware, app).run(flash)
-    finally:
-        hardware.port.forget_baud()
 
-
-class _Application:
-    def __init__(self, hardware: Hardware, app: App) -> None:
-        self._hardware = hardware
-        self._app = app
+    app: App
+    port: SerialPort
+    chip: Chip
+    revision: int
+    injection: Injection
+    core_api: Any
+    core_sha256: bytes
 
     def run(self, flash: NorFlash) -> ResetReason:
-        self._hardware.injection.begin_boot()
+        """Run until the application restarts the chip.
+
+        Returns:
+            The reason of the restart.
+
+        Raises:
+            EnableLow: The client pulled EN low.
+            PowerOff: The devkit is being closed.
+        """
+        self.port.set_baud(CONSOLE_BAUD)
+        self.injection.begin_boot()
         try:
             self._start()
-            models = self._app.models
+            models = self.app.models
             contents = b"" if models is None else flash.read(models.offset, models.size)
-            runner = ModelRunner(self._hardware.chip, self._hardware.injection)
+            runner = ModelRunner(self.chip, self.injection)
             with (
                 Pulse(self._beat) as pulse,
-                Core(self._hardware.core_api, self._facts(), contents, runner) as core,
+                closing(Core(self.core_api, self._facts(), contents, runner)) as core,
             ):
                 if core.store_error:
                     self._log("W", "hil", f"models partition: {core.store_error}")
                 self._serve(core, runner, pulse)
         except _Restart as restart:
             return restart.reason
+        finally:
+            self.port.forget_baud()
 
     def _facts(self) -> DeviceFacts:
-        description = self._app.description
+        description = self.app.description
         return DeviceFacts(
-            target=self._hardware.chip.name,
+            target=self.chip.name,
             idf_version=description.idf_version,
             espdl_version=ESPDL_VERSION,
             app_version=description.version,
             app_sha256=description.elf_sha256,
-            boot_nonce=self._hardware.boot_nonce,
-            chip_revision=self._hardware.revision,
-            cpu_mhz=self._hardware.chip.cpu_mhz,
-            max_upload=self._hardware.chip.psram_bytes,
-            max_baud=self._hardware.port.max_baud,
+            boot_nonce=secrets.randbits(64),
+            chip_revision=self.revision,
+            cpu_mhz=self.chip.cpu_mhz,
+            max_upload=self.chip.psram_bytes,
+            max_baud=self.port.max_baud,
         )
 
     def _start(self) -> None:
-        description = self._app.description
+        description = self.app.description
         self._log("I", "cpu_start", "Multicore app")
         self._log("I", "app_init", "Application information:")
         self._log("I", "app_init", f"Project name:     {description.project}")
@@ -124,8 +116,8 @@ class _Application:
                 "simulator",
                 f"this application was built for a real chip; a simulated devkit runs {PROJECT}",
             )
-            self._hardware.port.halt()
-        if description.elf_sha256 != self._hardware.core_sha256:
+            self.port.halt()
+        if description.elf_sha256 != self.core_sha256:
             self._log(
                 "W",
                 "simulator",
@@ -133,14 +125,14 @@ class _Application:
                 "that run here; flash it again",
             )
         self._log("I", "main_task", "Calling app_main()")
-        if self._hardware.injection.strike(BrownoutLoop) is not None:
+        if self.injection.strike(BrownoutLoop) is not None:
             self._log("E", "BOD", "Brownout detector was triggered\r\n")
-            self._hardware.port.idle(CRASH_PAUSE_S)
+            self.port.idle(CRASH_PAUSE_S)
             raise _Restart(ResetReason.SOFTWARE)
 
     def _serve(self, core: Core, runner: ModelRunner, pulse: Pulse) -> NoReturn:
         """Move bytes between port and core; the chip's thread spends its life here."""
-        port, injection = self._hardware.port, self._hardware.injection
+        port, injection = self.port, self.injection
         idle_s = LOOK_S if port.max_baud else None
         pending = b""
         while True:
@@ -160,41 +152,41 @@ class _Application:
             pending = pending[:MAX_UNREAD_BYTES]
 
     def _beat(self) -> None:
-        if self._hardware.injection.to_host(b"\0"):
-            self._hardware.port.pulse()
+        if self.injection.to_host(b"\0"):
+            self.port.pulse()
 
     def _log(self, level: str, tag: str, message: str) -> None:
         self._send(f"{level} (0) {tag}: {message}\r\n".encode())
 
     def _send(self, data: bytes) -> None:
-        crash = self._hardware.injection.bytes_until_panic(len(data))
+        crash = self.injection.bytes_until_panic(len(data))
         if crash is not None:
             self._transmit(data[:crash])
             self._transmit(self._panic_text())
-            self._hardware.port.idle(CRASH_PAUSE_S)
+            self.port.idle(CRASH_PAUSE_S)
             raise _Restart(ResetReason.PANIC)
         self._transmit(data)
 
     def _bridged(self, data: bytes) -> bytes:
-        limits = [fault.max_baud for fault in self._hardware.injection.active(SlowBridge)]
-        fails = limits and self._hardware.port.client_baud > min(limits)
+        limits = [fault.max_baud for fault in self.injection.active(SlowBridge)]
+        fails = limits and self.port.client_baud > min(limits)
         return garbled(data) if fails else data
 
     def _transmit(self, data: bytes) -> None:
-        data = self._bridged(self._hardware.injection.to_host(data))
-        rate = self._hardware.injection.bytes_per_s
+        data = self._bridged(self.injection.to_host(data))
+        rate = self.injection.bytes_per_s
         if rate is None:
-            self._hardware.port.write(data)
+            self.port.write(data)
             return
         step = max(1, int(rate * SLOW_SLICE_S))
         for start in range(0, len(data), step):
             piece = data[start : start + step]
-            self._hardware.port.idle(len(piece) / rate)
-            self._hardware.port.write(piece)
+            self.port.idle(len(piece) / rate)
+            self.port.write(piece)
 
     def _panic_text(self) -> bytes:
-        chip = self._hardware.chip
-        sha = self._app.description.elf_sha256.hex()[:9]
+        chip = self.chip
+        sha = self.app.description.elf_sha256.hex()[:9]
         lines = (
             "",
             f"Guru Meditation Error: Core  0 panic'ed ({chip.fault}). Exception was unhandled.",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from espdl_hil.errors import ConfigError, HarnessError
 from espdl_hil.espdl import DTYPES
@@ -13,8 +11,7 @@ from espdl_hil.simulator.abi import ffi
 from espdl_hil.simulator.runner import ModelRunner, RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import TracebackType
+    from collections.abc import Callable
 
     from espdl_hil.espdl import TensorInfo
 
@@ -73,47 +70,38 @@ class Core:
 
     def __init__(self, api: Any, facts: DeviceFacts, models: bytes, runner: ModelRunner) -> None:
         self._api = api
-        self.reboot_requested = False
-        self.baud_requested: int | None = None  # 0 is that of the boot
+        self.reboot_requested = False  # the client wants the device to restart
+        self.baud_requested: int | None = None  # of the line from now on; 0 is that of the boot
         self._callbacks = _callbacks(api, runner, self)  # live as long as the core
         self._models = ffi.from_buffer(models)  # borrowed by the core until it is destroyed
         reason = ffi.new("char[]", REASON_BYTES)
+        texts = {  # live until the core has copied them
+            name: ffi.new("char[]", value.encode())
+            for name, value in asdict(facts).items()
+            if isinstance(value, str)
+        }
         self._core = api.hil_core_create(
-            ffi.new("hil_config*", self._config(facts, texts := _texts(facts))),
+            ffi.new("hil_config*", self._config(facts, texts)),
             ffi.new("hil_runner*", self._callbacks),
             {"text": reason, "capacity": REASON_BYTES},
         )
-        del texts  # copied by the core
         if self._core == ffi.NULL:
             raise ConfigError(f"the firmware core refused to start: {ffi.string(reason).decode()}")
         self._frame = ffi.new("uint8_t[]", api.hil_core_max_frame(self._core))
 
     def _config(self, facts: DeviceFacts, texts: dict[str, Any]) -> dict[str, Any]:
-        return (
-            asdict(facts)
-            | texts
-            | {
-                "abi_version": self._api.HIL_ABI_VERSION,
-                "flags": self._api.HIL_FLAG_SIMULATED | self._api.HIL_FLAG_PULSES,
-                "models": self._models if len(self._models) else ffi.NULL,
-                "models_size": len(self._models),
-                "max_payload": MAX_PAYLOAD_BYTES,
-                "window": WINDOW_REQUESTS,
-                "max_models": MAX_MODELS,
-                "max_watch": MAX_WATCH,
-            }
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        return {
+            **asdict(facts),
+            **texts,
+            "abi_version": self._api.HIL_ABI_VERSION,
+            "flags": self._api.HIL_FLAG_SIMULATED | self._api.HIL_FLAG_PULSES,
+            "models": self._models if len(self._models) else ffi.NULL,
+            "models_size": len(self._models),
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "window": WINDOW_REQUESTS,
+            "max_models": MAX_MODELS,
+            "max_watch": MAX_WATCH,
+        }
 
     @property
     def store_error(self) -> str:
@@ -143,23 +131,6 @@ class Core:
         if self._core != ffi.NULL:
             self._api.hil_core_destroy(self._core)
             self._core = ffi.NULL
-
-    def request_reboot(self) -> None:
-        """Note that the client wants the device to restart."""
-        self.reboot_requested = True
-
-    def request_baud(self, baud: int) -> None:
-        """Note the rate at which the line goes on."""
-        self.baud_requested = baud
-
-
-def _texts(facts: DeviceFacts) -> dict[str, Any]:
-    """The fields of ``hil_config`` that are C strings."""
-    return {
-        name: ffi.new("char[]", value.encode())
-        for name, value in asdict(facts).items()
-        if isinstance(value, str)
-    }
 
 
 def _callbacks(api: Any, runner: ModelRunner, core: Core) -> dict[str, Any]:
@@ -201,6 +172,15 @@ def _callbacks(api: Any, runner: ModelRunner, core: Core) -> dict[str, Any]:
         for name, value in runner.memory().items():
             setattr(out, name, value)
 
+    def reboot(_: object) -> None:
+        core.reboot_requested = True
+
+    def set_baud(_: object, baud: int) -> None:
+        core.baud_requested = baud
+
+    def restore_vector_unit(_: object) -> int:
+        return sum(getattr(api, name) for name in runner.restore_vector_unit())  # bits
+
     functions = {
         "load": _guard(load, api, api.HIL_LOAD_FAILED),
         "unload": lambda _, model: runner.unload(model),
@@ -212,9 +192,9 @@ def _callbacks(api: Any, runner: ModelRunner, core: Core) -> dict[str, Any]:
         "run": _guard(run, api, api.HIL_RUN_FAILED),
         "read": _guard(read, api, api.HIL_NOT_RETAINED),
         "memory": memory,
-        "reboot": lambda _: core.request_reboot(),
-        "set_baud": lambda _, baud: core.request_baud(baud),
-        "restore_vector_unit": lambda _: _found(api, runner.restore_vector_unit()),
+        "reboot": reboot,
+        "set_baud": set_baud,
+        "restore_vector_unit": restore_vector_unit,
     }  # no now_us: a simulated devkit measures no time
     types = dict(ffi.typeof("hil_runner").fields)
     return {name: ffi.callback(types[name].type, call) for name, call in functions.items()}
@@ -259,11 +239,6 @@ def _fill(api: Any, out: Any, info: TensorInfo) -> None:
         out.exponent = info.exponents[0]
     else:
         out.flags = api.HIL_TENSOR_PER_CHANNEL
-
-
-def _found(api: Any, names: Iterable[str]) -> int:
-    """Combine constants of ``hil_host.h``."""
-    return functools.reduce(operator.or_, (int(getattr(api, name)) for name in names), 0)
 
 
 def _text(data: Any, size: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from typing import TYPE_CHECKING, Self
 
 from espdl_hil.errors import DeviceError
-from espdl_hil.simulator import abi, application
+from espdl_hil.simulator import abi
+from espdl_hil.simulator.application import Application
 from espdl_hil.simulator.boot import boot, download_banner
 from espdl_hil.simulator.build import core_library
 from espdl_hil.simulator.chips import ResetReason, chip_for, efuse_words, mac_words
@@ -21,7 +21,6 @@ from espdl_hil.simulator.rom import LeaveDownload, serve_download
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-    from types import TracebackType
 
 FLASH_BYTES = 16 << 20  # what the devkits carry
 RETRY_S = 1.0  # between two attempts of a chip that cannot boot
@@ -68,10 +67,9 @@ class Devkit:
         self._chip = chip_for(target)
         self.target = target
         self._revision = self._chip.target.revision if revision is None else revision
-        efuse_words(self._chip, self._revision)  # refuses what the chip cannot have
-        self._mac = mac
+        self._efuses = efuse_words(self._chip, self._revision)
         if mac is not None:
-            mac_words(self._chip, mac)  # refuses what is none
+            self._efuses |= mac_words(self._chip, mac)
         self._wanted_port = port
         self._paced = paced
         self._flash_bytes = flash_bytes
@@ -96,12 +94,7 @@ class Devkit:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._port.power_off()
         self._thread.join(JOIN_S)
         if self._thread.is_alive():
@@ -159,7 +152,7 @@ class Devkit:
 
     def _download(self, reason: ResetReason) -> None:
         self._port.write(download_banner(self._chip, reason).encode())
-        serve_download(self._port, self._chip, self._revision, self.flash, self._mac)
+        serve_download(self._port, self._chip, self._efuses, self.flash)
 
     def _boot(self, reason: ResetReason) -> ResetReason:
         """Start from flash and run until something restarts the chip."""
@@ -172,16 +165,13 @@ class Devkit:
         if result.app is None:
             self._port.idle(RETRY_S)
             return result.retry
-        return application.run(
-            application.Hardware(
-                port=self._port,
-                chip=self._chip,
-                revision=self._revision,
-                injection=self._injection,
-                core_api=self._core_api,
-                core_sha256=self._core_sha256,
-                boot_nonce=secrets.randbits(64),
-            ),
+        application = Application(
             result.app,
-            self.flash,
+            self._port,
+            self._chip,
+            self._revision,
+            self._injection,
+            self._core_api,
+            self._core_sha256,
         )
+        return application.run(self.flash)

@@ -56,6 +56,9 @@ class SerialPort:
     have the same rate. The client's bytes start as early as they can have been sent: while the chip
     computes nobody looks, so that is when it looked last.
 
+    Whatever waits raises EnableLow when EN goes low meanwhile, and PowerOff when the devkit is
+    being closed.
+
     Args:
         port: TCP port on 127.0.0.1; 0 takes a free one.
         paced: Let bytes take the time that they take on a UART.
@@ -104,7 +107,7 @@ class SerialPort:
 
     def close(self) -> None:
         """Free the TCP port and drop the client; the chip's thread has ended."""
-        self._drop_client()
+        self.hang_up()
         self._selector.close()
         for endpoint in (self._listener, self._wake_in, self._wake_out):
             _hang_up(endpoint)
@@ -116,11 +119,8 @@ class SerialPort:
             timeout_s: Seconds to wait at most; None waits for ever, 0 only looks.
 
         Returns:
-            All bytes that have come; empty after *timeout_s*.
-
-        Raises:
-            EnableLow: EN went low; bytes before it, and while it stays low, are lost.
-            PowerOff: The devkit is being closed.
+            All bytes that have come; empty after *timeout_s*. What comes before EN goes low, and
+            while it stays low, is lost.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -131,12 +131,7 @@ class SerialPort:
                 return b""
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the client, if there is one; waits while it does not take them.
-
-        Raises:
-            EnableLow: EN went low meanwhile.
-            PowerOff: The devkit is being closed.
-        """
+        """Send bytes to the client, if there is one; waits while it does not take them."""
         if self._client is None:
             return
         if self._paced:
@@ -169,49 +164,31 @@ class SerialPort:
         self._baud = None
 
     def set_baud(self, baud: int) -> None:
-        """Give the chip's end a rate, once all is sent.
-
-        Raises:
-            EnableLow: EN went low meanwhile.
-            PowerOff: The devkit is being closed.
-        """
+        """Give the chip's end a rate, once all is sent."""
         self.idle(self._to_client.left_s())
         self._baud = baud
 
     def idle(self, seconds: float) -> None:
-        """Let time pass; bytes that come meanwhile wait for :meth:`read`.
-
-        Raises:
-            EnableLow: EN went low.
-            PowerOff: The devkit is being closed.
-        """
+        """Let time pass; bytes that come meanwhile wait for :meth:`read`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._pump(_remaining(deadline))
 
     def halt(self) -> NoReturn:
-        """Do nothing until a reset; bytes that come are lost.
-
-        Raises:
-            EnableLow: EN went low.
-            PowerOff: The devkit is being closed.
-        """
+        """Do nothing until a reset; bytes that come are lost."""
         while True:
             self.read(None)
 
     def hang_up(self) -> None:
         """Drop the client, so that it does not wait for a chip that is gone."""
-        self._drop_client()
+        if self._client is not None:
+            self._selector.unregister(self._client)
+            _hang_up(self._client)
+            self._client = None
+            self._unsent.clear()
 
     def wait_enable_high(self) -> bool:
-        """Wait until EN is high.
-
-        Returns:
-            True when IO0 was low as EN rose: the chip enters its download mode.
-
-        Raises:
-            PowerOff: The devkit is being closed.
-        """
+        """Wait until EN is high; True when IO0 was low as it rose: the chip's download mode."""
         while self.enable_low:
             self._pump(None)
         return self._boot_pin_low
@@ -303,7 +280,7 @@ class SerialPort:
 
     def _lose_client(self) -> None:
         """The client is gone: its lines are released and the next may come."""
-        self._drop_client()
+        self.hang_up()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._drive(Line("rts", False))
         self._drive(Line("dtr", False))
@@ -335,13 +312,6 @@ class SerialPort:
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
         if self._selector.get_key(self._client).events != wanted:
             self._selector.modify(self._client, wanted)
-
-    def _drop_client(self) -> None:
-        if self._client is not None:
-            self._selector.unregister(self._client)
-            _hang_up(self._client)
-            self._client = None
-            self._unsent.clear()
 
 
 def _hang_up(endpoint: socket.socket) -> None:

@@ -19,10 +19,10 @@ import numpy as np
 from esp32_mock_bootloader import protocol, server
 from esptool.targets import CHIP_DEFS
 
-from espdl_hil.simulator.chips import Chip, ResetReason, efuse_words, mac_words
+from espdl_hil.simulator.chips import Chip, ResetReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from espdl_hil.simulator.flash import NorFlash
     from espdl_hil.simulator.port import SerialPort
@@ -72,7 +72,8 @@ class LoaderFlash(server.FlashImage):
         self._inflater: zlib._Decompress | None = None
         self.error: int | None = None  # of the last write; answered instead of success
 
-    def _begin(self, payload: bytes) -> None:
+    def begin_plain(self, payload: bytes) -> None:
+        """FLASH_BEGIN: size, blocks, block size, offset."""
         size, _blocks, _block_bytes, self._offset = struct.unpack_from("<IIII", payload)
         self._end = self._offset + size
         if self._end > self._flash.size:
@@ -80,37 +81,28 @@ class LoaderFlash(server.FlashImage):
         else:
             self._flash.erase(self._offset, size)
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Program the data of a FLASH_DATA; padding past the end is ones."""
         self._flash.program(self._offset, data)
         self._offset += len(data)
 
-    def begin_plain(self, payload: bytes) -> None:
-        """FLASH_BEGIN: size, blocks, block size, offset."""
-        self._begin(payload)
-
-    def write_plain_block(self, payload: bytes) -> None:
-        """FLASH_DATA: length, sequence number, two zeros, data; padding past the end is ones."""
-        length = struct.unpack_from("<I", payload)[0]
-        self._write(payload[16 : 16 + length])
-
     def begin_defl(self, payload: bytes) -> None:
         """FLASH_DEFL_BEGIN: as FLASH_BEGIN, sizes before compression."""
-        self._begin(payload)
+        self.begin_plain(payload)
         self._inflater = zlib.decompressobj()
 
-    def write_defl_block(self, payload: bytes) -> None:
-        """FLASH_DEFL_DATA: as FLASH_DATA, a piece of one deflate stream."""
-        length = struct.unpack_from("<I", payload)[0]
+    def write_deflated(self, piece: bytes) -> None:
+        """Program the data of a FLASH_DEFL_DATA, a piece of one deflate stream."""
         try:
             assert self._inflater is not None
-            data = self._inflater.decompress(payload[16 : 16 + length])
+            data = self._inflater.decompress(piece)
         except (zlib.error, AssertionError):  # damaged, or no begin before it
             self.error = STUB_INFLATE_ERROR
             return
         if self._offset + len(data) > self._end:
             self.error = STUB_INFLATE_ERROR
             return
-        self._write(data)
+        self.write(data)
 
     def end_defl(self) -> None:
         """FLASH_DEFL_END."""
@@ -143,27 +135,24 @@ class LoaderLink:
     Args:
         port: The devkit's port.
         chip: The chip.
-        revision: Chip revision, major * 100 + minor.
+        efuses: Word per register address, where it is not as the package has it.
         flash: The devkit's flash.
-        mac: Its MAC; None for the one that all have.
     """
 
     def __init__(
-        self, port: SerialPort, chip: Chip, revision: int, flash: NorFlash, mac: str | None = None
+        self, port: SerialPort, chip: Chip, efuses: Mapping[int, int], flash: NorFlash
     ) -> None:
         self.flash = LoaderFlash(flash)
         self._port = port
         self._buffer = bytearray()
-        self._registers = efuse_words(chip, revision) | (mac_words(chip, mac) if mac else {})
+        self._efuses = efuses
         self._jedec_id = flash.jedec_id
         definition = CHIP_DEFS[chip.name]
         self._spi_command = definition.SPI_REG_BASE + definition.SPI_USR2_OFFS
         self._spi_data = definition.SPI_REG_BASE + definition.SPI_W0_OFFS
         self._flash_command = 0
-        self._watchdog = {
-            definition.RTC_CNTL_WDTCONFIG0_REG: "configure",
-            definition.RTC_CNTL_WDTWPROTECT_REG: "protect",
-        }
+        self._watchdog_config = definition.RTC_CNTL_WDTCONFIG0_REG
+        self._watchdog_protect = definition.RTC_CNTL_WDTWPROTECT_REG
         self._watchdog_armed = False
         self._stub = False
         self._leave: LeaveDownload | None = None
@@ -192,15 +181,17 @@ class LoaderLink:
         """The port is the devkit's."""
 
     def recv(self, _size: int) -> bytes:
-        """Wait for the next frame that the package must answer.
+        """Wait for the next packet that the package must answer.
 
         Returns:
-            One SLIP frame with its delimiters.
+            One SLIP frame, encoded anew, so that its escapes mean to the package what they do here.
         """
         while True:
-            frame = self._next_frame()
-            answer = self._own_answer(frame)
+            body = self._next_frame()[1:-1]
+            packet = body.replace(b"\xdb\xdc", END).replace(b"\xdb\xdd", b"\xdb")
+            answer = self._own_answer(packet)
             if answer is None:
+                frame: bytes = server.slip_encode(packet)
                 return frame
             self._port.write(answer)
 
@@ -230,29 +221,32 @@ class LoaderLink:
                 self._buffer.clear()
             self._buffer += self._port.read(None)
 
-    def _own_answer(self, frame: bytes) -> bytes | None:
-        """Answer what the package cannot know or is slow at; None leaves the frame to it."""
-        packet = frame[1:-1].replace(b"\xdb\xdc", END).replace(b"\xdb\xdd", b"\xdb")
+    def _own_answer(self, packet: bytes) -> bytes | None:
+        """Answer what the package cannot know or is slow at; None leaves the packet to it."""
         if len(packet) < HEADER_BYTES or packet[0] != 0:
             return None
-        command = packet[1]
-        if len(packet) < HEADER_BYTES + _BODY_BYTES.get(command, 0):
+        command, size = packet[1], int.from_bytes(packet[2:4], "little")
+        if min(size, len(packet) - HEADER_BYTES) < _BODY_BYTES.get(command, 0):
             return self._response(command, error=protocol.ROM_INVALID_MESSAGE)
         handler = self._handlers.get(command)
         return None if handler is None else handler(packet)
 
     def _write_block(self, packet: bytes) -> bytes:
-        """FLASH_DATA and FLASH_DEFL_DATA: the package would take each byte in hand."""
+        """FLASH_DATA and FLASH_DEFL_DATA: length, sequence number, two zeros, data.
+
+        The package would take each byte in hand.
+        """
         body = packet[HEADER_BYTES:]
-        length = int.from_bytes(body[:4], "little")
-        data = np.frombuffer(body[16 : 16 + length], np.uint8)
-        if np.bitwise_xor.reduce(data, initial=protocol.CHECKSUM_SEED) != packet[4]:
-            error = protocol.STUB_CHECKSUM_ERROR if self._stub else protocol.ROM_CHECKSUM_ERROR
-            self.flash.error = error
+        data = body[16 : 16 + int.from_bytes(body[:4], "little")]
+        values = np.frombuffer(data, np.uint8)
+        if np.bitwise_xor.reduce(values, initial=protocol.CHECKSUM_SEED) != packet[4]:
+            self.flash.error = (
+                protocol.STUB_CHECKSUM_ERROR if self._stub else protocol.ROM_CHECKSUM_ERROR
+            )
         elif packet[1] == protocol.CMD["FLASH_DATA"]:
-            self.flash.write_plain_block(body)
+            self.flash.write(data)
         else:
-            self.flash.write_defl_block(body)
+            self.flash.write_deflated(data)
         return self._with_error(self._response(packet[1]))
 
     def _response(self, command: int, value: int = 0, error: int = 0) -> bytes:
@@ -268,7 +262,7 @@ class LoaderLink:
 
     def _read_register(self, packet: bytes) -> bytes | None:
         address = int.from_bytes(packet[8:12], "little")
-        value = self._registers.get(address)
+        value = self._efuses.get(address)
         if address == self._spi_data and self._flash_command == FLASH_READ_ID:
             value = self._jedec_id
         if value is None:
@@ -279,10 +273,9 @@ class LoaderLink:
         address, value = struct.unpack_from("<II", packet, HEADER_BYTES)
         if address == self._spi_command:
             self._flash_command = value & 0xFF
-        use = self._watchdog.get(address)
-        if use == "configure":
+        elif address == self._watchdog_config:
             self._watchdog_armed = bool(value >> 31)
-        elif use == "protect" and value == 0 and self._watchdog_armed:
+        elif address == self._watchdog_protect and value == 0 and self._watchdog_armed:
             # esptool writes this last; the time-out is over before its next command
             self._leave = LeaveDownload(run_flash=True, reason=ResetReason.WATCHDOG)
 
@@ -299,15 +292,15 @@ class LoaderLink:
 
 
 def serve_download(
-    port: SerialPort, chip: Chip, revision: int, flash: NorFlash, mac: str | None = None
+    port: SerialPort, chip: Chip, efuses: Mapping[int, int], flash: NorFlash
 ) -> None:
-    """Run the download mode until a reset or a command ends it.
+    """Run the download mode until a reset or a command ends it; arguments as of the link.
 
     Raises:
         LeaveDownload: A command ended it.
         EnableLow: The client pulled EN low.
         PowerOff: The devkit is being closed.
     """
-    link = LoaderLink(port, chip, revision, flash, mac)
+    link = LoaderLink(port, chip, efuses, flash)
     never = threading.Event()
     server.handle_client(link, never, chip.name, exit_on_disconnect=True, flash=link.flash)

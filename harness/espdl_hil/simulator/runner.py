@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class _Model:
         session: Runs it.
         size: Bytes of its file.
         tensors: By kind of ``hil_host.h`` (input, output, node output), in the file's order.
+        node_outputs: Index of each among those.
         steps: Steps since the last reset.
     """
 
@@ -55,11 +56,8 @@ class _Model:
     session: interpreter.Execution | FaultyModel
     size: int
     tensors: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
+    node_outputs: dict[str, int]
     steps: int = 0
-    node_outputs: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.node_outputs = {info.name: index for index, info in enumerate(self.tensors[2])}
 
 
 class ModelRunner:
@@ -110,7 +108,11 @@ class ModelRunner:
         nodes = _node_outputs(graph, session)
         self._last_id += 1
         self._models[self._last_id] = _Model(
-            name, session, len(data), (session.inputs, session.outputs, nodes)
+            name=name,
+            session=session,
+            size=len(data),
+            tensors=(session.inputs, session.outputs, nodes),
+            node_outputs={info.name: index for index, info in enumerate(nodes)},
         )
         return self._last_id
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from espdl_hil.errors import ConfigError
 
@@ -29,17 +29,11 @@ def firmware_dir() -> Path:
     )
 
 
-@dataclass(frozen=True)
-class CoreSources:
-    """What ``host/sources.txt`` lists, as absolute paths.
+class CoreSources(NamedTuple):
+    """What ``host/sources.txt`` lists, as absolute paths."""
 
-    Attributes:
-        include_dirs: Where headers are found.
-        files: What is compiled.
-    """
-
-    include_dirs: tuple[Path, ...]
-    files: tuple[Path, ...]
+    include_dirs: tuple[Path, ...]  # where headers are found
+    files: tuple[Path, ...]  # what is compiled
 
 
 def core_sources() -> CoreSources:

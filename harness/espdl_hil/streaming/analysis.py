@@ -109,18 +109,19 @@ def _walk(
             if past_faults:
                 refusals += go_past(walk, node, refusal)
     for name in graph.outputs:
-        timing = walk.timing[name]
-        if isinstance(timing, Flow):
-            try:
-                _check_output(walk, name, timing)
-            except StreamingError as refusal:
-                refusals.append(refusal)
-                walk.timing[name] = Opaque()
+        try:
+            _check_output(walk, name)
+        except StreamingError as refusal:
+            refusals.append(refusal)
+            walk.timing[name] = Opaque()
     return walk, refusals
 
 
-def _check_output(walk: Walk, name: str, flow: Flow) -> None:
+def _check_output(walk: Walk, name: str) -> None:
     """Refuse an output with frames from after the last or from before the first one."""
+    flow = walk.timing[name]
+    if not isinstance(flow, Flow):
+        return
     walk.require_causal(name, flow)
     if flow.delay < 0:
         message = f"output {name} begins with {-flow.delay} frame(s) of padding"
@@ -128,11 +129,7 @@ def _check_output(walk: Walk, name: str, flow: Flow) -> None:
 
 
 def step(walk: Walk, node: Node) -> StreamingError | None:
-    """Take the next node into a walk.
-
-    Returns:
-        Why it cannot stream; None if it can, or if it lies behind a node that cannot.
-    """
+    """Take the next node into a walk; returns why it cannot stream, unless one before it cannot."""
     if any(isinstance(walk.timing_of(node, i), Opaque) for i in range(len(node.inputs))):
         _hide(walk, node)
         return None
@@ -145,11 +142,7 @@ def step(walk: Walk, node: Node) -> StreamingError | None:
 
 
 def go_past(walk: Walk, node: Node, refusal: StreamingError) -> list[StreamingError]:
-    """Let a refused node give what it would give after the edit; it is opaque where that is open.
-
-    Returns:
-        What is wrong with it besides.
-    """
+    """Let a refused node give what it would after the edit; returns what is wrong besides."""
     if refusal.rule == rules.NONCAUSAL.id and make_causal(walk, node):
         other = step(walk, node)
         return [] if other is None else [other, *go_past(walk, node, other)]

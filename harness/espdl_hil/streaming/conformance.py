@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from espdl_hil.streaming import rules
 from espdl_hil.streaming.graph import integer
-from espdl_hil.streaming.pair import FilePair, NodePair
+from espdl_hil.streaming.pair import FilePair
 from espdl_hil.streaming.timing import Flow, Opaque, outer_size
 from espdl_hil.streaming.transfer.layout import transposed
-from espdl_hil.streaming.view import Origin, View, positions
+from espdl_hil.streaming.view import Origin, View
 from espdl_hil.streaming.view_transfer import VIEW_TRANSFERS, mixed
 
 if TYPE_CHECKING:
@@ -36,16 +36,12 @@ def check_conformance(analysis: Analysis, streaming: NeutralGraph) -> list[Findi
         streaming: The streaming file.
     """
     pair = FilePair(analysis, streaming)
-    Conformance(pair).run()
+    _Conformance(pair).run()
     return pair.findings
 
 
-class Conformance:
-    """State of one walk over a streaming file.
-
-    Args:
-        pair: The two files.
-    """
+class _Conformance:
+    """State of one walk over a streaming file."""
 
     def __init__(self, pair: FilePair) -> None:
         analysis = pair.analysis
@@ -53,8 +49,8 @@ class Conformance:
         self._offline = {node.name: node for node in analysis.graph.nodes}
         self._present = {node.name for node in pair.streaming.nodes}
         self._views: dict[str, View | None] = {}  # None: no time, or not known
-        self._shapes: dict[str, Shape] = dict(analysis.shapes)
-        self._offline_names: dict[str, str] = {name: name for name in analysis.timing}
+        self._shapes = dict(analysis.shapes)
+        self._offline_names = {name: name for name in analysis.timing}
         for name, axis in analysis.clock.frame_axes.items():
             self._views[name] = View(axis, analysis.clock.chunk_frames[name])
 
@@ -91,7 +87,7 @@ class Conformance:
             self._pass_on(node, None, shape)
             return
         axis = integer(node, "frame_axis", 1) % len(shape)
-        there = list(positions(shape, view.axis, view.count))
+        there = list(view.there(shape))
         if axis != view.axis:
             message = f"frame_axis is {axis}, time is axis {view.axis} of {there}"
             self._pair.report(rules.WRONG_AXIS, node.name, message)
@@ -135,7 +131,8 @@ class Conformance:
         timings = [pair.analysis.timing.get(name) for name in offline.outputs]
         result: View | None = None
         if any(views) and not isinstance(timings[0], Opaque):
-            result = VIEW_TRANSFERS.get(node.op_type, mixed)(pair, NodePair(node, offline, views))
+            nodes = pair.nodes(node, offline, views)
+            result = VIEW_TRANSFERS.get(node.op_type, mixed)(pair, nodes)
         for output, source, timing in zip(node.outputs, offline.outputs, timings, strict=True):
             gains = any(views) and isinstance(timing, Flow)
             self._views[output] = result or pair.expected(source) if gains else None
@@ -152,12 +149,9 @@ class Conformance:
         cache = self._pair.cache_before(name)
         if cache is None or view.surplus <= 0:
             return view
-        shared = len(self._pair.streaming.consumers[name]) > 1
-        origin = (
-            Origin(rules.SHARED_CACHE, node.name)
-            if shared
-            else Origin(rules.UNEXPECTED_CACHE, cache.name)
-        )
+        origin = Origin(rules.UNEXPECTED_CACHE, cache.name)
+        if len(self._pair.streaming.consumers[name]) > 1:
+            origin = Origin(rules.SHARED_CACHE, node.name)
         return replace(view, origin=view.origin or origin)
 
     def _bridge(self, view: View, node: Node, wanted: str, got: str) -> View:

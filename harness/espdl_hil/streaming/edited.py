@@ -43,13 +43,7 @@ def make_causal(walk: Walk, node: Node) -> bool:
 
 
 def edited(walk: Walk, node: Node, rule: str) -> dict[str, Timing]:
-    """Timing of a refused node's outputs, as far as it is clear; the others stay opaque.
-
-    Args:
-        walk: The walk; the node's output shapes are recorded.
-        node: The refused node.
-        rule: Why.
-    """
+    """Timing of the outputs of a node that a rule refused, as far as it is clear."""
     flows = [flow for index in range(len(node.inputs)) if (flow := walk.flow(node, index))]
     if rule not in _KEEP_FRAMES or len({(flow.axis, flow.rate) for flow in flows}) != 1:
         return {}

@@ -62,29 +62,26 @@ class Rule:
     Attributes:
         id: Stable; ``S1xx`` the model cannot stream, ``S2xx`` the export is wrong, ``S3xx``
             what to expect.
-        severity: See ``Severity``.
         title: A few words.
         explanation: Why it breaks streaming.
         edit: What the model's author should change.
+        severity: See ``Severity``.
     """
 
     id: str
-    severity: Severity
     title: str
     explanation: str
     edit: str
+    severity: Severity = Severity.ERROR
 
 
 def refuse(rule: Rule, node: str, message: str) -> StreamingError:
-    """Make the error for a model that cannot stream as written.
+    """Make the error for a model that cannot stream as written; its hint is the rule's edit.
 
     Args:
         rule: What is broken.
         node: Name of the node at fault.
         message: Why, with the figures of this node.
-
-    Returns:
-        The error; its hint is the rule's edit.
     """
     return StreamingError(f"{rule.title}: {message}", rule=rule.id, node=node, hint=rule.edit)
 

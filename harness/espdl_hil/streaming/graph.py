@@ -62,14 +62,7 @@ class NeutralGraph:
 
 
 def from_espdl(graph: Graph) -> NeutralGraph:
-    """Take over a graph that was read from a file.
-
-    Args:
-        graph: An offline or a streaming file.
-
-    Returns:
-        The same graph; arrays are shared, not copied.
-    """
+    """Take over a graph that was read from a file, offline or streaming; arrays are shared."""
     constants = {name: tensor.array for name, tensor in graph.initializers.items()}
     infos = {**graph.value_info, **{name: t.info for name, t in graph.initializers.items()}}
     return NeutralGraph(

@@ -70,13 +70,9 @@ def module_path(node: str) -> str:
 
 
 def readable(text: str, graph: NeutralGraph) -> str:
-    """Write a text with the user's names in place of those of a graph.
+    """Write a text with the user's names in place of those of a graph's nodes and tensors.
 
     Names that the exporter has made up are said by what lies before them.
-
-    Args:
-        text: Holds names of nodes and tensors.
-        graph: Whose names they are.
     """
     text = _QUOTED.sub(lambda found: module_path(found[1]), text)
     ends = {*graph.inputs, *graph.outputs, *graph.constants}

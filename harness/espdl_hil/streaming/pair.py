@@ -9,7 +9,7 @@ from espdl_hil.streaming import rules
 from espdl_hil.streaming.findings import find
 from espdl_hil.streaming.timing import Flow
 from espdl_hil.streaming.transfer.select import slice_bounds
-from espdl_hil.streaming.view import Origin, View, positions
+from espdl_hil.streaming.view import Origin, View
 
 if TYPE_CHECKING:
     from espdl_hil.streaming.analysis import Analysis
@@ -26,33 +26,30 @@ class NodePair:
         node: In the streaming file.
         offline: In the offline file.
         views: Of its inputs, as seen from the offline node; None for what does not gain frames.
+        view: Of the first input that gains frames.
+        timing: Timing of the first output, offline.
+        shape: Offline shape of the first input.
     """
 
     node: Node
     offline: Node
     views: tuple[View | None, ...]
+    view: View
+    timing: Timing
+    shape: Shape
 
     @property
     def name(self) -> str:
         """Name of the node, in both files."""
         return self.node.name
 
-    @property
-    def view(self) -> View:
-        """The view of the first input that gains frames."""
-        return next(view for view in self.views if view is not None)
-
 
 class FilePair:
-    """The two files side by side.
-
-    Args:
-        analysis: Of the offline graph.
-        streaming: The streaming file.
+    """The two files side by side, and what is found about them.
 
     Attributes:
-        analysis: As given.
-        streaming: As given.
+        analysis: Of the offline graph.
+        streaming: The streaming file.
     """
 
     def __init__(self, analysis: Analysis, streaming: NeutralGraph) -> None:
@@ -71,20 +68,18 @@ class FilePair:
         if node not in self._refused:
             self._findings.setdefault((rule.id, node), find(rule, node, message, frames))
 
-    def timing(self, nodes: NodePair) -> Timing:
-        """Timing of the first output, offline."""
-        return self.analysis.timing[nodes.offline.outputs[0]]
+    def nodes(self, node: Node, offline: Node, views: tuple[View | None, ...]) -> NodePair:
+        """Put a node beside its offline one; at least one of its inputs gains frames."""
+        analysis = self.analysis
+        view = next(view for view in views if view is not None)
+        timing, shape = analysis.timing[offline.outputs[0]], analysis.shapes[offline.inputs[0]]
+        return NodePair(node, offline, views, view, timing, shape)
 
     def source(self, nodes: NodePair) -> Flow:
         """Timing of the first input that gains frames, offline."""
-        index = next(i for i, view in enumerate(nodes.views) if view is not None)
-        timing = self.analysis.timing[nodes.offline.inputs[index]]
+        timing = self.analysis.timing[nodes.offline.inputs[nodes.views.index(nodes.view)]]
         assert isinstance(timing, Flow)
         return timing
-
-    def shape(self, nodes: NodePair) -> Shape:
-        """Offline shape of the first input."""
-        return self.analysis.shapes[nodes.offline.inputs[0]]
 
     def expected(self, name: str) -> View | None:
         """What a right conversion holds in a tensor of the offline model."""
@@ -95,8 +90,7 @@ class FilePair:
 
     def bounds(self, node: Node, view: View, shape: Shape) -> tuple[int, int, int]:
         """Start, end and step of a Slice of the streaming file along time."""
-        there = positions(shape, view.axis, view.count)
-        bounds = slice_bounds(node, there, self.streaming.constants)
+        bounds = slice_bounds(node, view.there(shape), self.streaming.constants)
         return bounds.get(view.axis, (0, view.count, 1))
 
     def cache_before(self, name: str) -> Node | None:

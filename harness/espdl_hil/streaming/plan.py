@@ -55,14 +55,12 @@ class CacheSpec:
     Attributes:
         tensor: The tensor whose frames are kept.
         consumer: Name of the node that reads them.
-        input_index: Which of its inputs.
         window: Frames; the state holds ``window - 1``.
         frame_axis: Axis of the cache's own input, in the file's layout.
     """
 
     tensor: str
     consumer: str
-    input_index: int
     window: int
     frame_axis: int
 
@@ -194,7 +192,6 @@ class StreamingPlan:
             CacheSpec(
                 chain.tensor,
                 chain.consumer,
-                chain.input_index,
                 _number(node, "window_size"),
                 _number(node, "frame_axis"),
             )

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_hil.streaming.analysis import step
-from espdl_hil.streaming.graph import integer, integers
+from espdl_hil.streaming.graph import integer
 from espdl_hil.streaming.timing import Flow
-from espdl_hil.streaming.transfer.windowed import windows
+from espdl_hil.streaming.transfer.windowed import padding, windows
 from espdl_hil.streaming.walk import Walk
 
 if TYPE_CHECKING:
@@ -18,15 +18,10 @@ if TYPE_CHECKING:
 
 
 def reconstruct_offline(streaming: NeutralGraph, clock: Clock) -> NeutralGraph:
-    """Undo a streaming conversion: drop the caches, pad each window on the left.
+    """Undo a streaming conversion: a causal graph of one chunk's length, without caches.
 
-    Args:
-        streaming: The streaming file.
-        clock: Its frame axes, and the chunk that it takes.
-
-    Returns:
-        A causal graph of one chunk's length. Every window along time is taken for causal: it
-        pads the frames that its cache holds, or as many as let it keep its frame count.
+    Every window along time is taken for causal: it pads the frames that its cache holds, or as
+    many as let it keep its frame count.
     """
     bare = _without_caches(streaming)
     walk = Walk(bare, clock)
@@ -66,12 +61,11 @@ def _padded(node: Node, walk: Walk, caches: dict[str, int]) -> Node:
     shape = walk.shape.get(name, ())
     if not isinstance(timing, Flow) or not 1 <= timing.axis < len(shape) - 1:
         return node
-    filters = walk.shape[node.inputs[1]] if node.op_type == "Conv" else None
-    count, position = len(shape) - 2, timing.axis - 1
-    window = windows(node, len(shape), filters)[position]
+    geometry, position = windows(node, walk.shape), timing.axis - 1
+    window = geometry[position]
     least = max(0, window.extent - window.stride)
     held = caches[node.name]
-    pads = list(integers(node, "pads", (0,) * (2 * count)))
+    pads = list(padding(node, len(geometry)))
     pads[position] = held if least <= held < window.extent else least
-    pads[position + count] = 0
+    pads[position + len(geometry)] = 0
     return replace(node, attributes={**node.attributes, "pads": tuple(pads)})

@@ -10,11 +10,8 @@ from espdl_hil.streaming.findings import Finding, Rule, Severity, find
 if TYPE_CHECKING:
     from espdl_hil.errors import StreamingError
 
-_E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
-
 REDUCTION = Rule(
     "S101",
-    _E,
     "reduction over time",
     "A reduction over the frame axis needs frames that have not arrived yet.",
     "reduce over the channels only, or replace it by a causal average pool (AvgPool1d over a fixed "
@@ -22,7 +19,6 @@ REDUCTION = Rule(
 )
 NORMALIZATION = Rule(
     "S102",
-    _E,
     "softmax or normalization over time",
     "Its denominator needs frames that have not arrived yet.",
     "normalize over the channels of each frame: torch.softmax(x, 1); nn.BatchNorm1d, or "
@@ -30,14 +26,12 @@ NORMALIZATION = Rule(
 )
 GLOBAL_POOL = Rule(
     "S103",
-    _E,
     "global pooling over time",
     "A global pool needs frames that have not arrived yet; in a stream it would see one chunk.",
     "use a causal average pool over a fixed window, or keep the last frames with x[:, :, -n:]",
 )
 ATTENTION = Rule(
     "S104",
-    _E,
     "matrix product over time",
     "A product of two tensors that both carry time (attention), or one that contracts the frame "
     "axis, mixes frames of the whole sequence.",
@@ -45,7 +39,6 @@ ATTENTION = Rule(
 )
 NONCAUSAL = Rule(
     "S105",
-    _E,
     "non-causal padding",
     "Padding after the last frame makes an output depend on frames that come later; the stream "
     "would need them before they arrive.",
@@ -56,7 +49,6 @@ NONCAUSAL = Rule(
 )
 RESIZE = Rule(
     "S106",
-    _E,
     "resize in time",
     "Resize interpolates between frames across chunk borders, unless it repeats each frame a "
     "whole number of times.",
@@ -65,7 +57,6 @@ RESIZE = Rule(
 )
 PAD_MODE = Rule(
     "S107",
-    _E,
     "padding in time that is not zero",
     "A streaming cache starts with zeros; reflected, repeated or constant frames before the first "
     "one cannot be reproduced.",
@@ -73,7 +64,6 @@ PAD_MODE = Rule(
 )
 FOLDED = Rule(
     "S108",
-    _E,
     "time folded into another axis",
     "A reshape or flatten merges the frame axis with an axis that varies more slowly, so the "
     "frames of a chunk are not contiguous, or all frames feed one output.",
@@ -81,7 +71,6 @@ FOLDED = Rule(
 )
 ABSOLUTE = Rule(
     "S109",
-    _E,
     "absolute position in time",
     "The node picks or adds something at fixed frames of the offline sequence; a stream has no "
     "such positions.",
@@ -90,7 +79,6 @@ ABSOLUTE = Rule(
 )
 ALONG_TIME = Rule(
     "S110",
-    _E,
     "concat, split or scatter along time",
     "Joining or cutting tensors along the frame axis depends on the length of the sequence.",
     "work along the channel axis; to pad, or for frames of the chunk before, use "
@@ -98,28 +86,24 @@ ALONG_TIME = Rule(
 )
 REVERSED = Rule(
     "S111",
-    _E,
     "frames in reverse order",
     "A flip, or a reverse or bidirectional layer, starts at the last frame.",
     "use a forward layer, and leave the frames in their order",
 )
 UNKNOWN = Rule(
     "S112",
-    _E,
     "operator without streaming rules",
     "How this operator treats the frame axis is not known, so equality cannot be promised.",
     "replace it, such as nn.PixelShuffle by a ConvTranspose2d whose kernel equals its stride",
 )
 UNBOUNDED = Rule(
     "S113",
-    _E,
     "cold frames enter a recurrence",
     "Frames that differ at the start of a stream enter a recurrent state and never leave it.",
     "remove the latency or the warm-up before the recurrent layer",
 )
 UNRUNNABLE = Rule(
     "S114",
-    _E,
     "node that ESP-DL cannot run",
     "ESP-DL has no such operator, or its inputs, attributes or constants do not fit it: nothing is "
     "known of what comes out, offline or in a stream.",
@@ -127,14 +111,12 @@ UNRUNNABLE = Rule(
 )
 NOT_TIME = Rule(
     "S115",
-    _E,
     "frame_axis is not time",
     "A layer mixes what lies along the declared frame_axis as its channels or features.",
     "set frame_axis to the axis of input_shape that is time",
 )
 DATA_SHAPE = Rule(
     "S116",
-    _E,
     "shape that depends on the data",
     "How many elements come out depends on the values that go in; ESP-DL plans its memory for one "
     "shape.",
@@ -142,7 +124,6 @@ DATA_SHAPE = Rule(
 )
 LOOP = Rule(
     "S117",
-    _E,
     "frames taken one by one",
     "A loop over frames is traced as so many copies of its body, each for one fixed frame of the "
     "offline sequence.",
@@ -152,7 +133,6 @@ LOOP = Rule(
 )
 PHASE = Rule(
     "S120",
-    _E,
     "stride phase",
     "The frames of a chunk are not a multiple of the total stride, so the phase slips from chunk "
     "to chunk.",
@@ -160,7 +140,6 @@ PHASE = Rule(
 )
 STATE_DROPPED = Rule(
     "S130",
-    _E,
     "recurrent state dropped",
     "Each run starts from zero unless the state is a graph input fed from a graph output.",
     "take the initial state as an input of forward, return the final state, and name both in "
@@ -168,7 +147,6 @@ STATE_DROPPED = Rule(
 )
 STATE_EXPONENT = Rule(
     "S131",
-    _E,
     "state exponents differ",
     "The state that goes out is fed back as it is; with another exponent on its way it is scaled, "
     "rounded or clipped at each chunk.",
@@ -182,7 +160,6 @@ USE_PLAN = (
 )
 MISSING_CACHE = Rule(
     "S201",
-    _E,
     "history missing",
     "A window over frames has neither padding nor a cache in front of it, so the first frames of "
     "each chunk are lost.",
@@ -190,7 +167,6 @@ MISSING_CACHE = Rule(
 )
 SHARED_CACHE = Rule(
     "S202",
-    _E,
     "shared cache",
     "A tensor feeds a window over frames and something else; the exporter moved all its consumers "
     "behind one cache, so the other consumers see old frames again.",
@@ -198,7 +174,6 @@ SHARED_CACHE = Rule(
 )
 WRONG_WINDOW = Rule(
     "S203",
-    _E,
     "wrong window",
     "The cache in front of this node holds another number of frames than its kernel and dilation "
     "need.",
@@ -206,14 +181,12 @@ WRONG_WINDOW = Rule(
 )
 WRONG_AXIS = Rule(
     "S204",
-    _E,
     "wrong frame axis",
     "The cache keeps slices along an axis that is not time.",
     USE_PLAN,
 )
 NOT_OUTERMOST = Rule(
     "S205",
-    _E,
     "frame axis not outermost",
     "A cache copies bytes flatly, which is a concat in time only where every axis before the frame "
     "axis has size 1.",
@@ -221,7 +194,6 @@ NOT_OUTERMOST = Rule(
 )
 PADDED_CHUNKS = Rule(
     "S206",
-    _E,
     "padding in every chunk",
     "Padding along time that stayed in the streaming file is applied to each chunk, where the "
     "offline model pads the whole sequence once.",
@@ -229,14 +201,12 @@ PADDED_CHUNKS = Rule(
 )
 UPSAMPLING_GAP = Rule(
     "S207",
-    _E,
     "gap between upsampled chunks",
     "The last frame of a chunk is not followed by its zeros, so upsampled chunks are too short.",
     USE_PLAN,
 )
 OFFLINE_CONSTANT = Rule(
     "S208",
-    _E,
     "offline frame count in a constant",
     "The target shape of a Reshape, or the bounds of a Slice or Gather, still name frames of the "
     "offline sequence: the file does not load, or takes wrong frames.",
@@ -244,7 +214,6 @@ OFFLINE_CONSTANT = Rule(
 )
 UNEXPECTED_CACHE = Rule(
     "S209",
-    _E,
     "unexpected cache",
     "A cache stands where nothing needs history, for example a table entry that leaked from an "
     "earlier export.",
@@ -252,7 +221,6 @@ UNEXPECTED_CACHE = Rule(
 )
 SKEWED = Rule(
     "S210",
-    _E,
     "branches out of step",
     "Tensors of different latency meet, or an output lags by another number of frames than it "
     "should.",
@@ -261,29 +229,26 @@ SKEWED = Rule(
 )
 WRONG_COUNT = Rule(
     "S211",
-    _E,
     "wrong number of frames",
     "A graph output has more or fewer frames per chunk than it should.",
     USE_PLAN,
 )
 COLD_HISTORY = Rule(
     "S212",
-    _W,
     "history computed from zeros",
     "Frames before the first one are computed by earlier layers from a zero cache, where the "
     "offline model pads with zeros: the first frames differ.",
     "place the cache directly in front of the window that needs it",
+    Severity.WARNING,
 )
 REWIRED = Rule(
     "S213",
-    _E,
     "node not in the offline model",
     "The streaming file has or lacks a node that the offline file does not explain.",
     "export both files from the same calibrated graph",
 )
 TEST_VALUES = Rule(
     "S214",
-    _E,
     "embedded test values of another length",
     "The file embeds a test input of the whole sequence, but takes one chunk; the runtime's own "
     "test reads or compares beyond it.",
@@ -291,38 +256,37 @@ TEST_VALUES = Rule(
 )
 POOL_START = Rule(
     "S301",
-    _W,
     "maximum over a cold cache",
     "A MaxPool ignores its padding, but a cache holds zeros there: the first frames of the stream "
     "are max(0, offline).",
     "put a Relu before the pool, or pad with zeros explicitly: F.pad before an unpadded pool",
+    Severity.WARNING,
 )
 POOL_COUNT = Rule(
     "S302",
-    _N,
     "average counts its padding",
     "count_include_pad=False is never read by the runtime, which always divides by the whole "
     "kernel: both files differ from the float model in the first frames, and equal each other.",
     "set count_include_pad=True",
+    Severity.NOTE,
 )
 LATENCY = Rule(
     "S303",
-    _N,
     "latency",
     "An output lags: frames that have no offline counterpart come first.",
     "pad on the left, so that the first output needs only the first frame",
+    Severity.NOTE,
 )
 WARMUP = Rule(
     "S304",
-    _W,
     "warm-up",
     "The first frames of an output may differ from the offline model, because a cache is zero "
     "where the offline model saw something else.",
     "use left padding of zeros directly in front of each window",
+    Severity.WARNING,
 )
 CHIP_ROUNDING = Rule(
     "S305",
-    _E,
     "the chip rounds otherwise in a chunk",
     "By the size of a node the chip takes another kernel for a chunk than for the whole sequence, "
     "and the two round differently: the stimulus has elements in which the stream is not the "
@@ -332,7 +296,6 @@ CHIP_ROUNDING = Rule(
 
 BAKED_DATA = Rule(
     "S401",
-    _E,
     "value of the data kept as a constant",
     "Tracing runs forward once. What it turns into a Python number or branch, or hides in "
     "dropout or random numbers, stays as it was in that run, whatever comes later.",
@@ -341,7 +304,6 @@ BAKED_DATA = Rule(
 )
 BAKED_LENGTH = Rule(
     "S402",
-    _E,
     "length of the sequence kept as a constant",
     "Tracing keeps what forward computes from the length of its input, which is that of one "
     "chunk or one prefix in a stream.",
@@ -349,19 +311,19 @@ BAKED_LENGTH = Rule(
 )
 STILL_CHANNEL = Rule(
     "S403",
-    _N,
     "channel that never changes",
     "A channel of an output holds one value for the whole stimulus: that it streams right is not "
     "shown, and it may have been clipped away.",
     "give trained weights, and a stimulus and a calibration that let the channel move",
+    Severity.NOTE,
 )
 OUT_OF_RANGE = Rule(
     "S404",
-    _N,
     "stimulus beyond the calibrated range",
     "Larger values than the calibration had are clipped at the input, where the float network "
     "takes them as they are.",
     "calibrate with sequences like the stimulus: give StreamingModel.calibration their level",
+    Severity.NOTE,
 )
 
 RULES: dict[str, Rule] = {

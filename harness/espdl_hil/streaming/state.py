@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -24,13 +25,8 @@ PASSING = ("Identity", "RequantizeLinear")
 def trace(graph: NeutralGraph, name: str, known: Mapping[str, Labels]) -> Labels | None:
     """Label a tensor by following it back through nodes that only move elements.
 
-    Args:
-        graph: The graph.
-        name: The tensor.
-        known: Labels of the tensors where the way ends, one label an element.
-
-    Returns:
-        A label for each of its elements; None if it comes from anything else.
+    *known* has a label for each element of the tensors where the way ends. None if the tensor
+    comes from anything else.
     """
     if name in known:
         return known[name]
@@ -95,9 +91,26 @@ def _sliced(labels: Labels, given: list[NDArray[np.generic] | None]) -> Labels:
     return labels[tuple(index)]
 
 
-def elements(shape: tuple[int, ...], first: int = 0) -> Labels:
+def elements(shape: tuple[int, ...]) -> Labels:
     """A label for each element of a tensor, in order."""
-    return np.arange(first, first + int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    return np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+
+
+def last_state(node: Node, end: int) -> str:
+    """Name of a last state among a node's outputs; empty if it has none."""
+    return node.outputs[end] if end < len(node.outputs) else ""
+
+
+def _trace_states(graph: NeutralGraph, output: str, written: str) -> Labels | None:
+    """Label a graph output that is put together from last states: -1 for all but *written*."""
+    known = {}
+    for node in graph.nodes:
+        for _, end in RECURRENT.get(node.op_type, ()):
+            name = last_state(node, end)
+            if name:
+                labels = elements((1, 1, integer(node, "hidden_size", 1)))
+                known[name] = labels if name == written else np.full_like(labels, -1)
+    return trace(graph, output, known)
 
 
 def find_state(graph: NeutralGraph) -> dict[str, str]:
@@ -106,11 +119,12 @@ def find_state(graph: NeutralGraph) -> dict[str, str]:
     for node in graph.nodes:
         for entry, end in RECURRENT.get(node.op_type, ()):
             source = state_source(graph, node, entry)
-            written = node.outputs[end] if end < len(node.outputs) else ""
+            written = last_state(node, end)
             if not source or not written:
                 continue
             for output in graph.outputs:
-                if _reaches(graph, output, written):
+                labels = _trace_states(graph, output, written)
+                if labels is not None and (labels >= 0).any():
                     found[source] = output
     return found
 
@@ -124,41 +138,18 @@ def state_source(graph: NeutralGraph, node: Node, entry: int) -> str:
     return ""
 
 
-def _reaches(graph: NeutralGraph, output: str, written: str) -> bool:
-    """Whether a graph output is put together from last states, this one among them."""
-    known = {}
-    for node in graph.nodes:
-        for _, end in RECURRENT.get(node.op_type, ()):
-            if end < len(node.outputs) and node.outputs[end]:
-                shape = (1, 1, integer(node, "hidden_size", 1))
-                known[node.outputs[end]] = elements(shape) * 0 + (node.outputs[end] == written)
-    labels = trace(graph, output, known)
-    return labels is not None and bool(labels.any())
-
-
 def feeds_back(graph: NeutralGraph, node: Node, entry: int, end: int, output: str) -> bool:
-    """Whether the last state of a node, by way of a graph output, becomes its initial state.
+    """Whether a GRU or LSTM starts from its own last state, by way of a graph output.
 
-    Args:
-        graph: The graph.
-        node: A GRU or LSTM.
-        entry: Index of the initial state among its inputs.
-        end: Index of the last state among its outputs.
-        output: The graph output that is fed back into the graph input it starts from.
+    *entry* is the index of the initial state among its inputs, *end* that of the last state among
+    its outputs.
     """
     source = state_source(graph, node, entry)
     start = trace(graph, node.inputs[entry], {source: elements(graph.shapes[source])})
-    written = node.outputs[end] if end < len(node.outputs) else ""
+    written = last_state(node, end)
     if start is None or not written:
         return False
-    size = start.size
-    known = {written: elements((1, 1, size))}
-    for other in graph.nodes:
-        for _, last in RECURRENT.get(other.op_type, ()):
-            name = other.outputs[last] if last < len(other.outputs) else ""
-            if name and name != written:
-                known[name] = elements((1, 1, integer(other, "hidden_size", 1))) * 0 - 1
-    labels = trace(graph, output, known)
+    labels = _trace_states(graph, output, written)
     if labels is None or labels.size < int(start.max()) + 1:
         return False
-    return bool((labels.reshape(-1)[start.reshape(-1)] == np.arange(size)).all())
+    return bool((labels.reshape(-1)[start.reshape(-1)] == np.arange(start.size)).all())

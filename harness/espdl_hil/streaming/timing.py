@@ -49,10 +49,6 @@ class Flow:
     padded_by: str = ""
     sparse: int = 1
 
-    def moved(self, axis: int) -> Flow:
-        """The same frames on another axis."""
-        return replace(self, axis=axis)
-
     def padded(self, frames: int) -> Flow:
         """Prepend zero frames to the offline tensor, as Pad does."""
         warm = self.warmup > 0 or not self.clean
@@ -79,17 +75,8 @@ class Flow:
             past=self.past - start / self.rate,
         )
 
-    def delayed(self, frames: int) -> Flow:
-        """The same offline frames, later in the stream; zeros come first."""
-        return replace(self, delay=self.delay + frames)
-
     def windowed(self, window: Window, delay: int) -> Flow:
-        """What a convolution or pool makes of this tensor.
-
-        Args:
-            window: Kernel, stride and padding along time.
-            delay: Delay of the result.
-        """
+        """What a convolution or pool makes of this tensor, given the delay of the result."""
         cold = self.warmup > 0 or not self.clean
         return replace(
             self,
@@ -115,13 +102,9 @@ class Flow:
         )
 
     def tail(self, length: int, first: int, last: int, min_prefix: int) -> Tail:
-        """Keep only the last frames.
+        """Keep, of *length* offline frames, those from the *first* to before the *last* to last.
 
-        Args:
-            length: Offline frames of this tensor.
-            first: The first frame that is kept, counted from the end.
-            last: The first one behind it that is not; 0 to keep the last.
-            min_prefix: See ``Tail``.
+        Both are counted from the end; 0 keeps the last frame.
         """
         field = self.field + (first - last - 1) / self.rate
         since = (length - first) / self.rate - self.past
@@ -221,3 +204,8 @@ class Window:
 def outer_size(shape: Shape, axis: int) -> int:
     """Elements on the axes before *axis*; a flat copy is a concat only where this is 1."""
     return math.prod(shape[:axis])
+
+
+def with_frames(shape: Shape, axis: int, frames: int) -> Shape:
+    """A shape with another number of frames."""
+    return (*shape[:axis], frames, *shape[axis + 1 :])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from espdl_hil.streaming.timing import with_frames
+
 if TYPE_CHECKING:
     from fractions import Fraction
 
@@ -69,6 +71,10 @@ class View:
         """All frames that are there, old and new."""
         return self.frames + self.surplus
 
+    def there(self, shape: Shape) -> Shape:
+        """What the streaming file has in place of an offline shape."""
+        return with_frames(shape, self.axis, self.count)
+
     def cut(self, front: int, back: int) -> View:
         """Drop frames at the front and at the back of what is there."""
         surplus = self.surplus - front - back
@@ -86,14 +92,7 @@ class View:
         )
 
     def windowed(self, window: Window) -> View | None:
-        """What a convolution or pool makes of these frames.
-
-        Args:
-            window: As the offline model has it; the streaming file does not pad.
-
-        Returns:
-            The view of the result; None if it does not stay in phase.
-        """
+        """What a window of the offline model makes of them, unpadded; None if it slips in phase."""
         stride = window.stride
         shift = window.pad_begin - self.surplus - self.delay
         if shift % stride or self.frames % stride:
@@ -111,8 +110,3 @@ class View:
             warmup=window.warmup_from(self.warmup - self.sparse) if cold else 0,
             clean=surplus == 0 and delay <= 0,
         )
-
-
-def positions(shape: Shape, axis: int, frames: int) -> Shape:
-    """A shape with another number of frames."""
-    return (*shape[:axis], frames, *shape[axis + 1 :])

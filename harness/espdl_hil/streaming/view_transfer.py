@@ -11,20 +11,18 @@ from espdl_hil.streaming.timing import Flow
 from espdl_hil.streaming.transfer.mixing import HANDLERS as MIXING
 from espdl_hil.streaming.transfer.pointwise import Trait, trait_of
 from espdl_hil.streaming.transfer.select import slice_bounds
-from espdl_hil.streaming.transfer.windowed import ignored_frames, spacing, windows
-from espdl_hil.streaming.view import Origin, View, positions
+from espdl_hil.streaming.transfer.windowed import ignored_frames, padding, spacing, windows
+from espdl_hil.streaming.view import Origin, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from espdl_hil.streaming.pair import FilePair, NodePair
-    from espdl_hil.streaming.timing import Window
 
 
 def mixed(pair: FilePair, nodes: NodePair) -> View | None:
     """Any operator that keeps frames apart: its inputs must be in step."""
-    merged = pair.merge(nodes)
-    timing = pair.timing(nodes)
+    merged, timing = pair.merge(nodes), nodes.timing
     if merged is None or not isinstance(timing, Flow):
         return None
     view = merged.scaled(timing.rate / pair.source(nodes).rate)
@@ -36,13 +34,14 @@ def mixed(pair: FilePair, nodes: NodePair) -> View | None:
 
 def window(pair: FilePair, nodes: NodePair) -> View | None:
     """Conv and pools: no padding in time, and just the history that the window needs."""
-    view, source, timing = nodes.view, pair.source(nodes), pair.timing(nodes)
-    before, now = _geometry(pair, nodes, view.axis - 1)
-    stride = before.stride
-    if now.pad_begin or now.pad_end:
-        message = f"pads of {now.pad_begin} and {now.pad_end} frames along time"
+    view, position = nodes.view, nodes.view.axis - 1
+    geometry = windows(nodes.offline, pair.analysis.shapes)
+    before, stride = geometry[position], geometry[position].stride
+    begin, end = padding(nodes.node, len(geometry))[position :: len(geometry)]
+    if begin or end:
+        message = f"pads of {begin} and {end} frames along time"
         frames = view.frames // stride
-        first = min(frames, -(-now.pad_begin // stride))
+        first = min(frames, -(-begin // stride))
         pair.report(rules.PADDED_CHUNKS, nodes.name, message, f"first {first} of every {frames}")
         return None
     result = view.windowed(before)
@@ -62,39 +61,20 @@ def window(pair: FilePair, nodes: NodePair) -> View | None:
             lost = f"first {-result.surplus} of every {result.frames}"
             pair.report(rules.MISSING_CACHE, nodes.name, message, lost)
         return None
-    ignored = ignored_frames(nodes.offline, source, before)
-    assert isinstance(timing, Flow)
+    own = cache is not None and before.extent > stride  # its own cache, but a wrong one
+    origin = Origin(rules.WRONG_WINDOW, nodes.name) if own else view.origin
     return replace(
         result,
-        warmup=max(result.warmup, ignored),
-        origin=_window_origin(nodes, before, result, cached=cache is not None),
+        warmup=max(result.warmup, ignored_frames(nodes.offline, pair.source(nodes), before)),
+        origin=origin if result.surplus else None,
         repaired=view.repaired,
     )
-
-
-def _geometry(pair: FilePair, nodes: NodePair, position: int) -> tuple[Window, Window]:
-    filters = (
-        pair.analysis.shapes[nodes.offline.inputs[1]] if nodes.node.op_type == "Conv" else None
-    )
-    rank = len(pair.shape(nodes))
-    offline = windows(nodes.offline, rank, filters)[position]
-    return offline, windows(nodes.node, rank, filters)[position]
-
-
-def _window_origin(
-    nodes: NodePair, geometry: Window, result: View, *, cached: bool
-) -> Origin | None:
-    """Where the frames come from that a window leaves over."""
-    if not result.surplus:
-        return None
-    own = cached and geometry.extent > geometry.stride  # its own cache, but a wrong one
-    return Origin(rules.WRONG_WINDOW, nodes.name) if own else nodes.view.origin
 
 
 def insert_zeros(pair: FilePair, nodes: NodePair) -> View | None:
     """The first half of a ConvTranspose: the last frame of a chunk needs its zeros too."""
     view = nodes.view
-    strides, paddings = spacing(nodes.node, len(pair.shape(nodes)) - 2)
+    strides, paddings = spacing(nodes.node, len(nodes.shape) - 2)
     stride, extra = strides[view.axis - 1], paddings[view.axis - 1]
     missing = stride - 1 - extra
     if missing:
@@ -113,8 +93,8 @@ def insert_zeros(pair: FilePair, nodes: NodePair) -> View | None:
 
 def pad(pair: FilePair, nodes: NodePair) -> View | None:
     """A Pad that stayed must not pad time any more."""
-    view, timing = nodes.view, pair.timing(nodes)
-    rank = len(pair.shape(nodes))
+    view, timing = nodes.view, nodes.timing
+    rank = len(nodes.shape)
     begin = pair.analysis.graph.vector(nodes.offline, 1)[view.axis]
     now = pair.streaming.vector(nodes.node, 1)
     if now[view.axis] or now[rank + view.axis]:
@@ -127,13 +107,13 @@ def pad(pair: FilePair, nodes: NodePair) -> View | None:
 
 def slice_(pair: FilePair, nodes: NodePair) -> View | None:
     """Slice: along time its bounds must mean the same in a chunk as in the whole sequence."""
-    view, shape = nodes.view, pair.shape(nodes)
+    view, shape = nodes.view, nodes.shape
     planned = slice_bounds(nodes.offline, shape, pair.analysis.graph.constants)
     if view.axis not in planned:
         return mixed(pair, nodes)
     low, high, step = pair.bounds(nodes.node, view, shape)
     start, end, wanted_step = planned[view.axis]
-    if not isinstance(pair.timing(nodes), Flow):
+    if not isinstance(nodes.timing, Flow):
         length = shape[view.axis]
         _tail(pair, nodes, (low, high), (length - start, length - end))
         return None
@@ -168,14 +148,10 @@ def _constant(pair: FilePair, nodes: NodePair, what: str) -> None:
 def _tail(pair: FilePair, nodes: NodePair, kept: tuple[int, int], wanted: tuple[int, int]) -> None:
     """Check that a Slice of the last frames takes the last of what is there.
 
-    Args:
-        pair: The two files.
-        nodes: The Slice.
-        kept: First and end of what it takes.
-        wanted: The same offline, counted from the end.
+    *kept* is first and end of what it takes, *wanted* the same offline, counted from the end.
     """
     view, source = nodes.view, pair.source(nodes)
-    padded = max(0, pair.shape(nodes)[view.axis] - source.valid)
+    padded = max(0, nodes.shape[view.axis] - source.valid)
     back = padded + view.delay - source.delay
     first, last = wanted[0] - back, wanted[1] - back
     if view.count < first:
@@ -188,9 +164,9 @@ def _tail(pair: FilePair, nodes: NodePair, kept: tuple[int, int], wanted: tuple[
 def gather(pair: FilePair, nodes: NodePair) -> View | None:
     """Gather: indices along time count from the end of what is there."""
     view = nodes.view
-    if isinstance(pair.timing(nodes), Flow) or nodes.views[0] is None:
+    if isinstance(nodes.timing, Flow) or nodes.views[0] is None:
         return mixed(pair, nodes)
-    length = pair.shape(nodes)[view.axis]
+    length = nodes.shape[view.axis]
     now = pair.streaming.vector(nodes.node, 1)
     picks = pair.analysis.graph.vector(nodes.offline, 1)
     wanted = [view.count - length + index % length for index in picks]
@@ -207,7 +183,7 @@ def gather(pair: FilePair, nodes: NodePair) -> View | None:
 def reshape(pair: FilePair, nodes: NodePair) -> View | None:
     """Reshape: its target must fit a chunk."""
     view, node = nodes.view, nodes.node
-    shape = positions(pair.shape(nodes), view.axis, view.count)
+    shape = view.there(nodes.shape)
     target = pair.streaming.vector(node, 1)
     result = mixed(pair, nodes)
     try:

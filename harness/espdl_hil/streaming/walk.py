@@ -11,7 +11,7 @@ from espdl_hil.operators import output_shapes
 from espdl_hil.streaming import rules
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.plan import AttributeEdit, ConstantEdit, Insertion, NewNode, Value
-from espdl_hil.streaming.timing import STILL, Flow, Shape, Timing, outer_size
+from espdl_hil.streaming.timing import STILL, Flow, Shape, Timing, outer_size, with_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,15 +38,9 @@ class Walk:
         tails: Slices that keep the last frames, however many they keep.
         trims: Slices up to the last frame that were taken for the trimming of padding.
         stride: Chunks must be a multiple of this.
-        insertions: Caches and their companions.
-        attribute_edits: Padding that caches replace.
-        constant_edits: Slice and Reshape constants that name the offline frame count.
-        removals: Nodes that have nothing left to do.
-        offline_edits: Constants with which the *offline* graph runs at any length; they
-            change no value at its own.
-        offline_insertions: Nodes that it needs for that.
+        insertions, attribute_edits, constant_edits, removals: As in ``StreamingPlan``.
+        offline_edits, offline_insertions, notes: As in ``Analysis``.
         cache_bytes: Bytes that all caches hold between chunks.
-        notes: What is worth knowing, though nothing is refused.
     """
 
     def __init__(
@@ -69,7 +63,13 @@ class Walk:
         self.notes: list[Finding] = []
         self.cache_bytes = 0
         for name in graph.inputs:
-            self._enter(name)
+            shape, axis = graph.shapes[name], clock.frame_axes.get(name)
+            self.shape[name], self.timing[name] = shape, STILL
+            if axis is not None:
+                rate = Fraction(clock.chunk_frames[name], clock.chunk)
+                self.stride = math.lcm(self.stride, rate.denominator)
+                field = max(1 / rate, Fraction(1))
+                self.timing[name] = Flow(axis, rate, 0, shape[axis], field=field)
 
     # -- what is asked
 
@@ -109,8 +109,7 @@ class Walk:
         shape, timing = self.shape[name], self.timing[name]
         if not isinstance(timing, Flow):
             return shape
-        frames = int(timing.rate * self.clock.chunk)
-        return (*shape[: timing.axis], frames, *shape[timing.axis + 1 :])
+        return with_frames(shape, timing.axis, int(timing.rate * self.clock.chunk))
 
     def prefix_for(self, flow: Flow, frames: int) -> int:
         """Frames of the first input after which *frames* exact frames of a flow exist."""
@@ -211,13 +210,13 @@ class Walk:
             shape, axis = tuple(shape[a] for a in order), 0
             chain.append(NewNode(f"{stem}_front", "Transpose", {"perm": order}, (), shape))
         frames = shape[axis] + held
-        shape = (*shape[:axis], frames, *shape[axis + 1 :])
+        shape = with_frames(shape, axis, frames)
         window: dict[str, Value] = {"window_size": held + 1, "frame_axis": axis}
         chain.append(NewNode(f"{stem}_cache", "StreamingCache", window, (), shape))
         size = self.graph.itemsizes.get(name, 1)
         self.cache_bytes += math.prod(shape) // frames * held * size
         if drop:
-            shape = (*shape[:axis], frames - drop, *shape[axis + 1 :])
+            shape = with_frames(shape, axis, frames - drop)
             bounds = ((0,), (-drop,), (axis,), (1,))
             chain.append(NewNode(f"{stem}_first", "Slice", {}, bounds, shape))
         if moved:
@@ -231,7 +230,7 @@ class Walk:
         name = node.inputs[index]
         shape, flow = self.shape[name], self.flow(node, index)
         assert flow is not None
-        shape = (*shape[: flow.axis], frames, *shape[flow.axis + 1 :])
+        shape = with_frames(shape, flow.axis, frames)
         bounds = ((-frames,), (END,), (flow.axis,), (1,))
         last = NewNode(f"{name}_{node.name}_{index}_last", "Slice", {}, bounds, shape)
         insertion = Insertion(name, node.name, index, (last,))
@@ -248,7 +247,7 @@ class Walk:
         assert flow is not None
         missing = target - flow.delay
         self.insert_cache(node, index, missing, drop=missing)
-        return flow.delayed(missing)
+        return replace(flow, delay=target)
 
     # -- refusals
 
@@ -266,15 +265,3 @@ class Walk:
                 flow.padded_by,
                 f"the last {surplus} frame(s) of {name} depend on padding after the last frame",
             )
-
-    def _enter(self, name: str) -> None:
-        """Record a graph input."""
-        shape = self.graph.shapes[name]
-        self.shape[name] = shape
-        axis = self.clock.frame_axes.get(name)
-        if axis is None:
-            self.timing[name] = STILL
-            return
-        rate = Fraction(self.clock.chunk_frames[name], self.clock.chunk)
-        self.stride = math.lcm(self.stride, rate.denominator)
-        self.timing[name] = Flow(axis, rate, 0, shape[axis], field=max(1 / rate, Fraction(1)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from espdl_hil import interpreter
 from espdl_hil.interpreter.node_graph import cut_node
-from espdl_hil.simulator.faults.base import LoadFault, StepFault
+from espdl_hil.simulator.faults.base import LoadFault, NodeFault, StepFault
 from espdl_hil.simulator.faults.sums import operands, plain_sums, rounded, usual_mode
 from espdl_hil.targets import DEVKIT_TARGETS
 
@@ -31,14 +31,8 @@ class WrongRounding(LoadFault):
 
 
 @dataclass(frozen=True)
-class ResultFault(StepFault):
-    """A node's integer results, mapped before they are stored.
-
-    Attributes:
-        node: Name of the node.
-    """
-
-    node: str
+class ResultFault(NodeFault):
+    """A node's integer results, mapped before they are stored."""
 
     def fits(self, graph: Graph) -> bool:
         node = next((node for node in graph.nodes if node.name == self.node), None)
@@ -88,15 +82,13 @@ class SymmetricClamp(ResultFault):
 
 
 @dataclass(frozen=True)
-class Requantized(StepFault):
+class Requantized(NodeFault):
     """A node uses another output exponent.
 
     Attributes:
-        node: Name of the node.
         by: What is added to the exponent.
     """
 
-    node: str
     by: int
 
     def computed(self, run: NodeRun) -> Array:
@@ -121,6 +113,8 @@ class SumFault(StepFault):
         nodes: Names of Conv, Add, Sub or Mul nodes.
     """
 
+    relu: ClassVar[bool] = True  # a fused Relu is applied
+    saturates: ClassVar[bool] = True  # results stop at the limits; otherwise they wrap
     nodes: tuple[str, ...]
 
     def computed(self, run: NodeRun) -> Array:
@@ -133,16 +127,6 @@ class SumFault(StepFault):
             info = np.iinfo(run.output.dtype)
             values = values.clip(info.min, info.max)
         return values.astype(run.output.dtype).reshape(run.output.shape)
-
-    @property
-    def relu(self) -> bool:
-        """Whether a fused Relu is applied."""
-        return True
-
-    @property
-    def saturates(self) -> bool:
-        """Whether results stop at the limits; otherwise they wrap."""
-        return True
 
     def finished(self, run: NodeRun) -> Array:
         """Sums shifted and rounded, int64."""
@@ -196,15 +180,11 @@ class ExactProduct(SumFault):
 class SumWrap(SumFault):
     """Results wrap where they should saturate."""
 
-    @property
-    def saturates(self) -> bool:
-        return False
+    saturates = False
 
 
 @dataclass(frozen=True)
 class ReluLeftOut(SumFault):
     """A fused Relu is not applied."""
 
-    @property
-    def relu(self) -> bool:
-        return False
+    relu = False

@@ -124,20 +124,19 @@ class TableFault(LoadFault):
     node: str
 
     def fits(self, graph: Graph) -> bool:
-        return self._table(graph) is not None
+        return self._table(graph) != ""
 
     def edited(self, graph: Graph, target: str) -> Graph:
-        name = self._table(graph) or ""
+        name = self._table(graph)
         return _with_raw(graph, name, self.changed(graph.initializers[name].raw))
 
     def changed(self, raw: Array) -> Array:
         """The entries, changed; *raw* is not written to."""
         raise NotImplementedError
 
-    def _table(self, graph: Graph) -> str | None:
-        node = next((node for node in graph.nodes if node.name == self.node), None)
-        table = None if node is None else node.attributes.get("lut")
-        return table if isinstance(table, str) else None
+    def _table(self, graph: Graph) -> str:
+        tables = (node.attributes.get("lut") for node in graph.nodes if node.name == self.node)
+        return next((table for table in tables if isinstance(table, str)), "")
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,18 @@ class StepFault(LoadFault):
         return value
 
 
-def has_node(graph: Graph, name: str) -> bool:
-    """Whether a graph has a node of that name."""
-    return any(node.name == name for node in graph.nodes)
+@dataclass(frozen=True)
+class NodeFault(StepFault):
+    """A fault of one node.
+
+    Attributes:
+        node: Name of the node.
+    """
+
+    node: str
+
+    def fits(self, graph: Graph) -> bool:
+        return any(node.name == self.node for node in graph.nodes)
 
 
 def damaged(value: Array, seed: int, bits: int) -> Array:

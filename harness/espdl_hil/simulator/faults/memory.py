@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espdl_hil.simulator.faults.base import ModelFault, StepFault, damaged, has_node
+from espdl_hil.simulator.faults.base import ModelFault, NodeFault, StepFault, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from espdl_hil.espdl import Graph, Node
+    from espdl_hil.espdl import Node
     from espdl_hil.simulator.faults.base import Array, NodeRun
 
 # -- state: from the next step on -----------------------------------------------
@@ -61,21 +61,7 @@ class OutputUnwritten(ModelFault):
 
 
 @dataclass(frozen=True)
-class _OfNode(StepFault):
-    """Something of one node.
-
-    Attributes:
-        node: Name of the node.
-    """
-
-    node: str
-
-    def fits(self, graph: Graph) -> bool:
-        return has_node(graph, self.node)
-
-
-@dataclass(frozen=True)
-class CacheKept(_OfNode):
+class CacheKept(NodeFault):
     """A reset does not reach one cache."""
 
     def keeps(self, node: Node) -> bool:
@@ -83,7 +69,7 @@ class CacheKept(_OfNode):
 
 
 @dataclass(frozen=True)
-class CacheDropped(_OfNode):
+class CacheDropped(NodeFault):
     """One cache is lost before each step.
 
     Attributes:
@@ -97,7 +83,7 @@ class CacheDropped(_OfNode):
 
 
 @dataclass(frozen=True)
-class CacheStale(_OfNode):
+class CacheStale(NodeFault):
     """At one step a cache still holds the frames of the chunk before the last.
 
     Attributes:
@@ -110,9 +96,7 @@ class CacheStale(_OfNode):
         if run.node.name != self.node or run.step != self.step:
             return run.output
         kept = run.output.size - run.inputs[run.node.inputs[0]].size
-        stale = run.output.copy().reshape(-1)
-        stale[:kept] = run.before.reshape(-1)[:kept]
-        return stale.reshape(run.output.shape)
+        return _partly(run.output, run.before, 0, kept)
 
 
 @dataclass(frozen=True)
@@ -155,71 +139,76 @@ class InputBits(StepFault):
 
 
 @dataclass(frozen=True)
-class OutputBits(StepFault):
-    """Bits of one output are flipped at one step.
+class OutputFault(StepFault):
+    """One output is wrong at one step.
 
     Attributes:
         output: The graph output.
         step: Which step.
+    """
+
+    output: str
+    step: int
+
+    def returned(self, step: int, name: str, value: Array, before: Array) -> Array:
+        hit = step == self.step and name == self.output
+        return self.spoilt(value, before) if hit else value
+
+    def spoilt(self, value: Array, before: Array) -> Array:
+        """What its memory holds instead of *value*; *before* is the last step's."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OutputBits(OutputFault):
+    """Bits of one output are flipped at one step.
+
+    Attributes:
         bits: How many.
         seed: Of their choice.
     """
 
-    output: str
-    step: int
     bits: int = 1
     seed: int = 0
 
-    def returned(self, step: int, name: str, value: Array, before: Array) -> Array:
-        hit = step == self.step and name == self.output
-        return damaged(value, self.seed, self.bits) if hit else value
+    def spoilt(self, value: Array, before: Array) -> Array:
+        return damaged(value, self.seed, self.bits)
 
 
 @dataclass(frozen=True)
-class OutputByteLost(StepFault):
+class OutputByteLost(OutputFault):
     """One byte of an output is lost at one step, and those behind it move up.
 
     Attributes:
-        output: The graph output.
-        step: Which step.
         byte: Which byte.
     """
 
-    output: str
-    step: int
     byte: int = 0
 
-    def returned(self, step: int, name: str, value: Array, before: Array) -> Array:
-        if step != self.step or name != self.output:
-            return value
+    def spoilt(self, value: Array, before: Array) -> Array:
         raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1).copy()
         raw[self.byte : -1] = raw[self.byte + 1 :]
         return raw.view(value.dtype).reshape(value.shape)
 
 
 @dataclass(frozen=True)
-class OutputNotCopied(StepFault):
+class OutputNotCopied(OutputFault):
     """Elements of an output still hold what they held after the step before.
 
     Attributes:
-        output: The graph output.
-        step: Which step.
         start: The first element.
         count: How many.
     """
 
-    output: str
-    step: int
     start: int
     count: int
 
-    def returned(self, step: int, name: str, value: Array, before: Array) -> Array:
-        hit = step == self.step and name == self.output
-        return _partly(value, before, self.start, self.count) if hit else value
+    def spoilt(self, value: Array, before: Array) -> Array:
+        return _partly(value, before, self.start, self.count)
 
 
 @dataclass(frozen=True)
-class NodeNotWritten(_OfNode):
+class NodeNotWritten(NodeFault):
     """Elements of a node's output still hold what they held after the step before.
 
     Attributes:

@@ -61,7 +61,7 @@ def _move(walk: Walk, node: Node, axis_map: dict[int, int]) -> None:
     if isinstance(timing, Flow):
         if timing.axis not in axis_map:
             raise refuse(rules.FOLDED, node.name, "the frame axis is dropped")
-        timing = timing.moved(axis_map[timing.axis])
+        timing = replace(timing, axis=axis_map[timing.axis])
     elif isinstance(timing, Tail):
         timing = replace(timing, axis=axis_map.get(timing.axis, -1))
     walk.put(node, timing)
@@ -101,7 +101,7 @@ def _regroup_flow(walk: Walk, node: Node, flow: Flow) -> Flow:
         )
     axis, factor = found
     if factor == 1:
-        return flow.moved(axis)
+        return replace(flow, axis=axis)
     walk.require_causal(node.inputs[0], flow)
     unit = factor.denominator
     flow = walk.delay(node, 0, max(0, -(-flow.delay // unit) * unit))

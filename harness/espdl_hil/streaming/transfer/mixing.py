@@ -19,18 +19,7 @@ if TYPE_CHECKING:
     from espdl_hil.streaming.graph import Node
     from espdl_hil.streaming.walk import Walk
 
-REDUCTIONS = (
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-)
+REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 TO_THE_END = ("LayerNormalization", "RMSNormalization")
 WHOLE = {  # what sees all frames, whatever its attributes say; ESP-DL has not all of them
     "Attention": rules.ATTENTION,
@@ -73,7 +62,7 @@ def matmul(walk: Walk, node: Node) -> None:
         timing = _settled(walk, node, index)
         assert isinstance(timing, Flow)
         missing = max(len(left), len(right)) - len((left, right)[index])
-        timing = timing.moved(timing.axis + missing)
+        timing = replace(timing, axis=timing.axis + missing)
     else:
         timing = _still(walk, node)
     walk.put(node, _computed(timing, relu=False))
@@ -162,7 +151,7 @@ def whole_sequence(walk: Walk, node: Node) -> None:
 HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
     "Gemm": gemm,
     "MatMul": matmul,
-    **dict.fromkeys(REDUCTIONS, reduce),
+    **dict.fromkeys((f"Reduce{kind}" for kind in REDUCTIONS), reduce),
     **dict.fromkeys((*ONE_AXIS, *TO_THE_END), normalize),
     "Resize": resize,
     **dict.fromkeys(("GlobalAveragePool", "ReverseSequence"), whole_sequence),

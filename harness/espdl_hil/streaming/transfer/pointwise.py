@@ -30,60 +30,29 @@ class Trait(Flag):
     POSITIVE = auto()  # nothing below zero out, whatever goes in
 
 
-_NONE, _ZERO, _SIGN, _POSITIVE = Trait.NONE, Trait.ZERO, Trait.SIGN, Trait.POSITIVE
+KEEPS_BOTH = Trait.ZERO | Trait.SIGN
 
 UNARY: dict[str, Trait] = {  # some only as the original of a LUT
-    "Abs": _ZERO | _POSITIVE,
-    "Cast": _ZERO | _SIGN,
-    "Ceil": _ZERO,
-    "Clip": _NONE,
-    "Cos": _NONE,
-    "DequantizeLinear": _ZERO | _SIGN,
-    "Elu": _ZERO | _SIGN,
-    "Erf": _ZERO | _SIGN,
-    "Exp": _POSITIVE,
-    "Floor": _ZERO | _SIGN,
-    "Gelu": _ZERO | _SIGN,
-    "HardSigmoid": _POSITIVE,
-    "HardSwish": _ZERO | _SIGN,
-    "Identity": _ZERO | _SIGN,
-    "LUT": _NONE,
-    "LeakyRelu": _ZERO | _SIGN,
-    "Log": _NONE,
-    "Neg": _ZERO,
-    "Not": _NONE,
-    "PRelu": _ZERO | _SIGN,
-    "QuantizeLinear": _ZERO | _SIGN,
-    "Relu": _ZERO | _POSITIVE,
-    "RequantizeLinear": _ZERO | _SIGN,
-    "Round": _ZERO | _SIGN,
-    "Sigmoid": _POSITIVE,
-    "Sin": _ZERO,
-    "Softplus": _POSITIVE,
-    "Sqrt": _ZERO | _POSITIVE,
-    "Swish": _ZERO | _SIGN,
-    "Tan": _ZERO,
-    "Tanh": _ZERO | _SIGN,
+    **dict.fromkeys(("Abs", "Relu", "Sqrt"), Trait.ZERO | Trait.POSITIVE),
+    **dict.fromkeys(("Elu", "Gelu", "HardSwish", "LeakyRelu", "PRelu", "Swish"), KEEPS_BOTH),
+    **dict.fromkeys(("Erf", "Floor", "Identity", "Round", "Tanh"), KEEPS_BOTH),
+    **dict.fromkeys(("Cast", "DequantizeLinear", "QuantizeLinear", "RequantizeLinear"), KEEPS_BOTH),
+    **dict.fromkeys(("Ceil", "Neg", "Sin", "Tan"), Trait.ZERO),
+    **dict.fromkeys(("Exp", "HardSigmoid", "Sigmoid", "Softplus"), Trait.POSITIVE),
+    **dict.fromkeys(("Clip", "Cos", "LUT", "Log", "Not"), Trait.NONE),
 }
 BROADCAST: dict[str, Trait] = {
-    "Add": _ZERO | _SIGN,
-    "Div": _NONE,
-    "Equal": _NONE,
-    "Greater": _NONE,
-    "GreaterOrEqual": _NONE,
-    "Less": _NONE,
-    "LessOrEqual": _NONE,
-    "Mod": _NONE,
-    "Mul": _ZERO | _SIGN,
-    "Pow": _NONE,
-    "Sub": _ZERO,
+    **dict.fromkeys(("Add", "Mul"), KEEPS_BOTH),
+    "Sub": Trait.ZERO,
+    **dict.fromkeys(("Div", "Mod", "Pow"), Trait.NONE),
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), Trait.NONE),
 }
 
 
 def trait_of(node: Node) -> Trait:
     """What a node does to zeros and signs; operators that only move elements keep both."""
     kind = text(node, "original_op_type", node.op_type)  # of a LUT, which stands for another
-    return UNARY.get(kind, BROADCAST.get(kind, Trait.ZERO | Trait.SIGN))
+    return UNARY.get(kind, BROADCAST.get(kind, KEEPS_BOTH))
 
 
 def unary(walk: Walk, node: Node) -> None:
@@ -118,10 +87,7 @@ def broadcast(walk: Walk, node: Node) -> None:
 def align_inputs(walk: Walk, node: Node, shape: Shape) -> Timing:
     """Bring all inputs of a node to one delay, and tell the timing of what it computes.
 
-    Args:
-        walk: The walk.
-        node: All its inputs broadcast to *shape*, or are concatenated to it.
-        shape: Offline shape of the output.
+    They broadcast to the offline *shape*, or are concatenated to it.
     """
     rank = len(shape)
     flows = {i: flow for i in range(len(node.inputs)) if (flow := walk.flow(node, i))}

@@ -44,11 +44,6 @@ def slice_bounds(
 ) -> dict[int, tuple[int, int, int]]:
     """Start, end and step of each axis that a Slice cuts, counted from the first element.
 
-    Args:
-        node: The Slice.
-        shape: Shape of its input.
-        constants: Where its bounds are.
-
     Raises:
         StreamingError: a bound is computed at run time.
     """
@@ -137,8 +132,7 @@ def _tail(walk: Walk, node: Node, flow: Flow, first: int, last: int) -> Tail:
 def _refuse_loop(walk: Walk, node: Node, length: int) -> None:
     """Refuse a node that takes one frame, if nodes like it take most of the others: once for all.
 
-    Raises:
-        StreamingError: they do; what they read is opaque from then on.
+    What they read is opaque from then on.
     """
     name = node.inputs[0]
     alike = [n for n in walk.graph.nodes if n.op_type == node.op_type and n.inputs[0] == name]
@@ -167,11 +161,7 @@ def gather(walk: Walk, node: Node) -> None:
 def _gather_frames(
     walk: Walk, node: Node, flow: Flow, indices: list[int]
 ) -> tuple[Tail, list[int]]:
-    """Pick from the last frames.
-
-    Returns:
-        The timing, and the indices within the last frames.
-    """
+    """Pick from the last frames; returns the indices within them, too."""
     length = walk.shape[node.inputs[0]][flow.axis]
     if len(indices) == 1:
         _refuse_loop(walk, node, length)

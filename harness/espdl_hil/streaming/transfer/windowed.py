@@ -11,51 +11,51 @@ from espdl_hil.streaming.graph import integer, integers, text
 from espdl_hil.streaming.timing import Flow, Shape, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from espdl_hil.streaming.graph import Node
     from espdl_hil.streaming.walk import Walk
 
 
-def windows(node: Node, rank: int, filter_shape: Shape | None) -> tuple[Window, ...]:
-    """The geometry of each spatial axis; axis ``1 + i`` of the tensor has the i-th.
+def windows(node: Node, shapes: Mapping[str, Shape]) -> tuple[Window, ...]:
+    """The geometry of each spatial axis of a Conv or pool: axis ``1 + i`` of the tensor has no. i.
 
-    Args:
-        node: Conv, AveragePool or MaxPool.
-        rank: Rank of its first input.
-        filter_shape: Stored shape of the filter, ``(W, C, N)`` or ``(H, W, C, N)``; None for pools.
+    A stored filter has the shape ``(W, C, N)`` or ``(H, W, C, N)``.
     """
-    count = rank - 2
-    sizes = (1,) * count if filter_shape is None else tuple(filter_shape[:count])
+    count = len(shapes[node.inputs[0]]) - 2
+    ones = (1,) * count
+    sizes = shapes[node.inputs[1]][:count] if node.op_type == "Conv" else ones
     kernel = integers(node, "kernel_shape", sizes)
-    ones, zeros = (1,) * count, (0,) * (2 * count)
     strides, dilations = integers(node, "strides", ones), integers(node, "dilations", ones)
-    pads = integers(node, "pads", zeros)
+    pads = padding(node, count)
     return tuple(
         Window(dilations[i] * (kernel[i] - 1) + 1, strides[i], pads[i], pads[i + count])
         for i in range(count)
     )
 
 
+def padding(node: Node, count: int) -> tuple[int, ...]:
+    """Padding before, then after each of *count* spatial axes."""
+    return integers(node, "pads", (0,) * (2 * count))
+
+
 def window_op(walk: Walk, node: Node) -> None:
     """Conv, plain or depthwise, AveragePool and MaxPool."""
     timing = walk.timing[node.inputs[0]]
     if isinstance(timing, Flow):
-        filters = walk.shape[node.inputs[1]] if node.op_type == "Conv" else None
-        geometry = windows(node, len(walk.shape[node.inputs[0]]), filters)
-        timing = _stream_window(walk, node, timing, geometry)
+        timing = _stream_window(walk, node, timing)
     walk.put(node, timing)
 
 
-def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, ...]) -> Flow:
+def _stream_window(walk: Walk, node: Node, flow: Flow) -> Flow:
     """Replace padding along time by a cache."""
-    name = node.inputs[0]
+    geometry = windows(node, walk.shape)
     position = flow.axis - 1
     if not 0 <= position < len(geometry):
         raise refuse(rules.NOT_TIME, node.name, "its channels lie along frame_axis")
     if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         raise refuse(rules.NONCAUSAL, node.name, f"auto_pad is {node.attributes['auto_pad']}")
-    walk.require_causal(name, flow)
+    walk.require_causal(node.inputs[0], flow)
     window = geometry[position]
     delay = window.delay_for(flow.delay)
     held = window.state_for(flow.delay, delay)
@@ -63,7 +63,7 @@ def _stream_window(walk: Walk, node: Node, flow: Flow, geometry: tuple[Window, .
     walk.frames(out, node)  # refuses a phase that slips
     surplus = held + window.stride - window.extent  # behind the last window
     walk.insert_cache(node, 0, held, drop=surplus if surplus >= window.stride else 0)
-    pads = list(integers(node, "pads", (0,) * (2 * len(geometry))))
+    pads = list(padding(node, len(geometry)))
     pads[position] = pads[position + len(geometry)] = 0
     if window.pad_begin or window.pad_end:
         walk.edit_attribute(node, "pads", tuple(pads))
