@@ -29,16 +29,14 @@ REPORT = Path("hil-report-export")  # logs, and repro bundles of a verdict that 
 EMBEDDINGS = ("rodata", "partition", "sdcard")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``export``."""
-    parser = subparsers.add_parser(
-        "export",
-        help="write the proven files of a model as an ESP-IDF component",
-        description="Writes the .espdl files of a green verdict, byte for byte, with a header of "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``export`` and what it takes."""
+    parser.description = (
+        "Writes the .espdl files of a green verdict, byte for byte, with a header of "
         "shapes, exponents, chunk, latency, warm-up and states, the test vectors of the verdict, "
         "and a manifest. The streaming class that runs them goes beside, DIR/../espdl_stream. "
         "Without --results, or if they do not speak of these bytes, the model is proven on a "
-        "simulated devkit first. Exit code 1: the verdict is not green, nothing is written.",
+        "simulated devkit first. Exit code 1: the verdict is not green, nothing is written."
     )
     parser.add_argument("model", metavar="MODEL", help="a model file, or the name of one in models")
     parser.add_argument("--target", required=True, choices=CHIP_TARGETS, help="the chip")
@@ -69,7 +67,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--hil-store", type=Path, metavar="DIR", help="folder of the artifact store"
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:

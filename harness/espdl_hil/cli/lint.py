@@ -24,20 +24,14 @@ if TYPE_CHECKING:
 OFFLINE = "offline.espdl"  # as the artifact store names it, beside the streaming files
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``lint``.
-
-    Args:
-        subparsers: Of ``espdl-hil``.
-    """
-    parser = subparsers.add_parser(
-        "lint",
-        help="say what is wrong with a streaming model or export",
-        description="Check streaming models without a device. A model file (.py) is quantized for "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``lint`` and what it takes."""
+    parser.description = (
+        "Check streaming models without a device. A model file (.py) is quantized for "
         "its first target (or --target), each width and chunk size is checked, and what streams is "
         "described. A streaming .espdl file is "
         f"checked against its offline file: --offline, or {OFFLINE} in the same folder. An offline "
-        "file alone is asked whether it can stream. `espdl-hil docs rules` explains every rule.",
+        "file alone is asked whether it can stream. `espdl-hil docs rules` explains every rule."
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="MODEL_OR_FILE")
     parser.add_argument(
@@ -64,7 +58,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--chunk", type=int, default=1, metavar="FRAMES", help="chunk for an offline file alone"
     )
     parser.add_argument("--json", action="store_true", help="print findings as JSON")
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
