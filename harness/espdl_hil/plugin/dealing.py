@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from espdl_hil.errors import ConfigError, HarnessError
-from espdl_hil.plugin.worker import SEAT, seat_of, worker_count
+from espdl_hil.plugin.worker import SEAT
 from espdl_hil.proof.settings import SERIAL
 
 if TYPE_CHECKING:
@@ -137,8 +137,3 @@ def _scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
             )
 
     return BoardScheduling(config, log)
-
-
-def dealt(config: pytest.Config, settings: Settings, targets: Sequence[str]) -> tuple[str, ...]:
-    """Return the targets that this process serves."""
-    return deal(settings, targets, seat_of(config), worker_count(config))

@@ -6,11 +6,12 @@ home with each report of its tests, so that a worker that crashes loses none tha
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -92,45 +93,41 @@ def headline(
 
 def properties(row: Row) -> list[tuple[str, object]]:
     """Return what JUnit XML says of a test beside its outcome."""
-    times = vars(row.latency_us) if row.latency_us else {}  # only a chip's time counts
-    cycles, taken = row.latency_cycles or {}, vars(row.resources) if row.resources else {}
-    told: list[tuple[str, object]] = [
-        ("target", row.target),
-        ("model", row.model),
-        ("bits", row.bits),
-        ("chunk", row.chunk_frames),
-        ("substrate", row.substrate),
-        *([("emulator", row.emulator)] if row.emulator else []),
-        *([("board", row.board)] if row.board else []),
-        ("outcome", str(row.outcome)),
-        ("cause", cause_of(row)),
-        ("chunks", row.chunks),
-        ("frames", row.frames),
-        ("elements", row.elements),
-        ("differing", row.differing),
-        ("max_lsb", row.max_lsb),
-        *(
-            (f"{name}_{figure}", getattr(check, figure))
-            for name, check in row.checks.items()
-            for figure in ("outcome", "compared", "differing", "max_lsb", "tolerance")
-        ),
-        ("sqnr_db", row.sqnr_db),
-        ("cosine", row.cosine),
-        *(
-            (f"accuracy_{figure}", getattr(row.accuracy, figure))
-            for figure in ("outcome", "sqnr_db", "changes_db", "min_sqnr_db")
-            if row.accuracy
-        ),
-        *((f"metric_{run}", value) for run, value in (row.metric or {}).items()),
-        *((f"latency_us_{name}", us) for name, us in times.items()),
-        *((f"latency_cycles_{name}", count) for name, count in cycles.items()),
-        *((name, figure) for name, figure in taken.items() if figure is not None),
-        *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
-        *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),
-        ("findings", "; ".join(row.details.findings)),
-    ]
+    told: dict[str, object] = {
+        "target": row.target,
+        "model": row.model,
+        "bits": row.bits,
+        "chunk": row.chunk_frames,
+        "substrate": row.substrate,
+        **{name: text for name in ("emulator", "board") if (text := getattr(row, name))},
+        "outcome": row.outcome,
+        "cause": cause_of(row),
+        **{name: getattr(row, name) for name in ("chunks", "frames", "elements", "differing")},
+        "max_lsb": row.max_lsb,
+    }
+    for name, check in row.checks.items():
+        told |= _named(name, check, "outcome", "compared", "differing", "max_lsb", "tolerance")
+    told |= {"sqnr_db": row.sqnr_db, "cosine": row.cosine}
+    if row.accuracy:
+        told |= _named("accuracy", row.accuracy, "outcome", "sqnr_db", "changes_db", "min_sqnr_db")
+    for name, figures in {
+        "metric": row.metric,
+        "latency_us": row.latency_us and vars(row.latency_us),  # only a chip's time counts
+        "latency_cycles": row.latency_cycles,
+    }.items():
+        told |= {f"{name}_{which}": figure for which, figure in (figures or {}).items()}
+    taken = vars(row.resources) if row.resources else {}
+    told |= {name: figure for name, figure in taken.items() if figure is not None}
+    told |= {f"sha256_{name}": digest for name, digest in row.artifacts.items()}
+    if row.real_time_factor:
+        told["real_time_factor"] = row.real_time_factor
+    told["findings"] = "; ".join(row.details.findings)
     # pytest-xdist carries plain types only
-    return [(name, str(value) if isinstance(value, str) else value) for name, value in told]
+    return [(n, str(value) if isinstance(value, str) else value) for n, value in told.items()]
+
+
+def _named(prefix: str, found: object, *figures: str) -> dict[str, object]:
+    return {f"{prefix}_{figure}": getattr(found, figure) for figure in figures}
 
 
 class Summary:
@@ -224,13 +221,16 @@ class Summary:
 
         writer = self._config.get_terminal_writer()
         terminalreporter.ensure_newline()
+        table = io.StringIO()
         console = Console(
-            file=_Lines(writer),  # type: ignore[arg-type]  # all that rich writes to
+            file=table,
             width=writer.fullwidth,
             force_terminal=writer.hasmarkup,
             no_color=not writer.hasmarkup,
         )
         render_table(self._results, console)
+        for line in table.getvalue().splitlines():
+            terminalreporter.write_line(line)
         if self._written is None:
             terminalreporter.write_line(f"ERROR: {self._unwritten}", red=True)
             return
@@ -260,17 +260,3 @@ class Summary:
         )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Results(date=now, command=command_of(self._config), rows=(row,))
-
-
-class _Lines:
-    """A text file as rich sees it, over pytest's terminal writer."""
-
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def write(self, text: str) -> int:
-        self._writer.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._writer.flush()
