@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: the model, the results or the folder are not as they have to be.
         HarnessError: the model cannot be quantized or streamed, or the proof could not be made.
     """
+    from espdl_hil.compare import Outcome
     from espdl_hil.proof.component import Component, component_name, identifier, write_component
     from espdl_hil.proof.rig import Rig
     from espdl_hil.proof.rows import RowBook
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         row, explanation = _given(options.results, expected), ""
         if row is None:
             row, explanation = _prove(case, book)
-        if not _is_green(row):
+        if row.outcome is not Outcome.PASSED:
             print(explanation or f"{case.id}: {row.outcome.value} in {options.results}")
             print("nothing was exported: the verdict is not green", file=sys.stderr)
             return 1
@@ -192,9 +193,3 @@ def _prove(case: Case, book: RowBook) -> tuple[Row, str]:
     row = book.row(case)
     assert row is not None, "a proof notes its row"
     return row, explanation
-
-
-def _is_green(row: Row) -> bool:
-    from espdl_hil.compare import Outcome
-
-    return row.outcome is Outcome.PASSED

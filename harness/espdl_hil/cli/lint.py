@@ -95,8 +95,11 @@ def run(options: argparse.Namespace) -> int:
             failed = True
             where = "" if str(path) in error.message else f"{path}: "
             print(f"error: {where}{error}", file=sys.stderr)
-    if found or not failed:
-        print(_as_json(found) if options.json else "\n".join(_as_text(found, facts)))
+    if options.json and (found or not failed):
+        data = {label: [f.to_json() for f in findings] for label, findings in found.items()}
+        print(json.dumps(data, indent=1))
+    elif found or not failed:
+        print(*_as_text(found, facts), sep="\n")
     errors = (f for findings in found.values() for f in findings if f.severity is Severity.ERROR)
     return 2 if failed else int(any(errors))
 
@@ -170,8 +173,3 @@ def _as_text(found: dict[str, list[Finding]], facts: dict[str, list[str]]) -> It
             yield f"  {finding}"
             yield f"      edit: {finding.edit}"
         yield from (f"  {line}" for line in facts.get(label, ()))
-
-
-def _as_json(found: dict[str, list[Finding]]) -> str:
-    data = {label: [finding.to_json() for finding in findings] for label, findings in found.items()}
-    return json.dumps(data, indent=1)

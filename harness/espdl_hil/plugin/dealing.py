@@ -25,13 +25,7 @@ _RECIPE = re.compile(r"\[(\w+)-([\w.]+-int\d+)-chunk\d+[\]-]|\[(\w+)\]")
 
 
 def deal(settings: Settings, targets: Sequence[str], seat: int, workers: int) -> tuple[str, ...]:
-    """Return the targets whose boards a worker uses.
-
-    Args:
-        settings: The command line.
-        targets: Of the selected tests.
-        seat: The worker's, from 0.
-        workers: How many there are.
+    """Return the targets, of those of the selected tests, whose boards the worker in a seat uses.
 
     Raises:
         ConfigError: there are more workers than boards.

@@ -45,14 +45,7 @@ _CRASHED = "???"  # the phase of a report that pytest-xdist makes for a worker
 def attach(
     report: pytest.TestReport, results: Results, *, is_error: bool, is_board: bool = False
 ) -> None:
-    """Give a test's report what is known of its row.
-
-    Args:
-        report: Of one phase of the test.
-        results: Its row, and the device that it ran on.
-        is_error: The comparison could not be made.
-        is_board: The board was at fault.
-    """
+    """Give a report of a test its row, the device that it ran on, and what was at fault."""
     said = {"results": json.dumps(results.to_json()), "is_error": is_error, "is_board": is_board}
     setattr(report, _ATTRIBUTE, said)
 
@@ -70,20 +63,13 @@ def case_ids_in(node_ids: Iterable[str]) -> list[str]:
 def headline(
     settings: Settings, count: int, targets: Iterable[str], ports: Mapping[str, str]
 ) -> str:
-    """Return one line on what runs where.
-
-    Args:
-        settings: The command line.
-        count: Cases of the selected tests.
-        targets: Targets of the selected tests.
-        ports: Where each board was found, as far as that is known.
-    """
+    """Return one line on what runs where; *ports* says it of each board that is known."""
+    names = ", ".join(targets)
     if settings.device == SIM:
-        names = ", ".join(targets)
         where = f"SIMULATED devkits ({names}): no chip is tested and no chip time measured"
     elif settings.device in MACHINES:
         where = (
-            f"EMULATED devkits ({', '.join(targets)} in {MACHINES[settings.device].title}): the "
+            f"EMULATED devkits ({names} in {MACHINES[settings.device].title}): the "
             "whole firmware runs, but no chip is tested and no chip time measured"
         )
     else:
@@ -157,13 +143,12 @@ class Summary:
     def headline(self) -> str:
         """Return one line on what all workers run."""
         targets = dict.fromkeys(case_id.partition("-")[0] for case_id in self._case_ids)
-        boards: dict[str, str] = {}
+        boards: dict[str, list[str]] = {}
         for board in self._settings.boards:
-            boards[board.target] = (
-                f"{boards[board.target]}, {board}" if board.target in boards else str(board)
-            )
-        places = {**self._settings.ports, **boards}
-        return headline(self._settings, len(self._case_ids), targets, places)
+            boards.setdefault(board.target, []).append(str(board))
+        places = {target: ", ".join(names) for target, names in boards.items()}
+        ports = {**self._settings.ports, **places}
+        return headline(self._settings, len(self._case_ids), targets, ports)
 
     @pytest.hookimpl(tryfirst=True)  # the status of a report is asked for when it is printed
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
