@@ -116,3 +116,14 @@ def test_history_of_runs_and_of_a_model(tmp_path, capsys):
 def test_no_history_yet(tmp_path, capsys):
     assert main(["history", "--history", str(tmp_path / "none")]) == 2
     assert "there is no history at" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_one_message(saved, tmp_path, capsys):
+    page, file = tmp_path / "nowhere" / "page.html", tmp_path / "history"
+    message = f"error: cannot write {page}: No such file or directory\n"
+    assert main(["compare", saved("a", results()), saved("b", results()), "--page", str(page)]) == 2
+    assert capsys.readouterr().err == message
+    with History(file) as history:
+        history.append(results())
+    assert main(["history", "tcn", "--history", str(file), "--page", str(page)]) == 2
+    assert capsys.readouterr().err == message

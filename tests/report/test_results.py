@@ -346,6 +346,20 @@ def test_unknown_fields_are_allowed(results):
     validate_results(content)
 
 
+@pytest.mark.parametrize("content", [[], "text", None])
+def test_what_is_no_object_breaks_the_schema(content):
+    with pytest.raises(ResultsError, match="schema is None, this reader knows 2"):
+        validate_results(content)
+
+
+def test_what_boards_were_sent_is_a_list_or_missing(results):
+    content = results.to_json()
+    del content["written"]
+    validate_results(content)
+    with pytest.raises(ResultsError, match="results: written is not a list"):
+        validate_results({**content, "written": None})
+
+
 def test_a_row_that_never_ran_needs_no_device(make_row):
     row = Row(
         **{name: getattr(make_row(), name) for name in ROW_FIELDS[:6]},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from espdl_hil.cli.files import write_text
 from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,19 +16,17 @@ BASELINE: Final = Path("hil-baseline.json")
 RESULTS: Final = Path("hil-report/results.json")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the ``baseline`` sub-command."""
-    parser = subparsers.add_parser(
-        "baseline",
-        help="keep numbers and latencies of runs, and judge later ones by them",
-        description="Judges runs by a reviewed file. Outputs have to be the same bit by bit; "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``baseline`` and what it takes."""
+    parser.description = (
+        "Judges runs by a reviewed file. Outputs have to be the same bit by bit; "
         "latencies are judged on medians of repeated runs, so that at most 1 %% of checks alarm "
-        "for nothing.",
+        "for nothing."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, function, text in (
-        ("record", record, "write the file from repeated runs; review it and check it in"),
-        ("check", check, "judge runs by the file; exit code 1: numbers changed, or slower"),
+    for name, text in (
+        ("record", "write the file from repeated runs; review it and check it in"),
+        ("check", "judge runs by the file; exit code 1: numbers changed, or slower"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument(
@@ -45,9 +44,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
             metavar="FILE",
             help="the file (default: %(default)s)",
         )
-        action.set_defaults(
-            func=lambda options, function=function: function(options.results, options.baseline)
-        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Record or check.
+
+    Raises:
+        HarnessError: results or record cannot be read or written, or results differ from each
+            other.
+    """
+    judged = record if options.action == "record" else check
+    return judged(options.results, options.baseline)
 
 
 def record(results: Sequence[Path], baseline: Path) -> int:
@@ -66,10 +73,7 @@ def record(results: Sequence[Path], baseline: Path) -> int:
             hint="run the proof first: pytest test_cases/test_streaming.py",
         )
     known = read_baseline(baseline) if baseline.exists() else {}
-    try:
-        baseline.write_text(baseline_text((known | found).values()), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {baseline}: {error.strerror}") from None
+    write_text(baseline, baseline_text((known | found).values()))
     print(f"{len(found)} rows of {len(results)} runs: {baseline}")
     return 0
 

@@ -9,8 +9,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from espdl_hil.cli.files import write_text
 from espdl_hil.device.bench import BENCH_VARIABLE, LABGRID_SCHEME, read_bench
 from espdl_hil.errors import BusyError, ConfigError, HarnessError
 
@@ -23,13 +24,9 @@ if TYPE_CHECKING:
 _HEADINGS = ("board", "target", "port", "chip", "MAC", "app", "state")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the ``bench`` sub-command."""
-    parser = subparsers.add_parser(
-        "bench",
-        help="look after the boards of a lab",
-        description="Boards of a lab: see docs/lab.md.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``bench`` and what it takes."""
+    parser.description = "Boards of a lab: see docs/lab.md."
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser(
         "check",
@@ -56,9 +53,18 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     scan.add_argument(
         "--output", type=Path, metavar="FILE", help="write it there (default: standard output)"
     )
-    check.set_defaults(func=lambda options: check_bench(_bench(options.bench)))
-    clear.set_defaults(func=lambda options: clear_board(_bench(options.bench), options.name))
-    scan.set_defaults(func=lambda options: write_scan(options.output))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, clear or scan.
+
+    Raises:
+        ConfigError: there is no such bench or board, or a file cannot be written.
+    """
+    if options.action == "scan":
+        return write_scan(options.output)
+    bench = _bench(options.bench)
+    return check_bench(bench) if options.action == "check" else clear_board(bench, options.name)
 
 
 def _bench(path: Path | None) -> Bench:
@@ -213,10 +219,7 @@ def write_scan(output: Path | None, comports: ListPorts | None = None) -> int:
     if output is None:
         print(text, end="")
         return 0
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}") from None
+    write_text(output, text)
     print(f"{len(entries)} boards: {output}")
     return 0
 

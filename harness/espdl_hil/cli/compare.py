@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.cli.files import write_text
 from espdl_hil.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -14,15 +15,13 @@ if TYPE_CHECKING:
     from espdl_hil.report import Results
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``compare``."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="say what changed between runs",
-        description="Compares runs with the first: rows that appeared or vanished, outcomes, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``compare`` and what it takes."""
+    parser.description = (
+        "Compares runs with the first: rows that appeared or vanished, outcomes, "
         "numbers, files, outputs, versions. A run is a report's folder, a results.json, or a "
         "number of the history; RUN@TARGET takes one target of it, and a single run with several "
-        "targets is compared target by target. Exit code 0: nothing is worse; 1: something is.",
+        "targets is compared target by target. Exit code 0: nothing is worse; 1: something is."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="hil-report, a.json@esp32p4, 12")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page, too")
@@ -32,7 +31,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         help="where numbers are looked up (default: as pytest's)",
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         for change in found_changes:
             print(printable(f"  {change}"))
     if options.page:
-        options.page.write_text(render_comparison(runs), encoding="utf-8")
+        write_text(options.page, render_comparison(runs))
         print(f"page: {options.page}")
     return 1 if worse else 0
 

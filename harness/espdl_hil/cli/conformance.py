@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from espdl_hil.cli.files import write_text
 from espdl_hil.errors import ConfigError
 from espdl_hil.proof.settings import DEVICE_KINDS, SERIAL
 from espdl_hil.targets import DEVKIT_TARGETS
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 VECTOR_FOLDERS = ("tests/golden", "tests/golden_chip", "tests/unknowns")  # of a checkout
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the ``conformance`` sub-command."""
-    parser = subparsers.add_parser(
-        "conformance",
-        help="compare a device's kernels with recorded vectors",
-        description="Runs recorded vectors on a device and compares every node's output with the "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``conformance`` and what it takes."""
+    parser.description = (
+        "Runs recorded vectors on a device and compares every node's output with the "
         "recorded one. What one runs first on a new board, chip revision or version of ESP-DL. "
-        "Exit code 0: all is as recorded, or deviates as is known of an emulator; 1: it does not.",
+        "Exit code 0: all is as recorded, or deviates as is known of an emulator; 1: it does not."
     )
     parser.add_argument("--target", choices=DEVKIT_TARGETS, required=True, help="the chip")
     parser.add_argument("--port", help="the board's port (default: look for one)")
@@ -56,7 +55,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the evidence file (JSON) there"
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,10 +78,7 @@ def run(options: argparse.Namespace) -> int:
     for finding in told["findings"]:
         print(f"finding: {finding}")
     if options.output is not None:
-        try:
-            options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {options.output}: {error.strerror}") from None
+        write_text(options.output, json.dumps(told, indent=1) + "\n")
         print(f"evidence: {options.output}")
     return 1 if any(verdict.wrong for verdict in verdicts) else 0
 

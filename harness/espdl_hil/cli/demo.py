@@ -92,14 +92,12 @@ KINDS = (
 )
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``demo``."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="run a small model on a simulated devkit, on request with a fault",
-        description="Proves a small model on a simulated devkit and writes a report. --fail breaks "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``demo`` and what it takes."""
+    parser.description = (
+        "Proves a small model on a simulated devkit and writes a report. --fail breaks "
         "one thing in the devkit first, to see what a failure looks like: its diagnosis here, its "
-        "pictures in the page. Exit code 0: all rows passed; 1: one did not.",
+        "pictures in the page. Exit code 0: all rows passed; 1: one did not."
     )
     parser.add_argument(
         "--fail",
@@ -117,7 +115,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="default: %(default)s",
     )
     parser.add_argument("--history", type=Path, metavar="FILE", help="append the run to FILE")
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:

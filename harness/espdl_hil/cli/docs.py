@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from espdl_hil.cli.shipped import shipped
+from espdl_hil.cli.files import shipped
 from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,17 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``docs``.
-
-    Args:
-        subparsers: Of ``espdl-hil``.
-    """
-    parser = subparsers.add_parser(
-        "docs",
-        help="print a page of the documentation, or a streaming rule",
-        description="Print a page or a rule of this version, without a network. On a terminal "
-        "Markdown is laid out; into a pipe it goes as it is.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``docs`` and what it takes."""
+    parser.description = (
+        "Print a page or a rule of this version, without a network. On a terminal "
+        "Markdown is laid out; into a pipe it goes as it is."
     )
     parser.add_argument(
         "page",
@@ -32,14 +26,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="PAGE|RULE",
         help="such as models, faq, README or S105 (default: what there is to read)",
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what was asked for.
-
-    Returns:
-        0.
 
     Raises:
         ConfigError: there is no such page or rule.
@@ -66,11 +56,10 @@ def read(name: str) -> str:
         ConfigError: there is neither.
     """
     from espdl_hil.streaming import RULES
+    from espdl_hil.streaming.rules_doc import explain
 
-    if name.upper() in RULES:
-        from espdl_hil.cli.lint import explain_rule
-
-        return explain_rule(name)
+    if rule := RULES.get(name.upper()):
+        return explain(rule)
     found = pages()
     wanted = name.removeprefix("docs/").removesuffix(".md").lower()
     if wanted not in found:

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from espdl_hil.errors import ConfigError
 
@@ -51,30 +51,27 @@ class Finding:
     mend: str = ""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the ``doctor`` sub-command."""
-    parser = subparsers.add_parser(
-        "doctor",
-        help="look for what would stop a run on this host",
-        description="Looks at Python, compilers, ESP-IDF, serial ports, the bench and the caches; "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``doctor`` and what it takes."""
+    parser.description = (
+        "Looks at Python, compilers, ESP-IDF, serial ports, the bench and the caches; "
         "changes nothing, and opens no port. Exit code 0: all is well; 1: something cannot be "
-        "used, such as boards; 2: nothing can be run.",
+        "used, such as boards; 2: nothing can be run."
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
         "--bench", type=Path, metavar="FILE", help="the bench file (default: ESPDL_HIL_BENCH)"
     )
-    parser.set_defaults(func=lambda options: run(as_json=options.json, bench=options.bench))
 
 
-def run(*, as_json: bool = False, bench: Path | None = None) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print what was found.
 
     Returns:
         0, 1 or 2, by the worst finding.
     """
-    findings = examine(bench)
-    if as_json:
+    findings = examine(options.bench)
+    if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:

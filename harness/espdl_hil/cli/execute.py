@@ -28,9 +28,6 @@ def execute(graph: Graph, options: argparse.Namespace) -> int:
         graph: What to run.
         options: Of ``inspect``: ``run``, ``output``, ``target`` and ``all``.
 
-    Returns:
-        0.
-
     Raises:
         HarnessError: A file cannot be read or written, the arrays do not fit the graph, or ESP-DL
             cannot run it.

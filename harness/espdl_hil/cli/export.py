@@ -29,16 +29,14 @@ REPORT = Path("hil-report-export")  # logs, and repro bundles of a verdict that 
 EMBEDDINGS = ("rodata", "partition", "sdcard")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``export``."""
-    parser = subparsers.add_parser(
-        "export",
-        help="write the proven files of a model as an ESP-IDF component",
-        description="Writes the .espdl files of a green verdict, byte for byte, with a header of "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``export`` and what it takes."""
+    parser.description = (
+        "Writes the .espdl files of a green verdict, byte for byte, with a header of "
         "shapes, exponents, chunk, latency, warm-up and states, the test vectors of the verdict, "
         "and a manifest. The streaming class that runs them goes beside, DIR/../espdl_stream. "
         "Without --results, or if they do not speak of these bytes, the model is proven on a "
-        "simulated devkit first. Exit code 1: the verdict is not green, nothing is written.",
+        "simulated devkit first. Exit code 1: the verdict is not green, nothing is written."
     )
     parser.add_argument("model", metavar="MODEL", help="a model file, or the name of one in models")
     parser.add_argument("--target", required=True, choices=CHIP_TARGETS, help="the chip")
@@ -69,7 +67,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--hil-store", type=Path, metavar="DIR", help="folder of the artifact store"
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: the model, the results or the folder are not as they have to be.
         HarnessError: the model cannot be quantized or streamed, or the proof could not be made.
     """
+    from espdl_hil.compare import Outcome
     from espdl_hil.proof.component import Component, component_name, identifier, write_component
     from espdl_hil.proof.rig import Rig
     from espdl_hil.proof.rows import RowBook
@@ -97,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         row, explanation = _given(options.results, expected), ""
         if row is None:
             row, explanation = _prove(case, book)
-        if not _is_green(row):
+        if row.outcome is not Outcome.PASSED:
             print(explanation or f"{case.id}: {row.outcome.value} in {options.results}")
             print("nothing was exported: the verdict is not green", file=sys.stderr)
             return 1
@@ -195,9 +193,3 @@ def _prove(case: Case, book: RowBook) -> tuple[Row, str]:
     row = book.row(case)
     assert row is not None, "a proof notes its row"
     return row, explanation
-
-
-def _is_green(row: Row) -> bool:
-    from espdl_hil.compare import Outcome
-
-    return row.outcome is Outcome.PASSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espdl_hil.cli.files import write_text
 from espdl_hil.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -15,13 +16,11 @@ if TYPE_CHECKING:
 SHOWN_EVENTS = 10
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``history``."""
-    parser = subparsers.add_parser(
-        "history",
-        help="list past runs, or follow a model over them",
-        description="Without a model: the last runs. With one: what each of its rows came to, in "
-        "which run it changed, what else changed with it, and how often it flakes.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``history`` and what it takes."""
+    parser.description = (
+        "Without a model: the last runs. With one: what each of its rows came to, in "
+        "which run it changed, what else changed with it, and how often it flakes."
     )
     parser.add_argument("model", nargs="?")
     parser.add_argument("--history", type=Path, metavar="FILE", help="default: as pytest's")
@@ -29,14 +28,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--last", type=int, default=1000, metavar="N", help="runs (default: %(default)s)"
     )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the model's page, too")
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print runs or trends.
-
-    Returns:
-        0.
 
     Raises:
         ConfigError: there is no history, or nothing of the model in it.
@@ -60,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     for trend in found:
         print(printable("\n".join(_lines(trend))))
     if options.page:
-        options.page.write_text(render_history(options.model, found), encoding="utf-8")
+        write_text(options.page, render_history(options.model, found))
         print(f"page: {options.page}")
     return 0
 

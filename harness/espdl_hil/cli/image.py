@@ -22,15 +22,13 @@ EXPORTED = ".espdl"
 MAX_BYTES = 1 << 32  # whether it fits, the partition says
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``image``."""
-    parser = subparsers.add_parser(
-        "image",
-        help="write a flash image with models, or the models package alone",
-        description="Merge bootloader, partition table, app and a models package into one image, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``image`` and what it takes."""
+    parser.description = (
+        "Merge bootloader, partition table, app and a models package into one image, "
         "to start an emulator from or to flash at 0x0. A model file (.py) is quantized, and all "
         "its widths and chunk sizes go in under the names that a test run uses; an .espdl file "
-        "goes in as it is, under its own name.",
+        "goes in as it is, under its own name."
     )
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
     parser.add_argument("--target", required=True, choices=CHIP_TARGETS, help="the chip")
@@ -47,7 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=SERIAL,
         help="what the firmware is built for: a board, or an emulator (default: %(default)s)",
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espdl_hil.cli.shipped import shipped
+from espdl_hil.cli.files import shipped
 from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,30 +23,20 @@ NEXT = (
 )
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``init``.
-
-    Args:
-        subparsers: Of ``espdl-hil``.
-    """
-    parser = subparsers.add_parser(
-        "init",
-        help="write a model file, a test and a CI workflow that pass at once",
-        description="Start a project: a commented model file, the test that proves it, a CI "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``init`` and what it takes."""
+    parser.description = (
+        "Start a project: a commented model file, the test that proves it, a CI "
         "workflow and a .gitignore. Nothing that exists is overwritten: if one of the files is "
-        "there, none is written.",
+        "there, none is written."
     )
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="default: this folder"
     )
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the files, and say which two commands come next.
-
-    Returns:
-        0.
 
     Raises:
         ConfigError: one of the files exists, or the folder cannot be written.

@@ -46,17 +46,11 @@ DETAILS = {  # attributes that a reader looks for, and what to print before them
 UNREMARKABLE = (1, "Linear")  # a stride, dilation or group of 1; no activation
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``inspect``.
-
-    Args:
-        subparsers: Of ``espdl-hil``.
-    """
-    parser = subparsers.add_parser(
-        "inspect",
-        help="print an .espdl file, or run it",
-        description="Print an .espdl model or package: tensors, nodes, caches, sizes. With "
-        "--run, execute it bit for bit as ESP-DL would.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``inspect`` and what it takes."""
+    parser.description = (
+        "Print an .espdl model or package: tensors, nodes, caches, sizes. With "
+        "--run, execute it bit for bit as ESP-DL would."
     )
     parser.add_argument("file", type=Path, metavar="FILE", help=".espdl model or package")
     parser.add_argument("--model", metavar="NAME", help="name or index of a model in a package")
@@ -76,7 +70,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.npz", help="results of --run")
     parser.add_argument("--all", action="store_true", help="with --run: every node's output too")
-    parser.set_defaults(func=inspect)
 
 
 def parse_key(text: str) -> bytes:
@@ -95,11 +88,8 @@ def parse_key(text: str) -> bytes:
     return key
 
 
-def inspect(options: argparse.Namespace) -> int:
-    """Run the command.
-
-    Args:
-        options: What `add_parser` defined.
+def run(options: argparse.Namespace) -> int:
+    """Print a file, or execute it.
 
     Returns:
         0, or 1 when ``--target`` was given and ESP-DL cannot run the model there.

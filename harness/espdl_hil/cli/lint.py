@@ -24,20 +24,14 @@ if TYPE_CHECKING:
 OFFLINE = "offline.espdl"  # as the artifact store names it, beside the streaming files
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``lint``.
-
-    Args:
-        subparsers: Of ``espdl-hil``.
-    """
-    parser = subparsers.add_parser(
-        "lint",
-        help="say what is wrong with a streaming model or export",
-        description="Check streaming models without a device. A model file (.py) is quantized for "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``lint`` and what it takes."""
+    parser.description = (
+        "Check streaming models without a device. A model file (.py) is quantized for "
         "its first target (or --target), each width and chunk size is checked, and what streams is "
         "described. A streaming .espdl file is "
         f"checked against its offline file: --offline, or {OFFLINE} in the same folder. An offline "
-        "file alone is asked whether it can stream. `espdl-hil docs rules` explains every rule.",
+        "file alone is asked whether it can stream. `espdl-hil docs rules` explains every rule."
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="MODEL_OR_FILE")
     parser.add_argument(
@@ -64,7 +58,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--chunk", type=int, default=1, metavar="FRAMES", help="chunk for an offline file alone"
     )
     parser.add_argument("--json", action="store_true", help="print findings as JSON")
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -102,8 +95,11 @@ def run(options: argparse.Namespace) -> int:
             failed = True
             where = "" if str(path) in error.message else f"{path}: "
             print(f"error: {where}{error}", file=sys.stderr)
-    if found or not failed:
-        print(_as_json(found) if options.json else "\n".join(_as_text(found, facts)))
+    if options.json and (found or not failed):
+        data = {label: [f.to_json() for f in findings] for label, findings in found.items()}
+        print(json.dumps(data, indent=1))
+    elif found or not failed:
+        print(*_as_text(found, facts), sep="\n")
     errors = (f for findings in found.values() for f in findings if f.severity is Severity.ERROR)
     return 2 if failed else int(any(errors))
 
@@ -177,8 +173,3 @@ def _as_text(found: dict[str, list[Finding]], facts: dict[str, list[str]]) -> It
             yield f"  {finding}"
             yield f"      edit: {finding.edit}"
         yield from (f"  {line}" for line in facts.get(label, ()))
-
-
-def _as_json(found: dict[str, list[Finding]]) -> str:
-    data = {label: [finding.to_json() for finding in findings] for label, findings in found.items()}
-    return json.dumps(data, indent=1)

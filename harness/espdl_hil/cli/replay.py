@@ -20,17 +20,14 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, NDArray[np.generic]]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``replay``."""
-    parser = subparsers.add_parser(
-        "replay",
-        help="run a repro bundle again on a simulated devkit",
-        description="Runs the artifact and stimulus of a repro bundle on a simulated devkit of the "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``replay`` and what it takes."""
+    parser.description = (
+        "Runs the artifact and stimulus of a repro bundle on a simulated devkit of the "
         "same target, and compares with what was expected and what was observed then. "
-        "Exit code 0: this run gives what was recorded; 1: it does not.",
+        "Exit code 0: this run gives what was recorded; 1: it does not."
     )
     parser.add_argument("bundle", type=Path, help="hil-report/repro/ID.zip")
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import stat
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from espdl_hil.simulator.devkit import Devkit
 from espdl_hil.targets import DEVKIT_TARGETS
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 READ_BYTES = 4096
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the ``simulate`` sub-command."""
-    parser = subparsers.add_parser(
-        "simulate",
-        help="serve a simulated devkit on a serial port (RFC 2217)",
-        description="Serves one simulated devkit, erased as from the factory, and prints its "
-        "port's URL. Stops at SIGINT, SIGTERM, or when a pipe on its standard input is closed.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``simulate`` and what it takes."""
+    parser.description = (
+        "Serves one simulated devkit, erased as from the factory, and prints its "
+        "port's URL. Stops at SIGINT, SIGTERM, or when a pipe on its standard input is closed."
     )
     parser.add_argument("--target", required=True, choices=DEVKIT_TARGETS, help="the chip")
     parser.add_argument(
@@ -47,41 +45,21 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="let bytes take the time that they take on a UART: 10 bits each, at the rate that "
         "client and firmware have (default: as fast as they come, at any rate)",
     )
-    parser.set_defaults(
-        func=lambda options: serve(
-            options.target,
-            options.port,
-            flash_file=options.flash_file,
-            mac=options.mac,
-            paced=options.pace,
-        )
-    )
 
 
-def serve(
-    target: str,
-    port: int = 0,
-    *,
-    flash_file: Path | None = None,
-    mac: str | None = None,
-    paced: bool = False,
-) -> int:
+def run(options: argparse.Namespace) -> int:
     """Serve a devkit until a signal or the end of a piped standard input.
-
-    Args:
-        target: ``esp32s3`` or ``esp32p4``.
-        port: TCP port on 127.0.0.1; 0 takes a free one.
-        flash_file: Where the flash's contents outlive the process.
-        mac: MAC of the chip; None for the one that all have.
-        paced: Let bytes take the time that they take on a UART.
-
-    Returns:
-        0, the exit code.
 
     Raises:
         ConfigError: See :class:`Devkit`.
     """
-    made = Devkit(target, port=port, flash_file=flash_file, mac=mac, paced=paced)
+    made = Devkit(
+        options.target,
+        port=options.port,
+        flash_file=options.flash_file,
+        mac=options.mac,
+        paced=options.pace,
+    )
     with _stop_signals() as stopped, made as devkit:
         print(devkit.url, flush=True)
         _wait(stopped)

@@ -22,19 +22,13 @@ MORE_MACS_PERCENT = 10.0
 _FILE_COLUMNS = 240  # a line a try, where nobody watches
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``tune``.
-
-    Args:
-        subparsers: Of ``espdl-hil``.
-    """
-    parser = subparsers.add_parser(
-        "tune",
-        help="look for quantization settings that keep more of a model",
-        description="Quantizes a model with other settings, and says how much of the float network "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``tune`` and what it takes."""
+    parser.description = (
+        "Quantizes a model with other settings, and says how much of the float network "
         "each keeps: the offline file in the interpreter, on the model's stimulus, as the accuracy "
         "check measures it. Best first, with the line for the model file. MACs are those of a "
-        "chunk; one of 16 bits counts as two, since a register holds half as many.",
+        "chunk; one of 16 bits counts as two, since a register holds half as many."
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model file")
     parser.add_argument("--target", choices=DEVKIT_TARGETS, help="default: the model's first")
@@ -53,7 +47,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--hil-store", type=Path, metavar="DIR", help="folder of the artifact store"
     )
     parser.add_argument("--json", action="store_true", help="print the tries as JSON")
-    parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:

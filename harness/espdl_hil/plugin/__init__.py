@@ -13,7 +13,7 @@ import pytest
 
 from espdl_hil.errors import HarnessError
 from espdl_hil.plugin import hookspec
-from espdl_hil.plugin.dealing import dealt, pytest_xdist_make_scheduler
+from espdl_hil.plugin.dealing import deal, pytest_xdist_make_scheduler
 from espdl_hil.plugin.options import add_options, read_settings
 from espdl_hil.plugin.rootdir import pytest_load_initial_conftests
 from espdl_hil.plugin.worker import (
@@ -22,6 +22,8 @@ from espdl_hil.plugin.worker import (
     pytest_configure_node,
     pytest_testnodedown,
     refuse,
+    seat_of,
+    worker_count,
     worker_name,
 )
 
@@ -90,7 +92,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if worker := worker_name(config):
         clear_logs(settings.report, worker)
     try:
-        targets = dealt(config, settings, needed)
+        targets = deal(settings, needed, seat_of(config), worker_count(config))
         if not targets:
             return
         cases = [case for case in cases_of(session.items) if case.target in targets]

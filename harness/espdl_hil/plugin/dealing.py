@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from espdl_hil.errors import ConfigError, HarnessError
-from espdl_hil.plugin.worker import SEAT, seat_of, worker_count
+from espdl_hil.plugin.worker import SEAT
 from espdl_hil.proof.settings import SERIAL
 
 if TYPE_CHECKING:
@@ -25,13 +25,7 @@ _RECIPE = re.compile(r"\[(\w+)-([\w.]+-int\d+)-chunk\d+[\]-]|\[(\w+)\]")
 
 
 def deal(settings: Settings, targets: Sequence[str], seat: int, workers: int) -> tuple[str, ...]:
-    """Return the targets whose boards a worker uses.
-
-    Args:
-        settings: The command line.
-        targets: Of the selected tests.
-        seat: The worker's, from 0.
-        workers: How many there are.
+    """Return the targets, of those of the selected tests, whose boards the worker in a seat uses.
 
     Raises:
         ConfigError: there are more workers than boards.
@@ -137,8 +131,3 @@ def _scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
             )
 
     return BoardScheduling(config, log)
-
-
-def dealt(config: pytest.Config, settings: Settings, targets: Sequence[str]) -> tuple[str, ...]:
-    """Return the targets that this process serves."""
-    return deal(settings, targets, seat_of(config), worker_count(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 from pathlib import Path
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 
 HISTORY, OFF = "history.sqlite3", "off"
+_AS_THEY_ARE = (  # settings of the option's name
+    *("report", "store", "summary", "node_data", "metrics"),
+    *("app", "max_baud", "model_store", "overwrite"),
+)
 
 
 def parse_count(text: str) -> int:
@@ -50,13 +55,9 @@ def parse_scale(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: *text* is anything else.
     """
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
-    return scale
+    if (scale := _finite(text)) > 0:
+        return scale
+    raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
 
 
 def parse_seconds(text: str) -> float:
@@ -65,13 +66,18 @@ def parse_seconds(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: *text* is anything else.
     """
+    if (seconds := _finite(text)) >= 0:
+        return seconds
+    raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, not {text!r}")
+
+
+def _finite(text: str) -> float:
+    """A finite number; NaN, which passes no bound, for anything else."""
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, not {text!r}")
-    return seconds
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -222,17 +228,9 @@ def read_settings(config: pytest.Config) -> Settings:
         targets=targets or default_targets(device),
         ports=dict(zip(named, ports, strict=False)),
         baud=_baud(option("--baud")),
-        max_baud=option("--hil-max-baud"),
-        model_store=option("--hil-model-store"),
         model_paths=(*_default_model_paths(config), *(option("--hil-models") or ())),
-        report=option("--hil-report"),
-        store=option("--hil-store"),
         history=_history(option("--hil-history"), option("--hil-store")),
-        summary=option("--hil-summary"),
-        node_data=option("--hil-node-data"),
-        metrics=option("--hil-metrics"),
         jobs=option("--hil-jobs") or max(1, (os.cpu_count() or 1) // worker_count(config)),
-        app=option("--hil-app"),
         time_scale=option("--hil-timeout-scale"),
         emulator=option(f"--{device}-prog-path") if device in MACHINES else None,
         emulator_arguments=tuple(
@@ -241,7 +239,7 @@ def read_settings(config: pytest.Config) -> Settings:
         log_suffix=f"-{name}" if (name := worker_name(config)) else "",
         boards=boards,
         wait_s=option("--hil-wait"),
-        overwrite=option("--hil-overwrite"),
+        **{name: option(f"--hil-{name.replace('_', '-')}") for name in _AS_THEY_ARE},
     )
 
 

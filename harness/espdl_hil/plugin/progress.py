@@ -20,9 +20,6 @@ def make_watch(config: pytest.Config) -> Watch:
     A terminal that somebody else writes to meanwhile is left alone: with ``-s`` the tests and the
     device's log do, under pytest-xdist the controller, with pytest-sugar another reporter. ``-q``
     asks for silence.
-
-    Args:
-        config: pytest's.
     """
     reporter = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")

@@ -19,12 +19,7 @@ from _pytest._code.code import (
 from espdl_hil.compare import Outcome
 from espdl_hil.device.errors import RequestError
 from espdl_hil.diagnosis.cause import Cause
-from espdl_hil.errors import (
-    DeviceError,
-    HarnessError,
-    StreamingError,
-    printable,
-)
+from espdl_hil.errors import DeviceError, HarnessError, StreamingError, printable
 from espdl_hil.plugin.guest import leave_out_embedded, mortal_manager
 from espdl_hil.plugin.progress import make_watch
 from espdl_hil.plugin.summary import attach, headline, properties
@@ -70,11 +65,7 @@ def targets_of(items: Iterable[pytest.Item]) -> list[str]:
 class HilSession:
     """Artifacts, devices and rows of one process, and the hooks that drive them.
 
-    Args:
-        config: pytest's.
-        settings: The command line.
-        cases: Cases of the selected tests.
-        targets: Targets of the selected tests.
+    *cases* and *targets* are those of the selected tests.
     """
 
     def __init__(
@@ -84,7 +75,6 @@ class HilSession:
         cases: Sequence[Case],
         targets: Sequence[str],
     ) -> None:
-        hook = config.hook
         self._config = config
         self._settings = settings
         self._targets = targets
@@ -92,9 +82,9 @@ class HilSession:
             settings,
             cases,
             targets=targets,
-            find_port=lambda target: hook.pytest_espdl_hil_find_port(target=target),
+            find_port=lambda target: config.hook.pytest_espdl_hil_find_port(target=target),
             power_cycle=lambda target, port: bool(
-                hook.pytest_espdl_hil_power_cycle(target=target, port=port)
+                config.hook.pytest_espdl_hil_power_cycle(target=target, port=port)
             ),
         )
         self._rig.watch = make_watch(config)

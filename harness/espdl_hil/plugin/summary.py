@@ -6,11 +6,12 @@ home with each report of its tests, so that a worker that crashes loses none tha
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -44,14 +45,7 @@ _CRASHED = "???"  # the phase of a report that pytest-xdist makes for a worker
 def attach(
     report: pytest.TestReport, results: Results, *, is_error: bool, is_board: bool = False
 ) -> None:
-    """Give a test's report what is known of its row.
-
-    Args:
-        report: Of one phase of the test.
-        results: Its row, and the device that it ran on.
-        is_error: The comparison could not be made.
-        is_board: The board was at fault.
-    """
+    """Give a report of a test its row, the device that it ran on, and what was at fault."""
     said = {"results": json.dumps(results.to_json()), "is_error": is_error, "is_board": is_board}
     setattr(report, _ATTRIBUTE, said)
 
@@ -69,20 +63,13 @@ def case_ids_in(node_ids: Iterable[str]) -> list[str]:
 def headline(
     settings: Settings, count: int, targets: Iterable[str], ports: Mapping[str, str]
 ) -> str:
-    """Return one line on what runs where.
-
-    Args:
-        settings: The command line.
-        count: Cases of the selected tests.
-        targets: Targets of the selected tests.
-        ports: Where each board was found, as far as that is known.
-    """
+    """Return one line on what runs where; *ports* says it of each board that is known."""
+    names = ", ".join(targets)
     if settings.device == SIM:
-        names = ", ".join(targets)
         where = f"SIMULATED devkits ({names}): no chip is tested and no chip time measured"
     elif settings.device in MACHINES:
         where = (
-            f"EMULATED devkits ({', '.join(targets)} in {MACHINES[settings.device].title}): the "
+            f"EMULATED devkits ({names} in {MACHINES[settings.device].title}): the "
             "whole firmware runs, but no chip is tested and no chip time measured"
         )
     else:
@@ -92,45 +79,41 @@ def headline(
 
 def properties(row: Row) -> list[tuple[str, object]]:
     """Return what JUnit XML says of a test beside its outcome."""
-    times = vars(row.latency_us) if row.latency_us else {}  # only a chip's time counts
-    cycles, taken = row.latency_cycles or {}, vars(row.resources) if row.resources else {}
-    told: list[tuple[str, object]] = [
-        ("target", row.target),
-        ("model", row.model),
-        ("bits", row.bits),
-        ("chunk", row.chunk_frames),
-        ("substrate", row.substrate),
-        *([("emulator", row.emulator)] if row.emulator else []),
-        *([("board", row.board)] if row.board else []),
-        ("outcome", str(row.outcome)),
-        ("cause", cause_of(row)),
-        ("chunks", row.chunks),
-        ("frames", row.frames),
-        ("elements", row.elements),
-        ("differing", row.differing),
-        ("max_lsb", row.max_lsb),
-        *(
-            (f"{name}_{figure}", getattr(check, figure))
-            for name, check in row.checks.items()
-            for figure in ("outcome", "compared", "differing", "max_lsb", "tolerance")
-        ),
-        ("sqnr_db", row.sqnr_db),
-        ("cosine", row.cosine),
-        *(
-            (f"accuracy_{figure}", getattr(row.accuracy, figure))
-            for figure in ("outcome", "sqnr_db", "changes_db", "min_sqnr_db")
-            if row.accuracy
-        ),
-        *((f"metric_{run}", value) for run, value in (row.metric or {}).items()),
-        *((f"latency_us_{name}", us) for name, us in times.items()),
-        *((f"latency_cycles_{name}", count) for name, count in cycles.items()),
-        *((name, figure) for name, figure in taken.items() if figure is not None),
-        *((f"sha256_{name}", digest) for name, digest in row.artifacts.items()),
-        *([("real_time_factor", row.real_time_factor)] if row.real_time_factor else []),
-        ("findings", "; ".join(row.details.findings)),
-    ]
+    told: dict[str, object] = {
+        "target": row.target,
+        "model": row.model,
+        "bits": row.bits,
+        "chunk": row.chunk_frames,
+        "substrate": row.substrate,
+        **{name: text for name in ("emulator", "board") if (text := getattr(row, name))},
+        "outcome": row.outcome,
+        "cause": cause_of(row),
+        **{name: getattr(row, name) for name in ("chunks", "frames", "elements", "differing")},
+        "max_lsb": row.max_lsb,
+    }
+    for name, check in row.checks.items():
+        told |= _named(name, check, "outcome", "compared", "differing", "max_lsb", "tolerance")
+    told |= {"sqnr_db": row.sqnr_db, "cosine": row.cosine}
+    if row.accuracy:
+        told |= _named("accuracy", row.accuracy, "outcome", "sqnr_db", "changes_db", "min_sqnr_db")
+    for name, figures in {
+        "metric": row.metric,
+        "latency_us": row.latency_us and vars(row.latency_us),  # only a chip's time counts
+        "latency_cycles": row.latency_cycles,
+    }.items():
+        told |= {f"{name}_{which}": figure for which, figure in (figures or {}).items()}
+    taken = vars(row.resources) if row.resources else {}
+    told |= {name: figure for name, figure in taken.items() if figure is not None}
+    told |= {f"sha256_{name}": digest for name, digest in row.artifacts.items()}
+    if row.real_time_factor:
+        told["real_time_factor"] = row.real_time_factor
+    told["findings"] = "; ".join(row.details.findings)
     # pytest-xdist carries plain types only
-    return [(name, str(value) if isinstance(value, str) else value) for name, value in told]
+    return [(n, str(value) if isinstance(value, str) else value) for n, value in told.items()]
+
+
+def _named(prefix: str, found: object, *figures: str) -> dict[str, object]:
+    return {f"{prefix}_{figure}": getattr(found, figure) for figure in figures}
 
 
 class Summary:
@@ -160,13 +143,12 @@ class Summary:
     def headline(self) -> str:
         """Return one line on what all workers run."""
         targets = dict.fromkeys(case_id.partition("-")[0] for case_id in self._case_ids)
-        boards: dict[str, str] = {}
+        boards: dict[str, list[str]] = {}
         for board in self._settings.boards:
-            boards[board.target] = (
-                f"{boards[board.target]}, {board}" if board.target in boards else str(board)
-            )
-        places = {**self._settings.ports, **boards}
-        return headline(self._settings, len(self._case_ids), targets, places)
+            boards.setdefault(board.target, []).append(str(board))
+        places = {target: ", ".join(names) for target, names in boards.items()}
+        ports = {**self._settings.ports, **places}
+        return headline(self._settings, len(self._case_ids), targets, ports)
 
     @pytest.hookimpl(tryfirst=True)  # the status of a report is asked for when it is printed
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -224,13 +206,16 @@ class Summary:
 
         writer = self._config.get_terminal_writer()
         terminalreporter.ensure_newline()
+        table = io.StringIO()
         console = Console(
-            file=_Lines(writer),  # type: ignore[arg-type]  # all that rich writes to
+            file=table,
             width=writer.fullwidth,
             force_terminal=writer.hasmarkup,
             no_color=not writer.hasmarkup,
         )
         render_table(self._results, console)
+        for line in table.getvalue().splitlines():
+            terminalreporter.write_line(line)
         if self._written is None:
             terminalreporter.write_line(f"ERROR: {self._unwritten}", red=True)
             return
@@ -260,17 +245,3 @@ class Summary:
         )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Results(date=now, command=command_of(self._config), rows=(row,))
-
-
-class _Lines:
-    """A text file as rich sees it, over pytest's terminal writer."""
-
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def write(self, text: str) -> int:
-        self._writer.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._writer.flush()

@@ -88,11 +88,6 @@ def workers_of(config: pytest.Config) -> tuple[str, ...]:
     return tuple(seats)
 
 
-def leave_seat(node: Any) -> None:
-    """Free the seat of a worker that is gone."""
-    node.config.stash.get(_seats_key, {}).pop(node.gateway.id, None)
-
-
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the controller
 def pytest_testnodedown(node: Any) -> None:
     """Say what the first worker has refused to work for, and end the session.
@@ -100,7 +95,7 @@ def pytest_testnodedown(node: Any) -> None:
     Raises:
         pytest.UsageError: it has.
     """
-    leave_seat(node)
+    node.config.stash.get(_seats_key, {}).pop(node.gateway.id, None)
     if mistake := _output(node).get(_MISTAKE):
         node.config.stash[_unavailable_key] = _output(node).get(_UNAVAILABLE, False)
         raise pytest.UsageError(mistake)

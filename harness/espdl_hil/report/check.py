@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 JsonObject = dict[str, Any]
+_T = TypeVar("_T")
 SEVERITY = (Outcome.PASSED, Outcome.DEVIATES, Outcome.FAILED, Outcome.ERROR)
 
 
 def known(kind: type, data: Mapping[str, Any]) -> JsonObject:
     """Return what a dataclass has fields for; a later writer may have said more."""
     return {item.name: data[item.name] for item in fields(kind)}
+
+
+def read(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    """Return a dataclass of plain fields from its JSON."""
+    return kind(**known(kind, data))
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:

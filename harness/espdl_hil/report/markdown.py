@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import printable
 from espdl_hil.report.changes import changes, describe
-from espdl_hil.report.matrix import LETTERS, cause_of, sentence, weakest_figure
+from espdl_hil.report.matrix import LETTERS, cause_of, grouped, sentence, weakest_figure
 from espdl_hil.report.table import notes, revision_text
 
 if TYPE_CHECKING:
@@ -56,12 +56,10 @@ def _devices(results: Results) -> list[str]:
 
 def _matrix(results: Results) -> list[str]:
     columns = list(dict.fromkeys((row.target, row.bits) for row in results.rows))
-    cells: dict[str, dict[tuple[str, int], list[Row]]] = {}
-    for row in results.rows:
-        cells.setdefault(row.model, {}).setdefault((row.target, row.bits), []).append(row)
     lines = ["| model | " + " | ".join(f"{target} int{bits}" for target, bits in columns) + " |"]
     lines.append("|---" * (len(columns) + 1) + "|")
-    for model, found in cells.items():
+    for model, rows in grouped(results.rows, lambda row: row.model).items():
+        found = grouped(rows, lambda row: (row.target, row.bits))
         shown = ("<br>".join(map(_cell, found.get(column, ()))) for column in columns)
         lines.append(f"| {_text(model)} | {' | '.join(shown)} |")
     used = {row.outcome for row in results.rows}

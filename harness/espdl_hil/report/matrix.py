@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from espdl_hil.compare import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from espdl_hil.report.check import Check
     from espdl_hil.report.row import Row
 
+_K = TypeVar("_K")
 LETTERS = {Outcome.PASSED: "P", Outcome.DEVIATES: "D", Outcome.FAILED: "F", Outcome.ERROR: "E"}
 RULE = re.compile(r"\[(S\d{3})\]")
 
@@ -73,11 +74,16 @@ def sentence(rows: Sequence[Row]) -> str:
 
 def by_cause(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows that did not pass, by cause; the most frequent cause first."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.outcome is not Outcome.PASSED:
-            found.setdefault(cause_of(row), []).append(row)
+    found = grouped((row for row in rows if row.outcome is not Outcome.PASSED), cause_of)
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], _K]) -> dict[_K, list[Row]]:
+    """Rows by what they have in common, in the order in which that appears."""
+    found: dict[_K, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
 
 
 def _failed(row: Row) -> list[Check]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.report.check import JsonObject, known
+from espdl_hil.report.check import JsonObject, read
 from espdl_hil.report.provenance import Commit
 from espdl_hil.report.row import Device, Row
 from espdl_hil.report.schema import SCHEMA, validate_results
@@ -134,13 +134,9 @@ class Results:
         plain = ("date", "duration_s", "command", "environment")
         return cls(
             **{name: data[name] for name in plain},
-            commit=Commit(**known(Commit, data["commit"])) if data["commit"] else None,
-            devices=tuple(Device(**known(Device, device)) for device in data["devices"]),
-            incidents=tuple(
-                Incident(**known(Incident, incident)) for incident in data["incidents"]
-            ),
-            written=tuple(
-                Written(**known(Written, written)) for written in data.get("written", ())
-            ),
+            commit=data["commit"] and read(Commit, data["commit"]),
+            devices=tuple(read(Device, device) for device in data["devices"]),
+            incidents=tuple(read(Incident, incident) for incident in data["incidents"]),
+            written=tuple(read(Written, written) for written in data.get("written", ())),
             rows=tuple(Row.from_json(row) for row in data["rows"]),
         )

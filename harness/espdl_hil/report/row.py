@@ -9,7 +9,7 @@ import numpy as np
 
 from espdl_hil.compare import ChunkVerdict, Outcome
 from espdl_hil.report.accuracy import Accuracy, worse_accuracy
-from espdl_hil.report.check import SEVERITY, Check, JsonObject, known, largest, worse
+from espdl_hil.report.check import SEVERITY, Check, JsonObject, known, largest, read, worse
 from espdl_hil.report.schema import ACCURACY, CHECKS, SILICON
 
 if TYPE_CHECKING:
@@ -142,14 +142,11 @@ class Details:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Details:
         """Read what ``to_json`` wrote."""
-        chunks = {name: _chunks(found) for name, found in data["per_chunk"].items()}
         return cls(
             error=data["error"],
-            per_chunk=chunks,
+            per_chunk={name: _chunks(found) for name, found in data["per_chunk"].items()},
             pictures=data["pictures"],
-            tolerances=tuple(
-                Allowance(**known(Allowance, found)) for found in data.get("tolerances", ())
-            ),
+            tolerances=tuple(read(Allowance, found) for found in data.get("tolerances", ())),
             **{name: tuple(data[name]) for name in _LISTS},
         )
 
@@ -325,9 +322,9 @@ class Row:
             **{name: getattr(self, name) for name in (*_PLAIN, "quantization")},
             "outcome": str(self.outcome),
             "checks": {name: check and check.to_json() for name, check in made.items()},
-            "latency_us": None if self.latency_us is None else asdict(self.latency_us),
+            "latency_us": self.latency_us and asdict(self.latency_us),
             "latency_cycles": self.latency_cycles,
-            "resources": None if self.resources is None else asdict(self.resources),
+            "resources": self.resources and asdict(self.resources),
             "artifacts": dict(self.artifacts),
             "outputs": dict(self.outputs),
             "diagnosis": None if self.diagnosis is None else dict(self.diagnosis),
@@ -346,8 +343,8 @@ class Row:
             outcome=Outcome(data["outcome"]),
             checks={name: Check.from_json(check) for name, check in checks.items()},
             accuracy=accuracy and Accuracy.from_json(accuracy),
-            latency_us=None if latency is None else Latency(**known(Latency, latency)),
-            resources=None if resources is None else Resources(**known(Resources, resources)),
+            latency_us=latency and read(Latency, latency),
+            resources=resources and read(Resources, resources),
             details=Details.from_json(data["details"]),
         )
 
@@ -393,13 +390,5 @@ def _united(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, An
 
 _PLAIN = (
     *("id", "target", "model", "bits", "chunk_frames", "substrate"),
-    *(
-        "chunks",
-        "frames",
-        "sqnr_db",
-        "cosine",
-        "emulator",
-        "board",
-        "real_time_factor",
-    ),
+    *("chunks", "frames", "sqnr_db", "cosine", "emulator", "board", "real_time_factor"),
 )

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from espdl_hil.errors import HarnessError, printable
+from espdl_hil.report.forms import (
+    Form,
+    faults_of,
+    has,
+    is_count,
+    is_flag,
+    is_number,
+    is_text,
+    is_value,
+    list_of,
+    map_of,
+    or_null,
+    shown,
+)
 from espdl_hil.report.picture_schema import picture_faults
 from espdl_hil.targets import TARGETS
 
@@ -19,204 +32,114 @@ CHECKS = ("streaming", "interpreter", "reference")  # in the order in which they
 METRIC = ("float", "offline", "streamed")  # whose outputs the model's own metric judges
 ACCURACY = "accuracy"  # beside them; it measures, and compares no element
 
-_Check = Callable[[Any], bool]
-
-
 STREAMS = ("stimulus", "expected", "observed")  # what a bundle holds of a run
 MAX_RANK = 8  # of a tensor
-MAX_SHOWN = 80  # characters of a wrong value
 
 
 class ResultsError(HarnessError):
     """Results that break their schema; names every fault at once."""
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_value(value: Any) -> bool:
-    return _is_number(value) or value in ("nan", "inf", "-inf")
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _is_utc(value: Any) -> bool:
     try:
-        return _is_text(value) and datetime.fromisoformat(value).utcoffset() == timedelta(0)
+        return is_text(value) and datetime.fromisoformat(value).utcoffset() == timedelta(0)
     except ValueError:
         return False
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()]))
-
-
 def _is_plain(value: Any) -> bool:
     """A text that a terminal shows as it is: no escape sequence, no change of direction."""
-    return _is_text(value) and printable(value) == value
+    return is_text(value) and printable(value) == value
 
 
-def _or_null(check: _Check) -> _Check:
-    return lambda value: value is None or check(value)
-
-
-def _has(fields: Mapping[str, _Check]) -> _Check:
-    return lambda value: isinstance(value, Mapping) and not _faults(value, fields, "")
-
-
-def _faults(value: Any, fields: Mapping[str, _Check], where: str) -> list[str]:
-    if not isinstance(value, Mapping):
-        return [f"{where}: not an object"]
-    missing = [f"{where}: {name} is missing" for name in fields if name not in value]
-    return missing + [
-        f"{where}: {name} is {_shown(value[name])}"
-        for name, check in fields.items()
-        if name in value and not check(value[name])
-    ]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
-
-
-def _is_map(check: _Check) -> _Check:
-    """An object of plain names whose values pass."""
-    return lambda value: (
-        isinstance(value, Mapping)
-        and all(map(_is_plain, value))
-        and all(map(check, value.values()))
-    )
-
-
-def _is_list(check: _Check) -> _Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-_COMMIT: dict[str, _Check] = {"id": _is_text, "dirty": _is_flag}
-_DEVICE: dict[str, _Check] = {
-    "target": _is_text,
+_COMMIT: Form = {"id": is_text, "dirty": is_flag}
+_DEVICE: Form = {
+    "target": is_text,
     "substrate": SUBSTRATES.__contains__,
-    "chip": _is_text,
-    "revision": _is_count,
-    "port": _is_text,
-    "app_sha256": _is_text,
-    "boot_nonce": _is_text,
-    "emulator": _is_text,
-    "espdl_version": _is_text,
-    "idf_version": _is_text,
+    "chip": is_text,
+    "revision": is_count,
+    **dict.fromkeys(("port", "app_sha256", "boot_nonce", "emulator"), is_text),
+    **dict.fromkeys(("espdl_version", "idf_version"), is_text),
 }
-_INCIDENT: dict[str, _Check] = {
-    "target": _is_text,
-    "reason": _is_text,
-    "action": _is_text,
-    "outcome": _is_text,
-    "seconds": _is_number,
+_INCIDENT: Form = {
+    **dict.fromkeys(("target", "reason", "action", "outcome"), is_text),
+    "seconds": is_number,
 }
-_WRITTEN: dict[str, _Check] = {
-    "target": _is_text,
-    "port": _is_text,
-    "flashed_bytes": _is_count,
-    "uploaded_bytes": _is_count,
+_WRITTEN: Form = {
+    **dict.fromkeys(("target", "port"), is_text),
+    **dict.fromkeys(("flashed_bytes", "uploaded_bytes"), is_count),
 }
-_FIRST: dict[str, _Check] = {
-    "chunk": _is_count,
-    "frame": _is_count,
-    "channel": _is_count,
-    "output": _is_text,
-    "expected": _is_value,
-    "observed": _is_value,
+_FIRST: Form = {
+    **dict.fromkeys(("chunk", "frame", "channel"), is_count),
+    "output": is_text,
+    **dict.fromkeys(("expected", "observed"), is_value),
 }
-_CHECK: dict[str, _Check] = {
+_CHECK: Form = {
     "outcome": OUTCOMES.__contains__,
-    "elements": _is_count,
-    "compared": _is_count,
-    "differing": _is_count,
-    "max_lsb": _or_null(_is_count),
-    "max_relative": _or_null(_is_value),
-    "first": _or_null(_has(_FIRST)),
-    "tolerance": _is_text,
-    "error": _is_text,
+    **dict.fromkeys(("elements", "compared", "differing"), is_count),
+    "max_lsb": or_null(is_count),
+    "max_relative": or_null(is_value),
+    "first": or_null(has(_FIRST)),
+    **dict.fromkeys(("tolerance", "error"), is_text),
 }
-_ACCURACY: dict[str, _Check] = {
+_ACCURACY: Form = {
     "outcome": OUTCOMES.__contains__,
-    "sqnr_db": _is_number,
-    "changes_db": _is_number,
-    "min_sqnr_db": _is_number,
-    "outputs": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
-    "error": _is_text,
+    **dict.fromkeys(("sqnr_db", "changes_db", "min_sqnr_db"), is_number),
+    "outputs": map_of(is_number),
+    "error": is_text,
 }
-_LATENCY: dict[str, _Check] = dict.fromkeys(("median", "p95", "p99", "max"), _is_number)
-_RESOURCES: dict[str, _Check] = {
-    **dict.fromkeys(("cpu_mhz", "model_bytes", "app_bytes"), _is_count),
-    **dict.fromkeys(
-        ("load_us", "internal_bytes", "psram_bytes", "internal_peak_bytes", "psram_peak_bytes"),
-        _or_null(_is_count),
-    ),
-    "stack_free_bytes": _or_null(_is_count),
+_LATENCY: Form = dict.fromkeys(("median", "p95", "p99", "max"), is_number)
+_RESOURCES: Form = {
+    **dict.fromkeys(("cpu_mhz", "model_bytes", "app_bytes"), is_count),
+    **dict.fromkeys(("load_us", "internal_bytes", "psram_bytes"), or_null(is_count)),
+    **dict.fromkeys(("internal_peak_bytes", "psram_peak_bytes"), or_null(is_count)),
+    "stack_free_bytes": or_null(is_count),
 }
-_DIAGNOSIS: dict[str, _Check] = {"cause": _is_text, "text": _is_text}
-_ROW: dict[str, _Check] = {
-    "id": _is_text,
-    "target": _is_text,
-    "model": _is_text,
-    "bits": _is_count,
-    "chunk_frames": _or_null(_is_count),
+_DIAGNOSIS: Form = {"cause": is_text, "text": is_text}
+_ROW: Form = {
+    **dict.fromkeys(("id", "target", "model"), is_text),
+    "bits": is_count,
+    "chunk_frames": or_null(is_count),
     "substrate": SUBSTRATES.__contains__,
-    "emulator": _is_text,
-    "board": _is_text,
-    "real_time_factor": _or_null(_is_number),
+    **dict.fromkeys(("emulator", "board"), is_text),
+    "real_time_factor": or_null(is_number),
     "outcome": OUTCOMES.__contains__,
-    "chunks": _is_count,
-    "frames": _is_count,
-    "checks": _has(
-        {**dict.fromkeys(CHECKS, _or_null(_has(_CHECK))), ACCURACY: _or_null(_has(_ACCURACY))}
+    **dict.fromkeys(("chunks", "frames"), is_count),
+    "checks": has(
+        {**dict.fromkeys(CHECKS, or_null(has(_CHECK))), ACCURACY: or_null(has(_ACCURACY))}
     ),
-    "sqnr_db": _or_null(_is_number),
-    "cosine": _or_null(_is_number),
-    "latency_us": _or_null(_has(_LATENCY)),
-    "latency_cycles": _or_null(_has(_LATENCY)),
-    "resources": _or_null(_has(_RESOURCES)),
-    "artifacts": _is_texts,
-    "outputs": _is_texts,
-    "diagnosis": _or_null(_has(_DIAGNOSIS)),
+    **dict.fromkeys(("sqnr_db", "cosine"), or_null(is_number)),
+    **dict.fromkeys(("latency_us", "latency_cycles"), or_null(has(_LATENCY))),
+    "resources": or_null(has(_RESOURCES)),
+    **dict.fromkeys(("artifacts", "outputs"), map_of(is_text)),
+    "diagnosis": or_null(has(_DIAGNOSIS)),
 }
-_RUN: dict[str, _Check] = {
+_RUN: Form = {
     "date": _is_utc,
-    "duration_s": lambda value: _is_number(value) and value >= 0,
-    "command": _is_text,
-    "commit": _or_null(_has(_COMMIT)),
-    "environment": _is_texts,
+    "duration_s": lambda value: is_number(value) and value >= 0,
+    "command": is_text,
+    "commit": or_null(has(_COMMIT)),
+    "environment": map_of(is_text),
 }
+_LISTS = {"devices": _DEVICE, "incidents": _INCIDENT, "written": _WRITTEN, "rows": _ROW}
 
-_TOLERANCE: dict[str, _Check] = {
-    "max_lsb": _is_count,
-    "relative": lambda value: _is_number(value) and 0 <= value < 1,
+_TOLERANCE: Form = {
+    "max_lsb": is_count,
+    "relative": lambda value: is_number(value) and 0 <= value < 1,
 }
-_MANIFEST: dict[str, _Check] = {
+_MANIFEST: Form = {
     **dict.fromkeys(("id", "model", "main"), _is_plain),
     "target": tuple(TARGETS).__contains__,
     "substrate": SUBSTRATES.__contains__,
-    "frame_axes": _is_map(_or_null(lambda value: _is_count(value) and value < MAX_RANK)),
-    "skip_frames": _is_map(_is_count),
-    "silent_chunks": _is_list(_is_count),
-    "state": _is_map(_is_plain),
-    "tolerance": _has(_TOLERANCE),
-    "versions": _is_map(_is_plain),
-    "diagnosis": _or_null(_has(dict.fromkeys(_DIAGNOSIS, _is_plain))),
-    "tensors": _has(dict.fromkeys(STREAMS, _is_list(_is_list(_is_plain)))),
-    "files": _is_map(_is_plain),
+    "frame_axes": map_of(or_null(lambda value: is_count(value) and value < MAX_RANK), _is_plain),
+    "skip_frames": map_of(is_count, _is_plain),
+    "silent_chunks": list_of(is_count),
+    "state": map_of(_is_plain, _is_plain),
+    "tolerance": has(_TOLERANCE),
+    "versions": map_of(_is_plain, _is_plain),
+    "diagnosis": or_null(has(dict.fromkeys(_DIAGNOSIS, _is_plain))),
+    "tensors": has(dict.fromkeys(STREAMS, list_of(list_of(_is_plain)))),
+    "files": map_of(_is_plain, _is_plain),
 }
 
 
@@ -229,10 +152,10 @@ def validate_manifest(manifest: Any) -> None:
     Raises:
         ResultsError: naming every fault.
     """
-    schema = manifest.get("schema") if isinstance(manifest, Mapping) else None
+    schema = _schema_of(manifest)
     if schema != SCHEMA:
-        raise ResultsError(f"manifest: schema {_shown(schema)}, this reader knows {SCHEMA}")
-    faults = _faults(manifest, _MANIFEST, "manifest")
+        raise ResultsError(f"manifest: schema {shown(schema)}, this reader knows {SCHEMA}")
+    faults = faults_of(manifest, _MANIFEST, "manifest")
     if faults:
         raise ResultsError("; ".join(faults))
 
@@ -246,29 +169,30 @@ def validate_results(results: Mapping[str, Any]) -> None:
     Raises:
         ResultsError: naming every fault.
     """
-    schema = results.get("schema")
+    schema = _schema_of(results)
     if schema != SCHEMA:
         raise ResultsError(f"results: schema is {schema!r}, this reader knows {SCHEMA}")
-    faults = _faults(results, _RUN, "results")
-    for name in ("devices", "incidents", "rows"):
-        if not isinstance(results.get(name), list):
+    faults = faults_of(results, _RUN, "results")
+    lists = {"written": [], **results}  # older files have none
+    answered: set[tuple[str, str]] = set()
+    for name, form in _LISTS.items():
+        if not isinstance(lists.get(name), list):
             raise ResultsError(f"results: {name} is not a list")
-    answered = set()
-    for number, device in enumerate(results["devices"]):
-        found = _faults(device, _DEVICE, f"devices[{number}]")
-        faults += found
-        if not found:
-            answered.add((device["target"], device["substrate"]))
-    for number, incident in enumerate(results["incidents"]):
-        faults += _faults(incident, _INCIDENT, f"incidents[{number}]")
-    for number, written in enumerate(results.get("written", ())):  # older files have none
-        faults += _faults(written, _WRITTEN, f"written[{number}]")
-    for number, row in enumerate(results["rows"]):
-        where = f"rows[{number}]"
-        found = _faults(row, _ROW, where)
-        faults += found or [f"{where} ({row['id']}): {fault}" for fault in _nonsense(row, answered)]
+        for number, entry in enumerate(lists[name]):
+            where = f"{name}[{number}]"
+            found = faults_of(entry, form, where)
+            if name == "devices" and not found:
+                answered.add((entry["target"], entry["substrate"]))
+            elif name == "rows" and not found:
+                odd = _nonsense(entry, answered)
+                found = [f"{where} ({entry['id']}): {fault}" for fault in odd]
+            faults += found
     if faults:
         raise ResultsError(f"results break schema {SCHEMA}:\n  " + "\n  ".join(faults))
+
+
+def _schema_of(data: Any) -> Any:
+    return data.get("schema") if isinstance(data, Mapping) else None
 
 
 def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[str]:
@@ -299,22 +223,15 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
     return [fault for fault, found in faults.items() if found] + of_checks + drawn
 
 
-def _is_metric(value: Any) -> bool:
-    """None, or what the metric gives for each run; reports from before it have none."""
-    return value is None or (
-        isinstance(value, Mapping)
-        and set(value) == set(METRIC)
-        and all(map(_is_number, value.values()))
-    )
-
-
 def _odd_accuracy(accuracy: Mapping[str, Any]) -> list[str]:
     """What cannot be said of a measurement."""
     outcome, lacking = accuracy["outcome"], accuracy["sqnr_db"] < accuracy["min_sqnr_db"]
+    metric = accuracy.get("metric")
     faults = {
         "passed, but less is kept than is asked for": outcome == "passed" and lacking,
         "failed, but no error is given": outcome == "failed" and not accuracy["error"],
-        "metric is not three numbers": not _is_metric(accuracy.get("metric")),
+        "metric is not three numbers": metric is not None  # older reports have none
+        and not (map_of(is_number)(metric) and set(metric) == set(METRIC)),
         "sqnr_db is no output's": accuracy["sqnr_db"] not in accuracy["outputs"].values(),
     }
     return [fault for fault, found in faults.items() if found]

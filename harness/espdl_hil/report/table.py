@@ -10,6 +10,7 @@ from rich.text import Text
 
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import printable
+from espdl_hil.report.matrix import grouped
 from espdl_hil.report.schema import EMULATED, SILICON, SIMULATED
 
 if TYPE_CHECKING:
@@ -41,13 +42,9 @@ _NOTES = {
 
 
 def _range(values: Sequence[float], form: str) -> str:
-    """A number, or the least and the largest; a dash without any."""
-    found = (
-        sorted({format(value, form) for value in (min(values), max(values))}, key=float)
-        if values
-        else []
-    )
-    return " to ".join(found)
+    """A number, or the least and the largest; empty without any."""
+    bounds = {format(value, form) for value in (min(values), max(values))} if values else ()
+    return " to ".join(sorted(bounds, key=float))
 
 
 def render_table(results: Results, console: Console) -> None:
@@ -62,11 +59,9 @@ def render_table(results: Results, console: Console) -> None:
     if results.rows:
         console.print(_table(results.rows))
     console.print(Text(_sum(results.rows)))
-    alike: dict[tuple[str, Outcome, str], list[Row]] = {}  # a model's faults stand once
-    for row in results.rows:
-        if row.outcome is not Outcome.PASSED:
-            alike.setdefault((row.model, row.outcome, row.reason), []).append(row)
-    for first, *others in alike.values():
+    bad = (row for row in results.rows if row.outcome is not Outcome.PASSED)
+    alike = grouped(bad, lambda row: (row.model, row.outcome, row.reason))
+    for first, *others in alike.values():  # a model's faults stand once
         for number, line in enumerate(_failure(first, len(others))):
             style = _STYLES[first.outcome] if not number else ""
             is_command = line.startswith("  espdl-hil ")  # which must stay whole to be copied
@@ -117,20 +112,12 @@ def _table(rows: Sequence[Row]) -> Table:
     timed = any(row.latency_us for row in rows)
     judged = any(row.metric for row in rows)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for title in (
-        "model",
-        "rows",
-        "outcome",
-        "device",
-        "SQNR dB",
-        *(["metric"] if judged else []),
-        *(["µs/chunk"] if timed else []),
-    ):
+    titles = ["model", "rows", "outcome", "device", "SQNR dB"]
+    titles += ["metric"] * judged + ["µs/chunk"] * timed
+    for title in titles:
         right = title in ("rows", "SQNR dB", "metric", "µs/chunk")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
-    groups: dict[tuple[str, Outcome, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.model, row.outcome, row.device), []).append(row)
+    groups = grouped(rows, lambda row: (row.model, row.outcome, row.device))
     for (model, outcome, device), found in groups.items():
         decibels = [row.sqnr_db for row in found if row.sqnr_db is not None]
         times = [row.latency_us.median for row in found if row.latency_us]
@@ -169,11 +156,9 @@ def _check(name: str, check: Check) -> str:
     if check.differing:
         size = "" if check.max_lsb is None else f", at most {check.max_lsb:,} LSB"
         return f"  {TITLES[name]}: {check.differing:,} of {check.compared:,} differ{size}"
-    return (
-        ""
-        if check.outcome is Outcome.PASSED
-        else f"  {TITLES[name]}: {check.error or check.outcome}"
-    )
+    if check.outcome is Outcome.PASSED:
+        return ""
+    return f"  {TITLES[name]}: {check.error or check.outcome}"
 
 
 def _sum(rows: Sequence[Row]) -> str:

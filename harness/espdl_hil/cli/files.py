@@ -1,4 +1,4 @@
-"""Where the pages and templates are that ship with the package."""
+"""Files that commands write, and those that ship with the package."""
 
 from __future__ import annotations
 
@@ -25,3 +25,15 @@ def shipped(inside: str, beside: str) -> Path:
         f"{inside} is missing in {package}",
         hint="reinstall espdl-hil, or run from a checkout of the project",
     )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write what a user asked for.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
