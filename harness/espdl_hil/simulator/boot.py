@@ -6,6 +6,7 @@ no chip time, so they are all zero.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,28 +79,19 @@ class Boot:
 
     console: str
     app: App | None
-    retry: ResetReason = ResetReason.WATCHDOG
+    retry: ResetReason
 
 
 class _RefusalError(Exception):
-    """An image is not accepted.
+    """An image is not accepted, in the words of a component of the bootloader."""
 
-    Args:
-        tag: Component of the bootloader that says so.
-        message: Its words.
-    """
-
-    def __init__(self, tag: str, message: str) -> None:
+    def __init__(self, message: str, tag: str = "esp_image") -> None:
         super().__init__(message)
         self.tag = tag
 
 
 class _StageError(Exception):
     """A stage gave up; the message is on the console already."""
-
-    def __init__(self, retry: ResetReason) -> None:
-        super().__init__()
-        self.retry = retry
 
 
 def boot(flash: NorFlash, chip: Chip, revision: int, reason: ResetReason) -> Boot:
@@ -116,12 +108,12 @@ def boot(flash: NorFlash, chip: Chip, revision: int, reason: ResetReason) -> Boo
     """
     run = _Run(flash, chip, revision)
     run.lines(*chip.rom, f"{chip.resets[reason]},{chip.flash_boot}")
-    try:
+    app, retry = None, ResetReason.WATCHDOG
+    with contextlib.suppress(_StageError):
         bootloader = run.rom_stage()
+        retry = ResetReason.SOFTWARE
         app = run.bootloader_stage(bootloader)
-    except _StageError as failed:
-        return Boot("".join(run.console), None, failed.retry)
-    return Boot("".join(run.console), app)
+    return Boot("".join(run.console), app, retry)
 
 
 def download_banner(chip: Chip, reason: ResetReason) -> str:
@@ -149,7 +141,7 @@ class _Run:
         if head[0] != MAGIC or not 0 < head[1] <= MAX_SEGMENTS:
             word = int.from_bytes(head[:4], "little")
             self.lines(*[f"invalid header: 0x{word:08x}"] * ROM_HEADER_ATTEMPTS)
-            raise _StageError(ResetReason.WATCHDOG)
+            raise _StageError
         self.lines(*self.chip.spi_mode)
         try:
             image = self._read_image(offset, PARTITION_TABLE_OFFSET - offset)
@@ -159,14 +151,14 @@ class _Run:
             self.lines(f"load:0x{segment.addr:08x},len:0x{len(segment.data):x}")
         if image is None or image.chip_id != self.chip.target.chip_id:
             self.lines("ets_loader.c 78 ")  # segments that are not in this chip's memory
-            raise _StageError(ResetReason.WATCHDOG)
+            raise _StageError
         calculated = image.calculate_checksum()
         if calculated != image.checksum:
             self.lines(
                 f"Checksum failure. Calculated 0x{calculated:02x} stored 0x{image.checksum:02x}",
                 "ets_main.c 329 ",
             )
-            raise _StageError(ResetReason.WATCHDOG)
+            raise _StageError
         if _is_hash_wrong(image):
             self.lines(
                 "SHA-256 comparison failed:",
@@ -186,7 +178,7 @@ class _Run:
             self._check_chip(image, highest=REVISION_ANY)
         except _RefusalError as refusal:
             self.log("E", refusal.tag, str(refusal))
-            raise _StageError(ResetReason.SOFTWARE) from None
+            raise _StageError from None
         tag = f"boot.{self.chip.name}"
         size = _FLASH_SIZES.get(image.flash_size_freq >> 4, "2MB")
         speed = "Boot SPI Speed :" if self.chip.name == "esp32s3" else "SPI Speed      :"
@@ -207,7 +199,7 @@ class _Run:
                 models = [p for p in partitions if (p.type, p.label) == (DATA, MODELS_LABEL)]
                 return App(description, models[0] if models else None)
         self.log("E", "boot", "No bootable app partitions in the partition table")
-        raise _StageError(ResetReason.SOFTWARE)
+        raise _StageError
 
     def _partition_table(self) -> tuple[Partition, ...]:
         table = self.flash.read(PARTITION_TABLE_OFFSET, TABLE_BYTES)
@@ -217,7 +209,7 @@ class _Run:
             self.log("E", "flash_parts", error.words)
             self.log("E", "boot", "Failed to verify partition table")
             self.log("E", "boot", "load partition table error!")
-            raise _StageError(ResetReason.SOFTWARE) from None
+            raise _StageError from None
         self.log("I", "boot", "Partition Table:")
         self.log("I", "boot", "## Label            Usage          Type ST Offset   Length")
         for index, entry in enumerate(partitions):
@@ -234,15 +226,11 @@ class _Run:
         where = f"image at 0x{partition.offset:x}"
         head = self.flash.read(partition.offset, HEADER_BYTES)
         if head[0] != MAGIC:
-            raise _RefusalError(
-                "esp_image", f"{where} has invalid magic byte (nothing flashed here?)"
-            )
+            raise _RefusalError(f"{where} has invalid magic byte (nothing flashed here?)")
         header, count = self._read_header(partition.offset)
         self._check_chip(header, highest=header.max_rev_full)
         if count > MAX_SEGMENTS:
-            raise _RefusalError(
-                "esp_image", f"{where} segment count {count} exceeds max {MAX_SEGMENTS}"
-            )
+            raise _RefusalError(f"{where} segment count {count} exceeds max {MAX_SEGMENTS}")
         image = self._read_image(partition.offset, partition.size)
         for index, segment in enumerate(image.segments):
             self.log(
@@ -256,15 +244,14 @@ class _Run:
         calculated = image.calculate_checksum()
         if calculated != image.checksum:
             raise _RefusalError(
-                "esp_image",
                 f"Checksum failed. Calculated 0x{calculated:x} read 0x{image.checksum:x}",
             )
         if _is_hash_wrong(image):
-            raise _RefusalError("esp_image", HASH_FAILED)
+            raise _RefusalError(HASH_FAILED)
         first = image.segments[0].data if image.segments else b""
         description = AppDescription.unpack(first)
         if description is None:
-            raise _RefusalError("esp_image", "Failed to fetch app description header!")
+            raise _RefusalError("Failed to fetch app description header!")
         return description
 
     def _check_chip(self, image: Any, *, highest: int) -> None:
@@ -279,7 +266,7 @@ class _Run:
             message = f"chip revision check failed. Required <= {required}, found {found}."
         else:
             return
-        raise _RefusalError("boot_comm", message)
+        raise _RefusalError(message, "boot_comm")
 
     def _use(self, address: int) -> str:
         if address < MAPPED_BELOW:
@@ -290,7 +277,7 @@ class _Run:
         try:
             return read_header(self.chip.name, self.flash.read(offset, HEADER_BYTES))
         except RuntimeError:  # the flag of the digest, which the digest covers
-            raise _RefusalError("esp_image", HASH_FAILED) from None
+            raise _RefusalError(HASH_FAILED) from None
 
     def _read_image(self, offset: int, limit: int) -> Any:
         """Read an image that starts at *offset* and may take *limit* bytes."""
@@ -300,14 +287,12 @@ class _Run:
             prefix = self.flash.read(offset + size, SEGMENT.size).ljust(SEGMENT.size, b"\xff")
             _address, length = SEGMENT.unpack(prefix)
             if length % 4 or length >= MAX_SEGMENT_BYTES:
-                raise _RefusalError("esp_image", f"invalid segment length 0x{length:x}")
+                raise _RefusalError(f"invalid segment length 0x{length:x}")
             size += SEGMENT.size + length
         size += 16 - size % 16  # the checksum is the last byte of the padding
         size += DIGEST_BYTES if header.append_digest else 0
         if size > limit:
-            raise _RefusalError(
-                "esp_image", f"Image length {size} doesn't fit in partition length {limit}"
-            )
+            raise _RefusalError(f"Image length {size} doesn't fit in partition length {limit}")
         return read_image(self.chip.name, self.flash.read(offset, size))
 
 

@@ -83,14 +83,7 @@ class ModelRunner:
         self._stepped = False  # since the vector unit was last looked at
 
     def load(self, name: str, data: bytes) -> int:
-        """Prepare a model.
-
-        Args:
-            name: Its name, for messages.
-            data: A whole ``.espdl`` file.
-
-        Returns:
-            Its id.
+        """Prepare a model from a whole ``.espdl`` file; returns its id.
 
         Raises:
             HarnessError: The file is damaged, or ESP-DL could not run it.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from espdl_hil.errors import StreamingError
 from espdl_hil.operators import NodeProblem
 from espdl_hil.streaming import rules
-from espdl_hil.streaming.edited import edited, make_causal
 from espdl_hil.streaming.findings import refuse
 from espdl_hil.streaming.planner import make_plan
 from espdl_hil.streaming.timing import Flow, Opaque, Tail
 from espdl_hil.streaming.transfer import HANDLERS, WHOLE
+from espdl_hil.streaming.transfer.pointwise import UNARY
 from espdl_hil.streaming.walk import Walk
 
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.plan import ConstantEdit, Insertion, StreamingPlan
     from espdl_hil.streaming.timing import Shape, Timing
+
+
+_KEEP_FRAMES = frozenset(  # whose edit leaves the frames in their places
+    rule.id
+    for rule in (
+        rules.NORMALIZATION,
+        rules.PAD_MODE,
+        rules.ABSOLUTE,
+        rules.REVERSED,
+        rules.UNBOUNDED,
+        rules.UNRUNNABLE,
+        rules.STATE_DROPPED,
+        rules.STATE_EXPONENT,
+    )
+)
+_SAME_SHAPE = frozenset((*UNARY, "GroupNormalization", "InstanceNormalization"))
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ def _walk(
         if refusal:
             refusals.append(refusal)
             if past_faults:
-                refusals += go_past(walk, node, refusal)
+                refusals += _go_past(walk, node, refusal)
     for name in graph.outputs:
         try:
             _check_output(walk, name)
@@ -141,13 +157,46 @@ def step(walk: Walk, node: Node) -> StreamingError | None:
     return None
 
 
-def go_past(walk: Walk, node: Node, refusal: StreamingError) -> list[StreamingError]:
+def _go_past(walk: Walk, node: Node, refusal: StreamingError) -> list[StreamingError]:
     """Let a refused node give what it would after the edit; returns what is wrong besides."""
-    if refusal.rule == rules.NONCAUSAL.id and make_causal(walk, node):
+    if refusal.rule == rules.NONCAUSAL.id and _make_causal(walk, node):
         other = step(walk, node)
-        return [] if other is None else [other, *go_past(walk, node, other)]
-    walk.timing.update(edited(walk, node, refusal.rule))
+        return [] if other is None else [other, *_go_past(walk, node, other)]
+    walk.timing.update(_edited(walk, node, refusal.rule))
     return []
+
+
+def _make_causal(walk: Walk, node: Node) -> bool:
+    """Let a node's inputs hold no padding after their last frame; whether one did."""
+    found = False
+    for index, name in enumerate(node.inputs):
+        flow = walk.flow(node, index)
+        if flow is not None and flow.valid < walk.shape[name][flow.axis]:
+            walk.timing[name] = replace(flow, valid=walk.shape[name][flow.axis], padded_by="")
+            found = True
+    return found
+
+
+def _edited(walk: Walk, node: Node, rule: str) -> dict[str, Timing]:
+    """Timing of the outputs of a node that a rule refused, as far as it is clear."""
+    flows = [flow for index in range(len(node.inputs)) if (flow := walk.flow(node, index))]
+    if rule not in _KEEP_FRAMES or len({(flow.axis, flow.rate) for flow in flows}) != 1:
+        return {}
+    flow, name, output = flows[0], node.inputs[0], node.outputs[0]
+    if node.op_type in _SAME_SHAPE:
+        walk.shape[output] = walk.shape[name]
+    else:
+        try:
+            walk.infer(node)
+        except NodeProblem:
+            return {}
+    shape, frames = walk.shape[output], walk.shape[name][flow.axis]
+    if rule == rules.PAD_MODE.id:
+        begin = walk.graph.vector(node, 1)[flow.axis]
+        return {output: replace(flow.padded(begin), clean=True, warmup=0)}
+    if flow.axis >= len(shape) or shape[flow.axis] != frames:
+        return {}
+    return {output: Flow(flow.axis, flow.rate, 0, flow.valid, padded_by=flow.padded_by)}
 
 
 def _transfer(walk: Walk, node: Node) -> None:

@@ -81,7 +81,7 @@ class View:
         origin = self.origin if surplus else None
         return replace(self, surplus=surplus, delay=self.delay + back, origin=origin)
 
-    def scaled(self, factor: Fraction) -> View:
+    def scaled(self, factor: Fraction | int) -> View:
         """Let each frame become *factor* frames."""
         return replace(
             self,

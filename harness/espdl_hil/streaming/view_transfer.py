@@ -15,8 +15,6 @@ from espdl_hil.streaming.transfer.windowed import ignored_frames, padding, spaci
 from espdl_hil.streaming.view import Origin, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from espdl_hil.streaming.pair import FilePair, NodePair
 
 
@@ -81,14 +79,7 @@ def insert_zeros(pair: FilePair, nodes: NodePair) -> View | None:
         message = f"{missing} zero(s) are missing after each chunk"
         pair.report(rules.UPSAMPLING_GAP, nodes.name, message)
         return None
-    return replace(
-        view,
-        frames=view.frames * stride,
-        surplus=view.surplus * stride,
-        delay=view.delay * stride,
-        warmup=view.warmup * stride,
-        sparse=view.sparse * stride,
-    )
+    return replace(view.scaled(stride), sparse=view.sparse * stride)
 
 
 def pad(pair: FilePair, nodes: NodePair) -> View | None:
@@ -210,7 +201,7 @@ def recurrent(pair: FilePair, nodes: NodePair) -> View | None:
     return mixed(pair, nodes)
 
 
-VIEW_TRANSFERS: dict[str, Callable[[FilePair, NodePair], View | None]] = {
+VIEW_TRANSFERS = {
     "Conv": window,
     "AveragePool": window,
     "MaxPool": window,

@@ -13,8 +13,6 @@ from espdl_hil.streaming.graph import integers
 from espdl_hil.streaming.timing import Flow, Shape, Tail, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from espdl_hil.streaming.graph import Node
     from espdl_hil.streaming.walk import Walk
 
@@ -169,7 +167,7 @@ def _groups(before: Shape, after: Shape) -> list[tuple[tuple[int, int], tuple[in
     return groups
 
 
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+HANDLERS = {
     "Transpose": transpose,
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,

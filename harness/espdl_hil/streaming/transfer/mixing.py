@@ -14,8 +14,6 @@ from espdl_hil.streaming.transfer.layout import node_axes
 from espdl_hil.streaming.transfer.pointwise import align_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from espdl_hil.streaming.graph import Node
     from espdl_hil.streaming.walk import Walk
 
@@ -148,7 +146,7 @@ def whole_sequence(walk: Walk, node: Node) -> None:
     walk.put(node, walk.timing_of(node, 0))
 
 
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+HANDLERS = {
     "Gemm": gemm,
     "MatMul": matmul,
     **dict.fromkeys((f"Reduce{kind}" for kind in REDUCTIONS), reduce),

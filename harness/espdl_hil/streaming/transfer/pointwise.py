@@ -15,8 +15,6 @@ from espdl_hil.streaming.graph import text
 from espdl_hil.streaming.timing import STILL, Flow, Shape, Tail, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from espdl_hil.streaming.graph import Node
     from espdl_hil.streaming.walk import Walk
 
@@ -141,7 +139,7 @@ def _check_still(walk: Walk, node: Node, axis: int, shape: Shape) -> None:
             raise refusal
 
 
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+HANDLERS = {
     **dict.fromkeys(UNARY, unary),
     **dict.fromkeys(BROADCAST, broadcast),
 }

@@ -13,8 +13,6 @@ from espdl_hil.streaming.state import RECURRENT, feeds_back, state_source
 from espdl_hil.streaming.timing import Flow, Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from espdl_hil.streaming.graph import NeutralGraph, Node
     from espdl_hil.streaming.walk import Walk
 
@@ -100,4 +98,4 @@ def _kept(graph: NeutralGraph, source: str, entered: str, left: str, output: str
     return 0 <= inner[0] - outer[0] <= BITS_A_BYTE * (wide - narrow)
 
 
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = dict.fromkeys(RECURRENT, recurrent)
+HANDLERS = dict.fromkeys(RECURRENT, recurrent)

@@ -15,7 +15,7 @@ from espdl_hil.streaming.transfer.pointwise import align_inputs
 from espdl_hil.streaming.walk import END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -226,7 +226,7 @@ def _pad_frames(walk: Walk, node: Node, flow: Flow, pads: list[int]) -> Flow:
     return replace(padded, padded_by=node.name) if end else padded
 
 
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+HANDLERS = {
     "Slice": slice_,
     "Gather": gather,
     "Split": split,

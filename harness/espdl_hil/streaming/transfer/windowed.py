@@ -11,7 +11,7 @@ from espdl_hil.streaming.graph import integer, integers, text
 from espdl_hil.streaming.timing import Flow, Shape, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from espdl_hil.streaming.graph import Node
     from espdl_hil.streaming.walk import Walk
@@ -118,7 +118,7 @@ def spacing(node: Node, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return strides, extra
 
 
-HANDLERS: dict[str, Callable[[Walk, Node], None]] = {
+HANDLERS = {
     **dict.fromkeys(("Conv", "AveragePool", "MaxPool"), window_op),
     "InsertZeros": insert_zeros,
 }
