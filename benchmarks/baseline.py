@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espdl_hil.report.baseline import Change, judge_latency
+from espdl_hil.report.baseline import RowChange, judge_latency
 
 NOISE = Path(__file__).parents[1] / "tests" / "report" / "latency_noise.json"
 CHUNKS, RUNS, TRIALS = 16, 600, 1000
@@ -55,7 +55,7 @@ def alarms(
 ) -> tuple[int, int]:
     """Trials that were called slower, and faster."""
     rng = random.Random(seed)
-    counts = dict.fromkeys(Change, 0)
+    counts = dict.fromkeys(RowChange, 0)
     for _ in range(trials):
         if mixed:
             taken = rng.sample(medians, 2 * runs)
@@ -64,7 +64,7 @@ def alarms(
             taken = medians[at : at + 2 * runs]
         after = [factor * value for value in taken[runs:]]
         counts[judge_latency(taken[:runs], after)[0]] += 1
-    return counts[Change.SLOWER], counts[Change.FASTER]
+    return counts[RowChange.SLOWER], counts[RowChange.FASTER]
 
 
 def main() -> None:

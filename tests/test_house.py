@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,17 @@ def unnamed(page: Path, form: str, names: Iterable[str]) -> list[str]:
 def absent(folder: Path, patterns: Iterable[str]) -> list[str]:
     """Of *patterns*, those that match nothing below *folder*."""
     return sorted(pattern for pattern in patterns if not any(folder.rglob(pattern)))
+
+
+def shared_names(sources: Iterable[str]) -> list[str]:
+    """Names that two classes at the top of modules share: one word, one meaning."""
+    names = Counter(
+        node.name
+        for source in sources
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef)
+    )
+    return sorted(name for name, count in names.items() if count > 1)
 
 
 def machine_paths(text: str) -> list[str]:
@@ -213,6 +225,15 @@ def test_no_file_names_a_path_of_one_machine():
 def test_a_path_of_one_machine_is_noticed():
     assert machine_paths("see /home/me/x, `/opt/tool`") == ["/home/me", "/opt/tool"]
     assert machine_paths("rfc2217://lab/work/x harness/opt/y /dev/ttyUSB0 /Conv_1") == []
+
+
+def test_a_class_has_a_name_of_its_own():
+    sources = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    assert shared_names(sources) == []
+
+
+def test_a_shared_name_is_noticed():
+    assert shared_names(["class A:\n    class B: ...\n", "class A(B): ...\nclass C: ..."]) == ["A"]
 
 
 def test_contracts_stay_few():

@@ -10,7 +10,7 @@ import pytest
 from espdl_hil import Quantization
 from espdl_hil.__main__ import main
 from espdl_hil.model import load_model
-from espdl_hil.proof.tune import MACS_OF_WIDE, judge
+from espdl_hil.proof.tune import MACS_OF_WIDE, try_recipe
 from espdl_hil.quantize import Recipe, Store, prepare
 
 MODEL = """
@@ -111,7 +111,7 @@ def test_the_line_to_paste_does_what_was_measured(folder, found, capsys):
     declared = load_model(folder / "mine.py")
     recipe = Recipe.of(replace(declared, quantization=model.quantization), "esp32p4", 8)
     made = prepare([recipe], Store(folder / "store"))[recipe.key]  # found: it is what was measured
-    again = judge(model, "esp32p4", 8, made)
+    again = try_recipe(model, "esp32p4", 8, made)
     assert round(again.sqnr_db["output"], 2) == found["best"]["sqnr_db"]["output"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from espdl_hil.model import importing_from, load_models
 from espdl_hil.proof.case import Case
 from espdl_hil.proof.expected import Expected
-from espdl_hil.proof.metric import judge as judge_runs
+from espdl_hil.proof.metric import compare_metric
 from espdl_hil.quantize import Recipe, Store, prepare
 
 FOLDER = Path(__file__).parents[2] / "models"
@@ -81,7 +81,7 @@ def test_the_table_of_the_page_is_what_they_do():
     for model in TRAINED.values():
         artifacts = made[Recipe.of(model, "esp32s3", 8).key]
         expected = Expected(Case("esp32s3", model, 8, model.chunk_frames[0]), artifacts)
-        numbers = judge_runs(expected, expected.offline, expected.stream)
+        numbers = compare_metric(expected, expected.offline, expected.stream)
         assert numbers["offline"] == numbers["streamed"]
         text = " | ".join(f"{value:.3f}" for value in numbers.values())
         assert f"| {model.name} | esp32s3 | 8 | {text} |" in shown

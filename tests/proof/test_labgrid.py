@@ -15,7 +15,7 @@ import pytest
 
 from espdl_hil.cli import main
 from espdl_hil.device.bench import BenchBoard, read_bench
-from espdl_hil.device.labgrid_place import Place
+from espdl_hil.device.labgrid_place import LabgridPlace
 from espdl_hil.errors import BusyError, ConfigError
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.rig import Rig
@@ -147,10 +147,10 @@ def test_a_run_acquires_its_place_and_releases_it(labgrid, case, rig, tmp_path):
 
 @needs_labgrid
 def test_power_is_switched_by_the_places_own_switch(labgrid, relay):
-    with Place(labgrid.url("s3"), 0.0, print) as place:
+    with LabgridPlace(labgrid.url("s3"), 0.0, print) as place:
         assert place.power_cycle()
     assert relay.seen == ["/7/0", "/7/1"]
-    with Place(labgrid.url("bare"), 0.0, print) as place:
+    with LabgridPlace(labgrid.url("bare"), 0.0, print) as place:
         assert not place.power_cycle()
 
 
@@ -159,10 +159,10 @@ def test_a_place_that_another_has_is_waited_for(labgrid):
     labgrid.client("s3", "acquire", user="other")
     told = []
     with pytest.raises(BusyError, match=r"labgrid place s3: it is acquired by \S+/other"):
-        Place(labgrid.url("s3"), 0.0, told.append)
+        LabgridPlace(labgrid.url("s3"), 0.0, told.append)
     timer = threading.Timer(1.0, labgrid.client, ("s3", "release"), {"user": "other"})
     timer.start()
-    Place(labgrid.url("s3"), 60.0, told.append).release()
+    LabgridPlace(labgrid.url("s3"), 60.0, told.append).release()
     assert told[0].startswith("waiting for labgrid place s3: acquired by ")
     timer.join()
     assert labgrid.holder("s3") == "None"
@@ -171,15 +171,16 @@ def test_a_place_that_another_has_is_waited_for(labgrid):
 @needs_labgrid
 def test_a_killed_run_releases_its_place(labgrid):
     script = (
-        "import sys, time; from espdl_hil.device.labgrid_place import Place\n"
-        "place = Place(sys.argv[1], 0.0, print); print(place.port, flush=True); time.sleep(600)\n"
+        "import sys, time; from espdl_hil.device.labgrid_place import LabgridPlace\n"
+        "place = LabgridPlace(sys.argv[1], 0.0, print); print(place.port, flush=True)\n"
+        "time.sleep(600)\n"
     )
     command = [sys.executable, "-c", script, labgrid.url("s3")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as victim:
         assert victim.stdout.readline().startswith(b"rfc2217://")
         os.killpg(victim.pid, signal.SIGKILL)
     started_s = time.monotonic()
-    Place(labgrid.url("s3"), 15.0, print).release()
+    LabgridPlace(labgrid.url("s3"), 15.0, print).release()
     assert time.monotonic() - started_s < 15
 
 
@@ -208,14 +209,14 @@ def test_bench_check_looks_at_a_place_and_gives_it_back(labgrid, tmp_path, capsy
 def test_what_can_be_wrong(labgrid, place, kind, message):
     url = f"labgrid://{place}" if "?" in place else labgrid.url(place)
     with pytest.raises(kind, match=message):
-        Place(url, 0.0, print)
+        LabgridPlace(url, 0.0, print)
 
 
 def test_without_labgrid_it_is_said_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ConfigError, match="labgrid-client is not on PATH") as caught:
-        Place("labgrid://s3", 0.0, print)
+        LabgridPlace("labgrid://s3", 0.0, print)
     assert "pipx install labgrid" in str(caught.value)
 
 

@@ -12,7 +12,7 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.proof import metric as room
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.hil import Hil
-from espdl_hil.proof.metric import judge
+from espdl_hil.proof.metric import compare_metric
 from espdl_hil.report import ResultsError, Row, validate_results
 
 
@@ -37,7 +37,7 @@ def seen(with_metric):
         return len(calls)
 
     expected = with_metric(metric)
-    found = judge(expected, expected.offline, expected.stream)
+    found = compare_metric(expected, expected.offline, expected.stream)
     assert found == {"float": 1.0, "offline": 2.0, "streamed": 3.0}
     return SimpleNamespace(expected=expected, calls=calls)
 
@@ -80,7 +80,7 @@ def test_a_tail_is_judged_by_its_last_answer():
 def test_its_mistakes_are_one_message(with_metric, metric, message):
     expected = with_metric(metric)
     with pytest.raises(ConfigError, match=message):
-        judge(expected, expected.offline, expected.stream)
+        compare_metric(expected, expected.offline, expected.stream)
 
 
 def test_without_one_there_is_none(proof, book):
@@ -111,5 +111,5 @@ def test_a_wrong_stream_has_another_metric_than_the_offline_run(with_metric):
     expected = with_metric(lambda outputs, random: float(np.abs(outputs["output"]).sum()))
     wrong = [dict(step) for step in expected.stream]
     wrong[1]["output"] = np.zeros_like(wrong[1]["output"])
-    found = judge(expected, expected.offline, wrong)
+    found = compare_metric(expected, expected.offline, wrong)
     assert found["streamed"] < found["offline"]

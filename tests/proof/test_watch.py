@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from espdl_hil.proof.watch import Watch
+from espdl_hil.proof.watch import ProgressLine
 
 
 class Screen(io.StringIO):
@@ -36,7 +36,7 @@ def watched(monkeypatch, screen, clock):
 
     def make(stream=screen, **options):
         monkeypatch.setattr("sys.stderr", stream)  # here: a fixture's would be undone
-        return Watch(clock=clock, **options)
+        return ProgressLine(clock=clock, **options)
 
     return make
 

@@ -8,7 +8,7 @@ from seeding import EVERY, off_by_one, seed
 
 from espdl_hil.espdl import load_graph
 from espdl_hil.interpreter import load
-from espdl_hil.reference import Record, judge
+from espdl_hil.reference import ReferenceRecord, judge
 from espdl_hil.targets import Target
 
 LANES = ("conv1d_lane_k5", "conv2d_lane_k3", "dwconv1d_lane_k64", "gemm_lane")
@@ -36,7 +36,7 @@ def portable(golden_chip, monkeypatch):
 def test_what_lanes_saturate_is_known_and_counted(portable, name):
     graph, target, feeds, values = portable(f"{name}.esp32s3.int8")
 
-    judged = judge(graph, target, Record(values, {}, {}), feeds)
+    judged = judge(graph, target, ReferenceRecord(values, {}, {}), feeds)
 
     assert all(node.within for node in judged), list(map(str, judged))
     assert sum(node.excused for node in judged) > 0
@@ -52,7 +52,7 @@ def test_a_fault_beside_the_lanes_is_found(portable, name, monkeypatch):
         return off_by_one(bound, operator) if bound.target.simd else operator.build(bound)
 
     seed(monkeypatch, node, in_the_chips_kernel)
-    judged = judge(graph, target, Record(values, {}, {}), feeds)
+    judged = judge(graph, target, ReferenceRecord(values, {}, {}), feeds)
 
     assert [found.node for found in judged if not found.within] == [node.name]
 
@@ -64,7 +64,7 @@ def test_a_file_that_means_something_else_is_found_behind_lanes(portable, name):
     output = values[node.outputs[0]].reshape(-1)
     output[::EVERY] += np.where(output[::EVERY] == 127, -1, 1).astype(np.int8)
 
-    judged = judge(graph, target, Record(values, {}, {}), feeds)
+    judged = judge(graph, target, ReferenceRecord(values, {}, {}), feeds)
 
     assert node.name in [found.node for found in judged if not found.within]
 
@@ -80,13 +80,13 @@ def test_a_product_that_is_shifted_and_not_rounded(portable, name):
     slope = np.ldexp(slopes.array.reshape(-1).astype(np.float64), slopes.info.exponents[0])
     real = np.ldexp(np.where(x < 0, x * slope, x), shift)
     rounded = np.floor(real + 0.5).clip(-(2**15), 2**15 - 1).astype(np.int16)
-    record = Record({result: rounded}, {result: (real - rounded).astype(np.float32)}, {})
+    record = ReferenceRecord({result: rounded}, {result: (real - rounded).astype(np.float32)}, {})
 
     (judged,) = judge(graph, target, record, feeds)
 
     assert judged.within, str(judged)
     assert judged.differing > 0
-    wrong = Record({result: rounded + np.int16(1)}, record.rests, {})
+    wrong = ReferenceRecord({result: rounded + np.int16(1)}, record.rests, {})
     assert not judge(graph, target, wrong, feeds)[0].within
 
 
@@ -95,5 +95,5 @@ def test_what_the_reference_has_not_is_not_judged(portable):
     name = graph.nodes[-1].outputs[0]
 
     for changed in ({}, {name: values[name].reshape(-1)[:-1]}):
-        record = Record({n: v for n, v in values.items() if n != name} | changed, {}, {})
+        record = ReferenceRecord({n: v for n, v in values.items() if n != name} | changed, {}, {})
         assert name not in [node.tensor for node in judge(graph, target, record, feeds)]

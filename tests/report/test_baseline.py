@@ -12,7 +12,14 @@ from espdl_hil.cli import main
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError
 from espdl_hil.report import SILICON, Accuracy, Device, Latency, Results, Row
-from espdl_hil.report.baseline import Change, gather, judge, judge_latency, rank_p, read_baseline
+from espdl_hil.report.baseline import (
+    RowChange,
+    gather,
+    judge_latency,
+    judge_rows,
+    rank_p,
+    read_baseline,
+)
 
 NOISE = json.loads((Path(__file__).parent / "latency_noise.json").read_text())["medians_us"]
 TRIALS = 1000
@@ -53,11 +60,11 @@ def runs(count, median_us, **options):
 
 
 def changes(before, after):
-    return [(found.change, found.text) for found in judge(gather(before), gather(after))]
+    return [(found.change, found.text) for found in judge_rows(gather(before), gather(after))]
 
 
 def test_the_same_is_the_same():
-    assert changes(runs(5, 100), runs(5, 100)) == [(Change.SAME, "")]
+    assert changes(runs(5, 100), runs(5, 100)) == [(RowChange.SAME, "")]
 
 
 def test_an_exporter_that_changes_numbers_is_a_finding():
@@ -65,25 +72,25 @@ def test_an_exporter_that_changes_numbers_is_a_finding():
     ((change, text),) = changes(
         runs(5, 100), runs(5, 100, outputs="b" * 64, sqnr_db=28.5, esp_ppq="1.3.13")
     )
-    assert change is Change.NUMBERS
+    assert change is RowChange.NUMBERS
     assert text == "other outputs (esp-ppq 1.3.12 → 1.3.13); SQNR 31.0 dB → 28.5 dB"
     ((change, text),) = changes(runs(5, 100), runs(5, 100, sqnr_db=28.5))
-    assert (change, "another float model" in text) == (Change.NUMBERS, True)
+    assert (change, "another float model" in text) == (RowChange.NUMBERS, True)
 
 
 def test_slower_and_faster_are_told_with_numbers():
     ((change, text),) = changes(runs(5, 100), runs(5, 110))
-    assert (change, text) == (Change.SLOWER, "100.2 → 110.2 µs (+10.0 %), p = 0.004")
-    assert changes(runs(5, 110), runs(5, 100))[0][0] is Change.FASTER
-    assert changes(runs(5, 100), runs(5, 101))[0][0] is Change.SAME  # sure, and too small
+    assert (change, text) == (RowChange.SLOWER, "100.2 → 110.2 µs (+10.0 %), p = 0.004")
+    assert changes(runs(5, 110), runs(5, 100))[0][0] is RowChange.FASTER
+    assert changes(runs(5, 100), runs(5, 101))[0][0] is RowChange.SAME  # sure, and too small
 
 
 def test_what_cannot_be_judged_is_said():
-    assert changes(runs(5, 100), runs(3, 200))[0][0] is Change.UNJUDGED
-    assert changes(runs(5, 100), [run(latency_us=None)])[0][0] is Change.UNJUDGED
+    assert changes(runs(5, 100), runs(3, 200))[0][0] is RowChange.UNJUDGED
+    assert changes(runs(5, 100), [run(latency_us=None)])[0][0] is RowChange.UNJUDGED
     assert [found[0] for found in changes(runs(5, 100), [run(rows=("other",))])] == [
-        Change.ABSENT,
-        Change.NEW,
+        RowChange.ABSENT,
+        RowChange.NEW,
     ]
 
 
@@ -96,9 +103,9 @@ def test_many_rows_need_surer_findings():
     """One in a hundred checks may alarm for nothing, not one row in a hundred."""
     rows = [f"case{number}" for number in range(50)]
     few = changes(runs(5, 100, rows=rows), runs(5, 110, rows=rows))
-    assert {change for change, _ in few} == {Change.UNJUDGED}
+    assert {change for change, _ in few} == {RowChange.UNJUDGED}
     enough = changes(runs(8, 100, rows=rows), runs(8, 110, rows=rows))
-    assert {change for change, _ in enough} == {Change.SLOWER}
+    assert {change for change, _ in enough} == {RowChange.SLOWER}
 
 
 def brute_force(low, high):
@@ -127,7 +134,7 @@ def alarms(count, factor=1.0, *, mixed):
         at = rng.randrange(len(NOISE) - 2 * count)
         taken = rng.sample(NOISE, 2 * count) if mixed else NOISE[at : at + 2 * count]
         after = [factor * value for value in taken[count:]]
-        slower += judge_latency(taken[:count], after)[0] is Change.SLOWER
+        slower += judge_latency(taken[:count], after)[0] is RowChange.SLOWER
     return slower
 
 
@@ -146,7 +153,7 @@ def test_three_percent_are_found_in_noise_of_a_tenth_of_a_percent():
     rng = random.Random(1)
     quiet = [[100 + 0.1 * rng.random() for _ in range(16)] for _ in range(TRIALS)]
     found = [judge_latency(t[:8], [1.03 * v for v in t[8:]])[0] for t in quiet]
-    assert found.count(Change.SLOWER) == TRIALS
+    assert found.count(RowChange.SLOWER) == TRIALS
 
 
 def test_the_command_records_and_checks(tmp_path, capsys):

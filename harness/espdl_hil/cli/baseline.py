@@ -87,14 +87,14 @@ def check(results: Sequence[Path], baseline: Path) -> int:
     Raises:
         HarnessError: results or record cannot be read.
     """
-    from espdl_hil.report.baseline import Change, gather, judge, read_baseline, read_runs
+    from espdl_hil.report.baseline import RowChange, gather, judge_rows, read_baseline, read_runs
 
-    judgements = judge(read_baseline(baseline), gather(read_runs(results)))
+    judgements = judge_rows(read_baseline(baseline), gather(read_runs(results)))
     for judgement in judgements:
-        if judgement.change is not Change.SAME:
+        if judgement.change is not RowChange.SAME:
             detail = f": {judgement.text}" if judgement.text else ""
             print(f"{judgement.id}: {judgement.change}{detail}")
-    same = sum(judgement.change is Change.SAME for judgement in judgements)
+    same = sum(judgement.change is RowChange.SAME for judgement in judgements)
     findings = sum(judgement.is_finding for judgement in judgements)
     print(f"{len(judgements)} judgements: {same} same, {findings} findings")
     return 1 if findings else 0

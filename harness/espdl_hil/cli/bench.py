@@ -149,9 +149,9 @@ def _look(board: BenchBoard) -> BoardState:
         with contextlib.ExitStack() as stack:
             stack.enter_context(Claim([[board.candidate(port)]]).acquire())
             if port.startswith(LABGRID_SCHEME):
-                from espdl_hil.device.labgrid_place import Place
+                from espdl_hil.device.labgrid_place import LabgridPlace
 
-                port = stack.enter_context(Place(port, 0.0, print)).port
+                port = stack.enter_context(LabgridPlace(port, 0.0, print)).port
             if board.is_simulated or port.startswith(REMOTE_UART):
                 return BoardState(board, port, "free")
             facts = identify_chip(event_url(port), PROBE_DEADLINE_S, read_app=True)

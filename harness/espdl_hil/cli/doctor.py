@@ -26,7 +26,7 @@ SCARCE_BYTES: Final = 2 << 30  # torch, a build and a report take that
 COMPILERS: Final = {"esp32s3": "xtensa-esp32s3-elf-gcc", "esp32p4": "riscv32-esp-elf-gcc"}
 
 
-class Severity(StrEnum):
+class Health(StrEnum):
     """How bad a finding is; the worst decides the exit code."""
 
     OK = "ok"
@@ -35,7 +35,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Examined:
     """One thing that was looked at.
 
     Attributes:
@@ -46,7 +46,7 @@ class Finding:
     """
 
     what: str
-    severity: Severity
+    severity: Health
     detail: str
     mend: str = ""
 
@@ -78,12 +78,12 @@ def run(options: argparse.Namespace) -> int:
             print(f"{finding.severity:<7}  {finding.what}: {finding.detail}")
             if finding.mend:
                 print(f"{'':<7}  → {finding.mend}")
-    return max(list(Severity).index(finding.severity) for finding in findings)
+    return max(list(Health).index(finding.severity) for finding in findings)
 
 
-def examine(bench: Path | None = None) -> list[Finding]:
+def examine(bench: Path | None = None) -> list[Examined]:
     """Look at everything; a check that itself fails is a finding."""
-    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+    checks: tuple[tuple[str, Callable[[], Iterator[Examined]]], ...] = (
         ("Python", check_python),
         ("packages", check_packages),
         ("C++ compiler", check_compiler),
@@ -94,31 +94,31 @@ def examine(bench: Path | None = None) -> list[Finding]:
         ("ports", check_ports),
         ("store", check_store),
     )
-    found: list[Finding] = []
+    found: list[Examined] = []
     for what, check in checks:
         try:
             found += check()
         except ConfigError as error:
-            found.append(Finding(what, Severity.ERROR, error.message, error.hint or ""))
+            found.append(Examined(what, Health.ERROR, error.message, error.hint or ""))
         except OSError as error:
-            found.append(Finding(what, Severity.WARNING, f"cannot be looked at: {error}"))
+            found.append(Examined(what, Health.WARNING, f"cannot be looked at: {error}"))
     return found
 
 
-def check_python() -> Iterator[Finding]:
+def check_python() -> Iterator[Examined]:
     """The version, and the bound that the exporter sets."""
     from packaging.specifiers import SpecifierSet
 
     version = platform.python_version()
     bound = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if SpecifierSet(bound).contains(version, prereleases=True):
-        yield Finding("Python", Severity.OK, f"{version} ({bound})")
+        yield Examined("Python", Health.OK, f"{version} ({bound})")
     else:
         mend = "make a virtual environment with such a Python: python3.12 -m venv .venv"
-        yield Finding("Python", Severity.ERROR, f"{version}, esp-ppq needs {bound}", mend)
+        yield Examined("Python", Health.ERROR, f"{version}, esp-ppq needs {bound}", mend)
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[Examined]:
     """Versions against what this release was made for."""
     from packaging.requirements import Requirement
 
@@ -133,40 +133,40 @@ def check_packages() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, Severity.ERROR, "is not installed", mend)
+            yield Examined(name, Health.ERROR, "is not installed", mend)
             continue
         if requirement.specifier.contains(version, prereleases=True):
-            yield Finding(name, Severity.OK, f"{version} ({requirement.specifier or 'any'})")
+            yield Examined(name, Health.OK, f"{version} ({requirement.specifier or 'any'})")
         else:
             detail = f"{version}, this release needs {requirement.specifier}"
-            yield Finding(name, Severity.ERROR, detail, mend)
+            yield Examined(name, Health.ERROR, detail, mend)
 
 
-def check_compiler() -> Iterator[Finding]:
+def check_compiler() -> Iterator[Examined]:
     """What compiles the firmware core for simulated devkits, and CMake for its C++ tests."""
     from espdl_hil.simulator.build import find_compiler
 
-    yield Finding("C++ compiler", Severity.OK, shutil.which(find_compiler()[0]) or "")
+    yield Examined("C++ compiler", Health.OK, shutil.which(find_compiler()[0]) or "")
     if path := shutil.which("cmake"):
-        yield Finding("CMake", Severity.OK, path)
+        yield Examined("CMake", Health.OK, path)
     else:
         mend = "apt install cmake (only the firmware's own C++ tests need it)"
-        yield Finding("CMake", Severity.WARNING, "is not installed", mend)
+        yield Examined("CMake", Health.WARNING, "is not installed", mend)
 
 
-def check_idf() -> Iterator[Finding]:
+def check_idf() -> Iterator[Examined]:
     """Unset, wrong, half installed and complete are told apart."""
     install = "install ESP-IDF 5.3 or later, then: . $IDF_PATH/export.sh"
     named = os.environ.get("IDF_PATH")
     if not named:
         mend = f"{install}; or flash a finished build with --hil-app"
         detail = "IDF_PATH is not set: firmware for boards cannot be built here"
-        yield Finding("ESP-IDF", Severity.WARNING, detail, mend)
+        yield Examined("ESP-IDF", Health.WARNING, detail, mend)
         return
     folder = Path(named)
     if not (folder / "tools" / "idf.py").is_file():
         detail = f"IDF_PATH is {folder}, which holds no ESP-IDF (no tools/idf.py)"
-        yield Finding("ESP-IDF", Severity.ERROR, detail, install)
+        yield Examined("ESP-IDF", Health.ERROR, detail, install)
         return
     missing = []
     python = os.environ.get("IDF_PYTHON_ENV_PATH")
@@ -182,9 +182,9 @@ def check_idf() -> Iterator[Finding]:
         detail = f"{version} in {folder} is half installed; missing: {', '.join(missing)}"
         targets = ",".join(COMPILERS)
         mend = f"{folder}/install.sh {targets} && . {folder}/export.sh"
-        yield Finding("ESP-IDF", Severity.WARNING, detail, mend)
+        yield Examined("ESP-IDF", Health.WARNING, detail, mend)
     else:
-        yield Finding("ESP-IDF", Severity.OK, f"{version} in {folder}")
+        yield Examined("ESP-IDF", Health.OK, f"{version} in {folder}")
 
 
 def idf_version(folder: Path) -> str:
@@ -197,7 +197,7 @@ def idf_version(folder: Path) -> str:
     return ".".join(parts) if len(parts) == 3 else "unknown version"
 
 
-def check_espdl() -> Iterator[Finding]:
+def check_espdl() -> Iterator[Examined]:
     """The version that the firmware is built with against those whose arithmetic is known."""
     from espdl_hil.simulator.sources import firmware_dir
     from espdl_hil.targets import KNOWN_ESPDL_VERSIONS
@@ -207,16 +207,16 @@ def check_espdl() -> Iterator[Finding]:
     pinned = re.search(r'espressif/esp-dl:\s*"?==([\d.]+)"?', text)
     known = ", ".join(KNOWN_ESPDL_VERSIONS)
     if pinned and pinned[1] in KNOWN_ESPDL_VERSIONS:
-        yield Finding("ESP-DL", Severity.OK, f"the firmware in {folder} is built with {pinned[1]}")
+        yield Examined("ESP-DL", Health.OK, f"the firmware in {folder} is built with {pinned[1]}")
     else:
         version = pinned[1] if pinned else "any version"
         detail = f"the firmware in {folder} is built with {version}; arithmetic is known of {known}"
-        yield Finding(
-            "ESP-DL", Severity.WARNING, detail, 'espressif/esp-dl: "==…" in idf_component.yml'
+        yield Examined(
+            "ESP-DL", Health.WARNING, detail, 'espressif/esp-dl: "==…" in idf_component.yml'
         )
 
 
-def check_locks() -> Iterator[Finding]:
+def check_locks() -> Iterator[Examined]:
     """Where boards are claimed, by whom, and what killed runs have left."""
     from espdl_hil.device.claim import guarded, live_claims, lock_directory
 
@@ -229,16 +229,16 @@ def check_locks() -> Iterator[Finding]:
     detail = f"{folder}: {len(claims)} claims{stale}"
     if left:
         mend = f"rm {folder}/*.claim as their owner, when nothing runs (they do no harm)"
-        yield Finding("locks", Severity.WARNING, f"{detail}; {left} cannot be removed", mend)
+        yield Examined("locks", Health.WARNING, f"{detail}; {left} cannot be removed", mend)
     else:
-        yield Finding("locks", Severity.OK, detail)
+        yield Examined("locks", Health.OK, detail)
     for claim in claims:
         names = ", ".join(sorted(claim.holds or claim.wants))
         verb = "holds" if claim.holds else "waits for"
-        yield Finding("claim", Severity.OK, f"{claim} {verb} {names}")
+        yield Examined("claim", Health.OK, f"{claim} {verb} {names}")
 
 
-def check_bench(path: Path | None) -> Iterator[Finding]:
+def check_bench(path: Path | None) -> Iterator[Examined]:
     """The bench file, and boards that are out of service."""
     from espdl_hil.device.bench import BENCH_VARIABLE, read_bench
     from espdl_hil.device.service_record import read_record
@@ -249,33 +249,33 @@ def check_bench(path: Path | None) -> Iterator[Finding]:
     try:
         bench = read_bench(Path(named))
     except ConfigError as error:
-        yield Finding("bench", Severity.WARNING, error.message, error.hint or "")
+        yield Examined("bench", Health.WARNING, error.message, error.hint or "")
         return
-    yield Finding("bench", Severity.OK, f"{bench.path}: {len(bench.boards)} boards")
+    yield Examined("bench", Health.OK, f"{bench.path}: {len(bench.boards)} boards")
     for board in bench.boards:
         if out := read_record(board.identity).out:
             mend = f"espdl-hil bench clear {board.name} --bench {bench.path}"
             detail = f"{board.name} is out of service: {out}"
-            yield Finding("board", Severity.WARNING, detail, mend)
+            yield Examined("board", Health.WARNING, detail, mend)
 
 
-def check_ports() -> Iterator[Finding]:
+def check_ports() -> Iterator[Examined]:
     """Serial ports that boards may be behind: permission, and who has them open."""
     from espdl_hil.device.ports import BRIDGES, list_usb_ports
 
     found = [port for port in list_usb_ports() if port.vid in BRIDGES]
     if not found:
-        yield Finding("ports", Severity.OK, "no USB port of a board; simulated devkits need none")
+        yield Examined("ports", Health.OK, "no USB port of a board; simulated devkits need none")
     for port in found:
         detail = f"{port}, serial number {port.serial_number or 'none'}"
         if not os.access(port.device, os.R_OK | os.W_OK):
             mend = "sudo usermod -aG dialout $USER (or uucp), then log in again"
-            yield Finding("port", Severity.WARNING, f"{detail}: permission denied", mend)
+            yield Examined("port", Health.WARNING, f"{detail}: permission denied", mend)
         elif holder := open_by(port.device):
             mend = "end that program, or use another board"
-            yield Finding("port", Severity.WARNING, f"{detail}: open by {holder}", mend)
+            yield Examined("port", Health.WARNING, f"{detail}: open by {holder}", mend)
         else:
-            yield Finding("port", Severity.OK, detail)
+            yield Examined("port", Health.OK, detail)
 
 
 def open_by(device: str) -> str:
@@ -291,7 +291,7 @@ def open_by(device: str) -> str:
     return ""
 
 
-def check_store() -> Iterator[Finding]:
+def check_store() -> Iterator[Examined]:
     """Size of the artifact store, and room for more."""
     from espdl_hil.quantize.store import default_root
 
@@ -301,8 +301,8 @@ def check_store() -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     detail = f"{root}: {size / (1 << 20):.0f} MiB, {free / (1 << 30):.1f} GiB free"
     if free < SCARCE_BYTES:
-        yield Finding("store", Severity.WARNING, detail, "free some space, or use --hil-store")
+        yield Examined("store", Health.WARNING, detail, "free some space, or use --hil-store")
     elif size > LARGE_STORE_BYTES:
-        yield Finding("store", Severity.WARNING, detail, f"rm -r {root} (it is made anew)")
+        yield Examined("store", Health.WARNING, detail, f"rm -r {root} (it is made anew)")
     else:
-        yield Finding("store", Severity.OK, detail)
+        yield Examined("store", Health.OK, detail)

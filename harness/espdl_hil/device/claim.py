@@ -151,7 +151,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ClaimFile:
     """What the file of a live claim says.
 
     Attributes:
@@ -175,7 +175,7 @@ class Entry:
         return f"pid {self.pid}, user {printable(self.user)}, since {age_s:.0f} s"
 
 
-def live_claims(folder: Path) -> list[Entry]:
+def live_claims(folder: Path) -> list[ClaimFile]:
     """Every claim whose process is alive, in order of arrival. Removes the files of the others.
 
     Call it under :func:`guarded`.
@@ -194,11 +194,11 @@ def live_claims(folder: Path) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.number)
 
 
-def _parse(path: Path, data: bytes) -> Entry | None:
+def _parse(path: Path, data: bytes) -> ClaimFile | None:
     """Read a claim; None for what no claim would say."""
     try:
         said = json.loads(data)
-        return Entry(
+        return ClaimFile(
             number=int(path.stem),
             pid=int(said["pid"]),
             user=str(said["user"]),

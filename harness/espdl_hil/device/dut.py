@@ -17,7 +17,7 @@ from espdl_hil.device.errors import (
 )
 from espdl_hil.device.firmware import DEFAULT_BAUD, Firmware
 from espdl_hil.device.ports import find_port
-from espdl_hil.device.recovery import MAX_RECOVERIES, Incident, climb, headline
+from espdl_hil.device.recovery import MAX_RECOVERIES, RecoveryAttempt, climb, headline
 from espdl_hil.device.session import DeviceInfo, Session, model_digest
 from espdl_hil.device.timing import Timing
 from espdl_hil.device.transport import Transport
@@ -93,7 +93,7 @@ class Dut:
     ) -> None:
         self.config = config
         self.console = Console(config.log_path, sink)
-        self._incidents: list[Incident] = []
+        self._incidents: list[RecoveryAttempt] = []
         self._models = models
         self._expected: dict[str, str] = {}
         self._timing = config.timing.scaled(config.time_scale or 1.0)
@@ -237,7 +237,7 @@ class Dut:
         return self._transport.baud if self._transport is not None else 0
 
     @property
-    def incidents(self) -> tuple[Incident, ...]:
+    def incidents(self) -> tuple[RecoveryAttempt, ...]:
         """What :meth:`recover` did, oldest first."""
         return tuple(self._incidents)
 

@@ -25,7 +25,7 @@ CLIENT: Final = "labgrid-client"  # says where labgrid is installed
 RELEASE_S: Final = 10.0
 
 
-class Place:
+class LabgridPlace:
     """A place that is acquired until :meth:`release`, or until this process has ended.
 
     Args:
@@ -131,7 +131,7 @@ def _python_of_labgrid() -> str:
     return str(python)
 
 
-_places: weakref.WeakSet[Place] = weakref.WeakSet()
+_places: weakref.WeakSet[LabgridPlace] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:

@@ -17,7 +17,7 @@ RECOVERED: Final = "recovered"
 
 
 @dataclass(frozen=True)
-class Incident:
+class RecoveryAttempt:
     """One attempt to bring the device back.
 
     Attributes:
@@ -38,7 +38,9 @@ class Incident:
         return self.outcome == RECOVERED
 
 
-def climb(ladder: Mapping[str, Callable[[], bool]], reason: str, incidents: list[Incident]) -> None:
+def climb(
+    ladder: Mapping[str, Callable[[], bool]], reason: str, incidents: list[RecoveryAttempt]
+) -> None:
     """Try one rung after the other until one helps.
 
     Args:
@@ -60,7 +62,7 @@ def climb(ladder: Mapping[str, Callable[[], bool]], reason: str, incidents: list
         except HarnessError as error:
             outcome, last = headline(error.message), error
         seconds = time.monotonic() - started
-        incidents.append(Incident(headline(reason), action, outcome, seconds))
+        incidents.append(RecoveryAttempt(headline(reason), action, outcome, seconds))
         if last is None:
             return
         if not is_retryable(last):

@@ -125,8 +125,8 @@ def known_deviations(
             return None
         if np.array_equal(expected, observed):
             continue
-        suspects = (d for d in known if node.op_type in d.operators)
-        found = next((d for d in suspects if d.covers(graph, node, expected, observed)), None)
+        candidates = (d for d in known if node.op_type in d.operators)
+        found = next((d for d in candidates if d.covers(graph, node, expected, observed)), None)
         if found is None:
             return None
         count = int((expected != observed).sum())

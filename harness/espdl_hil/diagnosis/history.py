@@ -26,7 +26,7 @@ DELAY_CHUNKS = 2  # chunks after which a wrong input may first show
 MAX_STEPS = 4000  # interpreter steps that one question may cost, seconds at most
 
 
-class History:
+class StreamHistory:
     """A stream's observed outputs against other histories of it; *expected* are the right ones."""
 
     def __init__(self, mismatch: Mismatch, expected: Sequence[Tensors]) -> None:

@@ -13,7 +13,7 @@ from espdl_hil.diagnosis.accumulator import sums_of
 from espdl_hil.diagnosis.cause import Cause, Diagnosis, Explanation, Place, counted
 from espdl_hil.diagnosis.export_fault import explain_export
 from espdl_hil.diagnosis.first_divergence import Rerun, maker, rerun
-from espdl_hil.diagnosis.history import History
+from espdl_hil.diagnosis.history import StreamHistory
 from espdl_hil.diagnosis.replay import HostRun, agree, crop, same
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _on_device(
     if seen is not None and (first := seen.first()) is not None:
         return _in_rerun(mismatch, seen, *first)
     notes = ("the second run was right: the fault is not in artifact or arithmetic",)
-    history = History(mismatch, outputs)
+    history = StreamHistory(mismatch, outputs)
     found = history.explain(by_elimination=seen is not None)
     facts = (*found.facts, *(notes if seen else ()))
     return _output_place(mismatch, outputs, wrong[0]), replace(found, facts=facts)

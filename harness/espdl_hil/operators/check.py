@@ -13,7 +13,7 @@ from espdl_hil.errors import ConfigError, UnsupportedOpError
 from espdl_hil.operators.inference import place, refusal, shortened, try_shapes
 from espdl_hil.operators.problem import NodeProblem
 from espdl_hil.operators.registry import OPERATORS
-from espdl_hil.operators.signature import WIDTHS, Operator, Role
+from espdl_hil.operators.signature import WIDTHS, Operator, TensorRole
 from espdl_hil.operators.sizes import activation_bytes, node_work, prepared_bytes
 from espdl_hil.targets import TARGETS
 
@@ -143,13 +143,13 @@ def _types(node: Node, graph: Graph, operator: Operator, width: str) -> Iterator
             yield "input and output types differ"
 
 
-def _role(operator: Operator, index: int) -> Role | None:
+def _role(operator: Operator, index: int) -> TensorRole | None:
     if index < len(operator.inputs):
         return operator.inputs[index]
     return operator.inputs[-1] if operator.variadic else None
 
 
-def _type(role: Role, info: TensorInfo, what: str, width: str) -> Iterator[str]:
+def _type(role: TensorRole, info: TensorInfo, what: str, width: str) -> Iterator[str]:
     expected = role.dtypes[width]
     if info.dtype.name not in expected:
         allowed = " or ".join(expected) if expected else "nothing"
@@ -181,7 +181,7 @@ def _exponents(node: Node, graph: Graph, operator: Operator) -> Iterator[str]:
         )
 
 
-def _is_index(role: Role) -> bool:
+def _is_index(role: TensorRole) -> bool:
     return all(name in ("int32", "int64") for names in role.dtypes.values() for name in names)
 
 

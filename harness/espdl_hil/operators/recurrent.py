@@ -17,7 +17,7 @@ from espdl_hil.operators.signature import (
     WEIGHT,
     Arithmetic,
     Operator,
-    Role,
+    TensorRole,
     fixed,
 )
 
@@ -221,8 +221,8 @@ def _recurrent_visits(_: NodeView, output: Shape) -> int:
 
 
 _GATE: dict[str, tuple[str, ...]] = {"S8": ("int16",), "S16": ("int16",), "F32": ("float32",)}
-_GATE_BIAS = Role(_GATE, constant=True, optional=True, weight=True)
-_CELL_STATE = Role(_GATE, optional=True, weight=True)
+_GATE_BIAS = TensorRole(_GATE, constant=True, optional=True, weight=True)
+_CELL_STATE = TensorRole(_GATE, optional=True, weight=True)
 _NEVER = fixed(optional=True)
 _GATE_SUMS = (
     Arithmetic("SIMD", "W, R: rows of 16 n, shift >= 0", widths=("S8",)),
@@ -246,7 +246,7 @@ OPERATORS = {
         _recurrent_shapes,
         _recurrent_rules,
         inputs=(*_SHARED, _CELL_STATE, _NEVER),
-        outputs=(TENSOR, TENSOR, Role(_GATE, weight=True)),
+        outputs=(TENSOR, TENSOR, TensorRole(_GATE, weight=True)),
         limits="batch 1, forward or bidirectional",
         arithmetic=_GATE_SUMS,
         macs=_recurrent_macs,

@@ -35,7 +35,7 @@ Work: TypeAlias = "Callable[[NodeView, Shape], int]"
 
 
 @dataclass(frozen=True)
-class Role:
+class TensorRole:
     """What an operator expects of one input or output.
 
     Attributes:
@@ -51,20 +51,20 @@ class Role:
     weight: bool = False
 
 
-def fixed(*names: str, **changes: bool) -> Role:
+def fixed(*names: str, **changes: bool) -> TensorRole:
     """The same types at every width."""
-    return Role(dict.fromkeys(WIDTHS, names), **changes)
+    return TensorRole(dict.fromkeys(WIDTHS, names), **changes)
 
 
-def of_width(**changes: bool) -> Role:
+def of_width(**changes: bool) -> TensorRole:
     """The type that quant_type names."""
-    return Role({width: (name,) for width, name in WIDTHS.items()}, **changes)
+    return TensorRole({width: (name,) for width, name in WIDTHS.items()}, **changes)
 
 
 TENSOR = of_width()
 OPTIONAL = of_width(optional=True)
 WEIGHT = of_width(constant=True, weight=True)
-BIAS = Role({"S8": ("int32",), "S16": ("int64",)}, constant=True, optional=True, weight=True)
+BIAS = TensorRole({"S8": ("int32",), "S16": ("int64",)}, constant=True, optional=True, weight=True)
 NUMBERS = fixed("int8", "int16", "float32")
 LENGTHS = fixed("int64", constant=True)
 LENGTHS_OPTIONAL = fixed("int64", constant=True, optional=True)
@@ -147,8 +147,8 @@ class Operator:
     _: KW_ONLY
     flaws: Rules = no_rules
     detour: WayAround = lambda _: None
-    inputs: tuple[Role, ...] = (TENSOR,)
-    outputs: tuple[Role, ...] = (TENSOR,)
+    inputs: tuple[TensorRole, ...] = (TENSOR,)
+    outputs: tuple[TensorRole, ...] = (TENSOR,)
     widths: tuple[str, ...] = tuple(WIDTHS)
     limits: str = ""
     variadic: bool = False
@@ -167,7 +167,7 @@ def moves(
     shapes: Shapes = same_shape,
     rules: Rules = no_rules,
     *,
-    inputs: tuple[Role, ...] = (),
+    inputs: tuple[TensorRole, ...] = (),
     limits: str = "",
 ) -> Operator:
     """An operator that moves elements of any type; *inputs* are those behind the first."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from _pytest.terminal import TerminalReporter
 
 from espdl_hil.plugin.worker import worker_name
-from espdl_hil.proof.watch import Watch
+from espdl_hil.proof.watch import ProgressLine
 
 if TYPE_CHECKING:
     import pytest
 
 
-def make_watch(config: pytest.Config) -> Watch:
+def make_watch(config: pytest.Config) -> ProgressLine:
     """Return what shows work that takes its time.
 
     A terminal that somebody else writes to meanwhile is left alone: with ``-s`` the tests and the
@@ -29,7 +29,7 @@ def make_watch(config: pytest.Config) -> Watch:
         writer.flush()
         return writer.width_of_current_line if writer.hasmarkup else 0
 
-    return Watch(
+    return ProgressLine(
         around=capture.global_and_fixture_disabled if capture else contextlib.nullcontext,
         column=column,
         live=type(reporter) is TerminalReporter

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from espdl_hil.device.claim import Candidate
-    from espdl_hil.device.labgrid_place import Place
+    from espdl_hil.device.labgrid_place import LabgridPlace
     from espdl_hil.device.ports import ChipFacts
     from espdl_hil.proof.settings import Settings
 
@@ -50,7 +50,7 @@ class Boards:
         self._find_port = find_port
         self._tell = tell
         self._claims: list[Claim] = []
-        self._places: dict[str, Place] = {}  # of labgrid, by target
+        self._places: dict[str, LabgridPlace] = {}  # of labgrid, by target
 
     def choose(self, targets: Sequence[str]) -> None:
         """Claim a board for each target, and see that it is the one that is meant.
@@ -143,9 +143,9 @@ class Boards:
 
     def _acquire(self, target: str, board: BenchBoard, wait_s: float) -> tuple[BenchBoard, str]:
         """Acquire the labgrid place that a board is, and say where its port is."""
-        from espdl_hil.device.labgrid_place import Place
+        from espdl_hil.device.labgrid_place import LabgridPlace
 
-        place = self._places[target] = Place(board.port, wait_s, self._tell)
+        place = self._places[target] = LabgridPlace(board.port, wait_s, self._tell)
         return replace(board, baud=board.baud or place.baud), place.port
 
     def switch(self, target: str) -> Callable[[], bool] | None:

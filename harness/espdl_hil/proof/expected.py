@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from espdl_hil.reference import Judged
     from espdl_hil.streaming import Alignment, StreamingPlan
 
-    Step = dict[str, Array]
+    StepTensors = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,18 @@ class Expected:
         return plan
 
     @property
-    def whole(self) -> Step:
+    def whole(self) -> StepTensors:
         """Every graph input of the offline model, the whole stimulus."""
         return self.artifacts.inputs_q
 
     @functools.cached_property
-    def chunks(self) -> list[Step]:
+    def chunks(self) -> list[StepTensors]:
         """The inputs of each step: slices of the stimulus; state inputs are left out.
 
         A ragged last chunk is filled up with zeros.
         """
         count = self.case.model.chunk_count(self.case.chunk_frames)
-        steps: list[Step] = [{} for _ in range(count)]
+        steps: list[StepTensors] = [{} for _ in range(count)]
         for name, axis in self.plan.frame_axes.items():
             frames = self.plan.chunk_frames[name]
             filled = _fill(self.whole[name], axis, count * frames)
@@ -103,7 +103,7 @@ class Expected:
         return load_graph(self.streaming_path)
 
     @property
-    def offline(self) -> Step:
+    def offline(self) -> StepTensors:
         """The interpreter's run of the offline file over the whole stimulus."""
         return self._climbed_offline[0]
 
@@ -121,13 +121,13 @@ class Expected:
         )
 
     @functools.cached_property
-    def _climbed_offline(self) -> tuple[Step, Ladder]:
+    def _climbed_offline(self) -> tuple[StepTensors, Ladder]:
         session = self._load_offline()
         outputs = session.step(self.whole)
         return outputs, climb(self.offline_graph, self.case.target, session, self.artifacts)
 
     @property
-    def stream(self) -> list[Step]:
+    def stream(self) -> list[StepTensors]:
         """The interpreter's run of the streaming file, one entry a chunk."""
         return self._watched_stream[0]
 
@@ -137,7 +137,7 @@ class Expected:
         return self._watched_stream[1]
 
     @functools.cached_property
-    def _watched_stream(self) -> tuple[list[Step], tuple[str, ...]]:
+    def _watched_stream(self) -> tuple[list[StepTensors], tuple[str, ...]]:
         host = self._streaming_host(self.streaming_graph)
         return host.run(self.chunks), tuple(map(str, host.session.lane_saturations))
 
@@ -150,7 +150,7 @@ class Expected:
         if not nodes:
             return None
 
-        def runs(uniform: frozenset[str]) -> tuple[list[Step], list[Step]]:
+        def runs(uniform: frozenset[str]) -> tuple[list[StepTensors], list[StepTensors]]:
             same = replace(self, uniform=uniform)
             return same.cut(same.offline), same.trim(same.stream)
 
@@ -186,14 +186,14 @@ class Expected:
             self.offline_graph, self.case.target, input_shapes=shapes, uniform=self.uniform
         )
 
-    def cut(self, offline: Tensors) -> list[Step]:
+    def cut(self, offline: Tensors) -> list[StepTensors]:
         """What the stream should give at each chunk, by what the offline model gave.
 
         Warm-up frames, in which a cold cache differs from offline padding by design, hold the
         interpreter's prediction. A tail is compared with the offline run of its prefix: the
         interpreter's, and for the last chunk the given one.
         """
-        steps: list[Step] = [{} for _ in self.chunks]
+        steps: list[StepTensors] = [{} for _ in self.chunks]
         for alignment in self._compared:
             name = alignment.output
             if alignment.kind == TAIL:
@@ -204,7 +204,7 @@ class Expected:
                 step[name] = value
         return steps
 
-    def trim(self, stream: Sequence[Tensors]) -> list[Step]:
+    def trim(self, stream: Sequence[Tensors]) -> list[StepTensors]:
         """Drop what a ragged last chunk's filling gave, which nothing is compared with."""
         steps = [dict(step) for step in stream]
         for alignment in self._compared:
@@ -297,7 +297,7 @@ class Expected:
             return False
         return True
 
-    def _prefix_runs(self, window_frames: int | None, first: int) -> list[Step]:
+    def _prefix_runs(self, window_frames: int | None, first: int) -> list[StepTensors]:
         """The interpreter's offline runs of all prefixes, made once for all tails.
 
         Args:
@@ -321,10 +321,10 @@ class Expected:
         return found
 
     @functools.cached_property
-    def _prefix_cache(self) -> dict[tuple[int | None, int], list[Step]]:
+    def _prefix_cache(self) -> dict[tuple[int | None, int], list[StepTensors]]:
         return {}
 
-    def _prefix(self, window_frames: int | None, chunk: int) -> Step:
+    def _prefix(self, window_frames: int | None, chunk: int) -> StepTensors:
         """The stimulus up to the end of *chunk*, or the last frames of that."""
         end = (chunk + 1) * self.case.chunk_frames
         start = 0 if window_frames is None else max(0, end - window_frames)

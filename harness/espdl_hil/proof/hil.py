@@ -9,7 +9,7 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.proof.ledger import CaseLedger
 from espdl_hil.proof.observed import Control
 from espdl_hil.proof.package import streaming_name
-from espdl_hil.proof.run import Role, Run, VerificationError
+from espdl_hil.proof.run import Run, RunRole, VerificationError
 from espdl_hil.quantize import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Hil:
 
     def interpreted(self) -> Run:
         """What the interpreter makes of the same bytes, offline and chunk by chunk."""
-        return Run(Role.INTERPRETED, self.expected.stream, self._ledger)
+        return Run(RunRole.INTERPRETED, self.expected.stream, self._ledger)
 
     @property
     def has_reference(self) -> bool:
@@ -107,7 +107,7 @@ class Hil:
         """
         if not self.has_reference:
             raise ConfigError(f"{self.case.id}: {NOT_JUDGED}", hint="ask hil.has_reference")
-        return Run(Role.REFERENCE, [self.expected.artifacts.reference], self._ledger)
+        return Run(RunRole.REFERENCE, [self.expected.artifacts.reference], self._ledger)
 
     def accuracy(self) -> Kept:
         """What the device's offline run keeps of the float model; true if it is enough.

@@ -13,9 +13,9 @@ from espdl_hil.proof.explain import (
     diagnose_comparison,
     diagnose_emulator,
 )
-from espdl_hil.proof.metric import judge
+from espdl_hil.proof.metric import compare_metric
 from espdl_hil.proof.observed import PLAIN, Control, Observer
-from espdl_hil.proof.run import Role, Run, against_interpreter
+from espdl_hil.proof.run import Run, RunRole, against_interpreter
 
 if TYPE_CHECKING:
     from espdl_hil.proof.case import Case
@@ -49,15 +49,15 @@ class CaseLedger:
         """Stream the stimulus; a plain stream is made once."""
         if control != PLAIN:
             seen = self._observer.stream(control)
-            return Run(Role.STREAM, seen.outputs, self, steps=seen.steps, plain=False)
+            return Run(RunRole.STREAM, seen.outputs, self, steps=seen.steps, plain=False)
         if "stream" not in self._record.runs:
-            self._keep("stream", Role.STREAM, self._observer.stream())
+            self._keep("stream", RunRole.STREAM, self._observer.stream())
         return self._record.runs["stream"]
 
     def offline(self) -> Run:
         """The device's offline run, made once."""
         if "offline" not in self._record.runs:
-            self._keep("offline", Role.OFFLINE, self._observer.offline())
+            self._keep("offline", RunRole.OFFLINE, self._observer.offline())
         return self._record.runs["offline"]
 
     def accuracy(self) -> Kept:
@@ -65,7 +65,7 @@ class CaseLedger:
         expected, offline = self.expected, self.offline().outputs[0]
         kept = measure(expected, offline)
         if self._case.model.metric is not None:
-            kept = replace(kept, metric=judge(expected, offline, self.stream().outputs))
+            kept = replace(kept, metric=compare_metric(expected, offline, self.stream().outputs))
         self._book.note_accuracy(self._case, expected, kept)
         return kept
 
@@ -81,8 +81,8 @@ class CaseLedger:
         record = self._record
         record.failed = [known for known in record.failed if all(known is not m for m in matches)]
         found = [comparison for match in matches for comparison in match.comparisons]
-        suspects = [against_interpreter(self, self.offline()), *found]
-        comparison = next(suspect for suspect in suspects if not suspect.passed)
+        candidates = [against_interpreter(self, self.offline()), *found]
+        comparison = next(candidate for candidate in candidates if not candidate.passed)
         if comparison.what not in record.explained:
             shown = next((c for c in found if c.streaming and not c.passed), comparison)
             record.explained[comparison.what] = self._explain(comparison, shown)
@@ -119,6 +119,6 @@ class CaseLedger:
         book.note_diagnosis(self._case, diagnosis, replay)
         return [*diagnosis.text.splitlines(), f"replay    {replay}"]
 
-    def _keep(self, name: str, role: Role, seen: Observation) -> None:
+    def _keep(self, name: str, role: RunRole, seen: Observation) -> None:
         self._book.note_run(self._case, seen)
         self._record.runs[name] = Run(role, seen.outputs, self, steps=seen.steps)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from espdl_hil.streaming import Alignment
 
 
-def judge(
+def compare_metric(
     expected: Expected, offline: Tensors, stream: Sequence[Tensors]
 ) -> dict[str, float] | None:
     """Ask the metric of a case about three runs of the same stimulus, in the file's layout.

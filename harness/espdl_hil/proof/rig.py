@@ -20,7 +20,7 @@ from espdl_hil.proof.boards import Boards
 from espdl_hil.proof.expected import Expected
 from espdl_hil.proof.package import package_models
 from espdl_hil.proof.settings import AUTO, RAM, SERIAL, SIM
-from espdl_hil.proof.watch import Watch
+from espdl_hil.proof.watch import ProgressLine
 from espdl_hil.report import LOGS, Incident, Written
 from espdl_hil.scratch import scratch_folder
 from espdl_hil.streaming import require_sound
@@ -87,7 +87,7 @@ class Rig:
         self.ports = dict(settings.ports)
         self.discarded: tuple[str, ...] = ()
         self.devkits: dict[str, Devkit] = {}
-        self.watch = Watch()
+        self.watch = ProgressLine()
         self._targets = tuple(dict.fromkeys([*(case.target for case in cases), *targets]))
         self._power_cycle = power_cycle
         self._results: dict[str, Artifacts | HarnessError] = {}

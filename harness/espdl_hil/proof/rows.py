@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Record:
+class CaseRecord:
     """All that is known of one case so far.
 
     Attributes:
@@ -198,13 +198,13 @@ class RowBook:
         self._commit = commit_of(
             source for case in rig.cases if (source := case.model.source) is not None
         )
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, CaseRecord] = {}
         self._devices: dict[Device, None] = {}  # an ordered set
 
-    def record(self, case: Case) -> Record:
+    def record(self, case: Case) -> CaseRecord:
         """All that is known of *case*; empty at first."""
         if case.id not in self._records:
-            self._records[case.id] = Record(case, self.rig.settings.substrate)
+            self._records[case.id] = CaseRecord(case, self.rig.settings.substrate)
         return self._records[case.id]
 
     def note_run(self, case: Case, observation: Observation) -> None:
@@ -248,7 +248,7 @@ class RowBook:
             record.failed.append(kept)
         self._note_model(record, expected)
 
-    def _note_model(self, record: Record, expected: Expected) -> None:
+    def _note_model(self, record: CaseRecord, expected: Expected) -> None:
         """Keep what the host knows of a case."""
         offline = record.runs.get("offline")
         found = expected.fidelities(offline.outputs[0]).values() if offline else ()

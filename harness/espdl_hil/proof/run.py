@@ -34,7 +34,7 @@ class VerificationError(AssertionError):
     """Elements differ; the message says where, why and how to see it again."""
 
 
-class Role(StrEnum):
+class RunRole(StrEnum):
     """Whose run of which model."""
 
     STREAM = "stream"
@@ -83,7 +83,7 @@ class Run:
 
     def __init__(
         self,
-        role: Role,
+        role: RunRole,
         outputs: Sequence[Tensors],
         ledger: Ledger,
         *,
@@ -99,7 +99,7 @@ class Run:
         self._matches: list[tuple[Run, Match]] = []
 
     def __repr__(self) -> str:
-        chunks = f", {len(self.outputs)} chunks" if self.role is Role.STREAM else ""
+        chunks = f", {len(self.outputs)} chunks" if self.role is RunRole.STREAM else ""
         return f"<{self.role} of {self.case.id}{'' if self.plain else ', changed'}{chunks}>"
 
     def __eq__(self, other: object) -> bool:
@@ -195,7 +195,7 @@ class Match:
 
 def against_interpreter(ledger: Ledger, run: Run) -> Comparison:
     """Compare a run of the device with the interpreter's run of the same file."""
-    expected, streaming = ledger.expected, run.role is Role.STREAM
+    expected, streaming = ledger.expected, run.role is RunRole.STREAM
     return compare_alike(
         expected,
         expected.stream if streaming else [expected.offline],
@@ -212,8 +212,8 @@ def _match(left: Run, right: Run, ledger: Ledger) -> Match:
     pair = (left, right)
     runs = {run.role: run for run in (right, left)}
     expected, plain = ledger.expected, left.plain and right.plain
-    stream, offline = runs.get(Role.STREAM), runs.get(Role.OFFLINE)
-    if left.role is right.role and left.role in (Role.STREAM, Role.OFFLINE):
+    stream, offline = runs.get(RunRole.STREAM), runs.get(RunRole.OFFLINE)
+    if left.role is right.role and left.role in (RunRole.STREAM, RunRole.OFFLINE):
         found = compare_alike(
             expected,
             right.outputs,
@@ -227,14 +227,14 @@ def _match(left: Run, right: Run, ledger: Ledger) -> Match:
     if stream and offline:
         found = compare_streaming(expected, stream.outputs, offline.outputs[0], stream.steps)
         return Match(pair, "streaming", plain, {"stream": found})
-    if Role.INTERPRETED in runs and (stream or offline):
+    if RunRole.INTERPRETED in runs and (stream or offline):
         parts = {}
         if offline or plain:
             parts["offline"] = against_interpreter(ledger, offline or ledger.offline())
         if stream:
             parts["stream"] = against_interpreter(ledger, stream)
         return Match(pair, "interpreter", plain, parts)
-    if offline and Role.REFERENCE in runs:
+    if offline and RunRole.REFERENCE in runs:
         found = compare_reference(expected, offline.outputs[0], ledger.substrate)
         return Match(pair, "reference", plain, {"offline": found})
     raise TypeError(f"{left!r} and {right!r} have nothing to be compared in; {ADVICE}")

@@ -199,10 +199,10 @@ class Tuner:
                     raise result
                 self._found[each] = Try(each, refused=str(result).splitlines()[0])
             else:
-                self._found[each] = judge(models[each], self._target, self._bits, result)
+                self._found[each] = try_recipe(models[each], self._target, self._bits, result)
 
 
-def judge(model: StreamingModel, target: str, bits: int, artifacts: Artifacts) -> Try:
+def try_recipe(model: StreamingModel, target: str, bits: int, artifacts: Artifacts) -> Try:
     """Measure what one recipe keeps and costs, at the first chunk size."""
     errors = [
         str(finding)

@@ -16,14 +16,14 @@ TERMINAL_S, LOG_S = 0.25, 30.0  # from one line to the next
 _CLEAR = "\r\x1b[K"
 
 
-class Step(Protocol):
+class ProgressCallback(Protocol):
     """Says how far the work is."""
 
     def __call__(self, done: int, total: int, label: str = "", /) -> None:
         """Take what is done, of how much, and what was done last."""
 
 
-class Watch:
+class ProgressLine:
     """Shows work that takes its time on the standard error stream.
 
     A terminal has one line, which is gone when the work is done; anything else gets a line of its
@@ -50,7 +50,9 @@ class Watch:
         self._clock = clock
 
     @contextlib.contextmanager
-    def work(self, what: str, noun: str = "", *, at_once: bool = False) -> Iterator[Step]:
+    def work(
+        self, what: str, noun: str = "", *, at_once: bool = False
+    ) -> Iterator[ProgressCallback]:
         """Show a piece of work while it is done.
 
         Args:

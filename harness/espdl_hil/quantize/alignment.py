@@ -1,6 +1,6 @@
 """How exponents that must be equal are chosen, where esp-ppq's choice loses what it aligns.
 
-Runs only in a worker process. ``Alignment`` stands in esp-ppq's pipeline for its own pass, after
+Runs only in a worker process. ``AlignmentPass`` replaces the one of esp-ppq's pipeline, after
 the calibration and before biases are quantized; ``InsertRequantize`` in its exporter.
 """
 
@@ -36,12 +36,12 @@ _MAX_WIDER = 4  # esp-ppq rounds to the nearest power of two; kl clips more
 
 def install(state: Mapping[str, str]) -> None:
     """Let esp-ppq use this module's pass and pattern from now on."""
-    made = functools.partial(Alignment, state)
+    made = functools.partial(AlignmentPass, state)
     esp_ppq.quantization.quantizer.base.QuantAlignmentPass = made
     esp_ppq.parser.espdl_exporter.InsertRequantNodePattern = InsertRequantize
 
 
-class Alignment(QuantAlignmentPass):
+class AlignmentPass(QuantAlignmentPass):
     """Steps of activations, of sums, of recurrent states, and of weights whose bias is large."""
 
     def __init__(self, state: Mapping[str, str], **settings: Any) -> None:

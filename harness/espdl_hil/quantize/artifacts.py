@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from espdl_hil.quantize.recipe import Recipe
-    from espdl_hil.reference import Record
+    from espdl_hil.reference import ReferenceRecord
     from espdl_hil.streaming import Analysis
 
     Arrays = dict[str, NDArray[Any]]
@@ -96,7 +96,7 @@ class Artifacts:
         return self._arrays.get("reference", {})
 
     @functools.cached_property
-    def recorded(self) -> Record:
+    def recorded(self) -> ReferenceRecord:
         """Every tensor of that execution, as far as the offline file has it."""
         return read_record(self.directory / RECORD)
 

@@ -149,7 +149,7 @@ def _result_of(reply: Reply) -> Result:
     return error
 
 
-class _Scheduler:
+class _SchedulerProcess:
     """The process of ``scheduler.main``, started at the first request."""
 
     def __init__(self) -> None:
@@ -248,7 +248,7 @@ _thread = threading.local()  # its scheduler, within a block
 
 
 @contextmanager
-def one_scheduler() -> Iterator[_Scheduler]:
+def one_scheduler() -> Iterator[_SchedulerProcess]:
     """Share one process among this thread's calls of ``prepare`` in the block.
 
     It imports for seconds, at the first of them.
@@ -257,7 +257,7 @@ def one_scheduler() -> Iterator[_Scheduler]:
     if shared is not None:
         yield shared
         return
-    with closing(_Scheduler()) as _thread.scheduler:
+    with closing(_SchedulerProcess()) as _thread.scheduler:
         try:
             yield _thread.scheduler
         finally:

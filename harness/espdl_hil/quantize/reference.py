@@ -17,7 +17,7 @@ from esp_ppq.quantization.qfunction import PPQuantFunction
 from espdl_hil.quantize import alignment
 from espdl_hil.quantize.artifacts import ACTIVATIONS
 from espdl_hil.quantize.exporter import run_float
-from espdl_hil.reference import RECORD, ROUNDS_FLOATS, Record, write_record
+from espdl_hil.reference import RECORD, ROUNDS_FLOATS, ReferenceRecord, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ _CELLS = {"LSTM": 6}  # index of initial_c, which no output shows but at the end
 
 
 @dataclass(frozen=True)
-class Execution:
+class ReferenceRun:
     """One run of the calibrated graph, in the module's own layout.
 
     Attributes:
@@ -59,7 +59,7 @@ class Execution:
 class _Recorder(QuantOPRuntimeHook):
     """Keeps what an operation gives before it is quantized, and the cell state on its way."""
 
-    def __init__(self, operation: Any, kept: Execution) -> None:
+    def __init__(self, operation: Any, kept: ReferenceRun) -> None:
         super().__init__(operation)
         self._kept = kept
         self._inputs: list[Any] = []
@@ -89,7 +89,7 @@ class _Recorder(QuantOPRuntimeHook):
             _, values[place - 1], values[place] = forward(operation, values, None)
 
 
-def execute(graph: Any, inputs: Mapping[str, NDArray[Any]]) -> Execution:
+def execute(graph: Any, inputs: Mapping[str, NDArray[Any]]) -> ReferenceRun:
     """Run esp-ppq's quantized execution of a calibrated graph.
 
     Operators run in float64, as esp-ppq's ``hi_precision`` does: sums of 16-bit products do not
@@ -108,7 +108,7 @@ def execute(graph: Any, inputs: Mapping[str, NDArray[Any]]) -> Execution:
     operations = graph.operations.values()
     quantized = [op for op in operations if isinstance(op, QuantableOperation)]
     platforms = {op: op.platform for op in quantized if not _is_table(op)}
-    kept = Execution({}, {}, {})
+    kept = ReferenceRun({}, {}, {})
     names = [variable.name for op in operations for variable in op.outputs]
     hooks = {op.name: _Recorder(op, kept) for op in quantized}
     for op in platforms:
@@ -130,7 +130,7 @@ def _is_table(op: Any) -> bool:
     return op.type == "LUT" or (op.type in ACTIVATION_OP_SET and op.platform.name.endswith("INT8"))
 
 
-def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], directory: Path) -> None:
+def record(run: ReferenceRun, graph: Graph, layouts: Mapping[str, Layout], directory: Path) -> None:
     """Keep the run of the offline file's tensors as ``Artifacts.recorded`` reads it.
 
     *layouts* is what ``exporter.export_file`` gave for that file.
@@ -154,7 +154,7 @@ def record(run: Execution, graph: Graph, layouts: Mapping[str, Layout], director
         if first in run.cells:
             real = run.cells[first].double().numpy()
             cells[first] = np.ldexp(real, -graph.value_info[node.outputs[2]].exponent).astype("<i2")
-    write_record(Record(values, rests, cells), directory / RECORD)
+    write_record(ReferenceRecord(values, rests, cells), directory / RECORD)
 
 
 def write_activations(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from espdl_hil.espdl import Array, Graph, Node
     from espdl_hil.espdl.graph import Shape
-    from espdl_hil.reference.record import Record
+    from espdl_hil.reference.record import ReferenceRecord
 
 SUMS = ("Conv", "Gemm", "MatMul")
 
@@ -83,7 +83,7 @@ class Judged:
 def judge(
     graph: Graph,
     target: str,
-    record: Record,
+    record: ReferenceRecord,
     inputs: Mapping[str, Array],
     declared: Tolerance = EXACT,
 ) -> tuple[Judged, ...]:
@@ -113,7 +113,7 @@ def judge(
 def _judged(
     graph: Graph,
     target: Target,
-    record: Record,
+    record: ReferenceRecord,
     inputs: Mapping[str, Array],
     declared: Tolerance,
 ) -> Iterator[Judged]:
@@ -133,13 +133,13 @@ def _judged(
             operands[operand.name] = replace(operand, array=given)
 
 
-def _fitting(record: Record, shapes: Mapping[str, Shape]) -> Record:
+def _fitting(record: ReferenceRecord, shapes: Mapping[str, Shape]) -> ReferenceRecord:
     """The record without tensors that have another size in the file, which are other tensors."""
     kept = {n: v for n, v in record.values.items() if v.size == math.prod(shapes.get(n, (0,)))}
     return replace(record, values=kept)
 
 
-def _ranges(bound: BoundNode, record: Record) -> list[Range]:
+def _ranges(bound: BoundNode, record: ReferenceRecord) -> list[Range]:
     """What each output may be, and what it is."""
     first = record.values.get(bound.outputs[0].name) if bound.outputs else None
     if bound.op_type in GATES and first is not None:
@@ -152,7 +152,7 @@ def _ranges(bound: BoundNode, record: Record) -> list[Range]:
 
 
 def _range(
-    bound: BoundNode, index: int, given: Array, reference: Array | None, record: Record
+    bound: BoundNode, index: int, given: Array, reference: Array | None, record: ReferenceRecord
 ) -> Range:
     if reference is None:
         return Range(given, given, given)

@@ -17,7 +17,7 @@ RECORD = "reference.npz"
 
 
 @dataclass(frozen=True)
-class Record:
+class ReferenceRecord:
     """The reference's run of the stimulus through the offline file's network.
 
     Attributes:
@@ -34,7 +34,7 @@ class Record:
     cells: Mapping[str, Array]
 
 
-def write_record(record: Record, path: Path) -> None:
+def write_record(record: ReferenceRecord, path: Path) -> None:
     """Write a record, compressed."""
     flat = {
         f"{field.name}/{name}": array
@@ -44,11 +44,11 @@ def write_record(record: Record, path: Path) -> None:
     np.savez_compressed(path, **flat)
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> ReferenceRecord:
     """Read what ``write_record`` wrote."""
-    groups: dict[str, dict[str, Array]] = {field.name: {} for field in fields(Record)}
+    groups: dict[str, dict[str, Array]] = {field.name: {} for field in fields(ReferenceRecord)}
     with np.load(path, allow_pickle=False) as file:
         for key in file.files:
             group, _, name = key.partition("/")
             groups[group][name] = file[key]
-    return Record(**groups)
+    return ReferenceRecord(**groups)

@@ -22,7 +22,7 @@ from espdl_hil.targets import Rounding
 
 if TYPE_CHECKING:
     from espdl_hil.espdl import Array
-    from espdl_hil.reference.record import Record
+    from espdl_hil.reference.record import ReferenceRecord
 
 Interval: TypeAlias = "tuple[Array, Array]"
 Edge: TypeAlias = "np.float32 | None"
@@ -164,7 +164,7 @@ def _lstm(
     return frames.store(*_times(_times(o, shown), (np.array(unit),) * 2), 2), memory
 
 
-def recurrent_range(bound: BoundNode, record: Record) -> list[Range]:
+def recurrent_range(bound: BoundNode, record: ReferenceRecord) -> list[Range]:
     """What each output of a GRU or LSTM, bound to the reference's inputs, may be.
 
     An element is allowed what the chip's gates give of it, and what the functions do.

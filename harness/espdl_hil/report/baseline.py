@@ -24,7 +24,7 @@ RANGE_FACTOR: Final = 3.0  # nor is less than so often the range of the recorded
 SQNR_STEP_DB: Final = 0.05
 
 
-class Change(StrEnum):
+class RowChange(StrEnum):
     """What a row came to against its record."""
 
     SAME = "same"
@@ -36,11 +36,11 @@ class Change(StrEnum):
     ABSENT = "not run"
 
 
-FINDINGS: Final = (Change.NUMBERS, Change.SLOWER)  # what fails a check
+FINDINGS: Final = (RowChange.NUMBERS, RowChange.SLOWER)  # what fails a check
 
 
 @dataclass(frozen=True)
-class Entry:
+class BaselineEntry:
     """What repeated runs of one row gave.
 
     Attributes:
@@ -73,7 +73,7 @@ class Judgement:
     """
 
     id: str
-    change: Change
+    change: RowChange
     text: str = ""
 
     @property
@@ -82,7 +82,7 @@ class Judgement:
         return self.change in FINDINGS
 
 
-def gather(runs: Sequence[Results]) -> dict[tuple[str, str], Entry]:
+def gather(runs: Sequence[Results]) -> dict[tuple[str, str], BaselineEntry]:
     """Take rows of repeated runs together; a row without outputs has nothing to keep.
 
     Args:
@@ -91,7 +91,7 @@ def gather(runs: Sequence[Results]) -> dict[tuple[str, str], Entry]:
     Raises:
         ConfigError: outputs differ from one run to the other; then nothing can be recorded.
     """
-    found: dict[tuple[str, str], Entry] = {}
+    found: dict[tuple[str, str], BaselineEntry] = {}
     for run in runs:
         for row in run.rows:
             if not row.outputs:
@@ -113,7 +113,7 @@ def gather(runs: Sequence[Results]) -> dict[tuple[str, str], Entry]:
                 "ESP-DL": ", ".join(sorted({device.espdl_version for device in devices})),
                 "ESP-IDF": ", ".join(sorted({device.idf_version for device in devices})),
             }
-            found[row.id, row.substrate] = Entry(
+            found[row.id, row.substrate] = BaselineEntry(
                 id=row.id,
                 substrate=row.substrate,
                 revisions=tuple(sorted({device.revision for device in devices})),
@@ -125,8 +125,8 @@ def gather(runs: Sequence[Results]) -> dict[tuple[str, str], Entry]:
     return found
 
 
-def judge(
-    record: Mapping[tuple[str, str], Entry], runs: Mapping[tuple[str, str], Entry]
+def judge_rows(
+    record: Mapping[tuple[str, str], BaselineEntry], runs: Mapping[tuple[str, str], BaselineEntry]
 ) -> list[Judgement]:
     """Judge runs by a record.
 
@@ -140,13 +140,15 @@ def judge(
     for key in dict.fromkeys([*record, *runs]):
         before, after = record.get(key), runs.get(key)
         if before is None or after is None:
-            judgements.append(Judgement(key[0], Change.NEW if before is None else Change.ABSENT))
+            judgements.append(
+                Judgement(key[0], RowChange.NEW if before is None else RowChange.ABSENT)
+            )
         else:
             judgements += _judge_row(before, after, FALSE_ALARMS / max(1, timed))
     return judgements
 
 
-def _judge_row(before: Entry, after: Entry, limit: float) -> list[Judgement]:
+def _judge_row(before: BaselineEntry, after: BaselineEntry, limit: float) -> list[Judgement]:
     changed = ", ".join(
         f"{name} {before.versions.get(name, '?')} → {version}"
         for name, version in after.versions.items()
@@ -156,20 +158,20 @@ def _judge_row(before: Entry, after: Entry, limit: float) -> list[Judgement]:
     found = []
     if _changed(before.outputs, after.outputs):
         quality = f"SQNR {_db(before.sqnr_db)} → {_db(after.sqnr_db)}"
-        found.append(Judgement(after.id, Change.NUMBERS, f"other outputs{why}; {quality}"))
+        found.append(Judgement(after.id, RowChange.NUMBERS, f"other outputs{why}; {quality}"))
     elif _apart(before.sqnr_db, after.sqnr_db):
         quality = f"SQNR {_db(before.sqnr_db)} → {_db(after.sqnr_db)}: another float model"
-        found.append(Judgement(after.id, Change.NUMBERS, quality + why))
+        found.append(Judgement(after.id, RowChange.NUMBERS, quality + why))
     if before.latency_us or after.latency_us:
         change, text = judge_latency(before.latency_us, after.latency_us, limit)
-        if change is not Change.SAME:
+        if change is not RowChange.SAME:
             found.append(Judgement(after.id, change, text + why))
-    return found or [Judgement(after.id, Change.SAME)]
+    return found or [Judgement(after.id, RowChange.SAME)]
 
 
 def judge_latency(
     before_us: Sequence[float], after_us: Sequence[float], limit: float = FALSE_ALARMS
-) -> tuple[Change, str]:
+) -> tuple[RowChange, str]:
     """Judge the medians of some runs by those of a record.
 
     Args:
@@ -181,18 +183,18 @@ def judge_latency(
         What it came to, with medians and p-value in words.
     """
     if not before_us or not after_us:
-        return Change.UNJUDGED, "one of both has no latency"
+        return RowChange.UNJUDGED, "one of both has no latency"
     old, new = statistics.median(before_us), statistics.median(after_us)
     least_p = 1 / math.comb(len(before_us) + len(after_us), len(after_us))
     if least_p >= limit:
         text = f"{len(before_us)} runs recorded, {len(after_us)} now: too few to be sure"
-        return Change.UNJUDGED, text
+        return RowChange.UNJUDGED, text
     if abs(new - old) <= max(LEAST_CHANGE * old, RANGE_FACTOR * (max(before_us) - min(before_us))):
-        return Change.SAME, ""
-    change = Change.SLOWER if new > old else Change.FASTER
+        return RowChange.SAME, ""
+    change = RowChange.SLOWER if new > old else RowChange.FASTER
     p = rank_p(before_us, after_us) if new > old else rank_p(after_us, before_us)
     if p >= limit:
-        return Change.SAME, ""
+        return RowChange.SAME, ""
     return change, f"{old:.1f} → {new:.1f} µs ({100 * (new / old - 1):+.1f} %), p = {p:.2g}"
 
 
@@ -220,7 +222,7 @@ def rank_p(low: Sequence[float], high: Sequence[float]) -> float:
     return sum(count for total, count in last.items() if total >= seen) / sum(last.values())
 
 
-def read_baseline(path: Path) -> dict[tuple[str, str], Entry]:
+def read_baseline(path: Path) -> dict[tuple[str, str], BaselineEntry]:
     """Read a record.
 
     Raises:
@@ -231,7 +233,7 @@ def read_baseline(path: Path) -> dict[tuple[str, str], Entry]:
         if content["schema"] != SCHEMA:
             raise ConfigError(f"{path}: schema {content['schema']!r}, this reader knows {SCHEMA}")
         entries = [
-            Entry(
+            BaselineEntry(
                 **{
                     **known,
                     "revisions": tuple(known["revisions"]),
@@ -250,7 +252,7 @@ def read_baseline(path: Path) -> dict[tuple[str, str], Entry]:
     return {(entry.id, entry.substrate): entry for entry in entries}
 
 
-def baseline_text(entries: Iterable[Entry]) -> str:
+def baseline_text(entries: Iterable[BaselineEntry]) -> str:
     """A record as its file holds it, one entry a line, so that a review sees what changed."""
     ordered = sorted(entries, key=lambda entry: (entry.id, entry.substrate))
     lines = ",\n".join(f"  {json.dumps(asdict(entry))}" for entry in ordered)
