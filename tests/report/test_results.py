@@ -396,6 +396,20 @@ def check(row, name, value):
     return spoil(["rows", row, "checks", "streaming", name], value)
 
 
+def per_chunk(name, value):
+    return spoil(["rows", 0, "details", "per_chunk", "streaming", 0, name], value)
+
+
+@pytest.mark.parametrize("left_out", [("details",), (*Details.__dataclass_fields__,)])
+def test_details_are_for_reading_and_may_be_missing(results, left_out):
+    content = results.to_json()
+    for row in content["rows"]:
+        for name in left_out:
+            (row if left_out == ("details",) else row["details"]).pop(name)
+    read = Results.from_json(json.loads(json.dumps(content)))
+    assert all(row.details == Details() for row in read.rows)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -454,6 +468,13 @@ def check(row, name, value):
             spoil(["rows", 0, "latency_us"], {"median": 1, "p95": 1, "p99": 1, "max": 1}),
             "simulated, but has a latency",
         ),
+        (spoil(["rows", 0, "details"], []), "chunk3): details: not an object"),
+        (spoil(["rows", 0, "details", "error"], None), "chunk3): details: error is None"),
+        (spoil(["rows", 0, "details", "findings"], "x"), "chunk3): details: findings is 'x'"),
+        (spoil(["rows", 0, "details", "pictures"], None), "chunk3): pictures is no object"),
+        (spoil(["rows", 0, "details", "tolerances"], [{}]), "chunk3): details: tolerances is [{}]"),
+        (per_chunk("outcome", "ok"), "chunk3): details: per_chunk is {"),
+        (per_chunk("chunks", 10**12), "chunk3): details: per_chunk is {"),
         (spoil(["rows", 0, "target"], "esp32p4"), "no such device is listed"),
         (spoil(["rows", 0, "substrate"], "silicon"), "no such device is listed"),
     ],

@@ -44,7 +44,7 @@ def or_null(check: Check) -> Check:
 def list_of(check: Check, length: int | None = None) -> Check:
     """A list, of *length* if that is given."""
     return lambda value: (
-        isinstance(value, list) and length in (None, len(value)) and all(map(check, value))
+        isinstance(value, list | tuple) and length in (None, len(value)) and all(map(check, value))
     )
 
 

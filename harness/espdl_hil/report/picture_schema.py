@@ -79,18 +79,18 @@ _PICTURES: Form = {
 }
 
 
-def picture_faults(details: Any, substrate: str) -> list[str]:
+def picture_faults(details: Mapping[str, Any], substrate: str) -> list[str]:
     """Name what is wrong with the pictures of a row.
 
     Args:
         details: The row's; pictures may be missing or empty.
         substrate: The row's; only silicon has chip time.
     """
-    pictures = details.get("pictures") if isinstance(details, Mapping) else None
-    if not pictures:
-        return []
+    pictures = details.get("pictures", {})
     if not isinstance(pictures, Mapping):
         return ["pictures is no object"]
+    if not pictures:
+        return []
     wrong = [
         f"pictures: {name} breaks its form"
         for name, check in _PICTURES.items()

@@ -141,13 +141,13 @@ class Details:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Details:
-        """Read what ``to_json`` wrote."""
+        """Read what ``to_json`` wrote, or as much of it as another writer has."""
         return cls(
-            error=data["error"],
-            per_chunk={name: _chunks(found) for name, found in data["per_chunk"].items()},
-            pictures=data["pictures"],
+            error=data.get("error", ""),
+            per_chunk={name: _chunks(found) for name, found in data.get("per_chunk", {}).items()},
+            pictures=data.get("pictures", {}),
             tolerances=tuple(read(Allowance, found) for found in data.get("tolerances", ())),
-            **{name: tuple(data[name]) for name in _LISTS},
+            **{name: tuple(data.get(name, ())) for name in _LISTS},
         )
 
     def to_json(self) -> JsonObject:
@@ -345,7 +345,7 @@ class Row:
             accuracy=accuracy and Accuracy.from_json(accuracy),
             latency_us=latency and read(Latency, latency),
             resources=resources and read(Resources, resources),
-            details=Details.from_json(data["details"]),
+            details=Details.from_json(data.get("details", {})),
         )
 
 

@@ -34,6 +34,7 @@ ACCURACY = "accuracy"  # beside them; it measures, and compares no element
 
 STREAMS = ("stimulus", "expected", "observed")  # what a bundle holds of a run
 MAX_RANK = 8  # of a tensor
+MAX_CHUNKS = 1 << 22  # of a row in a report; a reader keeps a verdict of each
 
 
 class ResultsError(HarnessError):
@@ -94,6 +95,21 @@ _RESOURCES: Form = {
     **dict.fromkeys(("load_us", "internal_bytes", "psram_bytes"), or_null(is_count)),
     **dict.fromkeys(("internal_peak_bytes", "psram_peak_bytes"), or_null(is_count)),
     "stack_free_bytes": or_null(is_count),
+}
+_CHUNKS: Form = {  # neighbours that are alike
+    **dict.fromkeys(("chunk", "chunks", "frames", "elements", "differing"), is_count),
+    "max_lsb": or_null(is_count),
+    "outcome": OUTCOMES.__contains__,
+    "error": is_text,
+}
+_ALLOWANCE: Form = dict.fromkeys(("check", "kind", "where", "allowed", "used", "reason"), is_text)
+_DETAILS: Form = {  # none is needed: a gate knows without them
+    "error": is_text,
+    "per_chunk": map_of(lambda runs: list_of(has(_CHUNKS))(runs) and _counted(runs) <= MAX_CHUNKS),
+    **dict.fromkeys(
+        ("alignment", "lane_warnings", "findings", "notes", "replay"), list_of(is_text)
+    ),
+    "tolerances": list_of(has(_ALLOWANCE)),
 }
 _DIAGNOSIS: Form = {"cause": is_text, "text": is_text}
 _ROW: Form = {
@@ -195,9 +211,15 @@ def _schema_of(data: Any) -> Any:
     return data.get("schema") if isinstance(data, Mapping) else None
 
 
+def _counted(runs: list[Mapping[str, Any]]) -> int:
+    return sum(run["chunks"] for run in runs)
+
+
 def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[str]:
     """What cannot be, although every field is of its type."""
-    substrate = row["substrate"]
+    substrate, details = row["substrate"], row.get("details", {})
+    if not isinstance(details, Mapping):
+        return ["details: not an object"]
     made = {name: check for name in CHECKS if (check := row["checks"][name]) is not None}
     accuracy = row["checks"][ACCURACY]
     measured = [accuracy] if accuracy is not None else []
@@ -205,7 +227,7 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
     outcomes = [check["outcome"] for check in (*made.values(), *measured)]
     worst = max(map(OUTCOMES.index, outcomes), default=0)
     known = row["outcome"] == "deviates" and substrate == EMULATED and row["diagnosis"]
-    explained = worst or row.get("details", {}).get("error")
+    explained = worst or details.get("error")
     faults = {
         "passed, but nothing was compared": row["outcome"] == "passed" and not compared,
         "better than its worst check": OUTCOMES.index(row["outcome"]) < worst and not known,
@@ -219,8 +241,9 @@ def _nonsense(row: Mapping[str, Any], answered: set[tuple[str, str]]) -> list[st
     }
     of_checks = [f"{name}: {fault}" for name, check in made.items() for fault in _odd(check)]
     of_checks += [f"{ACCURACY}: {fault}" for found in measured for fault in _odd_accuracy(found)]
-    drawn = picture_faults(row.get("details"), substrate)
-    return [fault for fault, found in faults.items() if found] + of_checks + drawn
+    present = {name: check for name, check in _DETAILS.items() if name in details}
+    of_details = faults_of(details, present, "details") + picture_faults(details, substrate)
+    return [fault for fault, found in faults.items() if found] + of_checks + of_details
 
 
 def _odd_accuracy(accuracy: Mapping[str, Any]) -> list[str]:
