@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil import interpreter
-from espdl_hil.compare import StreamVerdict, compare_streams
+from espdl_hil.compare import TAIL, StreamVerdict, compare_streams, cut_offline
 from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.errors import HarnessError
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_models
-from espdl_hil.proof.alignment import TAIL, cut_offline
 from espdl_hil.proof.explain import mismatch_of
 from espdl_hil.quantize import Artifacts, Recipe, Store, prepare
 from espdl_hil.streaming import Alignment

@@ -71,6 +71,14 @@ def test_sums_give_what_the_interpreter_gives(subjects, model, outputs, target, 
         assert sums is not None, output
 
 
+def test_only_what_was_observed_explains_it(subjects):
+    replay = replay_of(subjects["residual-chunk3.esp32s3.int8"], "41")
+    assert replay.explained_by(replay.in_rows(replay.observed))
+    assert not replay.explained_by(replay.in_rows(replay.observed + 1))
+    assert not replay.explained_by(replay.observed[:1])
+    assert not replay.explained_by(None)
+
+
 def test_no_sums_where_they_do_not_explain_the_node(subjects):
     replay = replay_of(subjects["residual-chunk3.esp32s3.int8"], "41")
     wrong = replay.expected.copy()

@@ -10,6 +10,7 @@ from espdl_hil.errors import ConfigError
 from espdl_hil.simulator.faults import (
     LutEntry,
     OutputUnwritten,
+    Requantized,
     SaturationWrap,
     StateDropped,
     StateKept,
@@ -258,3 +259,9 @@ def test_no_weight_that_matters(golden):
     golden = golden("stream_residual.streaming.esp32s3.int8")
     with pytest.raises(ConfigError, match="no weight of this model changes its outputs"):
         flip_weight(golden.model, lambda _: False)
+
+
+def test_a_fault_of_a_node_acts_only_where_that_node_is(golden):
+    graph = espdl.load_graph(golden(CASES[0]).model)
+    assert Requantized(graph.nodes[0].name, 1).fits(graph)
+    assert not Requantized("/nowhere", 1).fits(graph)

@@ -1,5 +1,6 @@
-"""Tolerance and verdict. Knows tensors, not where they come from."""
+"""Tolerance, alignment and verdict. Knows tensors, not where they come from."""
 
+from espdl_hil.compare.alignment import TAIL, cut_offline, describe_alignment
 from espdl_hil.compare.difference import (
     Array,
     Difference,
@@ -15,6 +16,7 @@ from espdl_hil.compare.verdict import ChunkVerdict, Outcome, StreamVerdict, comp
 
 __all__ = [
     "EXACT",
+    "TAIL",
     "Array",
     "ChunkVerdict",
     "Difference",
@@ -27,6 +29,8 @@ __all__ = [
     "Tolerance",
     "compare",
     "compare_streams",
+    "cut_offline",
+    "describe_alignment",
     "parse_tolerance",
     "relative_difference",
 ]

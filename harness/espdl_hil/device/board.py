@@ -191,7 +191,10 @@ class Board:
         self.reopen_if_gone()
 
     def reopen_if_gone(self, *, is_powered_anew: bool = False) -> None:
-        """Open the port again if USB or network dropped it; waits once, and once *powered anew*.
+        """Open the port again if USB or network dropped it; waits for it once.
+
+        Args:
+            is_powered_anew: It is worth waiting for again.
 
         Raises:
             TransportError: It did not come back.

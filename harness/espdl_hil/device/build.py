@@ -70,11 +70,15 @@ def build_firmware(
         command += ["--sdkconfig-defaults", ";".join(("sdkconfig.defaults", *variants))]
     with FileLock(out / f"{name}.lock", timeout=BUILD_TIMEOUT_S):
         built = build_dir / KEY_FILE
-        if built.is_file() and built.read_text() == key and (build_dir / FINISHED).is_file():
+        if (
+            built.is_file()
+            and built.read_bytes() == key.encode()
+            and (build_dir / FINISHED).is_file()
+        ):
             return build_dir
         built.unlink(missing_ok=True)
         _run_build(command, build_dir, out / f"{name}.log", progress)
-        built.write_text(key)
+        built.write_bytes(key.encode())
     return build_dir
 
 

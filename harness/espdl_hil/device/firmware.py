@@ -152,6 +152,7 @@ def _parse(build_dir: Path) -> IdfApp:
                 self._sdkconfig = json.loads(file.read_text(encoding="utf-8"))
             return self._sdkconfig or {}
 
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it warns on the root logger about files that are optional
     try:
         return App(app_path=str(build_dir), build_dir=str(build_dir.resolve()))
@@ -162,7 +163,7 @@ def _parse(build_dir: Path) -> IdfApp:
             hint="build the firmware again",
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _file(build_dir: Path, arguments: dict[str, Any], *names: str) -> Path:

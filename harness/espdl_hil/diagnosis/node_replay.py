@@ -107,7 +107,7 @@ class NodeReplay:
 
     def explained_by(self, alternative: Array | None) -> bool:
         """Whether *alternative*, in rows or not, is what was observed in every element."""
-        if alternative is None:
+        if alternative is None or alternative.size != self.observed.size:
             return False
         return np.array_equal(alternative.reshape(self.observed.shape), self.observed)
 

@@ -34,7 +34,7 @@ class AppDescription:
 
     version: str
     project: str
-    elf_sha256: bytes
+    elf_sha256: bytes  # 32 of them
     idf_version: str
     date: str = ""
     time: str = ""

@@ -26,7 +26,7 @@ Shape: TypeAlias = tuple[int, ...]
 Source: TypeAlias = "Callable[[np.random.Generator], Any]"
 # Real outputs by name in the module's own layout, and the generator as *stimulus* gets it.
 Metric: TypeAlias = "Callable[[Mapping[str, np.ndarray[Any, Any]], np.random.Generator], float]"
-Fault: TypeAlias = str | tuple[str, str]  # a message, or it and a hint
+_Mistake: TypeAlias = str | tuple[str, str]  # a message, or it and a hint
 Pass: TypeAlias = Callable[[Any], Any]  # over the exporter's graph
 Streaming: TypeAlias = str | Pass | Sequence[Pass | Mapping[str, Any]] | Mapping[int, str]
 
@@ -113,9 +113,9 @@ class StreamingModel:
     def __post_init__(self) -> None:
         if self.offline is not None and not self.chunk_frames and _is_file_table(self.streaming):
             object.__setattr__(self, "chunk_frames", tuple(self.streaming_files))
-        fault = next(_faults(self), None)
-        if fault is not None:
-            message, hint = (fault, None) if isinstance(fault, str) else fault
+        mistake = next(_mistakes(self), None)
+        if mistake is not None:
+            message, hint = (mistake, None) if isinstance(mistake, str) else mistake
             raise ConfigError(f"model {self.name!r}: {message}", hint=hint)
 
     @property
@@ -162,18 +162,18 @@ class StreamingModel:
         }
 
 
-def _faults(model: StreamingModel) -> Iterator[Fault]:
+def _mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     """What is wrong; each check relies on those before it."""
     if not (isinstance(model.name, str) and _NAME.fullmatch(model.name)):
         raise ConfigError(f"model name {model.name!r}: expected letters, digits, '_' and '.'")
-    yield from _source_faults(model)
-    yield from _input_faults(model)
-    yield from _name_faults(model)
-    yield from _chunk_faults(model)
-    yield from _option_faults(model)
+    yield from _source_mistakes(model)
+    yield from _input_mistakes(model)
+    yield from _name_mistakes(model)
+    yield from _chunk_mistakes(model)
+    yield from _option_mistakes(model)
 
 
-def _source_faults(model: StreamingModel) -> Iterator[Fault]:
+def _source_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     given = [name for name in ("build", "onnx", "offline") if getattr(model, name) is not None]
     no_function = "build is not a function that returns the module"
     if not given:
@@ -226,7 +226,7 @@ def _is_number(value: object) -> bool:
     return _is(int, value) or _is(float, value)
 
 
-def _input_faults(model: StreamingModel) -> Iterator[Fault]:
+def _input_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     shapes: Any = model.input_shape
     axes: Any = model.frame_axis
     named = isinstance(shapes, Mapping)
@@ -264,7 +264,7 @@ def _input_faults(model: StreamingModel) -> Iterator[Fault]:
         )
 
 
-def _name_faults(model: StreamingModel) -> Iterator[Fault]:
+def _name_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     if not _is_tuple_of(str, model.outputs):
         yield f"outputs = {model.outputs!r}: expected a tuple of names"
     names = [*model.inputs, *model.outputs]
@@ -280,7 +280,7 @@ def _name_faults(model: StreamingModel) -> Iterator[Fault]:
             yield f"state: {source!r} has a frame_axis"
 
 
-def _chunk_faults(model: StreamingModel) -> Iterator[Fault]:
+def _chunk_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     chunks, whole = model.chunk_frames, model.frames
     if model.ragged not in ("refuse", "flush"):
         yield f"ragged = {model.ragged!r}: expected 'refuse' or 'flush'"
@@ -303,7 +303,7 @@ def _chunk_faults(model: StreamingModel) -> Iterator[Fault]:
                 )
 
 
-def _option_faults(model: StreamingModel) -> Iterator[Fault]:
+def _option_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     for bits in model.bits if isinstance(model.bits, tuple) else ():
         check_bits(bits, f"model {model.name!r}: an entry of bits")
     if not _is_tuple_of(int, model.bits):
@@ -319,7 +319,7 @@ def _option_faults(model: StreamingModel) -> Iterator[Fault]:
     if model.metric is not None and not callable(model.metric):
         yield "metric is not a function of outputs and a random generator"
     if model.offline is None:
-        yield from _conversion_faults(model)
+        yield from _conversion_mistakes(model)
     if not (_is(int, model.tolerance) or isinstance(model.tolerance, str)):
         yield f"tolerance = {model.tolerance!r}: expected LSB, or text such as '1lsb'"
     if model.chip_rounding not in ("refuse", "accept"):
@@ -337,7 +337,7 @@ def _option_faults(model: StreamingModel) -> Iterator[Fault]:
         yield f"seed = {model.seed!r}: expected a whole number"
 
 
-def _conversion_faults(model: StreamingModel) -> Iterator[Fault]:
+def _conversion_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     given: Any = model.streaming
     entries = given if isinstance(given, list | tuple) else [given]
     known = bool(entries) and all(callable(e) or isinstance(e, Mapping) for e in entries)

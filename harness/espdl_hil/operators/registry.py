@@ -31,8 +31,23 @@ if TYPE_CHECKING:
     from espdl_hil.operators.signature import Operator
 
 FAMILIES = (
-    *(activation, cache, casts, conv, division, elementwise, extend, gemm, layout),
-    *(normalize, piecewise, pool, recurrent, reduce, resize, select, softmax),
+    activation,
+    cache,
+    casts,
+    conv,
+    division,
+    elementwise,
+    extend,
+    gemm,
+    layout,
+    normalize,
+    piecewise,
+    pool,
+    recurrent,
+    reduce,
+    resize,
+    select,
+    softmax,
 )
 OPERATORS: dict[str, Operator] = {
     name: operator for family in FAMILIES for name, operator in family.OPERATORS.items()

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 
 HISTORY, OFF = "history.sqlite3", "off"
-_AS_THEY_ARE = (  # settings of the option's name
-    *("report", "store", "summary", "node_data", "metrics"),
-    *("app", "max_baud", "model_store", "overwrite"),
-)
 
 
 def parse_count(text: str) -> int:
@@ -239,7 +235,15 @@ def read_settings(config: pytest.Config) -> Settings:
         log_suffix=f"-{name}" if (name := worker_name(config)) else "",
         boards=boards,
         wait_s=option("--hil-wait"),
-        **{name: option(f"--hil-{name.replace('_', '-')}") for name in _AS_THEY_ARE},
+        report=option("--hil-report"),
+        store=option("--hil-store"),
+        summary=option("--hil-summary"),
+        node_data=option("--hil-node-data"),
+        metrics=option("--hil-metrics"),
+        app=option("--hil-app"),
+        max_baud=option("--hil-max-baud"),
+        model_store=option("--hil-model-store"),
+        overwrite=option("--hil-overwrite"),
     )
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espdl_hil import interpreter
-from espdl_hil.compare import Fidelity
+from espdl_hil.compare import TAIL, Fidelity, cut_offline
 from espdl_hil.diagnosis.replay import HostRun
 from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
-from espdl_hil.proof.alignment import TAIL, cut_offline
 from espdl_hil.proof.chip_made import edit_for, other_code, predict
 from espdl_hil.proof.ladder import climb
 from espdl_hil.reference import judge

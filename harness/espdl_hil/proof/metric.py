@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espdl_hil.compare import TAIL
 from espdl_hil.errors import ConfigError
 from espdl_hil.model import describe_error, importing_from
-from espdl_hil.proof.alignment import TAIL
 from espdl_hil.quantize import generator
 from espdl_hil.report import METRIC
 

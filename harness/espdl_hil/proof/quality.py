@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espdl_hil.proof.alignment import TAIL
+from espdl_hil.compare import TAIL
 from espdl_hil.streaming.names import is_made_up, module_of
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.compare import Fidelity, Outcome
+from espdl_hil.compare import Fidelity, Outcome, describe_alignment
 from espdl_hil.errors import DeviceError
-from espdl_hil.proof.alignment import describe_alignment
 from espdl_hil.proof.findings import (
     arithmetic_findings,
     chip_findings,

@@ -76,18 +76,23 @@ UNKNOWN = "Q000"
 _OK, _DOUBTFUL, _FATAL = Meaning.HARMLESS, Meaning.DOUBTFUL, Meaning.FATAL
 
 _TABLE = (  # NODE stands for the name of an operator or tensor
-    ("Q101", _OK, "a Transpose needs no cache", r"NODE of type Transpose is not supported for"),
+    (
+        "Q101",
+        _OK,
+        "a Transpose needs no cache",
+        r"Operation NODE of type Transpose is not supported for Auto",
+    ),
     (
         "Q102",
         _DOUBTFUL,
         "operator unknown to the streaming conversion",
-        r"NODE of type \w+ is not supported for Auto",
+        r"Operation NODE of type \w+ is not supported for Auto",
     ),
     (
         "Q103",
         _DOUBTFUL,
         "operator over the frame axis",
-        r"NODE of type \w+ operates along the frame",
+        r"Operation NODE of type \w+ operates along the frame axis",
     ),
     ("Q104", _DOUBTFUL, "no cache inserted", r"Failed to insert streaming node for op NODE due to"),
     ("Q105", _DOUBTFUL, "padding stripped", r"\] is not supported in streaming node"),
@@ -113,8 +118,18 @@ _TABLE = (  # NODE stands for the name of an operator or tensor
     ),
     ("Q207", _OK, "layout not recorded", r"^NODE does not bind perm parameter"),
     ("Q208", _DOUBTFUL, "no exponent", r"^NODE does not bind exponents parameter"),
-    ("Q301", _FATAL, "batch norm left over", r"can not merge operation \S+ and (?P<node>[^\s,]+)"),
-    ("Q302", _OK, "batch norm alone", r"Isolated BatchNormalization\((?P<node>[^)]+)\)"),
+    (
+        "Q301",
+        _FATAL,
+        "batch norm left over",
+        r"PPQ can not merge operation \S+ and (?P<node>[^\s,]+)",
+    ),
+    (
+        "Q302",
+        _OK,
+        "batch norm alone",
+        r"Isolated BatchNormalization\((?P<node>[^)]+)\) was detected",
+    ),
     ("Q303", _DOUBTFUL, "range next to nothing", r"^Numeric instability detected"),
     ("Q304", _DOUBTFUL, "tensor not quantized", r"Unexpected quantization state of variable NODE"),
     (

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Check = Callable[[Any], bool]
-Form = Mapping[str, Check]  # by field
+Predicate = Callable[[Any], bool]
+Form = Mapping[str, Predicate]  # by field
 MAX_SHOWN = 80  # characters of a wrong value
 
 
@@ -36,26 +36,26 @@ def is_value(value: Any) -> bool:
     return is_number(value) or value in ("nan", "inf", "-inf")
 
 
-def or_null(check: Check) -> Check:
+def or_null(check: Predicate) -> Predicate:
     """The same, or null."""
     return lambda value: value is None or check(value)
 
 
-def list_of(check: Check, length: int | None = None) -> Check:
+def list_of(check: Predicate, length: int | None = None) -> Predicate:
     """A list, of *length* if that is given."""
     return lambda value: (
-        isinstance(value, list | tuple) and length in (None, len(value)) and all(map(check, value))
+        isinstance(value, list) and length in (None, len(value)) and all(map(check, value))
     )
 
 
-def map_of(check: Check, names: Check = is_text) -> Check:
+def map_of(check: Predicate, names: Predicate = is_text) -> Predicate:
     """An object of any fields."""
     return lambda value: (
         isinstance(value, Mapping) and all(map(names, value)) and all(map(check, value.values()))
     )
 
 
-def has(form: Form) -> Check:
+def has(form: Form) -> Predicate:
     """An object with these fields; it may have others."""
     return lambda value: (
         isinstance(value, Mapping)

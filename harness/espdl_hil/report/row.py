@@ -152,9 +152,13 @@ class Details:
 
     def to_json(self) -> JsonObject:
         """The object that ``results.json`` keeps; equal chunks in a row are one entry."""
-        runs = {name: _runs(found) for name, found in self.per_chunk.items()}
-        plain = replace(self, per_chunk={}, pictures={})  # which need no copy
-        return {**asdict(plain), "per_chunk": runs, "pictures": dict(self.pictures)}
+        return {
+            "error": self.error,
+            **{name: list(getattr(self, name)) for name in _LISTS},
+            "per_chunk": {name: _runs(found) for name, found in self.per_chunk.items()},
+            "tolerances": [asdict(allowance) for allowance in self.tolerances],
+            "pictures": dict(self.pictures),
+        }
 
 
 @dataclass(frozen=True)

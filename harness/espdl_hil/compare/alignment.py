@@ -1,22 +1,48 @@
-"""Which offline elements a chunk is compared with. Knows a plan's figures, not how it was made."""
+"""Which offline elements a chunk is compared with. Knows a plan's figures, not the plan."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from espdl_hil.diagnosis.cause import counted
 from espdl_hil.errors import HarnessError
 
 if TYPE_CHECKING:
-    from espdl_hil.compare import Array
-    from espdl_hil.streaming import Alignment
+    from espdl_hil.compare.difference import Array
+
+
+class AlignmentLike(Protocol):
+    """What a streaming plan says of one output; any object with these fields will do.
+
+    Attributes:
+        output: Name of the graph output.
+        kind: ``tail`` if each chunk is compared with the offline run of its prefix; every other
+            kind is compared with a slice of one offline run.
+        frame_axis: The time axis in the file's layout.
+        out_frames_per_chunk: Frames that each chunk yields.
+        latency_frames: Output frames by which the stream lags the offline model.
+        warmup_frames: Leading offline frames that a cold cache may change.
+    """
+
+    @property
+    def output(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def frame_axis(self) -> int: ...  # noqa: D102
+    @property
+    def out_frames_per_chunk(self) -> int: ...  # noqa: D102
+    @property
+    def latency_frames(self) -> int: ...  # noqa: D102
+    @property
+    def warmup_frames(self) -> int: ...  # noqa: D102
+
 
 TAIL = "tail"
 
 
-def cut_offline(offline: Array, alignment: Alignment, chunks: int) -> list[Array]:
+def cut_offline(offline: Array, alignment: AlignmentLike, chunks: int) -> list[Array]:
     """Cut an offline output into what each chunk should yield.
 
     ::
@@ -50,14 +76,18 @@ def cut_offline(offline: Array, alignment: Alignment, chunks: int) -> list[Array
     return np.split(stream, list(ends), axis=axis)[:chunks]
 
 
-def describe_alignment(alignment: Alignment) -> str:
+def describe_alignment(alignment: AlignmentLike) -> str:
     """Say in one line what each chunk is compared with."""
-    per_chunk = f"{alignment.output}: {counted(alignment.out_frames_per_chunk, 'frame')} a chunk"
+    per_chunk = f"{alignment.output}: {_frames(alignment.out_frames_per_chunk)} a chunk"
     if alignment.kind == TAIL:
         return f"{per_chunk}, the last of the offline run of the prefix"
     parts = [per_chunk]
     if alignment.latency_frames:
-        parts.append(f"{counted(alignment.latency_frames, 'frame')} late")
+        parts.append(f"{_frames(alignment.latency_frames)} late")
     if alignment.warmup_frames:
-        parts.append(f"{counted(alignment.warmup_frames, 'frame')} of warm-up")
+        parts.append(f"{_frames(alignment.warmup_frames)} of warm-up")
     return ", ".join(parts) + ", against one offline run"
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"

@@ -3,9 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from espdl_hil.compare import Outcome, compare_streams
+from espdl_hil.compare import Outcome, compare_streams, cut_offline, describe_alignment
 from espdl_hil.errors import HarnessError
-from espdl_hil.proof.alignment import cut_offline, describe_alignment
 
 
 def alignment(**changes):
