@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -12,6 +13,8 @@ import time
 import pytest
 
 from espdl_hil.errors import ConfigError
+from espdl_hil.simulator import line
+from espdl_hil.simulator import port as port_module
 from espdl_hil.simulator.port import MAX_UNREAD_BYTES, EnableLow, PowerOff, SerialPort
 
 RTS = {True: bytes.fromhex("fffa2c050bfff0"), False: bytes.fromhex("fffa2c050cfff0")}
@@ -308,15 +311,43 @@ def test_bytes_take_the_time_of_a_uart(paced, far):
     assert time.monotonic() - started >= line_s
 
 
-def test_bytes_come_when_the_fifo_is_full_or_no_more_follow(paced, far):
+class HostTime:
+    """Time that only passes while the port waits, so that a busy host changes nothing."""
+
+    COST_S = 1e-5  # of a look
+
+    def __init__(self, select):
+        self.now_s, self.looks, self._select = 0.0, 0, select
+
+    def monotonic(self):
+        return self.now_s
+
+    thread_time = monotonic
+
+    def select(self, timeout_s):
+        self.looks += 1
+        ready = self._select(0)
+        self.now_s += self.COST_S + (0 if ready else timeout_s)
+        return ready
+
+
+def test_bytes_come_when_the_fifo_is_full_or_no_more_follow(paced, far, monkeypatch):
     far.sendall(FRAME)
-    sizes, looks = [], 0
-    while sum(sizes) < len(FRAME):
-        looks += 1
-        if data := paced.read(0.001 if sizes else 1):
-            sizes.append(len(data))
+    assert select.select([paced._client], [], [], 10)[0]
+    host = HostTime(paced._selector.select)
+    with monkeypatch.context() as patched:  # over when the port is closed
+        patched.setattr(paced._selector, "select", host.select)
+        for module in (port_module, line):
+            patched.setattr(module, "time", host)
+        paced._looked_s = 0.0
+        sizes = []
+        while sum(sizes) < len(FRAME):
+            if data := paced.read(0.001 if sizes else 1):
+                sizes.append(len(data))
+    assert len(sizes) == 9
     assert min(sizes[:-1]) >= 120
-    assert looks < len(FRAME) / 2  # the thread sleeps in between
+    assert host.looks < 200  # the thread sleeps in between
+    assert host.now_s == pytest.approx(len(FRAME) * 10 / BAUD, abs=0.002)
 
 
 def test_both_directions_go_at_once(paced, far):
