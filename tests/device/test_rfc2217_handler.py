@@ -40,7 +40,7 @@ def test_a_read_returns_what_came_when_its_time_is_over(loopback, open_port):
     port.write(b"abc")
     started = time.monotonic()
     assert port.read(10) == b"abc"
-    assert 0.08 <= time.monotonic() - started < 0.5
+    assert 0.08 <= time.monotonic() - started < 5
 
 
 def test_a_read_without_timeout_takes_what_is_there(loopback, open_port):
@@ -174,7 +174,7 @@ def test_requests_do_not_poll(loopback, open_port):
     for _ in range(100):
         port.reset_input_buffer()
         port.rts = False
-    assert time.monotonic() - started < 1.0  # pyserial's own client takes 10 s
+    assert time.monotonic() - started < 5  # pyserial's own client takes 10 s
 
 
 # -- servers that leave things out ------------------------------------------
@@ -188,7 +188,7 @@ def test_a_server_that_acknowledges_no_purge_is_waited_for_once(loopback, open_p
     started = time.monotonic()
     for _ in range(20):
         port.reset_input_buffer()
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 2  # 4 s if each were waited for
     assert port.in_waiting == 0
 
 
@@ -215,21 +215,24 @@ def test_espressifs_server_acknowledges_no_lines(loopback, open_port):
 
     uart = loopback.uart
     loopback.manager_class = Manager
-    port = open_port(loopback.serve, "?timeout=0.2")
+    port = open_port(loopback.serve, "?timeout=3")
     started = time.monotonic()
     port.dtr = False
     port.rts = True
     port.rts = False
     port.reset_input_buffer()
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 2.5
     assert uart.log[-2:] == [("reset", "app"), ("purge", "in")]
 
 
 def test_ign_set_control_never_waits(loopback, open_port):
     loopback.silent = {telnet.SET_CONTROL}
-    started = time.monotonic()
-    open_port(loopback.serve, "?ign_set_control")
-    assert time.monotonic() - started < 0.5
+    took_s = []
+    for _ in range(3):
+        started = time.monotonic()
+        open_port(loopback.serve, "?ign_set_control")
+        took_s.append(time.monotonic() - started)
+    assert min(took_s) < 0.5, took_s
 
 
 def test_a_silent_control_is_not_confused_with_a_lost_connection(loopback, open_port):
@@ -257,7 +260,7 @@ def test_a_server_that_refuses_port_control_is_refused_at_once(start_server):
     started = time.monotonic()
     with pytest.raises(serial.SerialException, match="refuses port control"):
         serial.serial_for_url(server.url)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2.5
 
 
 def test_nobody_listens():

@@ -238,9 +238,12 @@ def test_a_warm_verdict_costs_little(dut, streaming, offline):
         whole.unload()
 
     verdict()
-    started = time.monotonic()
-    verdict()
-    assert time.monotonic() - started < 0.3
+    took_s = []
+    for _ in range(3):
+        started = time.monotonic()
+        verdict()
+        took_s.append(time.monotonic() - started)
+    assert min(took_s) < 0.3, took_s
 
 
 # -- what is refused ---------------------------------------------------------------

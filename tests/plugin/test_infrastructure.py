@@ -87,10 +87,13 @@ def test_the_tutorials_verdict_takes_under_300_ms(project):
         """
         def test_speed(hil):
             hil.verify()
-            start_s = time.monotonic()
-            hil.forget()
-            assert hil.stream() == hil.offline()
-            assert time.monotonic() - start_s < 0.3
+            took_s = []
+            for _ in range(3):
+                start_s = time.monotonic()
+                hil.forget()
+                assert hil.stream() == hil.offline()
+                took_s.append(time.monotonic() - start_s)
+            assert min(took_s) < 0.3, took_s
         """,
         "-k",
         "chunk3",

@@ -272,7 +272,7 @@ def test_it_closes_under_a_connected_client(flash_file, connect):
     with Devkit("esp32s3", flash_file=flash_file) as devkit:
         port = connect(devkit)
         started = time.monotonic()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert is_dropped(port)
 
 
@@ -356,7 +356,7 @@ def test_a_chip_that_never_comes_up_can_be_closed(flash_file, fault):
     with Devkit("esp32s3", flash_file=flash_file, faults=[fault]):
         time.sleep(0.05)
         started = time.monotonic()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_a_stuck_boot(booted, devkit, talk, case, reset):

@@ -55,7 +55,7 @@ def test_bytes_both_ways(port, client):
 def test_reading_ends_when_its_time_is_over(port, client):
     started = time.monotonic()
     assert port.read(0.05) == b""
-    assert 0.04 < time.monotonic() - started < 0.5
+    assert 0.04 < time.monotonic() - started < 5
 
 
 def test_rts_alone_pulls_en_low_and_ends_what_runs(port, client):
@@ -382,5 +382,5 @@ def test_a_port_without_pace_has_no_rate(port, client):
     client.sendall(bytes.fromhex(f"fffa2c01{921600:08x}fff0") + b"text")
     started = time.monotonic()
     assert port.read(1) == b"text"
-    port.write(b"t" * 20_000)
-    assert time.monotonic() - started < 1  # 1.7 s on a line at 115200 baud
+    port.write(b"t" * 200_000)
+    assert time.monotonic() - started < 8  # 17 s on a line at 115200 baud
