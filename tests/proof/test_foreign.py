@@ -160,6 +160,20 @@ def test_one_flipped_weight_is_not_one_calibration(foreign, tmp_path):
     assert f"{EXAMPLE}does not match" in str(result)
 
 
+def test_files_whose_output_never_changes_prove_nothing(foreign, tmp_path):
+    for name in ("offline.espdl", "streaming-3.espdl"):
+        file = tmp_path / name
+        data = bytearray(file.read_bytes())
+        for tensor, weight in load_graph(file).initializers.items():
+            if tensor.endswith(".weight"):
+                start, size = weight.span.offset, weight.info.size
+                data[start : start + size] = bytes(size)
+        file.write_bytes(data)
+    result = verify(foreign, report=tmp_path / "report")
+    assert result.rows[0].outcome is Outcome.ERROR
+    assert "output 'output' of the quantized network does not depend on its input" in str(result)
+
+
 def test_what_was_not_judged_cannot_be_asked_for(foreign, tmp_path):
     (case,) = make_cases([foreign], ["esp32s3"])
     rig = Rig(Settings(targets=("esp32s3",), report=tmp_path), [case])

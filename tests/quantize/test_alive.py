@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from written_models import network, prepared
 
 from espdl_hil.errors import HarnessError, QuantizeError
 from espdl_hil.quantize import Artifacts
-from espdl_hil.quantize.alive import Output, check_alive, check_range
+from espdl_hil.quantize.alive import Output, check_alive, check_depends, check_range
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,11 +56,47 @@ def test_a_channel_that_never_changes_has_its_cause(value: int, real: Any, cause
     assert f"1 of 2 channels of mask: channel 1 is {cause}" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("value", "cause"), [(127, "saturated at 7.9375"), (5, "always at 0.3125")]
+)
+def test_without_a_float_network_it_is_said_where_a_channel_stays(value: int, cause: str) -> None:
+    alive = replace(output(MOVING, value), real=None)
+    assert f"channel 1 is {cause}" in check_alive({"mask": alive})[0].message
+
+
 def test_an_output_without_frames_is_judged_as_a_whole() -> None:
     classes = np.array([[3, 5, 9]], np.int8)
     assert check_alive({"c": Output(classes, classes / 16, -4, -1)}) == []
     with pytest.raises(QuantizeError, match="output 'c' of the quantized network never changes"):
         check_alive({"c": Output(classes * 0, classes / 16, -4, -1)})
+
+
+def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    x = inputs["x"].astype(int)
+    return {"level": np.abs(x), "one": x > 1, "bias": np.array([[3, -5]])}
+
+
+def test_an_output_that_does_not_depend_on_the_input_is_refused() -> None:
+    inputs, seen = {"x": np.array([[-128, 5, 127]], np.int8)}, []
+    outputs = run(inputs)
+
+    def watched(other: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        seen.append(other["x"].tolist())
+        return run(other)
+
+    check_depends({"one": outputs["one"]}, inputs, watched)
+    assert seen == [[[127, -5, -127]]]
+    check_depends({"level": outputs["level"][:, 1:]}, {"x": inputs["x"][:, 1:]}, watched)
+    assert seen[1:] == [[[-5, -127]], [[0, 0]]]
+    with pytest.raises(QuantizeError, match="output 'bias' of the quantized network does not dep"):
+        check_depends(outputs, inputs, run)
+
+
+def test_the_negative_of_floats() -> None:
+    inputs, seen = {"x": np.array([[1.5, -2.0]], np.float32)}, []
+    check_depends(inputs, inputs, lambda other: seen.append(other) or other)
+    assert seen[0]["x"].tolist() == [[-1.5, 2.0]]
+    assert seen[0]["x"].dtype == np.float32
 
 
 def noise(level: float) -> dict[str, NDArray[Any]]:
@@ -81,6 +118,18 @@ BIASED = network(["return self.a(x)"], a="nn.Conv1d(4, 4, 1)").replace(
     "            self.a.bias.data[:] = 1.0\n\n"
     "        def forward",
 )
+# Of five classes, each always the same; a row before and behind the last frame.
+HEAD = network(
+    ["return self.head(self.a(x)[:, :, -3:].flatten(1))"],
+    a="nn.Conv1d(4, 4, 1)",
+    head="nn.Linear(12, 5)",
+)
+BIASED_HEAD = HEAD.replace(
+    "        def forward",
+    "            self.head.weight.data *= 1e-3\n"
+    "            self.head.bias.data[:] = torch.linspace(-1, 1, 5)\n\n"
+    "        def forward",
+)
 HALF = network(
     ["y = self.a(x)", "return torch.cat([F.relu(y[:, :2] - 99), y[:, 2:]], 1)"],
     a="nn.Conv1d(4, 4, 1)",
@@ -95,7 +144,8 @@ LOUD = network(
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifacts | HarnessError]:
-    models = {"dead": DEAD, "biased": BIASED, "half": HALF, "loud": LOUD}
+    models = {"dead": DEAD, "biased": BIASED, "half": HALF, "loud": LOUD, "head": HEAD}
+    models["biased_head"] = BIASED_HEAD
     return prepared(tmp_path_factory.mktemp("alive"), models)
 
 
@@ -112,6 +162,13 @@ def test_a_network_that_says_nothing_is_refused(
     error = results[f"{name} int8 esp32s3"]
     assert isinstance(error, QuantizeError)
     assert f"output 'output' of the quantized network never changes ({cause}" in str(error)
+
+
+def test_a_classifier_that_gives_its_bias_is_refused(results: dict[str, Any]) -> None:
+    error = results["biased_head int8 esp32s3"]
+    assert isinstance(error, QuantizeError)
+    assert "output 'output' of the quantized network does not depend on its input" in str(error)
+    assert isinstance(results["head int8 esp32s3"], Artifacts)
 
 
 @pytest.mark.parametrize(("name", "rule"), [("half", "S403"), ("loud", "S404")])

@@ -73,7 +73,8 @@ def shift_rules(placed: PlacedNode, low: int, high: int) -> Iterator[str]:
     if low < floor:
         yield (
             f"output exponent minus input and filter exponent is {low}: the accumulator would be "
-            f"shifted left, which {placed.target.name} can do by {-floor} bits only"
+            f"shifted left, which {placed.target.name} can do by {-floor} bits only; the range of "
+            "its output is next to nothing, as of a layer that gave 0 for the whole calibration"
         )
 
 

@@ -1,4 +1,4 @@
-"""Does the quantized network say anything? What never changes, and what is clipped on its way in.
+"""Does the quantized network say anything? What is always the same, and which inputs are clipped.
 
 Knows arrays in the file's layout, not how they came.
 """
@@ -15,7 +15,7 @@ from espdl_hil.streaming import rules
 from espdl_hil.streaming.findings import find
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+_HINT = (
+    "its weights may be untrained or its outputs saturated; give it trained weights, or a "
+    "calibration and a stimulus like what it will see"
+)
 _SHOWN = 4  # channels named in one finding
 _MORE_CLIPPED = 0.01  # share of elements, beyond what the calibration clips of its own batches
 
@@ -33,13 +37,13 @@ class Output:
 
     Attributes:
         values: Integers (float32 where the file says so) in the file's layout.
-        real: The float network's, same shape.
+        real: The float network's, same shape; None where there is none.
         exponent: None for float32.
         frame_axis: -1 when it has no frames: then it is judged as a whole.
     """
 
     values: Array
-    real: Array
+    real: Array | None
     exponent: int | None
     frame_axis: int
 
@@ -52,13 +56,16 @@ class Output:
     def cause(self, channel: int) -> str:
         """Say why a channel is still."""
         value = self._channels(self.values)[channel].flat[0]
+        step = 1.0 if self.exponent is None else 2.0**self.exponent
+        saturated = self.exponent is not None and value in _limits(self.values)
+        if self.real is None:
+            return f"{'saturated' if saturated else 'always'} at {value * step:g}"
         real = self._channels(self.real)[channel]
         low, high = float(real.min()), float(real.max())
-        step = 1.0 if self.exponent is None else 2.0**self.exponent
         if low == high:
             why = "a dead Relu" if low == 0 else "it does not depend on the stimulus"
             return f"always {low:g} in the float network too: {why}"
-        if self.exponent is not None and value in _limits(self.values):
+        if saturated:
             return (
                 f"saturated at {value * step:g}, in float it goes from {low:.3g} to {high:.3g}: "
                 "the calibrated range clips it"
@@ -102,8 +109,7 @@ def check_alive(outputs: Mapping[str, Output]) -> list[Finding]:
                 f"output {name!r} of the quantized network never changes ({output.cause(0)}): a "
                 "comparison would prove nothing",
                 stage="check",
-                hint="its weights may be untrained or its outputs saturated; give it trained "
-                "weights, or a calibration and a stimulus like what it will see",
+                hint=_HINT,
             )
         if still:
             shown = "; ".join(f"channel {c} is {output.cause(c)}" for c in still[:_SHOWN])
@@ -111,6 +117,43 @@ def check_alive(outputs: Mapping[str, Output]) -> list[Finding]:
             message = f"{len(still)} of {output.still.size} channels of {name}: {shown}{more}"
             findings.append(find(rules.STILL_CHANNEL, "", message))
     return findings
+
+
+def check_depends(
+    outputs: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    run: Callable[[dict[str, Array]], Mapping[str, Array]],
+) -> None:
+    """Check that every output depends on the inputs, though it may change by itself along time.
+
+    Args:
+        outputs: What the network gives for the stimulus, without recurrent state.
+        inputs: That stimulus; without recurrent state.
+        run: Gives the outputs for other inputs.
+
+    Raises:
+        QuantizeError: stage ``check``; an output is the same for the stimulus, its negative and
+            silence: comparing it proves nothing.
+    """
+    waiting = dict(outputs)
+    for other in (_negative, np.zeros_like):
+        if waiting:
+            found = run({name: other(array) for name, array in inputs.items()})
+            waiting = {n: a for n, a in waiting.items() if np.array_equal(found[n], a)}
+    for name in waiting:
+        raise QuantizeError(
+            f"output {name!r} of the quantized network does not depend on its input: it is the "
+            "same for the stimulus, for its negative and for zeros; a comparison would prove "
+            "nothing",
+            stage="check",
+            hint=_HINT,
+        )
+
+
+def _negative(array: Array) -> Array:
+    if array.dtype.kind == "f":
+        return -array
+    return -array.clip(-_limits(array)[1])  # the lowest has none
 
 
 def check_range(

@@ -12,6 +12,7 @@ from espdl_hil.errors import ConfigError, HarnessError, QuantizeError, Streaming
 from espdl_hil.espdl import load_graph
 from espdl_hil.model import load_model
 from espdl_hil.operators import check_graph
+from espdl_hil.quantize.alive import Output, check_alive, check_depends
 from espdl_hil.quantize.artifacts import (
     OFFLINE,
     plan_name,
@@ -55,6 +56,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         ConfigError: a file is missing, or is not what the model declares.
         ArtifactError: a file is damaged.
         UnsupportedOpError: ESP-DL has no kernel for a node.
+        QuantizeError: an output never changes, or does not depend on the stimulus.
         StreamingError: a streaming file is not the offline network.
     """
     model = load_model(recipe.source)
@@ -77,6 +79,12 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         data, where = _read(paths[model.onnx], model), f"model {model.name!r}: {model.onnx}"
         arrays["float_outputs"] = run_float(data, where, offline, stimulus)
     write_arrays(directory, arrays)
+    whole = _run(offline, inputs, recipe.target)
+    check_depends(
+        {name: array for name, array in whole.items() if name not in model.state.values()},
+        {name: array for name, array in inputs.items() if name not in model.state},
+        lambda other: _run(offline, inputs | other, recipe.target),
+    )
     lint: dict[int, list[Finding]] = {}
     notes: dict[int, list[str]] = {}
     for chunk in recipe.chunk_frames:
@@ -84,11 +92,14 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         frames = _chunk_frames(model, names, streaming, axes, chunk)
         analysis = analyze(from_espdl(offline), Clock.of(axes, frames, model.state))
         lint[chunk] = check_export(analysis, streaming)
-        last = _last_step(offline, streaming, inputs, axes, recipe.target)
+        last = _last_step(whole, streaming, inputs, axes, recipe.target)
         if all(finding.severity is not Severity.ERROR for finding in lint[chunk]):
             _require_one_calibration(offline, streaming, chunk, model, last)
             check_graph(streaming, recipe.target)
         if analysis.planned is not None:
+            ends = {end.output: end.frame_axis for end in analysis.planned.alignments}
+            said = _said(offline, whole, arrays.get("float_outputs", {}), ends, model)
+            lint[chunk] += check_alive(said)
             (directory / plan_name(chunk)).write_text(analysis.planned.to_json())
         notes[chunk] = [judged, *last]
     layouts = {info.name: list(range(len(info.shape))) for info in offline.outputs}
@@ -215,25 +226,50 @@ def _require_one_calibration(
         ) from None
 
 
+def _run(offline: Graph, inputs: Arrays, target: str) -> Arrays:
+    """The outputs of the offline file for the stimulus; empty where it does not run."""
+    try:
+        return interpreter.load(offline, target).step(inputs)
+    except HarnessError:
+        return {}
+
+
+def _said(
+    offline: Graph, whole: Arrays, real: Arrays, axes: Mapping[str, int], model: StreamingModel
+) -> dict[str, Output]:
+    """The outputs of the offline file, but for state, as they are judged to be alive."""
+    return {
+        info.name: Output(
+            whole[info.name],
+            real.get(info.name),
+            info.exponent if info.exponents else None,
+            axes.get(info.name, -1),
+        )
+        for info in offline.outputs
+        if info.name in whole and info.name not in model.state.values()
+    }
+
+
 def _last_step(
-    offline: Graph, streaming: Graph, inputs: Arrays, axes: Mapping[str, int], target: str
+    whole: Arrays, streaming: Graph, inputs: Arrays, axes: Mapping[str, int], target: str
 ) -> list[str]:
     """What ESP-DL's streaming example would say: it compares the end of the first output alone.
 
-    Nothing where the files do not run, or have more than the one input of the example.
+    Nothing where the files have more than the one input of the example.
     """
-    if len(offline.inputs) != 1:
+    if len(inputs) != 1:
         return []
     name, axis = next(iter(axes.items()))
     frames = next(info.shape[axis] for info in streaming.inputs)
     count = inputs[name].shape[axis] // frames
     try:
-        whole = interpreter.load(offline, target).step(inputs)
         session = interpreter.load(streaming, target)
         whole_chunks = np.take(inputs[name], range(count * frames), axis)
         for part in np.split(whole_chunks, count, axis):
             step = session.step({name: np.ascontiguousarray(part)})
     except HarnessError:
+        step = {}
+    if not (whole and step):
         return [f"{_EXAMPLE}: nothing, the files do not run"]
     output = min(step)  # the first of a sorted map
     seen = step[output].tobytes()
