@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from espdl_hil import StreamingModel
+from espdl_hil import Quantization, StreamingModel
 
 MICROPHONE = 8
 MOTION = 6
@@ -41,11 +41,11 @@ def build() -> Any:
 
 
 MODEL = StreamingModel(
-    min_sqnr_db=20.0,  # its gates saturate at powers of two on purpose, at any width
     name="sensor_fusion",
     build=build,
     input_shape={"microphone": (1, MICROPHONE, 24), "motion": (1, MOTION, 12)},
     frame_axis={"microphone": 2, "motion": 2},
     chunk_frames=(4, 6),
     bits=(8, 16),
+    quantization=Quantization(batches=32),  # eight do not show how large its outputs get
 )
