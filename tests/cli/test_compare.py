@@ -78,12 +78,19 @@ def test_runs_of_the_history(saved, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "cannot be read"), ("{", "no JSON"), ("[]", "no results.json")]
+    ("content", "said"),
+    [
+        (None, "x.json cannot be read: No such file or directory"),
+        ("{", "x.json cannot be read: it is no JSON"),
+        ("[" * 100_000, "x.json cannot be read: it is no JSON"),
+        ("\xff", "x.json cannot be read: it is no JSON"),
+        ("[]", "x.json cannot be read: results: schema is None, this reader knows 2"),
+    ],
 )
 def test_what_is_no_run_is_said(saved, tmp_path, capsys, content, said):
     path = tmp_path / "x.json"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, encoding="latin-1")
     assert main(["compare", saved("a", results()), str(path)]) == 2
     assert said in capsys.readouterr().err
 

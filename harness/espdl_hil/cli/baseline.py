@@ -64,9 +64,10 @@ def record(results: Sequence[Path], baseline: Path) -> int:
         HarnessError: results cannot be read or differ among each other, or the file cannot be
             written.
     """
-    from espdl_hil.report.baseline import baseline_text, gather, read_baseline, read_runs
+    from espdl_hil.report import Results
+    from espdl_hil.report.baseline import baseline_text, gather, read_baseline
 
-    found = gather(read_runs(results))
+    found = gather([Results.read(path) for path in results])
     if not found:
         raise ConfigError(
             "no row of these results has outputs of a device",
@@ -87,9 +88,11 @@ def check(results: Sequence[Path], baseline: Path) -> int:
     Raises:
         HarnessError: results or record cannot be read.
     """
-    from espdl_hil.report.baseline import RowChange, gather, judge_rows, read_baseline, read_runs
+    from espdl_hil.report import Results
+    from espdl_hil.report.baseline import RowChange, gather, judge_rows, read_baseline
 
-    judgements = judge_rows(read_baseline(baseline), gather(read_runs(results)))
+    runs = [Results.read(path) for path in results]
+    judgements = judge_rows(read_baseline(baseline), gather(runs))
     for judgement in judgements:
         if judgement.change is not RowChange.SAME:
             detail = f": {judgement.text}" if judgement.text else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
         1 if anything is worse, else 0.
 
     Raises:
-        ConfigError: there is no such run, or only one.
-        ResultsError: a file breaks the schema.
+        ConfigError: there is no such run, or only one, or a file is no run.
     """
     from espdl_hil.report import by_target, changes, describe, render_comparison
 
@@ -81,14 +79,4 @@ def _read(text: str, file: Path | None) -> Results:
         with History(file or default_history()) as history:
             return history.run(int(text))
     path = path / "results.json" if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
-        raise ConfigError(
-            f"{path} cannot be read: {reason}",
-            hint="name a report's folder, a results.json, or a number that espdl-hil history lists",
-        ) from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is no results.json")
-    return Results.from_json(content)
+    return Results.read(path)

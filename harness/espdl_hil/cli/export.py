@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from espdl_hil.proof.case import Case
     from espdl_hil.proof.expected import Expected
     from espdl_hil.proof.rows import RowBook
-    from espdl_hil.report import Results, Row
+    from espdl_hil.report import Row
 
 REPORT = Path("hil-report-export")  # logs, and repro bundles of a verdict that is not green
 EMBEDDINGS = ("rodata", "partition", "sdcard")
@@ -156,12 +155,8 @@ def _given(path: Path | None, expected: Expected) -> Row | None:
 
     if path is None:
         return None
-    try:
-        results: Results = Results.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
     case = expected.case
-    row = next((row for row in results.rows if row.id == case.id), None)
+    row = next((row for row in Results.read(path).rows if row.id == case.id), None)
     if row is None:
         print(f"{path} has no row {case.id}: it is proven now", file=sys.stderr)
         return None

@@ -8,14 +8,15 @@ import math
 import statistics
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from espdl_hil.errors import ConfigError
-from espdl_hil.report.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from espdl_hil.report.results import Results
 
 SCHEMA: Final = 1
 FALSE_ALARMS: Final = 0.01  # of a whole check, all rows together, when nothing has changed
@@ -247,7 +248,7 @@ def read_baseline(path: Path) -> dict[tuple[str, str], BaselineEntry]:
             f"baseline {path} cannot be read: {error.strerror}",
             hint="record one: espdl-hil baseline record hil-report/results.json",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path} is no baseline: {type(error).__name__}: {error}") from None
     return {(entry.id, entry.substrate): entry for entry in entries}
 
@@ -257,25 +258,6 @@ def baseline_text(entries: Iterable[BaselineEntry]) -> str:
     ordered = sorted(entries, key=lambda entry: (entry.id, entry.substrate))
     lines = ",\n".join(f"  {json.dumps(asdict(entry))}" for entry in ordered)
     return f'{{\n "schema": {SCHEMA},\n "entries": [\n{lines}\n ]\n}}\n'
-
-
-def read_runs(paths: Sequence[Path]) -> list[Results]:
-    """Read some ``results.json``.
-
-    Raises:
-        ConfigError: one cannot be read.
-        ResultsError: one breaks the schema.
-    """
-    runs = []
-    for path in paths:
-        try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise ConfigError(f"{path} is no JSON: {error}") from None
-        runs.append(Results.from_json(content))
-    return runs
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:

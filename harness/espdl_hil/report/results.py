@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from espdl_hil.errors import ConfigError
 from espdl_hil.report.check import JsonObject, read
 from espdl_hil.report.provenance import Commit
 from espdl_hil.report.row import Device, Row
-from espdl_hil.report.schema import SCHEMA, validate_results
+from espdl_hil.report.schema import SCHEMA, ResultsError, validate_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,26 @@ class Results:
             "written": [asdict(written) for written in self.written],
             "rows": [row.to_json() for row in self.rows],
         }
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read a ``results.json``.
+
+        Raises:
+            ConfigError: it cannot be read, or is none.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except (ValueError, RecursionError):
+            reason = "it is no JSON"
+        except ResultsError as error:
+            reason = error.message
+        raise ConfigError(
+            f"{path} cannot be read: {reason}",
+            hint="take the results.json of a run, from its report's folder",
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Results:
