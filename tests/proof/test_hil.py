@@ -9,6 +9,7 @@ from espdl_hil.device.errors import StaleArtifactError
 from espdl_hil.proof import ledger
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.run import Run, VerificationError
+from espdl_hil.quantize import Artifacts, LogLine, Meaning
 from espdl_hil.report import read_repro, render_html, validate_results
 from espdl_hil.simulator import faults
 
@@ -37,6 +38,16 @@ def test_a_sound_device_passes_every_check(proof, book):
     assert set(row.artifacts) == {"residual-int8-chunk3", "residual-int8-offline", "app"}
     assert book.explain(proof.case) == []
     validate_results(book.results.to_json())
+
+
+def test_a_row_says_what_the_exporter_doubts_and_no_false_alarm(proof, book, monkeypatch):
+    lines = [
+        LogLine("Q305", Meaning.HARMLESS, "WARNING", "export", "", "an input is None"),
+        LogLine("Q304", Meaning.DOUBTFUL, "WARNING", "export", "", "no range"),
+    ]
+    monkeypatch.setattr(Artifacts, "log", lines)
+    proof.verify()
+    assert book.results.rows[0].details.notes == ("esp-ppq: no range",)
 
 
 def test_verify_is_all_three(proof, book):

@@ -20,6 +20,7 @@ from espdl_hil.proof.observed import substrate_of
 from espdl_hil.proof.package import streaming_name
 from espdl_hil.proof.pictures import draw
 from espdl_hil.proof.quality import draw_layers, error_budget
+from espdl_hil.quantize import Meaning
 from espdl_hil.report import (
     CHECKS,
     Accuracy,
@@ -253,6 +254,7 @@ class RowBook:
         found = expected.fidelities(offline.outputs[0]).values() if offline else ()
         fidelity = sum(found, Fidelity())
         lint = expected.artifacts.lint[expected.case.chunk_frames]
+        doubts = [line for line in expected.artifacts.log if line.meaning is not Meaning.HARMLESS]
         findings = (
             *record.details.findings,
             *model_findings(lint),
@@ -269,7 +271,7 @@ class RowBook:
             findings=tuple(dict.fromkeys(findings)),
             notes=(
                 *expected.artifacts.notes(record.case.chunk_frames),
-                *(line.text for line in expected.artifacts.log),
+                *(f"esp-ppq: {line.text}" for line in doubts),
             ),
         )
 
