@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,17 +85,39 @@ def test_an_output_that_does_not_depend_on_the_input_is_refused() -> None:
         seen.append(other["x"].tolist())
         return run(other)
 
-    check_depends({"one": outputs["one"]}, inputs, watched)
+    check_depends({"one": outputs["one"]}, inputs, {}, watched)
     assert seen == [[[127, -5, -127]]]
-    check_depends({"level": outputs["level"][:, 1:]}, {"x": inputs["x"][:, 1:]}, watched)
+    check_depends({"level": outputs["level"][:, 1:]}, {"x": inputs["x"][:, 1:]}, {}, watched)
     assert seen[1:] == [[[-5, -127]], [[0, 0]]]
-    with pytest.raises(QuantizeError, match="output 'bias' of the quantized network does not dep"):
-        check_depends(outputs, inputs, run)
+    with pytest.raises(QuantizeError, match="output 'bias' of the quantized network depends on no"):
+        check_depends(outputs, inputs, {}, run)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_an_input_on_which_nothing_depends_is_refused(used: bool) -> None:
+    inputs = {"x": np.array([[1, 2]], np.int8), "motion": np.array([[3]], np.int8)}
+
+    def step(given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {"y": given["x"] + used * given["motion"]}
+
+    refused = pytest.raises(QuantizeError, match=r"no output of .* depends on input 'motion'")
+    with contextlib.nullcontext() if used else refused:
+        check_depends(step(inputs), inputs, {}, step)
+
+
+def test_recurrent_state_is_neither_judged_nor_changed() -> None:
+    inputs = {"x": np.array([[1, 2]], np.int8), "h": np.array([[3]], np.int8)}
+
+    def step(given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        assert given["h"].tolist() == [[3]]
+        return {"y": given["x"], "h_next": np.array([[5]])}
+
+    check_depends(step(inputs), inputs, {"h": "h_next"}, step)
 
 
 def test_the_negative_of_floats() -> None:
     inputs, seen = {"x": np.array([[1.5, -2.0]], np.float32)}, []
-    check_depends(inputs, inputs, lambda other: seen.append(other) or other)
+    check_depends(inputs, inputs, {}, lambda other: seen.append(other) or other)
     assert seen[0]["x"].tolist() == [[-1.5, 2.0]]
     assert seen[0]["x"].dtype == np.float32
 
@@ -167,7 +190,7 @@ def test_a_network_that_says_nothing_is_refused(
 def test_a_classifier_that_gives_its_bias_is_refused(results: dict[str, Any]) -> None:
     error = results["biased_head int8 esp32s3"]
     assert isinstance(error, QuantizeError)
-    assert "output 'output' of the quantized network does not depend on its input" in str(error)
+    assert "output 'output' of the quantized network depends on no input" in str(error)
     assert isinstance(results["head int8 esp32s3"], Artifacts)
 
 

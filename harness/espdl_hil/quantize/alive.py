@@ -122,29 +122,38 @@ def check_alive(outputs: Mapping[str, Output]) -> list[Finding]:
 def check_depends(
     outputs: Mapping[str, Array],
     inputs: Mapping[str, Array],
+    state: Mapping[str, str],
     run: Callable[[dict[str, Array]], Mapping[str, Array]],
 ) -> None:
-    """Check that every output depends on the inputs, though it may change by itself along time.
+    """Check that every output depends on an input, and on every input an output.
+
+    An output may change along time by itself, and of one without frames there is only one value.
 
     Args:
-        outputs: What the network gives for the stimulus, without recurrent state.
-        inputs: That stimulus; without recurrent state.
+        outputs: What the network gives for the stimulus.
+        inputs: The stimulus.
+        state: Input to output name of recurrent state, which is not judged.
         run: Gives the outputs for other inputs.
 
     Raises:
-        QuantizeError: stage ``check``; an output is the same for the stimulus, its negative and
-            silence: comparing it proves nothing.
+        QuantizeError: stage ``check``; an output is the same whichever input is negative or zero,
+            or all are whether this input is: comparing it proves nothing.
     """
-    waiting = dict(outputs)
-    for other in (_negative, np.zeros_like):
-        if waiting:
-            found = run({name: other(array) for name, array in inputs.items()})
-            waiting = {n: a for n, a in waiting.items() if np.array_equal(found[n], a)}
-    for name in waiting:
+    waiting, idle = outputs.keys() - state.values(), ""
+    for name in [name for name in inputs if name not in state]:
+        changed: set[str] = set()
+        for other in (_negative, np.zeros_like):
+            if waiting or not changed:
+                found = run({**inputs, name: other(inputs[name])})
+                changed |= {n for n, a in outputs.items() if not np.array_equal(found[n], a)}
+                waiting -= changed
+        idle = idle if changed else name
+    if waiting or idle:
+        output = f"output {min(waiting)!r}" if waiting else "no output"
+        what = "no input" if waiting else f"input {idle!r}"
         raise QuantizeError(
-            f"output {name!r} of the quantized network does not depend on its input: it is the "
-            "same for the stimulus, for its negative and for zeros; a comparison would prove "
-            "nothing",
+            f"{output} of the quantized network depends on {what}: the same comes of the "
+            "stimulus, of its negative and of zeros; a comparison would prove nothing",
             stage="check",
             hint=_HINT,
         )

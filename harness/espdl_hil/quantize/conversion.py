@@ -284,7 +284,8 @@ class Conversion:
         quality = self._check_quality(offline, arrays)
         check_state(offline, model.state)
         self._check_operators(OFFLINE)
-        self._check_depends(offline, arrays["inputs_q"])
+        session, inputs = interpreter.load(offline, self._recipe.target), arrays["inputs_q"]
+        check_depends(session.step(inputs), inputs, model.state, session.step)
         findings = {}
         for chunk in model.chunk_frames:
             streaming = self._load(streaming_name(chunk))
@@ -312,15 +313,6 @@ class Conversion:
         inputs = {n: e for n in model.frame_axes if (e := exponents[n]) is not None}
         stimulus, bits = arrays["stimulus"], self._recipe.bits
         return check_alive(outputs) + check_range(stimulus, self._trace.batches, inputs, bits)
-
-    def _check_depends(self, offline: Graph, inputs: Arrays) -> None:
-        session, state = interpreter.load(offline, self._recipe.target), self._model.state
-        whole = session.step(inputs)
-        check_depends(
-            {name: array for name, array in whole.items() if name not in state.values()},
-            {name: array for name, array in inputs.items() if name not in state},
-            lambda other: session.step(inputs | other),
-        )
 
     def _check_operators(self, name: str, *chunk_frames: int) -> None:
         """Insist that ESP-DL runs every node of a file rightly, at the sizes of that very file."""

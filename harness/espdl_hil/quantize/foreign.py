@@ -80,11 +80,8 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         arrays["float_outputs"] = run_float(data, where, offline, stimulus)
     write_arrays(directory, arrays)
     whole = _run(offline, inputs, recipe.target)
-    check_depends(
-        {name: array for name, array in whole.items() if name not in model.state.values()},
-        {name: array for name, array in inputs.items() if name not in model.state},
-        lambda other: _run(offline, inputs | other, recipe.target),
-    )
+    if whole:
+        check_depends(whole, inputs, model.state, lambda i: _run(offline, i, recipe.target))
     lint: dict[int, list[Finding]] = {}
     notes: dict[int, list[str]] = {}
     for chunk in recipe.chunk_frames:
