@@ -57,7 +57,7 @@ class Output:
         """Say why a channel is still."""
         value = self._channels(self.values)[channel].flat[0]
         step = 1.0 if self.exponent is None else 2.0**self.exponent
-        saturated = self.exponent is not None and value in _limits(self.values)
+        saturated = self.values.dtype.kind != "f" and value in _limits(self.values)
         if self.real is None:
             return f"{'saturated' if saturated else 'always'} at {value * step:g}"
         real = self._channels(self.real)[channel]
