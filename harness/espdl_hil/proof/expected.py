@@ -15,6 +15,7 @@ from espdl_hil.errors import ConfigError, StreamingError, UnsupportedOpError
 from espdl_hil.espdl import load_graph
 from espdl_hil.proof.chip_made import edit_for, other_code, predict
 from espdl_hil.proof.ladder import climb
+from espdl_hil.proof.shown import not_shown
 from espdl_hil.reference import judge
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from espdl_hil.proof.ladder import Ladder
     from espdl_hil.quantize import Artifacts
     from espdl_hil.reference import Judged
-    from espdl_hil.streaming import Alignment, StreamingPlan
+    from espdl_hil.streaming import Alignment, Finding, StreamingPlan
 
     StepTensors = dict[str, Array]
 
@@ -139,6 +140,12 @@ class Expected:
     def _watched_stream(self) -> tuple[list[StepTensors], tuple[str, ...]]:
         host = self._streaming_host(self.streaming_graph)
         return host.run(self.chunks), tuple(map(str, host.session.lane_saturations))
+
+    @functools.cached_property
+    def not_shown(self) -> tuple[Finding, ...]:
+        """What the stimulus does not show of the state between chunks; see ``shown.not_shown``."""
+        host = self._streaming_host(self.streaming_graph)
+        return not_shown(self.plan, self.chunks, self.stream, host)
 
     @functools.cached_property
     def chip_made(self) -> ChipMade | None:

@@ -80,7 +80,11 @@ def lint_model(
             wrong = any(finding.severity is Severity.ERROR for finding in findings)
             if chunk_frames in result.plans and not wrong:
                 expected = Expected(Case(target, model, width, chunk_frames), result)
-                linted.findings[label] = [*findings, *chip_rounding(expected)]
+                linted.findings[label] = [
+                    *findings,
+                    *chip_rounding(expected),
+                    *expected.not_shown,
+                ]
                 linted.facts[label] = describe_stream(expected)
     return linted
 

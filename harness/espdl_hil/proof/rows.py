@@ -257,7 +257,7 @@ class RowBook:
         doubts = [line for line in expected.artifacts.log if line.meaning is not Meaning.HARMLESS]
         findings = (
             *record.details.findings,
-            *model_findings(lint),
+            *model_findings([*lint, *expected.not_shown]),
             *chip_findings(expected.chip_made, record.case),
         )
         record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}

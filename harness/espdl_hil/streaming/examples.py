@@ -243,4 +243,8 @@ EXAMPLES: dict[str, Example] = {
         "stimulus=lambda generator: 9 * generator.standard_normal((1, 4, 24)), "
         "calibration=lambda generator: 9 * generator.standard_normal((1, 4, 24)))",
     ),
+    "S405": Example(
+        _CAUSAL + "return conv(F.pad(x, (2, 0)))\nStreamingModel(chunk_frames=(24,))",
+        _CAUSAL + "return conv(F.pad(x, (2, 0)))\nStreamingModel(chunk_frames=(4,))",
+    ),
 }

@@ -325,6 +325,15 @@ OUT_OF_RANGE = Rule(
     "calibrate with sequences like the stimulus: give StreamingModel.calibration their level",
     Severity.NOTE,
 )
+NOT_SHOWN = Rule(
+    "S405",
+    "stimulus that does not show the state",
+    "The outputs would be the same if nothing were carried from chunk to chunk: that they are "
+    "right does not show that caches and states are.",
+    "give a longer stimulus, whose chunks differ and whose values reach the layers with state; "
+    "trained weights, where past frames count next to nothing",
+    Severity.NOTE,
+)
 
 RULES: dict[str, Rule] = {
     rule.id: rule for rule in list(globals().values()) if isinstance(rule, Rule)
