@@ -148,6 +148,16 @@ WORDS: dict[str, tuple[str, tuple[str, ...] | None]] = {
     ),
     "flipped": (CONV + "return conv(x.flip(2))", ("[S111] ", "from the last to the first")),
     "flipped_channels": (CONV + "return conv(x.flip(1))", None),
+    "one_frame": (
+        "linear = nn.Linear(4, 8)\nreturn linear(x)\n"
+        "StreamingModel(input_shape=(1, 1, 4), frame_axis=1, chunk_frames=(1,))",
+        ("[S108] ", "hint: input 'input' has one frame on axis 1: declare the whole sequence"),
+    ),
+    "frames": (
+        "linear = nn.Linear(4, 8)\nreturn linear(x)\n"
+        "StreamingModel(input_shape=(1, 4, 4), frame_axis=1, chunk_frames=(1,))",
+        None,
+    ),
     "behind_one_another": (
         "conv = nn.Conv1d(4, 4, 3, padding=1)\n"
         'return torch.softmax(F.pad(conv(x), (2, 0), mode="reflect"), 2)[:, :, 2:]',

@@ -55,13 +55,26 @@ def find_faults(path: Path, model: StreamingModel) -> list[StreamingError]:
             found.setdefault(key, refusal)
             chunks.setdefault(key, []).append(chunk)
     other_axes = _better_axes(graph, model) if found else ""
+    short = _one_frame(model)
     faults = []
     for key, refusal in found.items():
         fault = _worded(refusal, graph, other_axes)
+        fault.hint = short or fault.hint
         if len(chunks[key]) < len(model.chunk_frames):
             fault.chunk_frames = chunks[key]
         faults.append(fault)
     return faults
+
+
+def _one_frame(model: StreamingModel) -> str:
+    """What to do about an input of one frame, whose time axis looks like no axis; else empty."""
+    for name, axis in model.frame_axes.items():
+        if model.inputs[name][axis] == 1:
+            return (
+                f"input {name!r} has one frame on axis {axis}: declare the whole sequence, of "
+                "several chunks"
+            )
+    return ""
 
 
 def _worded(refusal: StreamingError, graph: NeutralGraph, other_axes: str) -> StreamingError:
