@@ -36,6 +36,9 @@ AXES = (
     "self.group(y.transpose(1, 2).reshape(-1, 4, 1)).reshape(1, -1, 4).transpose(1, 2)",
     "self.across(y.transpose(1, 2).reshape(-1, 1, 4)).reshape(1, -1, 4).transpose(1, 2)",
     "y * torch.vdot(self.a.bias, self.b.bias)",
+    'torch.einsum("bct,cd->bdt", y, self.matrix)',
+    'torch.einsum("oc,bct->bto", self.matrix, z).mT',
+    "self.instance(y)",
 )
 # What a wrong entry of the table would do.
 WRONG = """
@@ -66,6 +69,7 @@ MODELS = {
         group="nn.GroupNorm(2, 4)",
         matrix="nn.Parameter(torch.randn(4, 4))",
         across="nn.Conv1d(1, 1, 3, padding=1)",
+        instance="nn.InstanceNorm1d(4, affine=True, track_running_stats=True)",
     ),
     "right": network(["return torch.abs(self.a(x))"], a=POINT),
     "wrong": network(["return torch.abs(self.a(x))"], a=POINT) + WRONG,

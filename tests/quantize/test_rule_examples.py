@@ -62,10 +62,12 @@ OPERATORS = {
         _ONE + "StreamingModel(chunk_frames=(1,), bits=(16,))",
     ),
     "Einsum": (
-        _CONV + 'linear = nn.Linear(8, 5)\nreturn torch.einsum("bct,dc->bdt", conv(x), '
-        "linear.weight)",
+        _CONV + "heads = nn.Conv1d(8, 8, 1, groups=2)\ny = conv(x).reshape(1, 2, 4, -1)\n"
+        'y = torch.einsum("bhct,hdc->bhdt", y, heads.weight.reshape(2, 4, 4))\n'
+        "return y.reshape(1, 8, -1)",
         _CONV + "linear = nn.Linear(8, 5)\nreturn linear(conv(x).transpose(1, 2))",
         _CONV + "head = nn.Conv1d(8, 5, 1)\nreturn head(conv(x))",
+        _CONV + "heads = nn.Conv1d(8, 8, 1, groups=2)\nreturn heads(conv(x))",
     ),
     "Erf": (EXAMPLES["S114"].before, *EXAMPLES["S114"].after),
     "Expand": (

@@ -133,6 +133,26 @@ def _bmm(a: Tensor, b: Tensor) -> Tensor:
     return a[0] @ b if a.shape[0] == 1 else NotImplemented
 
 
+def _einsum(equation: str, *operands: Any) -> Tensor:
+    """One contracted axis with a matrix: a product from the right, as of ``nn.Linear``."""
+    text = equation.replace(" ", "") if isinstance(equation, str) else ""
+    read, arrow, wanted = text.partition("->")
+    names = read.split(",")
+    if not arrow or len(operands) != 2 or len(names) != 2 or "." in text:
+        return NotImplemented
+    pairs = sorted(zip(names, operands, strict=True), key=lambda pair: len(pair[0]) == 2)
+    (of_x, x), (of_matrix, matrix) = pairs
+    contracted = [name for name in of_matrix if name in of_x]
+    kept = [name for name in of_x if name not in contracted]
+    made = [name for name in of_matrix if name not in of_x]
+    alike = len(set(of_x)) == len(of_x) and sorted(wanted) == sorted(kept + made)
+    if len(of_matrix) != 2 or len(contracted) != 1 or not alike:
+        return NotImplemented
+    x = x.permute([of_x.index(name) for name in (*kept, *contracted)])
+    y = x @ (matrix if of_matrix[0] == contracted[0] else matrix.transpose(0, 1))
+    return y.permute([(kept + made).index(name) for name in wanted])
+
+
 def _cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     lengths = torch.sqrt((a * a).sum(dim)) * torch.sqrt((b * b).sum(dim))
     return (a * b).sum(dim) / (lengths + eps)
@@ -205,6 +225,21 @@ def _group_norm(
     return y if bias is None else y + bias.reshape(shape)
 
 
+def _instance_norm(
+    x: Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if use_input_stats:
+        return NotImplemented  # over time
+    return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+
+
 def _adaptive(count: int, whole: Any, pools: Any) -> Callable[..., Tensor]:
     """Pools whose windows are all of one size, over *count* axes."""
 
@@ -272,12 +307,14 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     F.group_norm: _group_norm,
+    **dict.fromkeys((F.instance_norm, torch.instance_norm), _instance_norm),
     F.adaptive_avg_pool1d: _adaptive(1, torch.mean, _AVERAGES),
     F.adaptive_avg_pool2d: _adaptive(2, torch.mean, _AVERAGES),
     F.adaptive_max_pool1d: _adaptive(1, torch.amax, _MAXIMA),
     F.adaptive_max_pool2d: _adaptive(2, torch.amax, _MAXIMA),
     **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip), _clamp),
     **dict.fromkeys((torch.bmm, Tensor.bmm), _bmm),
+    torch.einsum: _einsum,
     F.cosine_similarity: _cosine_similarity,
     **dict.fromkeys((torch.sinc, Tensor.sinc), _sinc),
     **dict.fromkeys((torch.exp2, Tensor.exp2), _exp2),

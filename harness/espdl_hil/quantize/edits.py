@@ -13,7 +13,8 @@ EDITS = {
     "CumSum": "take a window of fixed length, such as F.avg_pool1d(F.pad(x, (n - 1, 0)), n, 1), or "
     "a recurrent layer",
     "Div": "take more frames a chunk, more channels, or 16 bits for a quotient of single elements",
-    "Einsum": "write it as nn.Linear, or as a convolution whose kernel_size is 1",
+    "Einsum": "write it as nn.Linear, or as a convolution whose kernel_size is 1, with groups=n "
+    "where each of n heads has a matrix of its own",
     "Erf": 'use nn.GELU(approximate="tanh"): its operators are there',
     "Expand": "leave expand out where arithmetic follows: it broadcasts",
     "MatMul": "write a product a @ b of two computed tensors as "

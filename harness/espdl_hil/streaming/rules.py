@@ -28,7 +28,8 @@ GLOBAL_POOL = Rule(
     "S103",
     "global pooling over time",
     "A global pool needs frames that have not arrived yet; in a stream it would see one chunk.",
-    "use a causal average pool over a fixed window, or keep the last frames with x[:, :, -n:]",
+    "use a causal average pool over a fixed window; or, where the mean is all that goes on, keep "
+    "the last frames with x[:, :, -n:]",
 )
 ATTENTION = Rule(
     "S104",
