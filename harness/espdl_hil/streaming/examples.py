@@ -133,6 +133,7 @@ EXAMPLES: dict[str, Example] = {
         + "y, hn = gru(x.transpose(1, 2), h[None])\nreturn y, hn[0]\n"
         + _STATE.replace("(1, 1, 8)", "(1, 8)")
         + _FED,
+        "smooth = nn.Conv1d(4, 4, 8, groups=4, bias=False)\nreturn smooth(F.pad(x, (7, 0)))",
     ),
     "S120": Example(
         "conv = nn.Conv1d(4, 8, 3, stride=3)\nreturn conv(x)\nStreamingModel(chunk_frames=(4,))",
