@@ -275,7 +275,7 @@ def test_meta_says_what_was_made_of_what(results: dict[str, Any]) -> None:
         ("raises", "quantize (build): build() raised ZeroDivisionError: division by zero"),
         ("no_module", "quantize (build): build() returned a int, expected a torch.nn.Module"),
         ("wrong_shape", "quantize (build): forward(input (1, 4, 12)) raised RuntimeError: Given "),
-        ("two_outputs", "quantize (build): forward(input (1, 4, 12)) returned 2 values of type "),
+        ("two_outputs", "quantize (build): forward(input (1, 4, 12)) returned 2 value(s) of type "),
         ("unused_input", "quantize (build): no output depends on input 'y'"),
         ("stimulus", "quantize (build): stimulus of model 'stimulus' gave shape (1,) for input"),
         ("exits", "quantize (build): the worker ended with status 7 and no result"),

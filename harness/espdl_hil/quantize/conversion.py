@@ -139,8 +139,8 @@ class Conversion:
 
     def _notes_of_detours(self) -> list[str]:
         return [
-            f"{node.op_type} {node.name!r}, which the chip would compute wrongly: "
-            f"{self._detours[node.name]}"
+            f"{node.op_type} {node.name!r} is exported in another form, for as it stands the chip "
+            f"would compute it wrongly: {self._detours[node.name]}"
             for node in self._load(OFFLINE).nodes
             if node.name in self._detours
         ]

@@ -104,7 +104,7 @@ def run_module(
     if len(values) != len(outputs) or not all(isinstance(value, torch.Tensor) for value in values):
         kinds = ", ".join(sorted({type(value).__name__ for value in values}))
         raise QuantizeError(
-            f"forward({shapes}) returned {len(values)} values of type {kinds}; the model "
+            f"forward({shapes}) returned {len(values)} value(s) of type {kinds}; the model "
             f"declares outputs = {tuple(outputs)}",
             stage="build",
             hint="return one tensor for each name in outputs, in that order: no dictionary",

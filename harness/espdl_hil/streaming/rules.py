@@ -130,8 +130,8 @@ LOOP = Rule(
     "offline sequence.",
     "hand the whole sequence to nn.GRU or nn.LSTM, the recurrences that ESP-DL has: y, hn = gru(x, "
     'h[None]); it takes over the weights of a cell: gru.load_state_dict({f"{name}_l0": value for '
-    "name, value in cell.state_dict().items()}); a loop that only smooths, y = a * y + (1 - a) * x, "
-    "as nn.Conv1d over a fixed window",
+    "name, value in cell.state_dict().items()}); a loop that only smooths, y = a * y + (1 - a) * "
+    "x, as nn.Conv1d over a fixed window",
 )
 PHASE = Rule(
     "S120",
