@@ -39,6 +39,8 @@ AXES = (
     'torch.einsum("bct,cd->bdt", y, self.matrix)',
     'torch.einsum("oc,bct->bto", self.matrix, z).mT',
     "self.instance(y)",
+    "self.a(torch.cat([torch.zeros(1, 4, 2), z], 2))",
+    "torch.cat((y[:, :3], z.new_zeros(1, 1, z.shape[2])), 1)",
 )
 # What a wrong entry of the table would do.
 WRONG = """
@@ -71,6 +73,10 @@ MODELS = {
         across="nn.Conv1d(1, 1, 3, padding=1)",
         instance="nn.InstanceNorm1d(4, affine=True, track_running_stats=True)",
     ),
+    "written": network(
+        ["z = torch.zeros(1, 4, 2)", "z[:, :, 1] = 1.0", "return self.a(torch.cat([z, x], 2))"],
+        a=CONV,
+    ),
     "right": network(["return torch.abs(self.a(x))"], a=POINT),
     "wrong": network(["return torch.abs(self.a(x))"], a=POINT) + WRONG,
 }
@@ -94,3 +100,11 @@ def test_a_wrong_decomposition_is_noticed(results: dict[str, Artifacts | Harness
     error = results["wrong int8 esp32s3"]
     assert isinstance(error, StreamingError)
     assert "of the trace differs by up to" in error.message
+
+
+def test_zeros_that_were_written_into_are_no_padding(
+    results: dict[str, Artifacts | HarnessError],
+) -> None:
+    error = results["written int8 esp32s3"]
+    assert isinstance(error, StreamingError)
+    assert error.rule == "S110"

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,17 +22,42 @@ _LARGEST_TABLE = 4  # axes of what PRelu takes as it is
 
 
 class Decomposed(TorchFunctionMode):
-    """While it is entered, functions of ``DECOMPOSITIONS`` are computed so."""
+    """While it is entered, functions of ``DECOMPOSITIONS`` are computed so.
+
+    Zeros that are joined to a tensor are padding.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._zeros = WeakIdKeyDictionary()  # to its version, which a write into it changes
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        decomposition = DECOMPOSITIONS.get(func)
+        if func in _ZEROS:
+            zeros = func(*args, **kwargs)
+            self._zeros[zeros] = zeros._version  # noqa: SLF001 - torch documents it
+            return zeros
+        decomposition = self._join if func in _JOINS else DECOMPOSITIONS.get(func)
         if decomposition is not None:
             with self:
                 result = decomposition(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         return func(*args, **kwargs)
+
+    def _join(self, tensors: Any, dim: int = 0, **named: Any) -> Any:
+        if named or len(tensors) != 2:
+            return NotImplemented
+        in_front = self._is_zero(tensors[0])
+        if in_front == self._is_zero(tensors[1]):
+            return NotImplemented
+        zeros, x = tensors if in_front else reversed(tensors)
+        size = int(zeros.shape[dim])
+        width = (size, 0) if in_front else (0, size)
+        return F.pad(x, (0, 0) * (x.dim() - 1 - dim % x.dim()) + width)
+
+    def _is_zero(self, x: Any) -> bool:
+        return isinstance(x, Tensor) and self._zeros.get(x) == x._version  # noqa: SLF001
 
 
 def _abs(x: Tensor) -> Tensor:
@@ -279,6 +305,8 @@ def _conv1d(
     return y.squeeze(0).transpose(0, 1)
 
 
+_ZEROS = (torch.zeros, torch.zeros_like, Tensor.new_zeros)
+_JOINS = (torch.cat, torch.concat, torch.concatenate)
 _AVERAGES = (F.avg_pool1d, F.avg_pool2d)
 _MAXIMA = (F.max_pool1d, F.max_pool2d)
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
