@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _FLOAT64 = TargetPlatform.ESPDL_S3_H_PRE_INT16  # rounding is the operator's, not the platform's
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _MAX_ELEMENTS = 1 << 16  # of one tensor, 256 kB: its first frames say how well it is kept
+_CASTS = ("QuantizeLinear", "RequantizeLinear")  # the exporter's, one for each reader
 _CELLS = {"LSTM": 6}  # index of initial_c, which no output shows but at the end
 
 
@@ -137,8 +138,9 @@ def record(run: ReferenceRun, graph: Graph, layouts: Mapping[str, Layout], direc
     """
     values, rests, cells = {}, {}, {}
     for node in graph.nodes:
-        if node.op_type == "RequantizeLinear" and node.inputs[0] in run.values:
-            run.values[node.outputs[0]] = run.values[node.inputs[0]]  # its reader requantizes it
+        if node.op_type in _CASTS and node.inputs[0] in run.values:
+            result = node.outputs[0]  # its reader quantizes it, or requantizes
+            run.values[result] = run.exact[result] = run.values[node.inputs[0]]
         for name in node.outputs:
             if name not in run.values or name not in layouts:
                 continue

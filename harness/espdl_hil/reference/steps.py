@@ -129,6 +129,11 @@ def _product(step: Step) -> Array:
     return np.where(np.abs(products) < EXACT_FLOAT / 2, 0.0, step.steps(1))
 
 
+def _quantized(step: Step) -> Array:
+    """QuantizeLinear: its input is a float32 of what the reference rounds; the scale is exact."""
+    return step.steps(1)
+
+
 def _quotient(step: Step) -> Array:
     """Div: two roundings, one more where a reciprocal multiplies."""
     return step.steps(3)
@@ -227,6 +232,7 @@ BOUNDS: dict[str, Bound] = {
     "Mod": _quotient,
     "Mul": _product,
     "Pow": _quotient,
+    "QuantizeLinear": _quantized,
     "RMSNormalization": _rms_norm,
     "ReduceL2": _reduced,
     "ReduceLogSum": _reduced,
