@@ -95,7 +95,7 @@ EXAMPLES: dict[str, Example] = {
         _CONV + "return conv(x)[:, :, :-12]\nStreamingModel(input_shape=(1, 4, 28))",
     ),
     "S110": Example(
-        _CAUSAL + "return conv(torch.cat([x[:, :, :2], x], 2))",
+        _CAUSAL + "return conv(torch.cat([torch.ones(1, 4, 2), x], 2))",
         "conv = nn.Conv1d(8, 8, 1)\nreturn conv(torch.cat([x, torch.tanh(x)], 1))",
         _CAUSAL + "return conv(F.pad(x, (2, 0)))",
     ),
