@@ -61,6 +61,9 @@ Then a chunk and the whole sequence differ on one chip, though both files are ri
 - Mul of int16: the vector kernel shifts the exact product; it runs when the innermost merged
   dimension has 8 elements or more. C rounds the product to float32 first, which is 1 LSB off now
   and then. *(1, T, 4) times (1, T, 4)* is SIMD for the sequence, and C for a chunk of one frame.
+- Div: where each row of the innermost merged dimension has one divisor, C multiplies by its
+  reciprocal, else it divides each element; now and then these are 1 LSB apart.
+  *(1, C, T) by (1, C, 1)* multiplies for the sequence, and divides for a chunk of one frame.
 - MatMul with time in the columns of a computed operand: full blocks of columns (16 at int8, 8 at
   int16) are summed in lanes, the rest in 40 bits. It shows where a lane saturates.
 

@@ -45,11 +45,11 @@ def _limits(dtype):
     return info.min, info.max
 
 
-def test_one_divisor_for_a_row_multiplies_by_its_reciprocal(lab):
+def test_one_divisor_for_a_row_multiplies_by_its_reciprocal(lab, dtype):
     # float32(1 / 49) * 24.5 is just below one half, 24.5 / 49 is one half exactly
-    rows = lab.q([[49], [49]], 0, np.int16)
-    dividends = lab.q([[49, 49, 98], [1, 2, 3]], -1, np.int16)
-    by_row = lab.one("Div", [dividends, rows], np.int16, 0)
+    rows = lab.q([[49], [49]], 0, dtype)
+    dividends = lab.q([[49, 49, 98], [1, 2, 3]], -1, dtype)
+    by_row = lab.one("Div", [dividends, rows], dtype, 0)
     wanted = np.float32([[24.5, 24.5, 49], [0.5, 1, 1.5]]) * (np.float32(1) / np.float32(49))
     assert by_row.tolist() == np.floor(wanted + np.float32(0.5)).tolist()
 

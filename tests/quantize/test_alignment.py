@@ -27,6 +27,28 @@ def set_up(text: str, *lines: str) -> str:
     return head + "".join(f"            {line}\n" for line in lines) + mark + tail
 
 
+def power_spectrum(quietest: float, loudest: float) -> str:
+    """The squared sum of a convolution's halves, the second of which has these weights."""
+    return set_up(
+        network(
+            ["re, im = self.a(x).chunk(2, 1)", "return re * re + im * im"],
+            a="nn.Conv1d(1, 16, 1, bias=False)",
+            declared=", input_shape=(1, 1, 480)",
+        ),
+        f"halves = torch.linspace(.5, .6, 8), torch.linspace({quietest}, {loudest}, 8)",
+        "self.a.weight.data = torch.cat(halves)[:, None, None]",
+    )
+
+
+# Runs again in the worker: each read of a tensor keeps the step that esp-ppq calibrates it to.
+EACH_READ = """
+import sys
+if "esp_ppq" in sys.modules:
+    from espdl_hil.quantize import alignment
+    alignment._read_alike = lambda op: None
+"""
+POWER = power_spectrum(0.31, 0.36)
+
 # Each network, with the least SQNR in dB that it must have at 8 bits.
 MODELS = {
     "open_gate": (
@@ -47,6 +69,10 @@ MODELS = {
         network(["x = x - x.mean(1, keepdim=True)", f"return self.a({PAST})"], a=CONV),
         15,
     ),
+    "power": (POWER, 20),  # esp-ppq reads the second half at two steps
+    "power_16": (power_spectrum(0.23, 0.28), 15),  # where that shows at 16 bits
+    "power_each_read": (EACH_READ + POWER, 20),
+    "two_tensors": (network(["return self.a(x) * x + (x + 8.0)"], a=POINT), 20),
     "tiny": (  # steps that differ by less than 1e-5 at 16 bits
         set_up(
             network([f"y = self.a({PAST})", "return self.b(y) * 4 + y"], a=CONV, b=POINT),
@@ -127,3 +153,30 @@ def test_the_chip_does_what_the_network_does(
     assert sqnr_db > MODELS[name][1] + (20 if bits == 16 else 0)
     difference = found.astype(np.int64) - made.reference["output"]
     assert np.abs(difference).max() <= (0 if bits == 8 else 1)
+
+
+def producers(made: Artifacts | HarnessError) -> list[list[str]]:
+    """What makes the operands of each product of the offline file."""
+    assert isinstance(made, Artifacts), made
+    graph = load_graph(made.offline)
+    source = {name: node.op_type for node in graph.nodes for name in node.outputs}
+    found = [[source.get(name, "") for name in n.inputs] for n in graph.nodes if n.op_type == "Mul"]
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("bits", "target"), LABELS)
+def test_a_tensor_that_is_both_operands_is_read_at_one_step(
+    results: dict[str, Artifacts | HarnessError], bits: int, target: str
+) -> None:
+    for name in ("power", "power_16"):
+        assert producers(results[f"{name} int{bits} {target}"]) == [["Slice", "Slice"]] * 2
+
+
+@pytest.mark.parametrize(("bits", "target"), LABELS)
+def test_a_requantization_is_on_the_operand_that_it_is_for(
+    results: dict[str, Artifacts | HarnessError], bits: int, target: str
+) -> None:
+    second = producers(results[f"power_each_read int{bits} {target}"])
+    assert second == [["Slice", "RequantizeLinear"], ["Slice", "Slice"]]
+    of_two = producers(results[f"two_tensors int{bits} {target}"])
+    assert of_two == [["Conv", "RequantizeLinear"]]

@@ -19,7 +19,7 @@ from espdl_hil.operators.tables import lookup, tabulate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from espdl_hil.espdl import Array
+    from espdl_hil.espdl import Array, Shape
     from espdl_hil.operators.node import BoundNode, PlacedNode
 
 
@@ -28,19 +28,19 @@ def build_div(bound: BoundNode) -> Kernel:
 
     With one divisor for a whole row its reciprocal multiplies, which rounds differently.
 
-    Matches: ``base::elemwise_div``.
+    Matches: ``base::elemwise_div``; ``c_impl_div_n_1`` where the innermost merged dimension has one
+    divisor, else ``c_impl_div_n_n`` and ``c_impl_div_1_n``, which give the same.
     """
     a, b = bound.input(), bound.input(1)
-    inner_a, inner_b = (merged_loops(a.shape, b.shape) or ((1, 1),))[-1]
     narrow = bound.out.dtype.itemsize == 1
+    reciprocal = _one_divisor(a.shape, b.shape) and not bound.uniform
     if bound.out.is_float:
-        if inner_b == 1:
+        if reciprocal:
             return storer(bound.out.array, lambda x, d: x * (np.float32(1) / d), a.array, b.array)
         return partial(np.divide, a.array, b.array, out=bound.out.array)
     rescale = bound.out.rescale * a.scale / b.scale
     if narrow and 1 in (a.array.size, b.array.size):
-        return _table_div(bound, rescale, one_dividend=inner_a == 1)
-    reciprocal = inner_b == 1 and not (narrow and inner_a == 1)
+        return _table_div(bound, rescale, one_dividend=a.array.size == 1)
     x, d, y = a.array, b.array, bound.out.array
     low, high = limits(y.dtype)
 
@@ -52,6 +52,19 @@ def build_div(bound: BoundNode) -> Kernel:
         y[...] = np.where(x == 0, 0, result)
 
     return run
+
+
+def _one_divisor(first: Shape, second: Shape) -> bool:
+    """Whether a whole row of the innermost merged dimension has one divisor."""
+    loops = merged_loops(first, second)
+    return not loops or loops[-1][1] == 1
+
+
+def _div_code(placed: PlacedNode) -> str:
+    """By the reciprocal, or each quotient; a single operand of int8 has a table at every size."""
+    if placed.width == "S8" and _single(placed) is not None:
+        return ""
+    return "reciprocal" if _one_divisor(placed.shape_of(0), placed.shape_of(1)) else "quotient"
 
 
 def _table_div(bound: BoundNode, rescale: np.float32, *, one_dividend: bool) -> Kernel:
@@ -171,7 +184,7 @@ _POW = Operator(
     build_pow, broadcast_shapes, broadcast_rules, inputs=(TENSOR, TENSOR), limits=LIMITS
 )
 OPERATORS = {
-    "Div": replace(_POW, build=build_div, rules=_div_rules, detour=_div_detour),
+    "Div": replace(_POW, build=build_div, rules=_div_rules, detour=_div_detour, by_size=_div_code),
     "Mod": replace(_POW, build=build_mod, rules=_mod_rules),
     "Pow": _POW,
 }

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
     Runs = Callable[[frozenset[str]], tuple[Sequence[Tensors], Sequence[Tensors]]]
 
-EDIT = {"Mul": "8 channels or more there", "MatMul": "time as rows there, not as columns"}
+EDIT = {
+    "Div": "a factor of 1 / divisor there, of 8 channels or more",
+    "MatMul": "time as rows there, not as columns",
+    "Mul": "8 channels or more there",
+}
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class AlignmentPass(QuantAlignmentPass):
             for op in quantized
             for config in op.output_quant_config
         }
+        for op in quantized:
+            _read_alike(op)
         values = [_run_float(graph, executor, batch) for batch in list(dataloader)[-_BATCHES:]]
         for config, variable in _free(quantized):
             _widen(config, [batch[variable.name] for batch in values])
@@ -90,14 +92,15 @@ class InsertRequantize(OperationExporter):
     """A RequantizeLinear wherever a reader's exponent is not the writer's.
 
     esp-ppq's own leaves it out behind graph inputs, and between steps that differ by less than
-    1e-5.
+    1e-5; and puts it on the first of an operator's reads of a tensor, whichever it is for.
     """
 
     def export(self, op: Any, graph: Any, **_: Any) -> Any:  # noqa: D102 - esp-ppq calls it
         if op.type in QUANT_OP_SET or not isinstance(op, QuantableOperation):
             return op
-        for config, variable in list(op.config_with_variable):
-            if variable.is_parameter or variable not in op.inputs:
+        reads = zip(op.input_quant_config, list(op.inputs), strict=False)
+        for index, (config, variable) in enumerate(reads):
+            if variable.is_parameter:
                 continue
             written = written_config(graph, variable)
             if written is None or not EspdlQuantHelper.TQC_Exportable_Check(config, variable):
@@ -105,7 +108,9 @@ class InsertRequantize(OperationExporter):
             if written.num_of_bits != config.num_of_bits or bool(
                 (written.scale != config.scale).any()
             ):
+                first = op.inputs.index(variable)
                 created = insert_requantize_node(graph, variable, written, config, op)
+                op.inputs[first], op.inputs[index] = op.inputs[index], op.inputs[first]
                 known = ExporterPatternInfo()
                 permutation = known.get_var_permute(variable.name)
                 if permutation:
@@ -134,6 +139,19 @@ def written_config(graph: Any, variable: Any) -> Any:
 
 
 # -- one tensor
+
+
+def _read_alike(op: Any) -> None:
+    """Let an operator read a tensor at one step, as often as it reads it, as in ``x * x``.
+
+    esp-ppq gives the first read the step of what is written, and calibrates the others by
+    themselves: to a smaller step where half of what was written is read.
+    """
+    for config, variable in zip(op.input_quant_config, op.inputs, strict=False):
+        first = op.input_quant_config[op.inputs.index(variable)]
+        known = not variable.is_parameter and None not in (config.scale, first.scale)
+        if known and first is not config and config.is_same_scheme(first):
+            config.master_by = first.dominated_by
 
 
 def _free(quantized: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
