@@ -459,6 +459,29 @@ def test_helpers_and_weights_that_build_reads_are_part_of_the_content(
     assert store.discarded == []
 
 
+def test_what_c_plus_plus_and_a_pass_read_is_part_of_the_content(
+    store: Store, tmp_path: Path
+) -> None:
+    here = "os.path.join(os.path.dirname(__file__), {!r})".format
+    text = with_pass(f"open({here('table.txt')}).close()").replace(
+        "    from torch import nn",
+        "    from torch import nn\n"
+        f"    try: torch.jit.load({here('scripted.pt')})\n"  # opened by no Python
+        "    except RuntimeError: pass",
+    )
+    for name in ("table.txt", "scripted.pt", "other.txt"):
+        (tmp_path / name).write_text("one")
+    recipe = Recipe.of(write(tmp_path, "reader", text), "esp32s3", 8)
+    assert_made(recipe, store)
+    (tmp_path / "other.txt").write_text("two")
+    assert store.get(recipe) is not None
+    for name in ("table.txt", "scripted.pt"):
+        (tmp_path / name).write_text("two")
+        assert store.get(recipe) is None
+        (tmp_path / name).write_text("one")
+        assert store.get(recipe) is not None
+
+
 def test_a_model_is_traced_once_for_all_targets_widths_and_later_runs(tmp_path: Path) -> None:
     model = write(tmp_path, "counted", COUNTED)
     recipes = [Recipe.of(model, target, bits) for target in model.targets for bits in model.bits]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from espdl_hil import interpreter
 from espdl_hil.errors import ConfigError, HarnessError, QuantizeError, StreamingError
 from espdl_hil.espdl import load_graph
-from espdl_hil.model import load_model
+from espdl_hil.model import importing_from, load_model
 from espdl_hil.operators import check_graph
 from espdl_hil.quantize.alive import Output, check_alive, check_depends
 from espdl_hil.quantize.artifacts import (
@@ -21,6 +22,7 @@ from espdl_hil.quantize.artifacts import (
     write_meta,
 )
 from espdl_hil.quantize.check import check_same_calibration, check_state
+from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.foreign_float import run_float
 from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.quantize.stimulus import make_stimulus
@@ -29,7 +31,6 @@ from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -50,7 +51,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     """Leave an entry that ``Artifacts`` reads, of a model that names its files.
 
     Returns:
-        The files, as ``Store.publish`` wants them: path relative to the model file, to SHA-256.
+        What ``Store.publish`` wants: its files, and what else the model file reads.
 
     Raises:
         ConfigError: a file is missing, or is not what the model declares.
@@ -59,7 +60,10 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         QuantizeError: an output never changes, or does not depend on the stimulus.
         StreamingError: a streaming file is not the offline network.
     """
-    model = load_model(recipe.source)
+    dependencies = Dependencies(recipe.source, directory)
+    with dependencies.recording(), importing_from(recipe.source.parent):
+        model = load_model(recipe.source)
+        made = make_stimulus(model)
     paths = _paths(model, recipe)
     for name, path in paths.items():
         (directory / name).write_bytes(_read(path, model))
@@ -68,7 +72,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     axes = _frame_axes(model, offline, names, recipe.bits)
     check_state(offline, model.state)
     check_graph(offline, recipe.target)
-    stimulus = {names[name]: array for name, array in make_stimulus(model).items()}
+    stimulus = {names[name]: array for name, array in made.items()}
     inputs = {
         info.name: quantize(stimulus[info.name], info, recipe.target) for info in offline.inputs
     }
@@ -101,7 +105,8 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         notes[chunk] = [judged, *last]
     layouts = {info.name: list(range(len(info.shape))) for info in offline.outputs}
     write_meta(directory, recipe, analysis, lint, layouts=layouts, log=[], notes=notes)
-    return {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
+    files = {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
+    return {**dependencies.hashes(folder), **files}
 
 
 def quantize(values: NDArray[Any], info: TensorInfo, target: str) -> NDArray[Any]:
@@ -124,9 +129,14 @@ def _paths(model: StreamingModel, recipe: Recipe) -> dict[str, Path]:
     }
     folder = recipe.source.parent
     return {
-        name: (folder / str(path).format(target=recipe.target, bits=recipe.bits)).resolve()
+        name: _absolute(folder / str(path).format(target=recipe.target, bits=recipe.bits))
         for name, path in given.items()
     }
+
+
+def _absolute(path: Path) -> Path:
+    """A path without ``..``; a link stays one, for it may lead elsewhere the next time."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path has no such thing
 
 
 def _read(path: Path, model: StreamingModel) -> bytes:

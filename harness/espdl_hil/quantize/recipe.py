@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,6 +179,22 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_path(path: Path) -> str:
+    """Return what is to be told apart of a path that a model file looked for.
+
+    The SHA-256 of a file, or of the names in a folder but for hidden ones and compiled modules;
+    empty where there is neither, or none that can be read.
+    """
+    try:
+        if path.is_dir():
+            names = sorted(os.listdir(path))  # noqa: PTH208 - names are all that is wanted
+            kept = [name for name in names if not name.startswith((".", "__pycache__"))]
+            return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+        return hash_file(path) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 @functools.cache

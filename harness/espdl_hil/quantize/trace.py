@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.errors import QuantizeError
@@ -19,8 +21,6 @@ from espdl_hil.quantize.onnx_source import OnnxModule, import_onnx, read_onnx
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from espdl_hil.model import StreamingModel
     from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Trace
@@ -65,13 +65,13 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
     """Run a model file, and leave the entry that ``FloatTrace.read`` reads.
 
     Returns:
-        The files that the model file reads, see ``WorkerResult.dependencies``.
+        What the model file reads, see ``WorkerResult.dependencies``.
 
     Raises:
         HarnessError: the model file, its module or its sequences are not what was declared.
     """
     folder = trace.source.parent
-    dependencies = Dependencies(trace.source, directory)
+    dependencies = Dependencies(trace.source, directory, Path(tempfile.gettempdir()))
     with stages.stage("build"), importing_from(folder):
         with dependencies.recording():
             model = load_model(trace.source)
