@@ -176,6 +176,15 @@ def test_what_the_stimulus_of_foreign_files_reads_is_looked_at_again(foreign, tm
     assert verify(foreign, report=tmp_path / "report", store=store.root)
 
 
+def test_another_seed_is_another_stimulus_of_foreign_files(foreign, tmp_path):
+    model = load_models([foreign])["mine"]
+    recipes = [Recipe.of(replace(model, seed=seed), "esp32s3", 8) for seed in (0, 0, 1)]
+    made = prepare(recipes, Store(tmp_path / "store"))
+    first, again, other = (made[recipe.key].stimulus["input"] for recipe in recipes)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
 def test_one_flipped_weight_is_not_one_calibration(foreign, tmp_path):
     (case,) = make_cases([foreign], ["esp32s3"])
     rig = Rig(Settings(targets=("esp32s3",)), [case])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     """
     dependencies = Dependencies(recipe.source, directory)
     with dependencies.recording(), importing_from(recipe.source.parent):
-        model = load_model(recipe.source)
+        model = replace(load_model(recipe.source), seed=recipe.seed)
         made = make_stimulus(model)
     paths = _paths(model, recipe)
     for name, path in paths.items():
