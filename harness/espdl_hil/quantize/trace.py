@@ -16,7 +16,7 @@ from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import META, read_arrays, write_arrays
 from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.float_check import check_trace
-from espdl_hil.quantize.float_module import build_module, check_run, run_module
+from espdl_hil.quantize.float_module import build_module, run_first, run_module
 from espdl_hil.quantize.onnx_source import OnnxModule, import_onnx, read_onnx
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
@@ -80,8 +80,7 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             proto = read_onnx(folder / model.onnx, model) if model.onnx else None
             module = OnnxModule(proto, model) if proto else build_module(model)
             stimulus, batches = make_stimulus(model), make_calibration(model)
-            outputs = run_module(module, stimulus, model.outputs)
-            check_run(module, stimulus, outputs)
+            outputs = run_first(module, stimulus, model.outputs)
         _carry_state(module, model, batches)
         if proto:
             import_onnx(proto, module, model, directory / ONNX, stimulus)
