@@ -10,11 +10,10 @@ from written_models import network, prepared
 from espdl_hil.errors import HarnessError, QuantizeError, StreamingError
 from espdl_hil.quantize import Artifacts
 
-NO_RANDOM = "write F.dropout(x, training=self.training), and draw no random numbers"
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+NO_RANDOM = "write F.dropout(x, training=self.training), and draw no random numbers"
 STEP = "y = self.a(F.pad(x, (2, 0)))"
 # Each line of forward, with the rule that refuses it and the line that is named (None: any).
 BAKED = {

@@ -482,6 +482,23 @@ def test_what_c_plus_plus_and_a_pass_read_is_part_of_the_content(
         assert store.get(recipe) is not None
 
 
+@pytest.mark.parametrize("written", ["weights.txt", "other.txt"])
+def test_what_is_written_again_while_it_is_exported_counts_as_it_was_read(
+    store: Store, tmp_path: Path, written: str
+) -> None:
+    name = written.partition(".")[0]
+    text = GOOD.replace(
+        "def build():", f"def build():\n    open({str(tmp_path / 'weights.txt')!r}).close()"
+    )
+    tracing = f"if torch.jit.is_tracing(): open({str(tmp_path / written)!r}, 'w').write('two')"
+    text = text.replace("            return x +", f"            {tracing}\n            return x +")
+    (tmp_path / "weights.txt").write_text("one")
+    recipe = Recipe.of(write(tmp_path, name, text), "esp32s3", 8)
+    assert_made(recipe, store)
+    assert (tmp_path / written).read_text() == "two"
+    assert (store.get(recipe) is None) == (written == "weights.txt")
+
+
 def test_a_model_is_traced_once_for_all_targets_widths_and_later_runs(tmp_path: Path) -> None:
     model = write(tmp_path, "counted", COUNTED)
     recipes = [Recipe.of(model, target, bits) for target in model.targets for bits in model.bits]

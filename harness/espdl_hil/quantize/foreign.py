@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from espdl_hil.quantize.artifacts import (
 from espdl_hil.quantize.check import check_same_calibration, check_state
 from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.foreign_float import run_float
-from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.quantize.stimulus import make_stimulus
 from espdl_hil.streaming import Clock, Severity, analyze, check_export, from_espdl
 from espdl_hil.targets import TARGETS, Rounding
@@ -65,9 +65,16 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     with dependencies.recording(), importing_from(recipe.source.parent):
         model = replace(load_model(recipe.source), seed=recipe.seed)
         made = make_stimulus(model)
-    paths = _paths(model, recipe)
-    for name, path in paths.items():
-        (directory / name).write_bytes(_read(path, model))
+    folder, judged = recipe.source.parent, NOT_JUDGED
+    found = dependencies.hashes(folder)
+
+    def read(path: Path) -> bytes:
+        data = _read(path, model)
+        found[os.path.relpath(path, folder)] = hashlib.sha256(data).hexdigest()
+        return data
+
+    for name, path in _paths(model, recipe).items():
+        (directory / name).write_bytes(read(path))
     offline = load_graph(directory / OFFLINE)
     names = _names(model, offline)
     axes = _frame_axes(model, offline, names, recipe.bits)
@@ -78,10 +85,9 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         info.name: quantize(stimulus[info.name], info, recipe.target) for info in offline.inputs
     }
     arrays = {"stimulus": stimulus, "inputs_q": inputs}
-    folder, judged = recipe.source.parent, NOT_JUDGED
     if model.onnx is not None:
-        paths[model.onnx], judged = folder / model.onnx, NO_REFERENCE
-        data, where = _read(paths[model.onnx], model), f"model {model.name!r}: {model.onnx}"
+        judged, where = NO_REFERENCE, f"model {model.name!r}: {model.onnx}"
+        data = read(folder / model.onnx)
         arrays["float_outputs"] = run_float(data, where, offline, stimulus)
     write_arrays(directory, arrays)
     whole = _run(offline, inputs, recipe.target)
@@ -106,8 +112,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         notes[chunk] = [judged, *last]
     layouts = {info.name: list(range(len(info.shape))) for info in offline.outputs}
     write_meta(directory, recipe, analysis, lint, layouts=layouts, log=[], notes=notes)
-    files = {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
-    return {**dependencies.hashes(folder), **files}
+    return found
 
 
 def quantize(values: NDArray[Any], info: TensorInfo, target: str) -> NDArray[Any]:

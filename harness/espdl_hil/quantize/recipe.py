@@ -190,7 +190,7 @@ def hash_path(path: Path) -> str:
     try:
         if path.is_dir():
             names = sorted(os.listdir(path))  # noqa: PTH208 - names are all that is wanted
-            kept = [name for name in names if not name.startswith((".", "__pycache__"))]
+            kept = [name for name in names if name != "__pycache__" and name[0] != "."]
             return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
         return hash_file(path) if path.is_file() else ""
     except OSError:

@@ -81,6 +81,7 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             module = OnnxModule(proto, model) if proto else build_module(model)
             stimulus, batches = make_stimulus(model), make_calibration(model)
             outputs = run_first(module, stimulus, model.outputs)
+        found = dependencies.hashes(folder)  # at once: training may go on and write again
         _carry_state(module, model, batches)
         if proto:
             import_onnx(proto, module, model, directory / ONNX, stimulus)
@@ -89,7 +90,6 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             check_trace(module, model, directory / ONNX, stimulus, outputs, batches[-1], warned)
     named = {f"{_BATCH}{index}": batch for index, batch in enumerate(batches)}
     write_arrays(directory, {"stimulus": stimulus, "outputs": outputs, **named})
-    found = dependencies.hashes(folder)
     meta = {
         "trace": trace.to_json(),
         "weights_sha256": _hash_weights(module),
