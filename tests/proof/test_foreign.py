@@ -176,6 +176,13 @@ def test_what_the_stimulus_of_foreign_files_reads_is_looked_at_again(foreign, tm
     assert verify(foreign, report=tmp_path / "report", store=store.root)
 
 
+def test_a_model_file_of_foreign_files_that_is_edited_meanwhile(foreign, tmp_path):
+    recipe = Recipe.of(load_models([foreign])["mine"], "esp32s3", 8)
+    foreign.write_text(foreign.read_text() + "# edited\n")
+    error = prepare([recipe], Store(tmp_path / "store"))[recipe.key]
+    assert "has been changed while it was being quantized" in str(error)
+
+
 def test_another_seed_is_another_stimulus_of_foreign_files(foreign, tmp_path):
     model = load_models([foreign])["mine"]
     recipes = [Recipe.of(replace(model, seed=seed), "esp32s3", 8) for seed in (0, 0, 1)]

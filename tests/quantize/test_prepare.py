@@ -499,6 +499,17 @@ def test_what_is_written_again_while_it_is_exported_counts_as_it_was_read(
     assert (store.get(recipe) is None) == (written == "weights.txt")
 
 
+def test_a_model_file_that_is_edited_meanwhile_is_not_kept(store: Store, tmp_path: Path) -> None:
+    edits = "def build():\n    open(__file__, 'a').write('# edited')"
+    recipe = Recipe.of(write(tmp_path, "edited", GOOD.replace("def build():", edits)), "esp32s3", 8)
+    error = prepare([recipe], store)[recipe.key]
+    assert str(error) == (
+        f"quantize (build): {recipe.source} has been changed while it was being quantized\n"
+        "  hint: run it again"
+    )
+    assert store.get(recipe) is None
+
+
 def test_a_model_is_traced_once_for_all_targets_widths_and_later_runs(tmp_path: Path) -> None:
     model = write(tmp_path, "counted", COUNTED)
     recipes = [Recipe.of(model, target, bits) for target in model.targets for bits in model.bits]

@@ -112,6 +112,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         notes[chunk] = [judged, *last]
     layouts = {info.name: list(range(len(info.shape))) for info in offline.outputs}
     write_meta(directory, recipe, analysis, lint, layouts=layouts, log=[], notes=notes)
+    recipe.check_source()
     return found
 
 

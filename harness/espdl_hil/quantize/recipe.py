@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.errors import ConfigError, StreamingError
+from espdl_hil.errors import ConfigError, QuantizeError, StreamingError
 
 if TYPE_CHECKING:
     from espdl_hil.errors import HarnessError
@@ -38,9 +38,11 @@ class Keyed:
 
     Attributes:
         source: The model file.
+        source_sha256: Hash of its bytes.
     """
 
     source: Path
+    source_sha256: str
 
     @functools.cached_property
     def key(self) -> str:
@@ -51,6 +53,19 @@ class Keyed:
     def label(self) -> str:
         """What people call it."""
         raise NotImplementedError
+
+    def check_source(self) -> None:
+        """See that what has just been run is what the key covers.
+
+        Raises:
+            QuantizeError: stage ``build``; the model file is no longer the one that was collected.
+        """
+        if hash_path(self.source) != self.source_sha256:
+            raise QuantizeError(
+                f"{self.source} has been changed while it was being quantized",
+                stage="build",
+                hint="run it again",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return all that the key covers as plain data."""

@@ -70,6 +70,7 @@ def run(task: Trace | Recipe, trace: Path | None, directory: Path) -> None:
                 Conversion(task, read, directory, stages).make()
             found = dependencies.hashes(task.source.parent)
             result = WorkerResult(dependencies={**read.meta["dependencies"], **found})
+        task.check_source()
     except HarnessError as raised:
         result = WorkerResult(_explained(raised, task, trace or directory))
     except Exception as raised:  # noqa: BLE001 - esp-ppq raises anything; the parent shows it
