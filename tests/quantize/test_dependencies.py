@@ -200,6 +200,17 @@ def test_an_ignored_folder_around_the_model_files_does_not_hide_them(folder: Pat
     assert set(recorded(folder, body, folder.parent, folder / "first")) == {"run1.pt"}
 
 
+def test_links_in_a_circle_and_other_names_of_nothing(folder: Path) -> None:
+    (folder.parent / "circle").symlink_to("circle")
+    body = """
+for name in (folder.parent / 'circle', folder / ('x' * 300), folder / 'no' / 'such', 'a\\0b', b'c'):
+    with contextlib.suppress(OSError, ValueError): open(name)
+    with contextlib.suppress(OSError, ValueError): os.stat(name)
+    with contextlib.suppress(OSError, ValueError): os.listdir(name)
+"""
+    assert recorded(folder, body) == dict.fromkeys(["../circle", "c", "no/such", "x" * 300], "")
+
+
 def test_what_cannot_be_read_is_as_what_is_not_there(tmp_path: Path) -> None:
     assert hash_path(tmp_path / "no") == hash_path(tmp_path / ("x" * 300)) == ""
     assert hash_path(Path("/dev/zero")) == ""  # which never ends

@@ -119,7 +119,7 @@ class Dependencies:
             return any(path.is_relative_to(ignored) for ignored in inside)
         return any(
             form.is_relative_to(ignored)
-            for form in (path, path.resolve())
+            for form in (path, Path(os.path.realpath(path)))  # resolve() raises in a circle
             for ignored in self._ignored
         )
 
