@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -54,7 +55,14 @@ def test_state_inputs_have_no_frames_and_any_first_size() -> None:
 
 @pytest.mark.parametrize(
     ("given", "at_8", "at_16"),
-    [(None, 10, 30), (20, 20, 20), ({"output": 12.5}, 12.5, 12.5), ({}, 10, 30)],
+    [
+        (None, 10, 30),
+        (20, 20, 20),
+        ({"output": 12.5}, 12.5, 12.5),
+        ({}, 10, 30),
+        (0, 0, 0),
+        (-1e9, -1e9, -1e9),
+    ],
 )
 def test_the_least_accuracy_is_declared_or_follows_from_the_width(
     given: Any, at_8: float, at_16: float
@@ -96,6 +104,10 @@ class Module:
         ({"min_sqnr_db": "20"}, "min_sqnr_db = '20': expected dB, or dB by name of an output"),
         ({"min_sqnr_db": {"mask": 20}}, "min_sqnr_db = {'mask': 20}: expected dB"),
         ({"min_sqnr_db": {"output": None}}, "min_sqnr_db = {'output': None}: expected dB"),
+        ({"min_sqnr_db": False}, "min_sqnr_db = False: expected dB"),
+        ({"min_sqnr_db": math.nan}, "min_sqnr_db = nan: expected a finite number of dB"),
+        ({"min_sqnr_db": -math.inf}, "min_sqnr_db = -inf: expected a finite number of dB"),
+        ({"min_sqnr_db": {"output": math.inf}}, "{'output': inf}: expected a finite number of dB"),
         ({"build": None}, "build is not a function that returns the module"),
         ({"build": Module()}, "build is a Module, expected a function that returns one"),
         ({"input_shape": (2, 4, 12)}, "the batch, its first size, must be 1"),

@@ -146,6 +146,52 @@ def test_a_changed_file_is_taken_in_again(foreign, tmp_path):
     assert "the streaming file for chunks of 3 frames has shape (1, 24, 16)" in str(result)
 
 
+def test_a_link_that_leads_elsewhere_is_taken_in_again(foreign, tmp_path):
+    (tmp_path / "kept.espdl").write_bytes((tmp_path / "streaming-3.espdl").read_bytes())
+    streaming = tmp_path / "streaming-3.espdl"
+    streaming.unlink()
+    streaming.symlink_to("kept.espdl")
+    assert verify(foreign, report=tmp_path / "report")
+    streaming.unlink()
+    streaming.symlink_to("offline.espdl")
+    result = verify(foreign, report=tmp_path / "report")
+    assert "the streaming file for chunks of 3 frames has shape (1, 24, 16)" in str(result)
+
+
+def test_what_the_stimulus_of_foreign_files_reads_is_looked_at_again(foreign, tmp_path):
+    read = "np.load(Path(__file__).with_name('recording.npy'))"
+    foreign.write_text(
+        "import numpy as np\nfrom pathlib import Path\n"
+        + foreign.read_text().replace("targets=", f"stimulus=lambda random: {read}, targets=")
+    )
+    recording = tmp_path / "recording.npy"
+    random = np.random.default_rng(0)
+    np.save(recording, random.standard_normal((1, 24, 16)))
+    recipe = Recipe.of(load_models([foreign])["mine"], "esp32s3", 8)
+    store = Store(tmp_path / "store")
+    assert verify(foreign, report=tmp_path / "report", store=store.root)
+    assert store.get(recipe) is not None
+    np.save(recording, random.standard_normal((1, 24, 16)))
+    assert store.get(recipe) is None
+    assert verify(foreign, report=tmp_path / "report", store=store.root)
+
+
+def test_a_model_file_of_foreign_files_that_is_edited_meanwhile(foreign, tmp_path):
+    recipe = Recipe.of(load_models([foreign])["mine"], "esp32s3", 8)
+    foreign.write_text(foreign.read_text() + "# edited\n")
+    error = prepare([recipe], Store(tmp_path / "store"))[recipe.key]
+    assert "has been changed while it was being quantized" in str(error)
+
+
+def test_another_seed_is_another_stimulus_of_foreign_files(foreign, tmp_path):
+    model = load_models([foreign])["mine"]
+    recipes = [Recipe.of(replace(model, seed=seed), "esp32s3", 8) for seed in (0, 0, 1)]
+    made = prepare(recipes, Store(tmp_path / "store"))
+    first, again, other = (made[recipe.key].stimulus["input"] for recipe in recipes)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
 def test_one_flipped_weight_is_not_one_calibration(foreign, tmp_path):
     (case,) = make_cases([foreign], ["esp32s3"])
     rig = Rig(Settings(targets=("esp32s3",)), [case])

@@ -1,5 +1,6 @@
 """The proof without pytest: a result to read, and every mistake one message."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -115,6 +116,47 @@ def test_a_model_that_its_file_does_not_declare(model_file):
     other = replace(load_model(model_file), name="other", source=None)
     with pytest.raises(ConfigError, match=r"'other' is not the MODEL of .*: name differs"):
         verify(other)
+
+
+OTHERS = """
+from dataclasses import replace
+
+def bad():
+    from torch import nn
+    return nn.AdaptiveAvgPool1d(1)
+
+def still(random):
+    return [[[0] * 12] * 4]
+
+OTHERS = {
+    "build": replace(MODEL, build=bad),
+    "stimulus": replace(MODEL, stimulus=still),
+    "calibration": replace(MODEL, calibration=still),
+}
+SAME = replace(MODEL, bits=(16,), chunk_frames=(4,), tolerance=1)
+"""
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_what_the_worker_would_not_run_is_refused(model_file, tmp_path, monkeypatch, loaded):
+    from dataclasses import replace
+
+    file = tmp_path / f"with_others_{loaded}.py"
+    file.write_text(model_file.read_text() + OTHERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module(file.stem)
+    source = file if loaded else None  # as load_model sets it
+    for name, other in module.OTHERS.items():
+        with pytest.raises(ConfigError) as raised:
+            verify(replace(other, source=source), "esp32s3", report=tmp_path / "report")
+        assert raised.value.message == (
+            f"model 'residual' is not the MODEL of {file}: {name} differs"
+        )
+        assert raised.value.hint == "give each model a file of its own, with one MODEL"
+    result = verify(replace(module.SAME, source=source), "esp32s3", report=tmp_path / "report")
+    assert [(row.id, row.outcome) for row in result.rows] == [
+        ("esp32s3-residual-int16-chunk4", "passed")
+    ]
 
 
 @pytest.mark.parametrize(

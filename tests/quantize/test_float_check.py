@@ -13,6 +13,7 @@ from espdl_hil.quantize import Artifacts
 if TYPE_CHECKING:
     from pathlib import Path
 
+NO_RANDOM = "write F.dropout(x, training=self.training), and draw no random numbers"
 STEP = "y = self.a(F.pad(x, (2, 0)))"
 # Each line of forward, with the rule that refuses it and the line that is named (None: any).
 BAKED = {
@@ -42,6 +43,16 @@ FINE = {
     "dropout": [STEP, "return F.dropout(y, 0.5, self.training)"],
     "branch": [STEP, "return x * torch.sigmoid(y)"],
 }
+DRAWN = {
+    "rand": [STEP, "return y + 1e-3 * torch.rand(4, 1)"],  # a node that has no input
+    "rand_like": [STEP, "return y + 1e-3 * torch.rand_like(y)"],
+    "in_place": [STEP, "y = y + torch.empty(4, 1).uniform_()", "return y"],
+    "dropout": [STEP, "y = F.dropout(y, 0.5)", "return y"],
+}
+SEEDED = {
+    "unused": [STEP, "torch.rand(3)", "return y"],
+    "seeded": ["torch.manual_seed(0)", STEP, "return y + torch.rand(4, 1)"],
+}
 SPOILED = {
     "random": [STEP, "return F.dropout(y, 0.5)"],
     "attribute": [STEP, "self.n = getattr(self, 'n', 0) + 1", "return y * self.n"],
@@ -53,6 +64,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifacts | H
     lines = {f"baked_{name}": lines for name, (lines, _, _) in BAKED.items()}
     lines |= {f"fine_{name}": lines for name, lines in FINE.items()}
     lines |= {f"spoiled_{name}": lines for name, lines in SPOILED.items()}
+    lines |= {f"drawn_{name}": lines for name, lines in DRAWN.items()}
+    lines |= {f"seeded_{name}": lines for name, lines in SEEDED.items()}
     texts = {name: network(forward, a="nn.Conv1d(4, 4, 3)") for name, forward in lines.items()}
     return prepared(tmp_path_factory.mktemp("baked"), texts)
 
@@ -84,3 +97,24 @@ def test_a_module_that_is_no_function_is_refused(
     error = results[f"spoiled_{name} int8 esp32s3"]
     assert isinstance(error, QuantizeError), error
     assert "forward gives something else when it runs again on the same input" in str(error)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_random_numbers_are_refused_with_their_line(
+    results: dict[str, Artifacts | HarnessError], name: str
+) -> None:
+    error = results[f"drawn_{name} int8 esp32s3"]
+    assert isinstance(error, QuantizeError), error
+    text = network(DRAWN[name], a="nn.Conv1d(4, 4, 3)", name=f"drawn_{name}")
+    number = text.splitlines().index(f"            {DRAWN[name][1]}") + 1
+    assert error.message.endswith(f"it draws random numbers at drawn_{name}.py:{number}")
+    assert error.hint == NO_RANDOM
+
+
+def test_random_numbers_that_are_the_same_each_time(
+    results: dict[str, Artifacts | HarnessError],
+) -> None:
+    assert isinstance(results["seeded_unused int8 esp32s3"], Artifacts)
+    error = results["seeded_seeded int8 esp32s3"]
+    assert str(error).startswith("quantize (build): RandomUniform ")
+    assert "draws random numbers\n  hint: put them into the network as a constant" in str(error)

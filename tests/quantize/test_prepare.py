@@ -459,6 +459,57 @@ def test_helpers_and_weights_that_build_reads_are_part_of_the_content(
     assert store.discarded == []
 
 
+def test_what_c_plus_plus_and_a_pass_read_is_part_of_the_content(
+    store: Store, tmp_path: Path
+) -> None:
+    here = "os.path.join(os.path.dirname(__file__), {!r})".format
+    text = with_pass(f"open({here('table.txt')}).close()").replace(
+        "    from torch import nn",
+        "    from torch import nn\n"
+        f"    try: torch.jit.load({here('scripted.pt')})\n"  # opened by no Python
+        "    except RuntimeError: pass",
+    )
+    for name in ("table.txt", "scripted.pt", "other.txt"):
+        (tmp_path / name).write_text("one")
+    recipe = Recipe.of(write(tmp_path, "reader", text), "esp32s3", 8)
+    assert_made(recipe, store)
+    (tmp_path / "other.txt").write_text("two")
+    assert store.get(recipe) is not None
+    for name in ("table.txt", "scripted.pt"):
+        (tmp_path / name).write_text("two")
+        assert store.get(recipe) is None
+        (tmp_path / name).write_text("one")
+        assert store.get(recipe) is not None
+
+
+@pytest.mark.parametrize("written", ["weights.txt", "other.txt"])
+def test_what_is_written_again_while_it_is_exported_counts_as_it_was_read(
+    store: Store, tmp_path: Path, written: str
+) -> None:
+    name = written.partition(".")[0]
+    text = GOOD.replace(
+        "def build():", f"def build():\n    open({str(tmp_path / 'weights.txt')!r}).close()"
+    )
+    tracing = f"if torch.jit.is_tracing(): open({str(tmp_path / written)!r}, 'w').write('two')"
+    text = text.replace("            return x +", f"            {tracing}\n            return x +")
+    (tmp_path / "weights.txt").write_text("one")
+    recipe = Recipe.of(write(tmp_path, name, text), "esp32s3", 8)
+    assert_made(recipe, store)
+    assert (tmp_path / written).read_text() == "two"
+    assert (store.get(recipe) is None) == (written == "weights.txt")
+
+
+def test_a_model_file_that_is_edited_meanwhile_is_not_kept(store: Store, tmp_path: Path) -> None:
+    edits = "def build():\n    open(__file__, 'a').write('# edited')"
+    recipe = Recipe.of(write(tmp_path, "edited", GOOD.replace("def build():", edits)), "esp32s3", 8)
+    error = prepare([recipe], store)[recipe.key]
+    assert str(error) == (
+        f"quantize (build): {recipe.source} has been changed while it was being quantized\n"
+        "  hint: run it again"
+    )
+    assert store.get(recipe) is None
+
+
 def test_a_model_is_traced_once_for_all_targets_widths_and_later_runs(tmp_path: Path) -> None:
     model = write(tmp_path, "counted", COUNTED)
     recipes = [Recipe.of(model, target, bits) for target in model.targets for bits in model.bits]

@@ -325,9 +325,15 @@ def _option_mistakes(model: StreamingModel) -> Iterator[_Mistake]:
     if model.chip_rounding not in ("refuse", "accept"):
         yield f"chip_rounding = {model.chip_rounding!r}: expected 'refuse' or 'accept'"
     least: Any = model.min_sqnr_db
-    limits = least if isinstance(least, Mapping) else {model.outputs[0]: least or 0.0}
+    default = 0.0 if least is None else least
+    limits = least if isinstance(least, Mapping) else {model.outputs[0]: default}
     if not (set(limits) <= set(model.outputs) and all(map(_is_number, limits.values()))):
         yield f"min_sqnr_db = {least!r}: expected dB, or dB by name of an output"
+    if not all(-math.inf < limit < math.inf for limit in limits.values()):
+        yield (
+            f"min_sqnr_db = {least!r}: expected a finite number of dB",
+            "leave it out for 10 dB at 8 bits and 30 dB at 16",
+        )
     if not isinstance(model.quantization, Quantization):
         yield (
             f"quantization = {model.quantization!r}: expected Quantization(...)",

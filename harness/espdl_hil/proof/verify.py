@@ -13,6 +13,7 @@ from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError, HarnessError, StreamingError
 from espdl_hil.model import StreamingModel, load_model
 from espdl_hil.proof.case import cross
+from espdl_hil.proof.declared import find_differences
 from espdl_hil.proof.hil import Hil
 from espdl_hil.proof.outlets import export
 from espdl_hil.proof.ready import make_ready
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from espdl_hil.report import Results, Row
 
 FOLDER = Path("hil-report")
-_DECLARED = ("name", "input_shape", "frame_axis", "outputs", "state")  # what the worker runs
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ def verify(
     returns.
 
     Args:
-        model: A model file, or the object ``MODEL`` of one.
+        model: A model file, or the object ``MODEL`` of one. Of that object ``bits``,
+            ``chunk_frames``, ``seed``, ``quantization``, a ``streaming`` that is text, ``targets``
+            and what is judged (tolerances, ``min_sqnr_db``, ``metric``) may have been replaced.
         target: ESP-IDF target or targets; None means all that the model declares.
         bits: Widths; None means all that the model declares.
         chunk_frames: Chunk sizes; None means all that the model declares.
@@ -188,11 +190,9 @@ def _with_source(model: StreamingModel | Path | str) -> StreamingModel:
         )
     if not isinstance(model, StreamingModel):
         return load_model(model)
-    if model.source is not None:
-        return model
     code = getattr(model.build, "__code__", None)
-    source = Path(code.co_filename) if code else None
-    if source is None or not source.is_file():
+    source = model.source or (Path(code.co_filename) if code else None)
+    if source is None or not (model.source or source.is_file()):
         raise ConfigError(
             f"model {model.name!r} was defined in a notebook or an interactive session: there is "
             "no file that the quantize worker could run again",
@@ -200,10 +200,10 @@ def _with_source(model: StreamingModel | Path | str) -> StreamingModel:
             'verify("mine.py")',
         )
     declared = load_model(source)
-    differing = [name for name in _DECLARED if getattr(model, name) != getattr(declared, name)]
-    if differing:
+    differing = next(find_differences(model, declared), None)
+    if differing is not None:
         raise ConfigError(
-            f"model {model.name!r} is not the MODEL of {source}: {differing[0]} differs",
+            f"model {model.name!r} is not the MODEL of {source}: {differing} differs",
             hint="give each model a file of its own, with one MODEL",
         )
     return replace(model, source=declared.source)

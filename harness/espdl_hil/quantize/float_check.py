@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 from espdl_hil.errors import QuantizeError
 from espdl_hil.model import describe_error
 from espdl_hil.quantize.float_module import (
+    NO_FUNCTION,
+    NO_RANDOM,
     attributes,
     lines_of,
     other_floats,
@@ -46,7 +48,6 @@ _TO_PYTHON = frozenset(
         *("__index__", "equal", "allclose", "is_nonzero"),
     )
 )
-NO_FUNCTION = "forward gives something else when it runs again on the same input"
 _LENGTH = r"\.shape\b|\.size\(|\blen\("
 
 
@@ -93,7 +94,7 @@ def check_trace(
             raise QuantizeError(
                 NO_FUNCTION,
                 stage="build",
-                hint="write F.dropout(x, training=self.training), and draw no random numbers",
+                hint=NO_RANDOM,
             )
         if different:
             raise _refusal(rules.BAKED_DATA, module, places, different)

@@ -34,6 +34,10 @@ _INITIAL_STATE = 5  # index of initial_h among their inputs
 _ATEN = re.compile(r"aten::(\w+)")
 _FRAME = re.compile(r"(\S+\.py)\((\d+)\): ")
 _NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_RANDOM = (
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"),
+    *("RandomUniform", "RandomUniformLike"),
+)
 _DATA_SHAPED = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 
 
@@ -122,7 +126,7 @@ def _check_nodes(proto: Any) -> None:
     """Refuse what esp-ppq fails on without a word that helps.
 
     Raises:
-        QuantizeError: stage ``build``; nothing is computed.
+        QuantizeError: stage ``build``; nothing is computed, or something is drawn at random.
         StreamingError: a recurrent layer starts from zero at every run, or a shape depends on data.
     """
     if all(node.op_type == "Identity" for node in proto.graph.node):
@@ -140,6 +144,12 @@ def _check_nodes(proto: Any) -> None:
                 hint="return each tensor once, and name each once in outputs",
             )
     for node in proto.graph.node:
+        if node.op_type in _RANDOM:
+            raise QuantizeError(
+                f"{node.op_type} {module_path(node.name)!r} draws random numbers",
+                stage="build",
+                hint="put them into the network as a constant, or leave them to training",
+            )
         if node.op_type in _DATA_SHAPED:
             raise refuse(rules.DATA_SHAPE, module_path(node.name), f"{node.op_type} gives it")
     infos = onnx.shape_inference.infer_shapes(proto).graph

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from espdl_hil.model import StreamingModel
     from espdl_hil.quantize.artifacts import Arrays
 
+NO_FUNCTION = "forward gives something else when it runs again on the same input"
+NO_RANDOM = "write F.dropout(x, training=self.training), and draw no random numbers"
+_DRAWS = 5  # times that a coin is thrown: it may well show the same side twice
 _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 _SIZES = re.compile(r"size|shape|channel|dimension", re.IGNORECASE)
@@ -112,6 +115,30 @@ def run_module(
     return {name: value.float().numpy().copy() for name, value in zip(outputs, values, strict=True)}
 
 
+def run_first(module: Any, inputs: Arrays, names: Sequence[str]) -> Arrays:
+    """Run the float module for what it gives, and check that run.
+
+    Raises:
+        QuantizeError: stage ``build``; as ``run_module`` and ``check_run`` do, or it draws random
+            numbers that its outputs depend on.
+        StreamingError: as ``check_run`` does.
+    """
+    state = torch.get_rng_state()
+    outputs = run_module(module, inputs, names)
+    drawn = not torch.equal(state, torch.get_rng_state())
+    check_run(module, inputs, outputs)
+    for _ in range(_DRAWS if drawn else 0):
+        with _Draws() as first:
+            again = run_module(module, inputs, names)
+        if not all(np.array_equal(again[name], value) for name, value in outputs.items()):
+            raise QuantizeError(
+                f"{NO_FUNCTION}: it draws random numbers{first.place and f' at {first.place}'}",
+                stage="build",
+                hint=NO_RANDOM,
+            )
+    return outputs
+
+
 def check_run(module: Any, inputs: Arrays, outputs: Arrays) -> None:
     """See that a first run was one of evaluation, and gave numbers.
 
@@ -187,9 +214,28 @@ class _Finite(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if not self.place and not all(map(_finite, tree_leaves(result))):
-            frame = user_frame()
-            self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else ""
+            self.place = _user_line()
         return result
+
+
+class _Draws(TorchFunctionMode):
+    """Notes the line of ``forward`` that first draws from torch's generator, as ``file:line``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = ""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        state = torch.get_rng_state()
+        result = func(*args, **(kwargs or {}))
+        if not self.place and not torch.equal(state, torch.get_rng_state()):
+            self.place = _user_line()
+        return result
+
+
+def _user_line() -> str:
+    frame = user_frame()
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else ""
 
 
 def _finite(value: Any) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +13,7 @@ import numpy as np
 from espdl_hil import interpreter
 from espdl_hil.errors import ConfigError, HarnessError, QuantizeError, StreamingError
 from espdl_hil.espdl import load_graph
-from espdl_hil.model import load_model
+from espdl_hil.model import importing_from, load_model
 from espdl_hil.operators import check_graph
 from espdl_hil.quantize.alive import Output, check_alive, check_depends
 from espdl_hil.quantize.artifacts import (
@@ -21,15 +24,14 @@ from espdl_hil.quantize.artifacts import (
     write_meta,
 )
 from espdl_hil.quantize.check import check_same_calibration, check_state
+from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.foreign_float import run_float
-from espdl_hil.quantize.recipe import hash_file
 from espdl_hil.quantize.stimulus import make_stimulus
 from espdl_hil.streaming import Clock, Severity, analyze, check_export, from_espdl
 from espdl_hil.targets import TARGETS, Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -50,7 +52,7 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     """Leave an entry that ``Artifacts`` reads, of a model that names its files.
 
     Returns:
-        The files, as ``Store.publish`` wants them: path relative to the model file, to SHA-256.
+        What ``Store.publish`` wants: its files, and what else the model file reads.
 
     Raises:
         ConfigError: a file is missing, or is not what the model declares.
@@ -59,24 +61,33 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         QuantizeError: an output never changes, or does not depend on the stimulus.
         StreamingError: a streaming file is not the offline network.
     """
-    model = load_model(recipe.source)
-    paths = _paths(model, recipe)
-    for name, path in paths.items():
-        (directory / name).write_bytes(_read(path, model))
+    dependencies = Dependencies(recipe.source, directory)
+    with dependencies.recording(), importing_from(recipe.source.parent):
+        model = replace(load_model(recipe.source), seed=recipe.seed)
+        made = make_stimulus(model)
+    folder, judged = recipe.source.parent, NOT_JUDGED
+    found = dependencies.hashes(folder)
+
+    def read(path: Path) -> bytes:
+        data = _read(path, model)
+        found[os.path.relpath(path, folder)] = hashlib.sha256(data).hexdigest()
+        return data
+
+    for name, path in _paths(model, recipe).items():
+        (directory / name).write_bytes(read(path))
     offline = load_graph(directory / OFFLINE)
     names = _names(model, offline)
     axes = _frame_axes(model, offline, names, recipe.bits)
     check_state(offline, model.state)
     check_graph(offline, recipe.target)
-    stimulus = {names[name]: array for name, array in make_stimulus(model).items()}
+    stimulus = {names[name]: array for name, array in made.items()}
     inputs = {
         info.name: quantize(stimulus[info.name], info, recipe.target) for info in offline.inputs
     }
     arrays = {"stimulus": stimulus, "inputs_q": inputs}
-    folder, judged = recipe.source.parent, NOT_JUDGED
     if model.onnx is not None:
-        paths[model.onnx], judged = folder / model.onnx, NO_REFERENCE
-        data, where = _read(paths[model.onnx], model), f"model {model.name!r}: {model.onnx}"
+        judged, where = NO_REFERENCE, f"model {model.name!r}: {model.onnx}"
+        data = read(folder / model.onnx)
         arrays["float_outputs"] = run_float(data, where, offline, stimulus)
     write_arrays(directory, arrays)
     whole = _run(offline, inputs, recipe.target)
@@ -101,7 +112,8 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
         notes[chunk] = [judged, *last]
     layouts = {info.name: list(range(len(info.shape))) for info in offline.outputs}
     write_meta(directory, recipe, analysis, lint, layouts=layouts, log=[], notes=notes)
-    return {os.path.relpath(path, folder): hash_file(path) for path in paths.values()}
+    recipe.check_source()
+    return found
 
 
 def quantize(values: NDArray[Any], info: TensorInfo, target: str) -> NDArray[Any]:
@@ -124,9 +136,14 @@ def _paths(model: StreamingModel, recipe: Recipe) -> dict[str, Path]:
     }
     folder = recipe.source.parent
     return {
-        name: (folder / str(path).format(target=recipe.target, bits=recipe.bits)).resolve()
+        name: _absolute(folder / str(path).format(target=recipe.target, bits=recipe.bits))
         for name, path in given.items()
     }
+
+
+def _absolute(path: Path) -> Path:
+    """A path without ``..``; a link stays one, for it may lead elsewhere the next time."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path has no such thing
 
 
 def _read(path: Path, model: StreamingModel) -> bytes:

@@ -43,8 +43,10 @@ def _replace_batch_norms(proto: Any) -> None:
         for info in (*infos.value_info, *infos.input)
     }
     for node in proto.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
         count = ranks.get(node.input[0], 0) - 2
-        if node.op_type != "BatchNormalization" or count < 1:
+        if count < 1:
             continue
         gamma, beta, mean, variance = (
             onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:]

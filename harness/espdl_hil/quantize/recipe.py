@@ -7,12 +7,13 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espdl_hil.errors import ConfigError, StreamingError
+from espdl_hil.errors import ConfigError, QuantizeError, StreamingError
 
 if TYPE_CHECKING:
     from espdl_hil.errors import HarnessError
@@ -37,9 +38,11 @@ class Keyed:
 
     Attributes:
         source: The model file.
+        source_sha256: Hash of its bytes.
     """
 
     source: Path
+    source_sha256: str
 
     @functools.cached_property
     def key(self) -> str:
@@ -50,6 +53,19 @@ class Keyed:
     def label(self) -> str:
         """What people call it."""
         raise NotImplementedError
+
+    def check_source(self) -> None:
+        """See that what has just been run is what the key covers.
+
+        Raises:
+            QuantizeError: stage ``build``; the model file is no longer the one that was collected.
+        """
+        if hash_path(self.source) != self.source_sha256:
+            raise QuantizeError(
+                f"{self.source} has been changed while it was being quantized",
+                stage="build",
+                hint="run it again",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return all that the key covers as plain data."""
@@ -178,6 +194,22 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_path(path: Path) -> str:
+    """Return what is to be told apart of a path that a model file looked for.
+
+    The SHA-256 of a file, or of the names in a folder but for hidden ones and compiled modules;
+    empty where there is neither, or none that can be read.
+    """
+    try:
+        if path.is_dir():
+            names = sorted(os.listdir(path))  # noqa: PTH208 - names are all that is wanted
+            kept = [name for name in names if name != "__pycache__" and name[0] != "."]
+            return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+        return hash_file(path) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 ::
 
     ROOT/entries/<key>/<variant>/…  published; manifest.json names every file's hash. Variants
-                                    differ in the other files that the model file read
+                                    differ in what else the model file read
     ROOT/work/<key>/…               being made by whoever holds the lock of <key>
     ROOT/failed/<key>/exporter.log  what the last failed attempt said
     ROOT/locks/<key>.lock           an advisory lock; the kernel frees it when its holder dies
@@ -24,7 +24,7 @@ from platformdirs import user_cache_path
 
 from espdl_hil.errors import ConfigError
 from espdl_hil.quantize.artifacts import LOG
-from espdl_hil.quantize.recipe import hash_file
+from espdl_hil.quantize.recipe import hash_file, hash_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,8 +65,9 @@ class Store:
     def get(self, item: Keyed) -> Path | None:
         """Return the folder of a verified entry, or None when there is none to use.
 
-        None also when a file that the model file read (a helper module, trained weights) has
-        changed since. Deletes nothing: only the holder of the lock may.
+        None also when what the model file looked for (a helper module, trained weights, the names
+        in a folder, a file that was not there) has changed since. Deletes nothing: only the holder
+        of the lock may.
         """
         for entry in self._variants(item):
             manifest, damage = _inspect(entry)
@@ -105,8 +106,8 @@ class Store:
 
         Args:
             item: What ``begin`` was called with.
-            dependencies: Path relative to the model file's folder, to SHA-256, of every other
-                file that the model file read.
+            dependencies: Path relative to the model file's folder, to ``hash_path``, of all else
+                that the model file read, listed or looked for.
         """
         work = self.root / "work" / item.key
         files = {path.name: hash_file(path) for path in sorted(work.iterdir())}
@@ -196,10 +197,7 @@ def _inspect(entry: Path) -> tuple[dict[str, Any], str | None]:
 
 def _is_current(item: Keyed, dependencies: Mapping[str, str]) -> bool:
     folder = item.source.parent
-    return all(
-        (folder / name).is_file() and hash_file(folder / name) == expected
-        for name, expected in dependencies.items()
-    )
+    return all(hash_path(folder / name) == expected for name, expected in dependencies.items())
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espdl_hil.errors import QuantizeError
@@ -14,13 +16,11 @@ from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import META, read_arrays, write_arrays
 from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.float_check import check_trace
-from espdl_hil.quantize.float_module import build_module, check_run, run_module
+from espdl_hil.quantize.float_module import build_module, run_first, run_module
 from espdl_hil.quantize.onnx_source import OnnxModule, import_onnx, read_onnx
 from espdl_hil.quantize.stimulus import make_calibration, make_stimulus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from espdl_hil.model import StreamingModel
     from espdl_hil.quantize.artifacts import Arrays
     from espdl_hil.quantize.recipe import Trace
@@ -65,13 +65,13 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
     """Run a model file, and leave the entry that ``FloatTrace.read`` reads.
 
     Returns:
-        The files that the model file reads, see ``WorkerResult.dependencies``.
+        What the model file reads, see ``WorkerResult.dependencies``.
 
     Raises:
         HarnessError: the model file, its module or its sequences are not what was declared.
     """
     folder = trace.source.parent
-    dependencies = Dependencies(trace.source, directory)
+    dependencies = Dependencies(trace.source, directory, Path(tempfile.gettempdir()))
     with stages.stage("build"), importing_from(folder):
         with dependencies.recording():
             model = load_model(trace.source)
@@ -80,8 +80,8 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             proto = read_onnx(folder / model.onnx, model) if model.onnx else None
             module = OnnxModule(proto, model) if proto else build_module(model)
             stimulus, batches = make_stimulus(model), make_calibration(model)
-            outputs = run_module(module, stimulus, model.outputs)
-            check_run(module, stimulus, outputs)
+            outputs = run_first(module, stimulus, model.outputs)
+        found = dependencies.hashes(folder)  # at once: training may go on and write again
         _carry_state(module, model, batches)
         if proto:
             import_onnx(proto, module, model, directory / ONNX, stimulus)
@@ -90,7 +90,6 @@ def make_trace(trace: Trace, directory: Path, stages: Stages) -> dict[str, str]:
             check_trace(module, model, directory / ONNX, stimulus, outputs, batches[-1], warned)
     named = {f"{_BATCH}{index}": batch for index, batch in enumerate(batches)}
     write_arrays(directory, {"stimulus": stimulus, "outputs": outputs, **named})
-    found = dependencies.hashes(folder)
     meta = {
         "trace": trace.to_json(),
         "weights_sha256": _hash_weights(module),

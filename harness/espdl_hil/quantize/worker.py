@@ -6,8 +6,10 @@ Only the scheduler imports this module: behind it are torch and the exporter.
 from __future__ import annotations
 
 import re
+import tempfile
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ from espdl_hil.operators import OPERATORS
 from espdl_hil.quantize import float_graph
 from espdl_hil.quantize.artifacts import LOG
 from espdl_hil.quantize.conversion import Conversion
+from espdl_hil.quantize.dependencies import Dependencies
 from espdl_hil.quantize.float_faults import NO_OPERATOR, find_faults
 from espdl_hil.quantize.recipe import Trace
 from espdl_hil.quantize.stages import Stages
@@ -28,8 +31,6 @@ from espdl_hil.streaming import rules
 from espdl_hil.streaming.names import module_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from espdl_hil.model import StreamingModel
     from espdl_hil.quantize.recipe import Recipe
 
@@ -64,8 +65,12 @@ def run(task: Trace | Recipe, trace: Path | None, directory: Path) -> None:
             assert trace is not None
             read = FloatTrace.read(trace)
             float_graph.check_size(read.onnx, task.target, task.bits)
-            Conversion(task, read, directory, stages).make()
-            result = WorkerResult(dependencies=read.meta["dependencies"])
+            dependencies = Dependencies(task.source, trace, directory, Path(tempfile.gettempdir()))
+            with dependencies.recording():  # passes of the model file may read, too
+                Conversion(task, read, directory, stages).make()
+            found = dependencies.hashes(task.source.parent)
+            result = WorkerResult(dependencies={**read.meta["dependencies"], **found})
+        task.check_source()
     except HarnessError as raised:
         result = WorkerResult(_explained(raised, task, trace or directory))
     except Exception as raised:  # noqa: BLE001 - esp-ppq raises anything; the parent shows it

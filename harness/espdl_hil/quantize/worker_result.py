@@ -23,8 +23,8 @@ class WorkerResult:
 
     Attributes:
         error: What went wrong; None when the files are complete.
-        dependencies: Path relative to the model file's folder, to SHA-256, of every other file
-            that the model file read.
+        dependencies: Path relative to the model file's folder, to ``hash_path``, of all else that
+            the model file read, listed or looked for.
     """
 
     error: HarnessError | None = None
