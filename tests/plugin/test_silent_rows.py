@@ -140,6 +140,35 @@ def test_a_rerun_that_passes_mends_no_row(project, run):
     assert (done.returncode, outcome) == (0, "passed"), done.stdout
 
 
+MEASURED = "def test_accuracy(hil):\n    assert hil.accuracy()\n"
+
+
+def test_accuracy_alone_is_no_row(project):
+    """Nor with a worker; nothing was compared, so nothing passed."""
+    project.write("test_mine.py", MEASURED)
+    for arguments in ((), ("-n1",)):
+        done = project.pytest(*SIM, "--junitxml=junit.xml", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 row" not in done.stdout
+        assert not (project.folder / "hil-report" / "results.json").exists()
+        assert 'value="passed"' not in (project.folder / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize("test", [MEASURED, MEASURED.replace("assert ", "")])
+def test_too_little_accuracy_alone_is_a_failed_row(project, run, test):
+    model = project.folder / "mine.py"
+    model.write_text(model.read_text().replace("chunk_frames", "min_sqnr_db=90, chunk_frames"))
+    done, outcome = run(test)
+    assert (done.returncode, outcome) == (1, "failed")
+    assert ("did not pass although" in done.stdout) == (test != MEASURED)
+
+
+def test_accuracy_beside_a_comparison_is_part_of_its_row(run):
+    done, outcome = run(MEASURED + "    assert hil.stream() == hil.offline()\n")
+    assert (done.returncode, outcome) == (0, "passed")
+    assert "1 row: 1 passed" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [(NO_ASSERT, 1), (EXPECTED, 0), (CONTROL, 0)],

@@ -183,7 +183,7 @@ class HilSession:
         if (row := self._book.row(case)) is not None:
             results = replace(self._book.results, rows=(row,))
             attach(report, results, is_error=is_error, is_board=is_board)
-            told = properties(row)
+            told = properties(row) if row.is_verdict else []
             others = [pair for pair in item.user_properties if pair[0] not in dict(told)]
             report.user_properties[:] = item.user_properties[:] = [*others, *told]
         return report

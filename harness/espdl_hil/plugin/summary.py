@@ -210,7 +210,10 @@ class Summary:
             return
         first, *others = self._parts.values()
         results = first.merge(*others)
-        rows = sorted(results.rows, key=lambda row: self._case_ids.index(row.id))
+        verdicts = (row for row in results.rows if row.is_verdict)
+        rows = sorted(verdicts, key=lambda row: self._case_ids.index(row.id))
+        if not rows:
+            return
         self._silent = [row.id for row in rows if row.outcome in _BAD and self._is_silent(row.id)]
         if self._silent and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -113,7 +113,7 @@ class CaseRecord:
 
     @property
     def row(self) -> Row | None:
-        """The row so far; None while nothing was compared and nothing went wrong."""
+        """The row so far; None while nothing was compared or measured and nothing went wrong."""
         if not self.checks and self.accuracy is None and self.outcome is None:
             return None
         of: dict[str, list[Check]] = {
