@@ -140,6 +140,22 @@ def test_a_rerun_that_passes_mends_no_row(project, run):
     assert (done.returncode, outcome) == (0, "passed"), done.stdout
 
 
+@pytest.mark.parametrize(
+    ("asserted", "outcome"),
+    [
+        ("hil.stream()", "error"),
+        ("hil.stream() == hil.stream()", "error"),
+        ("hil.stream().match(hil.offline())", "failed"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["rewrite", "plain"])
+def test_what_was_always_true_is_no_longer(run, asserted, outcome, mode):
+    done, found = run(
+        f"def test_streams(hil):\n    drop(hil)\n    assert {asserted}\n", f"--assert={mode}"
+    )
+    assert (done.returncode, found) == (1, outcome), done.stdout
+
+
 MEASURED = "def test_accuracy(hil):\n    assert hil.accuracy()\n"
 
 
