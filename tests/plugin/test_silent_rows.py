@@ -166,8 +166,30 @@ def test_accuracy_alone_is_no_row(project):
         done = project.pytest(*SIM, "--junitxml=junit.xml", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "1 row" not in done.stdout
+        line = f"\nno verdict: {ID}: their tests compared nothing that counts\n"
+        assert done.stdout.count(line) == 1, done.stdout
         assert not (project.folder / "hil-report" / "results.json").exists()
         assert 'value="passed"' not in (project.folder / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("hil.verify", True),  # which is not called
+        ("assert hil.stream(order=hil.swapped(0, 1)) != hil.offline()", True),  # a control
+        ("pytest.skip('not today')", False),
+        ("assert hil.stream() == hil.offline()", False),
+        ("assert False", False),
+    ],
+)
+def test_a_case_of_which_nothing_was_compared_has_no_verdict(project, body, said):
+    """Beside one that has a row, which is no reason to say nothing."""
+    more = 'if hil.case.target == "esp32p4":\n        hil.verify()\n        return'
+    project.write("test_mine.py", f"{BEGIN}def test_streams(hil):\n    {more}\n    {body}\n")
+    done = project.pytest(*SIM[::2], "--target=esp32s3|esp32p4")
+    line = f"no verdict: {ID}: their tests compared nothing that counts"
+    assert done.stdout.count(line) == said, done.stdout
+    assert "no verdict: esp32p4" not in done.stdout
 
 
 @pytest.mark.parametrize("test", [MEASURED, MEASURED.replace("assert ", "")])

@@ -164,6 +164,7 @@ class Summary:
         self._answered: set[str] = set()  # rows of which a test failed
         self._xfailed: set[str] = set()  # tests
         self._silent: list[str] = []  # rows that did not pass although their tests did
+        self._passed: set[str] = set()  # cases of tests that did
 
     def headline(self) -> str:
         """Return one line on what all workers run."""
@@ -184,11 +185,14 @@ class Summary:
         self._of_boards += report.failed and bool(found and found["is_board"])
         if report.skipped and hasattr(report, "wasxfail"):
             self._xfailed.add(report.nodeid)
+        match = _CASE_ID.search(report.nodeid)
+        if match and report.when == "call" and report.passed:
+            self._passed.add(match.group())
         if found is not None:
             results = Results.from_json(json.loads(found["results"]))
             self._note_wrong(process, report, results.rows)
             self._keep(process, results)
-        elif report.when == _CRASHED and (match := _CASE_ID.search(report.nodeid)):
+        elif report.when == _CRASHED and match:
             self._keep(f"{process} crashed", self._results_of_crash(match, str(report.longrepr)))
 
     @pytest.hookimpl(tryfirst=True)  # before pytest's own word for a failure that was expected
@@ -235,23 +239,20 @@ class Summary:
         self._exported = export(self._results, self._settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table, and where the report is."""
+        """Print the table, what is not in it, and where the report is."""
+        terminalreporter.ensure_newline()
+        judged = self._results.rows if self._results else ()
+        unjudged = self._passed - {row.id for row in judged}
+        if self._results is not None:
+            for line in self._table(self._results):
+                terminalreporter.write_line(line)
+        if unjudged:
+            ids = [case_id for case_id in self._case_ids if case_id in unjudged]
+            terminalreporter.write_line(
+                f"no verdict: {_listed(ids)}: their tests compared nothing that counts"
+            )
         if self._results is None:
             return
-        from rich.console import Console
-
-        writer = self._config.get_terminal_writer()
-        terminalreporter.ensure_newline()
-        table = io.StringIO()
-        console = Console(
-            file=table,
-            width=writer.fullwidth,
-            force_terminal=writer.hasmarkup,
-            no_color=not writer.hasmarkup,
-        )
-        render_table(self._results, console)
-        for line in table.getvalue().splitlines():
-            terminalreporter.write_line(line)
         if self._silent:
             what = "1 row" if len(self._silent) == 1 else f"{len(self._silent)} rows"
             terminalreporter.write_line(
@@ -267,6 +268,21 @@ class Summary:
             terminalreporter.write_line(line)
         report = self._written.with_name("report.html")
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
+
+    def _table(self, results: Results) -> list[str]:
+        """The rows as the terminal shows them, a line each."""
+        from rich.console import Console
+
+        writer = self._config.get_terminal_writer()
+        table = io.StringIO()
+        console = Console(
+            file=table,
+            width=writer.fullwidth,
+            force_terminal=writer.hasmarkup,
+            no_color=not writer.hasmarkup,
+        )
+        render_table(results, console)
+        return table.getvalue().splitlines()
 
     def _note_wrong(self, process: str, report: pytest.TestReport, rows: Iterable[Row]) -> None:
         """Remember in which test something became wrong with a row, and whether it failed."""
