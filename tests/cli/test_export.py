@@ -166,6 +166,20 @@ def test_the_results_of_a_run_are_enough(export, results, tmp_path, capsys):
     assert (code, len(proven)) == (0, 1)
     assert "proves other bytes of pointwise-int8-chunk4" in capsys.readouterr().err
 
+    # Nor do they without the checks of stream and interpreter; those of others are not demanded.
+    for check, code_and_count in (
+        ("streaming", (0, 1)),
+        ("interpreter", (0, 1)),
+        ("reference", (0, 0)),
+    ):
+        data = json.loads(results.read_text())
+        data["rows"][0]["checks"][check] = None
+        other.write_text(json.dumps(data))
+        code, proven = export(*ROW, "-o", tmp_path / "b", "--results", other)
+        assert (code, len(proven)) == code_and_count, check
+        said = f"does not prove these bytes whole, without {check}: proven now"
+        assert (said in capsys.readouterr().err) == bool(proven)
+
     # A failed verdict refuses, and leaves no file.
     data = json.loads(results.read_text())
     data["rows"][0]["outcome"] = "failed"

@@ -78,3 +78,19 @@ def test_other_assertions_are_pytests_own(project):
     (row,) = json.loads((project.folder / "hil-report" / "results.json").read_text())["rows"]
     assert row["outcome"] == "failed"
     assert row["diagnosis"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "error"),
+    [
+        ("raise AssertionError", "failed", "AssertionError"),
+        ("raise KeyError", "error", "KeyError"),
+        ("raise KeyError('y')", "error", "'y'"),
+    ],
+)
+def test_a_row_says_why_even_where_an_exception_does_not(project, body, outcome, error):
+    project.write("test_mine.py", f"def test_streams(hil):\n    {body}\n")
+    run = project.pytest(*SIM)
+    assert run.returncode == 1, run.stdout + run.stderr
+    (row,) = json.loads((project.folder / "hil-report" / "results.json").read_text())["rows"]
+    assert (row["outcome"], row["details"]["error"]) == (outcome, error)

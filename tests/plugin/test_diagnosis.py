@@ -75,7 +75,8 @@ def test_every_fault_is_named_and_its_bundle_replays(project):
     project.write("mine.py", MODEL)
     project.write("test_mine.py", TEST)
     run = project.pytest("--hil-models=mine.py", "-s", "-v")
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.returncode == 1, run.stdout + run.stderr  # for the row, not for a test
+    assert run.stdout.splitlines()[-1].strip("= ").startswith("7 passed in ")
     said = re.findall(r"SAID (.*?) END", run.stdout, re.DOTALL)
     assert len(said) == 6
     for text in said:

@@ -110,6 +110,46 @@ def test_another_build_than_the_one_in_flash_is_refused(proof):
         proof.stream(artifact=proof.flipped_weight(), upload=False)
 
 
+# -- what is always true ------------------------------------------------------------------
+
+
+def test_a_run_is_neither_right_nor_wrong(proof, book):
+    """Even one of a device that is wrong would be true."""
+    proof.devkit.inject(faults.StateDropped(step=2))
+    for run in (proof.stream(), proof.offline(), proof.interpreted(), proof.reference()):
+        with pytest.raises(NotComparableError, match=r"neither right nor wrong\n.*compare it"):
+            assert run
+    assert book.row(proof.case) is None
+    assert proof.stream() != proof.offline()
+
+
+def test_a_match_is_its_verdict(proof, book):
+    assert proof.stream().match(proof.offline())
+    assert proof.stream().match(proof.interpreted())
+    assert not proof.stream(order=proof.swapped(0, 1)).match(proof.offline())
+    proof.forget()
+    proof.devkit.inject(faults.StateDropped(step=2))
+    assert not proof.stream().match(proof.offline())
+    assert not proof.stream().match(proof.interpreted())
+    assert book.row(proof.case) is None
+
+
+def test_a_run_is_not_compared_with_itself(proof, book):
+    for kept in (proof.stream, proof.offline):
+        for compare in (lambda run: run() == run(), lambda run: run() != run()):
+            with pytest.raises(NotComparableError, match=r"itself: .* once.*\n.*hil.forget"):
+                compare(kept)
+    with pytest.raises(NotComparableError, match="itself"):
+        assert proof.stream().match(proof.stream())
+    first = proof.stream()
+    proof.forget()
+    assert first == proof.stream()
+    proof.forget()
+    proof.devkit.inject(faults.StateDropped(step=2))
+    assert first != proof.stream()
+    assert book.row(proof.case) is None  # of two streams alone no check is made
+
+
 def test_a_reset_that_does_nothing_is_noticed(proof):
     assert proof.stream(after=2) == proof.stream()
     proof.devkit.inject(faults.StateKept())
@@ -320,9 +360,10 @@ def test_a_run_that_is_too_short_is_neither_equal_nor_unequal(proof, operator):
 @pytest.mark.parametrize("operator", [lambda a, b: a == b, lambda a, b: a != b])
 def test_nothing_is_neither_equal_nor_unequal(proof, operator):
     empty = [{"output": step[:, :0]} for step in (s["output"] for s in proof.stream().outputs)]
-    none = Run(proof.stream().role, empty, proof.stream()._ledger, plain=False)
+    role, book = proof.stream().role, proof.stream()._ledger
+    none, other = (Run(role, empty, book, plain=False) for _ in range(2))
     with pytest.raises(NotComparableError, match="not compared: no elements"):
-        operator(none, none)
+        operator(none, other)
 
 
 def test_what_could_not_be_compared_is_an_error_of_its_row(proof, book):

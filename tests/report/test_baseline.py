@@ -11,7 +11,7 @@ import pytest
 from espdl_hil.cli import main
 from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError
-from espdl_hil.report import SILICON, Accuracy, Device, Latency, Results, Row
+from espdl_hil.report import SILICON, Accuracy, Details, Device, Latency, Results, Row
 from espdl_hil.report.baseline import (
     RowChange,
     gather,
@@ -171,6 +171,36 @@ def test_the_command_records_and_checks(tmp_path, capsys):
     assert entry.versions == {"esp-ppq": "1.3.12", "ESP-DL": "3.3.9", "ESP-IDF": "5.4"}
     assert entry.revisions == (2,)
     assert len(entry.latency_us) == 5
+
+
+@pytest.mark.parametrize(
+    ("outcome", "outputs", "code"),
+    [
+        (Outcome.FAILED, {"a": "b" * 64}, 2),
+        (Outcome.ERROR, {"a": "b" * 64}, 2),
+        (Outcome.DEVIATES, {"a": "b" * 64}, 0),  # as an emulator is known to
+        (Outcome.FAILED, {}, 0),  # of which nothing is recorded
+    ],
+)
+def test_what_is_known_to_be_wrong_is_not_recorded(tmp_path, capsys, outcome, outputs, code):
+    results = run(latency_us=None)
+    good = dataclasses.replace(results.rows[0], substrate="emulated")
+    row = dataclasses.replace(
+        good,
+        id="esp32s3-gru-int8-chunk3",
+        outcome=outcome,
+        outputs=outputs,
+        details=Details(error="because"),
+        diagnosis={"cause": "c", "text": "t"},
+    )
+    device = dataclasses.replace(results.devices[0], substrate="emulated")
+    data = dataclasses.replace(results, devices=(device,), rows=(good, row)).to_json()
+    path, baseline = tmp_path / "results.json", tmp_path / "baseline.json"
+    path.write_text(json.dumps(data))
+    assert main(["baseline", "record", str(path), f"--baseline={baseline}"]) == code
+    assert baseline.exists() == (code == 0)
+    said = f"these rows did not pass: esp32s3-gru-int8-chunk3 ({outcome})\n"
+    assert (said in capsys.readouterr().err) == (code == 2)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": 2}', '{"schema": 1, "entries": [{}]}'])

@@ -103,6 +103,59 @@ def test_a_check_that_is_no_longer_made_or_sees_less(base):
     assert (change.before, change.after, change.regression) == ("0", "10", True)
 
 
+def test_fewer_elements_of_a_shorter_stream(base):
+    row = base.rows[0]
+    check = replace(row.checks["streaming"], elements=30, compared=30)
+    shorter = edited(base, checks={**row.checks, "streaming": check})
+    name = "esp32s3-tcn-int8-chunk3: stream against offline run, compared"
+    assert texts(base, shorter) == [f"REGRESSION {name}: 60 → 30"]
+    assert texts(shorter, base) == [f"{name}: 30 → 60"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [
+        ("exact", "2 LSB", True),
+        ("exact; 1 of 1 LSB at GRU '/gru'", "1 LSB; 1 of 1 LSB at GRU '/gru'", True),
+        ("exact", "exact, float 0.01", True),
+        ("2 LSB", "exact", False),
+        ("1 LSB", "2 LSB", False),  # which was the user's word before, too
+        ("exact", "exact; 1 of 1 LSB at GRU '/gru'", False),  # elements that differ say it
+    ],
+)
+def test_a_tolerance_that_is_no_longer_exact(base, before, after, worse):
+    checks = base.rows[0].checks
+    one, other = (
+        edited(base, checks={**checks, "streaming": replace(checks["streaming"], tolerance=text)})
+        for text in (before, after)
+    )
+    (change,) = changes(one, other)
+    assert (change.before, change.after, change.regression) == (before, after, worse)
+
+
+@pytest.mark.parametrize(("substrate", "worse"), [("silicon", False), ("simulated", True)])
+def test_float_steps_of_a_board_are_no_looser_tolerance_of_the_model(base, substrate, worse):
+    checks = base.rows[0].checks
+    check = replace(checks["interpreter"], tolerance="1 LSB")
+    board = edited(base, checks={**checks, "interpreter": check}, substrate=substrate)
+    assert [change.regression for change in changes(base, board)] == [worse]
+
+
+def test_accuracy_that_is_no_longer_measured_asks_for_less_or_gives_another_metric(base):
+    name = "esp32s3-tcn-int8-chunk3: "
+    without = edited(base, accuracy=None)
+    assert texts(base, without) == [f"REGRESSION {name}accuracy: made → not made"]
+    assert texts(without, base) == [f"{name}accuracy: not made → made"]
+    less = edited(base, accuracy=replace(base.rows[0].accuracy, min_sqnr_db=-90.0))
+    assert texts(base, less) == [f"{name}least SQNR, dB: 10 → -90"]
+    metric = {"float": 0.9, "offline": 0.9, "streamed": 0.8}
+    measured = edited(base, accuracy=replace(base.rows[0].accuracy, metric=metric))
+    other = {**metric, "streamed": 0.1}
+    changed = edited(base, accuracy=replace(base.rows[0].accuracy, metric=other))
+    assert texts(measured, changed) == [f"{name}metric, streamed: 0.8 → 0.1"]
+    assert texts(measured, base)[0] == f"{name}metric, float: 0.9 → -"
+
+
 def test_a_version_and_a_board(base):
     board = replace(base.devices[0], revision=101)
     after = replace(base, environment={"esp-ppq": "1.3.12"}, devices=(board,))

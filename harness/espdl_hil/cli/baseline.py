@@ -61,13 +61,15 @@ def record(results: Sequence[Path], baseline: Path) -> int:
     """Write a record; rows that it has beside those of the runs stay.
 
     Raises:
-        HarnessError: results cannot be read or differ among each other, or the file cannot be
-            written.
+        HarnessError: results cannot be read or differ among each other, a row of them did not
+            pass, or the file cannot be written.
     """
     from espdl_hil.report import Results
-    from espdl_hil.report.baseline import baseline_text, gather, read_baseline
+    from espdl_hil.report.baseline import baseline_text, gather, read_baseline, refuse_wrong_rows
 
-    found = gather([Results.read(path) for path in results])
+    runs = [Results.read(path) for path in results]
+    refuse_wrong_rows(runs)
+    found = gather(runs)
     if not found:
         raise ConfigError(
             "no row of these results has outputs of a device",

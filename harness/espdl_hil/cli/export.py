@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from espdl_hil.report import Row
 
 REPORT = Path("hil-report-export")  # logs, and repro bundles of a verdict that is not green
+DEMANDED = ("streaming", "interpreter")  # checks of a row whose bytes are exported
 EMBEDDINGS = ("rodata", "partition", "sdcard")
 
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Writes the .espdl files of a green verdict, byte for byte, with a header of "
         "shapes, exponents, chunk, latency, warm-up and states, the test vectors of the verdict, "
         "and a manifest. The streaming class that runs them goes beside, DIR/../espdl_stream. "
-        "Without --results, or if they do not speak of these bytes, the model is proven on a "
+        "Without --results, or if they do not prove these bytes whole, the model is proven on a "
         "simulated devkit first. Exit code 1: the verdict is not green, nothing is written."
     )
     parser.add_argument("model", metavar="MODEL", help="a model file, or the name of one in models")
@@ -150,6 +151,7 @@ def _given(path: Path | None, expected: Expected) -> Row | None:
     Raises:
         ConfigError: the results cannot be read.
     """
+    from espdl_hil.compare import Outcome
     from espdl_hil.proof.package import offline_name, streaming_name
     from espdl_hil.report import Results
 
@@ -168,6 +170,13 @@ def _given(path: Path | None, expected: Expected) -> Row | None:
         if row.artifacts.get(name) != hashlib.sha256(file.read_bytes()).hexdigest():
             print(f"{path} proves other bytes of {name}: proven now", file=sys.stderr)
             return None
+    lacking = [name for name in DEMANDED if name not in row.checks]
+    if lacking and row.outcome is Outcome.PASSED:
+        which = " and ".join(lacking)
+        print(
+            f"{path} does not prove these bytes whole, without {which}: proven now", file=sys.stderr
+        )
+        return None
     return row
 
 

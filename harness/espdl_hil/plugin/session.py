@@ -179,11 +179,12 @@ class HilSession:
                 report.outcome, report.wasxfail = "skipped", str(Cause.EMULATOR)
                 outcome = Outcome.DEVIATES
             text = str(error) if isinstance(error, HarnessError) else str(error).partition("\n")[0]
-            self._book.note_outcome(case, outcome, text.removeprefix(f"{case.id}: "))
+            text = text.removeprefix(f"{case.id}: ") or type(error).__name__
+            self._book.note_outcome(case, outcome, text)
         if (row := self._book.row(case)) is not None:
             results = replace(self._book.results, rows=(row,))
             attach(report, results, is_error=is_error, is_board=is_board)
-            told = properties(row)
+            told = properties(row) if row.is_verdict else []
             others = [pair for pair in item.user_properties if pair[0] not in dict(told)]
             report.user_properties[:] = item.user_properties[:] = [*others, *told]
         return report

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _CASE_ID = re.compile(r"(\w+)-([\w.]+)-int(8|16)-chunk(\d+)(?=[\]-])")
 _ATTRIBUTE = "espdl_hil"  # of a report; pytest-xdist carries it along
 _CRASHED = "???"  # the phase of a report that pytest-xdist makes for a worker
+_BAD = (Outcome.FAILED, Outcome.ERROR)
+_SHOWN = 5  # ids in a line below the table
 
 
 def attach(
@@ -116,6 +118,25 @@ def _named(prefix: str, found: object, *figures: str) -> dict[str, object]:
     return {f"{prefix}_{figure}": getattr(found, figure) for figure in figures}
 
 
+def _wrong_with(row: Row) -> set[tuple[str, Outcome, int]]:
+    """What is wrong with a row, so that two states of it can be told apart."""
+    found = {(name, check.outcome, check.differing) for name, check in row.checks.items()}
+    found.add(("", row.outcome, 0))
+    if row.accuracy:
+        found.add(("accuracy", row.accuracy.outcome, 0))
+    return {entry for entry in found if entry[1] in _BAD}
+
+
+def _listed(ids: Sequence[str]) -> str:
+    """Some ids in a line.
+
+    >>> _listed("abcdefg")
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return ", ".join(ids[:_SHOWN]) + more
+
+
 class Summary:
     """The rows of all processes of a run.
 
@@ -139,6 +160,11 @@ class Summary:
         self._unwritten = ""
         self._exported: list[str] = []
         self._failed = self._of_boards = 0  # reports
+        self._spoilt: dict[str, set[str]] = {}  # by row: tests that found something wrong with it
+        self._answered: set[str] = set()  # rows of which a test failed
+        self._xfailed: set[str] = set()  # tests
+        self._silent: list[str] = []  # rows that did not pass although their tests did
+        self._passed: set[str] = set()  # cases of tests that did
 
     def headline(self) -> str:
         """Return one line on what all workers run."""
@@ -157,9 +183,16 @@ class Summary:
         found = getattr(report, _ATTRIBUTE, None)
         self._failed += report.failed
         self._of_boards += report.failed and bool(found and found["is_board"])
+        if report.skipped and hasattr(report, "wasxfail"):
+            self._xfailed.add(report.nodeid)
+        match = _CASE_ID.search(report.nodeid)
+        if match and report.when == "call" and report.passed:
+            self._passed.add(match.group())
         if found is not None:
-            self._keep(process, Results.from_json(json.loads(found["results"])))
-        elif report.when == _CRASHED and (match := _CASE_ID.search(report.nodeid)):
+            results = Results.from_json(json.loads(found["results"]))
+            self._note_wrong(process, report, results.rows)
+            self._keep(process, results)
+        elif report.when == _CRASHED and match:
             self._keep(f"{process} crashed", self._results_of_crash(match, str(report.longrepr)))
 
     @pytest.hookimpl(tryfirst=True)  # before pytest's own word for a failure that was expected
@@ -173,17 +206,24 @@ class Summary:
         return None
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the report; a run that cannot is not green.
+        """Write the report; a run that cannot is not green, nor one with a row that did not pass.
 
         Where nothing failed but boards, the exit code says so.
         """
         if not self._parts:
             return
-        if self._settings.device == SERIAL and 0 < self._failed == self._of_boards:
-            session.exitstatus = BOARDS_UNAVAILABLE
         first, *others = self._parts.values()
         results = first.merge(*others)
-        rows = sorted(results.rows, key=lambda row: self._case_ids.index(row.id))
+        verdicts = (row for row in results.rows if row.is_verdict)
+        rows = sorted(verdicts, key=lambda row: self._case_ids.index(row.id))
+        if not rows:
+            return
+        self._silent = [row.id for row in rows if row.outcome in _BAD and self._is_silent(row.id)]
+        if self._silent and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        only_boards = 0 < self._failed == self._of_boards and not self._silent
+        if self._settings.device == SERIAL and only_boards:
+            session.exitstatus = BOARDS_UNAVAILABLE
         self._results = replace(results, rows=tuple(rows))
         for row in rows:
             self._config.hook.pytest_espdl_hil_row(row=row.to_json())
@@ -199,23 +239,28 @@ class Summary:
         self._exported = export(self._results, self._settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table, and where the report is."""
+        """Print the table, what is not in it, and where the report is."""
+        terminalreporter.ensure_newline()
+        judged = self._results.rows if self._results else ()
+        unjudged = self._passed - {row.id for row in judged}
+        if self._results is not None:
+            for line in self._table(self._results):
+                terminalreporter.write_line(line)
+        if unjudged:
+            ids = [case_id for case_id in self._case_ids if case_id in unjudged]
+            terminalreporter.write_line(
+                f"no verdict: {_listed(ids)}: their tests compared nothing that counts"
+            )
         if self._results is None:
             return
-        from rich.console import Console
-
-        writer = self._config.get_terminal_writer()
-        terminalreporter.ensure_newline()
-        table = io.StringIO()
-        console = Console(
-            file=table,
-            width=writer.fullwidth,
-            force_terminal=writer.hasmarkup,
-            no_color=not writer.hasmarkup,
-        )
-        render_table(self._results, console)
-        for line in table.getvalue().splitlines():
-            terminalreporter.write_line(line)
+        if self._silent:
+            what = "1 row" if len(self._silent) == 1 else f"{len(self._silent)} rows"
+            terminalreporter.write_line(
+                f"ERROR: {what} did not pass although their tests passed: {_listed(self._silent)}; "
+                "assert each comparison and let its errors through (a rerun mends no row), or mark "
+                "the test xfail",
+                red=True,
+            )
         if self._written is None:
             terminalreporter.write_line(f"ERROR: {self._unwritten}", red=True)
             return
@@ -224,10 +269,41 @@ class Summary:
         report = self._written.with_name("report.html")
         terminalreporter.write_line(f"report: {report}  data: {self._written}")
 
+    def _table(self, results: Results) -> list[str]:
+        """The rows as the terminal shows them, a line each."""
+        from rich.console import Console
+
+        writer = self._config.get_terminal_writer()
+        table = io.StringIO()
+        console = Console(
+            file=table,
+            width=writer.fullwidth,
+            force_terminal=writer.hasmarkup,
+            no_color=not writer.hasmarkup,
+        )
+        render_table(results, console)
+        return table.getvalue().splitlines()
+
+    def _note_wrong(self, process: str, report: pytest.TestReport, rows: Iterable[Row]) -> None:
+        """Remember in which test something became wrong with a row, and whether it failed."""
+        known = {row.id: _wrong_with(row) for row in self._rows_of(process)}
+        for row in rows:
+            if _wrong_with(row) - known.get(row.id, set()):
+                self._spoilt.setdefault(row.id, set()).add(report.nodeid)
+            if report.failed:
+                self._answered.add(row.id)
+
+    def _is_silent(self, row_id: str) -> bool:
+        """Whether nothing that pytest says tells of what is wrong with a row."""
+        told = row_id in self._answered
+        return not told and bool(self._spoilt.get(row_id, set()) - self._xfailed)
+
+    def _rows_of(self, process: str) -> tuple[Row, ...]:
+        return self._parts[process].rows if process in self._parts else ()
+
     def _keep(self, process: str, results: Results) -> None:
         """What a process says of a row replaces what it said of it before."""
-        known = self._parts[process].rows if process in self._parts else ()
-        rows = {row.id: row for row in (*known, *results.rows)}
+        rows = {row.id: row for row in (*self._rows_of(process), *results.rows)}
         self._parts[process] = replace(results, rows=tuple(rows.values()))
 
     def _results_of_crash(self, case: re.Match[str], error: str) -> Results:

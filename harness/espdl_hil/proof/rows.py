@@ -113,7 +113,7 @@ class CaseRecord:
 
     @property
     def row(self) -> Row | None:
-        """The row so far; None while nothing was compared and nothing went wrong."""
+        """The row so far; None while nothing was compared or measured and nothing went wrong."""
         if not self.checks and self.accuracy is None and self.outcome is None:
             return None
         of: dict[str, list[Check]] = {
@@ -251,7 +251,7 @@ class RowBook:
     def _note_model(self, record: CaseRecord, expected: Expected) -> None:
         """Keep what the host knows of a case."""
         offline = record.runs.get("offline")
-        found = expected.fidelities(offline.outputs[0]).values() if offline else ()
+        found = expected.fidelities(offline.outputs[0]).values() if offline is not None else ()
         fidelity = sum(found, Fidelity())
         lint = expected.artifacts.lint[expected.case.chunk_frames]
         doubts = [line for line in expected.artifacts.log if line.meaning is not Meaning.HARMLESS]
@@ -261,7 +261,8 @@ class RowBook:
             *chip_findings(expected.chip_made, record.case),
         )
         record.facts |= {"sqnr_db": fidelity.sqnr_db, "cosine": fidelity.cosine}
-        if offline and (stream := record.runs.get("stream")) and not record.budget:
+        stream = record.runs.get("stream")
+        if stream is not None and offline is not None and not record.budget:
             record.budget = error_budget(expected, stream.outputs, offline.outputs[0])
         record.layers = record.layers or draw_layers(expected)
         record.details = replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from espdl_hil.compare import NotComparableError
 from espdl_hil.proof.comparison import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ADVICE = (
     "compare hil.stream() with hil.offline() or hil.interpreted(), hil.offline() with "
-    "hil.reference() or hil.interpreted(), or two streams with each other"
+    "hil.reference() or hil.interpreted(), or two streams, with hil.forget() between them"
 )
 
 
@@ -69,7 +69,8 @@ class Run:
 
     ``==`` compares every element of every chunk, within the tolerance that the pair allows,
     past its latency, and takes a row of the report for it when both runs are as a proof demands
-    them. A run equals others without being the same, so it cannot be hashed.
+    them. A run equals others without being the same, so it cannot be hashed; by itself it is
+    neither true nor false.
 
     Args:
         role: Whose run of which model.
@@ -102,11 +103,23 @@ class Run:
         chunks = f", {len(self.outputs)} chunks" if self.role is RunRole.STREAM else ""
         return f"<{self.role} of {self.case.id}{'' if self.plain else ', changed'}{chunks}>"
 
+    def __bool__(self) -> NoReturn:
+        """Refuse to be asserted: whatever the device gives, there would be a run.
+
+        Raises:
+            NotComparableError: always.
+        """
+        raise NotComparableError(
+            f"{self!r} is neither right nor wrong",
+            hint="compare it: assert hil.stream() == hil.offline()",
+        )
+
     def __eq__(self, other: object) -> bool:
         """Whether all elements that belong together are equal.
 
         Raises:
-            NotComparableError: something was to be compared and could not be, or nothing was.
+            NotComparableError: something was to be compared and could not be, or nothing was; or
+                both are one run.
             TypeError: these two do not belong together.
         """
         match = self.match(other)
@@ -148,8 +161,14 @@ class Run:
         """Compare with another run, once; nothing is noted.
 
         Raises:
+            NotComparableError: both are one run.
             TypeError: these two do not belong together.
         """
+        if other is self:
+            raise NotComparableError(
+                f"{self!r} was compared with itself: it is made once, and kept",
+                hint="hil.forget() between them makes another run",
+            )
         for known, match in self._matches:
             if known is other:
                 return match
@@ -164,7 +183,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Two runs that belong together, compared.
+    """Two runs that belong together, compared; true if they are equal.
 
     Attributes:
         runs: Both.
@@ -177,6 +196,9 @@ class Match:
     check: str
     counted: bool
     parts: Mapping[str, Comparison]
+
+    def __bool__(self) -> bool:
+        return self.equal
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -223,18 +245,19 @@ def _match(left: Run, right: Run, ledger: Ledger) -> Match:
             against="stream",
             steps=left.steps,
         )
-        return Match(pair, "", False, {"stream" if stream else "offline": found})
-    if stream and offline:
+        return Match(pair, "", False, {"offline" if stream is None else "stream": found})
+    if stream is not None and offline is not None:
         found = compare_streaming(expected, stream.outputs, offline.outputs[0], stream.steps)
         return Match(pair, "streaming", plain, {"stream": found})
-    if RunRole.INTERPRETED in runs and (stream or offline):
+    if RunRole.INTERPRETED in runs and (stream is not None or offline is not None):
         parts = {}
-        if offline or plain:
-            parts["offline"] = against_interpreter(ledger, offline or ledger.offline())
-        if stream:
+        if offline is not None or plain:
+            whole = ledger.offline() if offline is None else offline
+            parts["offline"] = against_interpreter(ledger, whole)
+        if stream is not None:
             parts["stream"] = against_interpreter(ledger, stream)
         return Match(pair, "interpreter", plain, parts)
-    if offline and RunRole.REFERENCE in runs:
+    if offline is not None and RunRole.REFERENCE in runs:
         found = compare_reference(expected, offline.outputs[0], ledger.substrate)
         return Match(pair, "reference", plain, {"offline": found})
     raise TypeError(f"{left!r} and {right!r} have nothing to be compared in; {ADVICE}")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from espdl_hil.compare import Outcome
 from espdl_hil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +82,27 @@ class Judgement:
     def is_finding(self) -> bool:
         """It fails the check."""
         return self.change in FINDINGS
+
+
+def refuse_wrong_rows(runs: Sequence[Results]) -> None:
+    """Let nothing be recorded that is known to be wrong.
+
+    What an emulator is known to compute otherwise is no fault of a row.
+
+    Raises:
+        ConfigError: a row with outputs has failed, or is an error.
+    """
+    rows = (row for run in runs for row in run.rows if row.outputs)
+    wrong = dict.fromkeys(
+        f"{row.id} ({row.outcome})"
+        for row in rows
+        if row.outcome in (Outcome.FAILED, Outcome.ERROR)
+    )
+    if wrong:
+        raise ConfigError(
+            f"nothing was recorded, for these rows did not pass: {', '.join(wrong)}",
+            hint="record runs whose rows passed; leave the others out with pytest's -k",
+        )
 
 
 def gather(runs: Sequence[Results]) -> dict[tuple[str, str], BaselineEntry]:

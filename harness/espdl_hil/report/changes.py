@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from espdl_hil.compare import Outcome
-from espdl_hil.report.check import SEVERITY
+from espdl_hil.compare import EXACT, Outcome
+from espdl_hil.report.check import SEVERITY, Check
 from espdl_hil.report.matrix import cause_of
 from espdl_hil.report.table import TITLES, revision_text
 
@@ -48,9 +48,9 @@ class Change:
 def changes(before: Results, after: Results) -> list[Change]:
     """Compare two runs, row by row.
 
-    A row that vanished, came to a worse outcome, differs in more elements or by more steps,
-    lost 0.1 dB or 5% of time, or gives other outputs for the same file, is a regression; so is a
-    new row that did not pass.
+    A row that vanished, came to a worse outcome, differs in more elements or by more steps, lost
+    a check, compared elements, an exact tolerance, 0.1 dB or 5% of time, or gives other outputs
+    for the same file, is a regression; so is a new row that did not pass.
 
     Args:
         before: The run that is measured by.
@@ -121,6 +121,7 @@ def _of_row(old: Row, new: Row) -> list[Change]:
     found += _of_texts(new.id, {"cause": cause_of(old) or "-"}, {"cause": cause_of(new) or "-"})
     for name, title in TITLES.items():
         found += _of_check(old, new, name, title)
+    found += _of_accuracy(old, new)
     found += _of_numbers(old, new)
     same = _of_texts(new.id, _hashes(old.artifacts, "file"), _hashes(new.artifacts, "file"))
     outputs = _of_texts(
@@ -143,10 +144,7 @@ def _hashes(files: Mapping[str, str], what: str) -> dict[str, str]:
 def _of_check(old: Row, new: Row, name: str, title: str) -> list[Change]:
     one, other = old.checks.get(name), new.checks.get(name)
     if one is None or other is None:
-        if one is other:
-            return []
-        before, after = ("made" if check else "not made" for check in (one, other))
-        return [Change(new.id, title, before, after, regression=other is None)]
+        return _of_making(new.id, title, one, other)
     found = []
     for what, least, most in (
         ("differing", one.differing, other.differing),
@@ -156,11 +154,45 @@ def _of_check(old: Row, new: Row, name: str, title: str) -> list[Change]:
         if least != most:
             shown = f"{least:,}", f"{most:,}"
             found.append(Change(new.id, f"{title}, {what}", *shown, regression=most > least))
+    if one.elements != other.elements and one.compared != other.compared:
+        shown = f"{one.compared:,}", f"{other.compared:,}"
+        worse = other.compared < one.compared
+        found.append(Change(new.id, f"{title}, compared", *shown, regression=worse))
+    first = f"{title}, first difference"
+    old_first, new_first = ({first: str(check.first or "-")} for check in (one, other))
+    found += _of_texts(new.id, old_first, new_first)
+    if one.tolerance != other.tolerance:
+        by_nature = name == "interpreter" and old.substrate != new.substrate  # see its tolerance
+        worse = _is_exact(one) and not (_is_exact(other) or by_nature)
+        shown = one.tolerance, other.tolerance
+        found.append(Change(new.id, f"{title}, tolerance", *shown, regression=worse))
+    return found
+
+
+def _of_making(row: str, title: str, one: object, other: object) -> list[Change]:
+    """A check that only one run has made, if any."""
+    if one is other:
+        return []
+    before, after = ("not made" if check is None else "made" for check in (one, other))
+    return [Change(row, title, before, after, regression=other is None)]
+
+
+def _is_exact(check: Check) -> bool:
+    """Whether nothing but what is derived was allowed; the words that say so come first."""
+    return check.tolerance.partition(";")[0] == str(EXACT)
+
+
+def _of_accuracy(old: Row, new: Row) -> list[Change]:
+    """Whether it was measured, what was asked for, and the metric, of which more may be worse."""
+    one, other = old.accuracy, new.accuracy
+    if one is None or other is None:
+        return _of_making(new.id, "accuracy", one, other)
     old_texts, new_texts = (
-        {f"{title}, first difference": str(c.first or "-"), f"{title}, tolerance": c.tolerance}
-        for c in (one, other)
+        {"least SQNR, dB": f"{found.min_sqnr_db:g}"}
+        | {f"metric, {run}": f"{value:g}" for run, value in (found.metric or {}).items()}
+        for found in (one, other)
     )
-    return [*found, *_of_texts(new.id, old_texts, new_texts)]
+    return _of_texts(new.id, old_texts, new_texts)
 
 
 def _of_numbers(old: Row, new: Row) -> list[Change]:

@@ -236,6 +236,11 @@ class Row:
         return f"{self.substrate} ({self.emulator})" if self.emulator else self.substrate
 
     @property
+    def is_verdict(self) -> bool:
+        """Whether anything was compared or went wrong; enough accuracy alone is no verdict."""
+        return bool(self.checks) or self.outcome is not Outcome.PASSED
+
+    @property
     def elements(self) -> int:
         """Elements compared, over all checks."""
         return sum(check.compared for check in self.checks.values())
