@@ -31,7 +31,7 @@ LSTM_LOOP = [
 LAST = "return torch.stack(ys, 1), h"
 GRU, LSTM = "nn.GRUCell(4, 5)", "nn.LSTMCell(4, 5)"
 # As the rule says it, with the layer in place of gru.
-TAKEN = RULES["S117"].edit.partition("cell: ")[2]
+TAKEN = RULES["S117"].edit.partition("cell: ")[2].partition("; a loop")[0]
 
 
 def moved(text: str, state: str) -> str:
@@ -100,7 +100,7 @@ def test_a_loop_over_frames_is_one_fault(
     assert isinstance(error, StreamingError)
     assert [fault.rule for fault in error.every] == ["S117"]
     assert "12 of 12 frames are taken by themselves" in error.message
-    assert str(error.hint).endswith(TAKEN)
+    assert TAKEN in str(error.hint)
 
 
 def test_a_state_that_lies_otherwise_is_refused_with_its_edit(
