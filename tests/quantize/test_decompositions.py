@@ -41,6 +41,7 @@ AXES = (
     "self.instance(y)",
     "self.a(torch.cat([torch.zeros(1, 4, 2), z], 2))",
     "torch.cat((y[:, :3], z.new_zeros(1, 1, z.shape[2])), 1)",
+    "torch.cat([torch.zeros(0), z], 2)",  # which torch takes as nothing
 )
 # What a wrong entry of the table would do.
 WRONG = """

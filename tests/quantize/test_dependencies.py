@@ -226,3 +226,12 @@ def test_nothing_is_recorded_afterwards(folder: Path) -> None:
     (folder / "run1.pt").read_bytes()
     list(folder.iterdir())
     assert dependencies.hashes(folder) == {}
+
+
+def test_the_process_is_left_as_it_was(folder: Path) -> None:
+    able = (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks)
+    before = (os.stat, os.lstat, os.access, *map(set, able))
+    with Dependencies().recording():
+        assert os.stat is not before[0]
+        assert os.stat in os.supports_fd  # as shutil asks
+    assert (os.stat, os.lstat, os.access, *map(set, able)) == before

@@ -52,6 +52,8 @@ class Decomposed(TorchFunctionMode):
         if in_front == self._is_zero(tensors[1]):
             return NotImplemented
         zeros, x = tensors if in_front else reversed(tensors)
+        if (zeros.dim(), zeros.dtype) != (x.dim(), x.dtype):
+            return NotImplemented
         size = int(zeros.shape[dim])
         width = (size, 0) if in_front else (0, size)
         return F.pad(x, (0, 0) * (x.dim() - 1 - dim % x.dim()) + width)

@@ -25,6 +25,7 @@ _HARNESS = Path(__file__).parent.parent
 _SYSTEM = (Path("/proc"), Path("/sys"), Path("/dev"))
 _LISTS = ("os.listdir", "os.scandir")  # glob.glob and pathlib call them
 _LOOKS = ("stat", "lstat", "access")  # of os, as path.exists() and others call them
+_ABLE = (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks)
 _IMPORTS = ("<frozen importlib", os.path.dirname(importlib.__file__))  # noqa: PTH120
 _stat = os.stat  # as it is while nothing is recorded
 _recording: list[Dependencies] = []
@@ -54,8 +55,9 @@ class Dependencies:
         """Record what the body looks for, and so what it imports."""
         _install_hook()
         kept = {name: getattr(os, name) for name in _LOOKS}
-        for name, function in kept.items():
-            setattr(os, name, self._noting(function))
+        noting = {name: self._noting(function) for name, function in kept.items()}
+        for name, function in noting.items():
+            setattr(os, name, function)
         _recording.append(self)
         try:
             yield
@@ -63,6 +65,8 @@ class Dependencies:
             _recording.remove(self)
             for name, function in kept.items():
                 setattr(os, name, function)
+            for able in _ABLE:
+                able.difference_update(noting.values())
 
     def hashes(self, folder: Path) -> dict[str, str]:
         """Return path relative to *folder*, to ``hash_path``, of all that was recorded.
@@ -107,7 +111,7 @@ class Dependencies:
             _note(path, self._looked_at)
             return function(path, *arguments, **options)
 
-        for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+        for able in _ABLE:
             if function in able:
                 able.add(noting)
         return noting

@@ -92,7 +92,8 @@ def make_foreign(recipe: Recipe, directory: Path) -> dict[str, str]:
     write_arrays(directory, arrays)
     whole = _run(offline, inputs, recipe.target)
     if whole:
-        check_depends(whole, inputs, model.state, lambda i: _run(offline, i, recipe.target))
+        again = interpreter.load(offline, recipe.target)
+        check_depends(whole, inputs, model.state, again.step)
     lint: dict[int, list[Finding]] = {}
     notes: dict[int, list[str]] = {}
     for chunk in recipe.chunk_frames:
